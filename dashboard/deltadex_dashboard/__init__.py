@@ -1,0 +1,1 @@
+"""Deltadex's Streamlit dashboard. Reads Postgres only."""

@@ -1,0 +1,1 @@
+"""Deltadex's Prefect flows: thin wraps around the library."""

@@ -1,0 +1,1 @@
+"""Deltadex: the delta activations of every model version in an MLflow registry."""

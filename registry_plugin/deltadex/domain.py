@@ -1,0 +1,199 @@
+"""The values everything else speaks in. No I/O, no clock, no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+
+
+class State(StrEnum):
+    """Where a model version stands on its way to an embedding."""
+
+    DISCOVERED = "discovered"
+    QUEUED = "queued"
+    RUNNING = "running"
+    EMBEDDED = "embedded"
+    UNSUPPORTED = "unsupported"
+    FAILED = "failed"
+    DELETED = "deleted"
+
+
+class Queue(StrEnum):
+    """The two work queues: what was just registered goes before what lay there already."""
+
+    FRESH = "fresh"
+    BACKFILL = "backfill"
+
+
+class FindingKind(StrEnum):
+    """What a person should know about a version, or about a pair of versions."""
+
+    EXACT_DUPLICATE = "exact_duplicate"
+    NEAR_DUPLICATE = "near_duplicate"
+    DRIFT = "drift"
+    WRONG_BASE = "wrong_base"
+    TOO_WEAK = "too_weak"
+
+
+@dataclass(frozen=True, order=True)
+class ModelVersionRef:
+    """One model version, for good.
+
+    MLflow restarts version numbers when a registered model is deleted and made again, so the creation time
+    belongs to the identity.
+    """
+
+    registry: str
+    name: str
+    version: int
+    created_ms: int
+
+    @property
+    def label(self) -> str:
+        """`name/version`, as people write it."""
+        return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """What the registry says about one model version at one moment."""
+
+    ref: ModelVersionRef
+    source: str
+    run_id: str | None = None
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EmbeddingMethod:
+    """How embeddings are made, whatever the base: the part of a recipe that is known before any file is read."""
+
+    name: str
+    probe_set: str
+    probe_digest: str
+    readout: str
+    dtype: str
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 over the canonical JSON of all fields."""
+        return _digest(asdict(self))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that must be equal for two embeddings to be comparable."""
+
+    method: EmbeddingMethod
+    base_digest: str
+    dimension: int
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 over the canonical JSON of all fields."""
+        return _digest(asdict(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """A Delta Activation (arXiv 2509.04442, section 3): how a finetune shifts its base's last hidden state.
+
+    Attributes
+    ----------
+    recipe
+        What it may be compared with: embeddings of an equal recipe, nothing else.
+    probe_deltas
+        `(n_probes, hidden_size)` float32: finetune minus base, per probe, not normalised.
+    base_norm
+        Mean L2 norm of the base's own hidden states over the probes: the unit for `strength`.
+    weights_digest
+        Hex SHA-256 over the finetune's own tensors, whatever the file layout.
+    """
+
+    recipe: Recipe
+    probe_deltas: FloatArray
+    base_norm: float
+    weights_digest: str
+
+    @property
+    def vector(self) -> FloatArray:
+        """`(hidden_size,)` float32: the mean of `probe_deltas`, not normalised."""
+        mean: FloatArray = self.probe_deltas.mean(axis=0, dtype=np.float32)
+        return mean
+
+    @property
+    def norm(self) -> float:
+        """L2 norm of `vector`, in units of the hidden state."""
+        return float(np.linalg.norm(self.vector))
+
+    @property
+    def strength(self) -> float:
+        """`norm` as a share of the base's own hidden state norm; 0 where the finetune changes nothing."""
+        return self.norm / self.base_norm if self.base_norm else 0.0
+
+    @property
+    def probe_agreement(self) -> float:
+        """Mean cosine similarity of each probe's delta with `vector`; 1 where all probes agree, 0 for a zero delta."""
+        lengths = np.linalg.norm(self.probe_deltas, axis=1) * self.norm
+        if not lengths.all():
+            return 0.0
+        return float(np.mean(self.probe_deltas @ self.vector / lengths))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a person should look at, with the numbers it rests on.
+
+    Attributes
+    ----------
+    version_id, other_id
+        Rows of `model_versions`; `other_id` is the older one of a pair, None where only one version is concerned.
+    measure, threshold
+        The number that was found and the threshold it crossed; None where no number is involved.
+    """
+
+    kind: FindingKind
+    version_id: int
+    other_id: int | None = None
+    measure: float | None = None
+    threshold: float | None = None
+    evidence: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """One model version as the store holds it."""
+
+    id: int
+    registered: RegisteredVersion
+    state: State
+    state_since: datetime
+    discovered_at: datetime
+    attempt: int
+    queue: Queue
+    reason: str = ""
+    hint: str = ""
+    flow_run_id: str | None = None
+    weights_digest: str | None = None
+    artifact_uri: str | None = None
+    heartbeat_at: datetime | None = None
+
+    @property
+    def label(self) -> str:
+        """`name/version`, as people write it."""
+        return self.registered.ref.label
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,92 @@
+"""Every stated error of Deltadex.
+
+DeltadexError
+├── SettingsError            a setting is missing or wrong
+├── CheckpointError          a person should look: the files themselves are at fault → `failed`
+│   ├── BrokenCheckpoint     truncated, empty or inconsistent files
+│   └── UnsupportedCheckpoint    complete, but nothing we embed → `unsupported`
+│       ├── BaseNotFound     the base is not declared, or nobody told us where it is
+│       └── BaseMismatch     the declared base does not fit the weights; becomes a `wrong_base` finding
+├── EmbeddingError           the forward pass failed or gave numbers that are not finite
+│   └── DeadlineExceeded     the child process was killed at its deadline
+├── RegistryError            MLflow
+├── StoreError               Postgres
+├── SchedulerError           Prefect
+└── StackError               a child process of the embedded stack
+"""
+
+
+class DeltadexError(Exception):
+    """An error with a next step.
+
+    Parameters
+    ----------
+    message
+        What went wrong, with which object, and which value.
+    hint
+        What the reader can do about it.
+    retryable
+        Whether the same call may succeed later without anybody changing anything.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", retryable: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.retryable = retryable
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the keyword-only parts when an error crosses a process border."""
+        return (_rebuild, (type(self), self.message, self.hint, self.retryable))
+
+
+def _rebuild(cls: type[DeltadexError], message: str, hint: str, retryable: bool) -> DeltadexError:
+    return cls(message, hint=hint, retryable=retryable)
+
+
+class SettingsError(DeltadexError):
+    """A setting is missing or wrong."""
+
+
+class CheckpointError(DeltadexError):
+    """Something about the checkpoint's own files."""
+
+
+class BrokenCheckpoint(CheckpointError):
+    """Files are truncated, empty or contradict each other."""
+
+
+class UnsupportedCheckpoint(CheckpointError):
+    """A complete artifact that Deltadex does not embed."""
+
+
+class BaseNotFound(UnsupportedCheckpoint):
+    """No base is declared, or the declared one cannot be located."""
+
+
+class BaseMismatch(UnsupportedCheckpoint):
+    """The declared base does not fit the finetune's weights."""
+
+
+class EmbeddingError(DeltadexError):
+    """The forward pass failed."""
+
+
+class DeadlineExceeded(EmbeddingError):
+    """The embedding process was killed at its deadline."""
+
+
+class RegistryError(DeltadexError):
+    """MLflow refused or could not be reached."""
+
+
+class StoreError(DeltadexError):
+    """Postgres refused or could not be reached."""
+
+
+class SchedulerError(DeltadexError):
+    """Prefect refused or could not be reached."""
+
+
+class StackError(DeltadexError):
+    """A service of the embedded stack did not start or stop."""

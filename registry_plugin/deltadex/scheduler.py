@@ -1,0 +1,57 @@
+"""The seam to whoever runs the flows.
+
+The library starts runs and asks about them through this protocol; `deltadex_flows` implements it on Prefect and
+registers under the entry point group `deltadex.schedulers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from importlib.metadata import entry_points
+from typing import Protocol, cast
+
+from deltadex.domain import VersionRow
+from deltadex.errors import SchedulerError
+from deltadex.settings import Settings
+
+
+class RunState(StrEnum):
+    """What has become of a flow run, as far as the reconciler cares."""
+
+    ALIVE = "alive"
+    ENDED = "ended"
+    GONE = "gone"
+
+
+class Scheduler(Protocol):
+    """Starts flow runs, exactly one per idempotency key."""
+
+    def deploy(self) -> None:
+        """Create or update work pool, queues and deployments. Idempotent."""
+
+    def submit(self, version: VersionRow) -> str:
+        """Start the embedding of one version and return the flow run's id; the same attempt gives the same run."""
+
+    def run_states(self, run_ids: Sequence[str]) -> Mapping[str, RunState]:
+        """Return what has become of these runs."""
+
+    def crash(self, run_id: str, reason: str) -> None:
+        """Mark a run that died silently as crashed, so that it holds no slot."""
+
+    def check(self) -> str:
+        """Return a line about the server, its pool and its workers, or raise SchedulerError with what to do."""
+
+
+def load_scheduler(settings: Settings) -> Scheduler:
+    """Return the installed scheduler.
+
+    Raises
+    ------
+    SchedulerError
+        None is installed.
+    """
+    found = list(entry_points(group="deltadex.schedulers"))
+    if not found:
+        raise SchedulerError("No scheduler is installed", hint="Install deltadex[flows].")
+    return cast(Scheduler, found[0].load()(settings))

@@ -1,0 +1,194 @@
+"""The only reader of the environment.
+
+Precedence: command line options, `DELTADEX_*` variables (`__` descends into a group), the embedded stack that
+runs under the same data folder, defaults.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from deltadex.errors import SettingsError
+
+PREFIX = "DELTADEX_"
+#: Written by the embedded stack while it runs; read here, so that `deltadex status` finds its services.
+STACK_FILE = "stack.json"
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatabaseSettings(_Group):
+    """Postgres with pgvector."""
+
+    url: SecretStr | None = Field(None, description="postgresql://… of an existing server; none: the embedded one")
+    pool_size: int = Field(4, ge=1, description="connections per process")
+
+
+class WatchSettings(_Group):
+    """The poller."""
+
+    poll_seconds: float = Field(5, gt=0, description="pause between two looks at the registry")
+    overlap_seconds: float = Field(60, ge=0, description="how far behind the newest version seen a poll reads again")
+    sweep_seconds: float = Field(300, gt=0, description="pause between two full comparisons with the registry")
+    fresh_seconds: float = Field(600, ge=0, description="versions older than this when first seen go to `backfill`")
+
+
+class WebhookSettings(_Group):
+    """The receiver of MLflow's wake-up calls; off without a secret."""
+
+    secret: SecretStr | None = Field(None, description="shared with MLflow; signs every delivery")
+    host: str = Field("127.0.0.1", description="address the receiver binds")
+    port: int = Field(8571, description="port the receiver binds")
+    url: str | None = Field(None, description="where MLflow reaches the receiver, if not http://host:port/webhook")
+    max_age_seconds: float = Field(300, gt=0, description="older deliveries are refused")
+    max_body_bytes: int = Field(65_536, gt=0, description="larger deliveries are refused")
+
+
+class EmbeddingSettings(_Group):
+    """The flow that embeds one version."""
+
+    deadline_seconds: float = Field(1800, gt=0, description="after this the embedding process is killed")
+    max_attempts: int = Field(3, ge=1, description="runs of a version that died before it is `failed`")
+    silent_seconds: float = Field(60, gt=0, description="a running version without a heartbeat for this long has died")
+    workers: int = Field(2, ge=1, description="versions embedded at the same time by the stack's worker")
+
+
+class ThresholdSettings(_Group):
+    """Where a number becomes a finding; stored with each finding that used it."""
+
+    near_duplicate_similarity: float = Field(0.95, ge=-1, le=1, description="cosine similarity of a near duplicate")
+    drift_distance: float = Field(0.5, ge=0, le=2, description="cosine distance between consecutive versions")
+    weak_strength: float = Field(0.01, ge=0, description="delta norm / base norm below which nothing is compared")
+    cluster_similarity: float = Field(0.65, ge=-1, le=1, description="mean cosine similarity that joins clusters")
+
+
+class PortSettings(_Group):
+    """Preferred ports of the embedded stack; a free one is taken where one is in use."""
+
+    postgres: int = 5480
+    mlflow: int = 5000
+    prefect: int = 4200
+    dashboard: int = 8501
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Built once at each edge by `load_settings`, then passed down."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    data_dir: Path = Field(default_factory=lambda: user_data_path("deltadex"), description="home of the embedded stack")
+    registry: str = Field("default", description="name of this registry in the store; stays when its address changes")
+    tracking_uri: str | None = Field(None, description="MLflow server")
+    prefect_api_url: str | None = Field(None, description="Prefect server, ending in /api")
+    work_pool: str = Field("deltadex", description="Prefect work pool")
+    dashboard_url: str | None = Field(None, description="where people reach the dashboard, for links")
+    bases: dict[str, str] = Field(
+        default_factory=dict, description="declared base name → folder or models:/ URI, as JSON"
+    )
+    database: DatabaseSettings = DatabaseSettings()
+    watch: WatchSettings = WatchSettings()
+    webhook: WebhookSettings = WebhookSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    thresholds: ThresholdSettings = ThresholdSettings()
+    ports: PortSettings = PortSettings()
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where fetched checkpoints are kept."""
+        return self.data_dir / "cache"
+
+    @property
+    def database_url(self) -> str:
+        """Connection string of the store. Raises SettingsError where there is none."""
+        if self.database.url is None:
+            raise _missing("database", "DELTADEX_DATABASE__URL")
+        return self.database.url.get_secret_value()
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Address of MLflow. Raises SettingsError where there is none."""
+        if self.tracking_uri is None:
+            raise _missing("MLflow server", "DELTADEX_TRACKING_URI")
+        return self.tracking_uri
+
+    @property
+    def prefect_url(self) -> str:
+        """Address of Prefect's API. Raises SettingsError where there is none."""
+        if self.prefect_api_url is None:
+            raise _missing("Prefect server", "DELTADEX_PREFECT_API_URL")
+        return self.prefect_api_url
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options before environment before the running stack."""
+        return init_settings, env_settings, _RunningStack(settings_cls)
+
+
+class _RunningStack(PydanticBaseSettingsSource):
+    """The `settings` that a running stack left in its data folder."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        data_dir = self.current_state.get("data_dir") or user_data_path("deltadex")
+        try:
+            content: dict[str, Any] = json.loads((Path(data_dir) / STACK_FILE).read_text())["settings"]
+        except FileNotFoundError:
+            return {}
+        return content
+
+
+def load_settings(**options: Any) -> Settings:
+    """Read the settings; `options` (None means not given) go before the environment.
+
+    Raises
+    ------
+    SettingsError
+        A value is wrong, or a `DELTADEX_` variable has a name that means nothing.
+    """
+    _refuse_unknown_variables()
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
+        raise SettingsError(f"{name}: {first['msg']}", hint="The README lists every setting.") from error
+
+
+def _refuse_unknown_variables() -> None:
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    for variable in sorted(os.environ):
+        if variable.startswith(PREFIX) and variable.split("__")[0] not in known:
+            close = difflib.get_close_matches(variable, known, n=1)
+            raise SettingsError(
+                f"{variable} is not a setting",
+                hint=f"Did you mean {close[0]}?" if close else "The README lists every setting.",
+            )
+
+
+def _missing(what: str, variable: str) -> SettingsError:
+    return SettingsError(f"No {what} is known", hint=f"Start the embedded stack with `deltadex up`, or set {variable}.")
