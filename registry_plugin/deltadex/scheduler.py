@@ -6,22 +6,13 @@ registers under the entry point group `deltadex.schedulers`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Collection, Sequence
 from importlib.metadata import entry_points
 from typing import Protocol, cast
 
 from deltadex.domain import VersionRow
 from deltadex.errors import SchedulerError
 from deltadex.settings import Settings
-
-
-class RunState(StrEnum):
-    """What has become of a flow run, as far as the reconciler cares."""
-
-    ALIVE = "alive"
-    ENDED = "ended"
-    GONE = "gone"
 
 
 class Scheduler(Protocol):
@@ -33,8 +24,8 @@ class Scheduler(Protocol):
     def submit(self, version: VersionRow) -> str:
         """Start the embedding of one version and return the flow run's id; the same attempt gives the same run."""
 
-    def run_states(self, run_ids: Sequence[str]) -> Mapping[str, RunState]:
-        """Return what has become of these runs."""
+    def dead_runs(self, run_ids: Sequence[str]) -> Collection[str]:
+        """Return those of the runs that will do nothing any more: ended, deleted, or stuck before their start."""
 
     def crash(self, run_id: str, reason: str) -> None:
         """Mark a run that died silently as crashed, so that it holds no slot."""

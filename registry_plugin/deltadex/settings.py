@@ -1,7 +1,7 @@
 """The only reader of the environment.
 
 Precedence: command line options, `DELTADEX_*` variables (`__` descends into a group), the embedded stack that
-runs under the same data folder, defaults.
+runs under the same data folder, that folder's `settings.json`, defaults.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from deltadex.errors import SettingsError
 
 PREFIX = "DELTADEX_"
+#: Settings that stay with a data folder, as JSON: `{"bases": {…}}`.
+SETTINGS_FILE = "settings.json"
 #: Written by the embedded stack while it runs; read here, so that `deltadex status` finds its services.
 STACK_FILE = "stack.json"
 
@@ -144,22 +146,30 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Options before environment before the running stack."""
-        return init_settings, env_settings, _RunningStack(settings_cls)
+        return init_settings, env_settings, _DataFolder(settings_cls)
 
 
-class _RunningStack(PydanticBaseSettingsSource):
-    """The `settings` that a running stack left in its data folder."""
+class _DataFolder(PydanticBaseSettingsSource):
+    """What the running stack left in the data folder, before what people wrote there."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        data_dir = self.current_state.get("data_dir") or user_data_path("deltadex")
-        try:
-            content: dict[str, Any] = json.loads((Path(data_dir) / STACK_FILE).read_text())["settings"]
-        except FileNotFoundError:
-            return {}
-        return content
+        data_dir = Path(self.current_state.get("data_dir") or user_data_path("deltadex"))
+        written = _read_json(data_dir / SETTINGS_FILE)
+        running: dict[str, Any] = _read_json(data_dir / STACK_FILE).get("settings", {})
+        return {**written, **running}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"{path} is not JSON: {error}", hint="Correct or remove the file.") from error
+    return content
 
 
 def load_settings(**options: Any) -> Settings:

@@ -1,0 +1,1 @@
+"""Pure numpy: what vectors and facts say. No store, no clock, no torch."""

@@ -1,0 +1,1 @@
+"""What a person should know, and decides: findings as pure values."""

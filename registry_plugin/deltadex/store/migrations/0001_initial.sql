@@ -1,6 +1,5 @@
 -- Model versions on their way to an embedding, the embeddings, and what was found about them.
-
-create extension if not exists vector;
+-- pgvector and the schema that these tables go into are there already: see migrate.py.
 
 create table recipes (
     id          bigint generated always as identity primary key,
@@ -37,11 +36,14 @@ create table model_versions (
     weights_digest text,
     artifact_uri   text,
     discovered_at  timestamptz not null default now(),
+    revision       integer not null default 1,
     unique (registry, name, version, created_ms)
 );
 comment on column model_versions.created_ms is 'MLflow''s creation_timestamp: numbers restart when a model is made again.';
 comment on column model_versions.attempt is 'Part of the flow run''s idempotency key; raised to run a version again.';
+comment on column model_versions.revision is 'Raised by every change but a heartbeat, so that readers can tell cheaply that nothing changed.';
 create index model_versions_state on model_versions (state);
+create index model_versions_created on model_versions (created_ms);
 create index model_versions_weights on model_versions (weights_digest) where weights_digest is not null;
 
 create table state_changes (
@@ -55,7 +57,19 @@ create table state_changes (
 comment on table state_changes is 'Append-only history, written by a trigger so that no path can forget it.';
 create index state_changes_version on state_changes (model_version_id, id);
 
-create function record_state_change() returns trigger language plpgsql as $$
+create function note_change() returns trigger language plpgsql as $$
+begin
+    new.revision := old.revision + 1;
+    if new.state is distinct from old.state or new.attempt is distinct from old.attempt then
+        new.state_since := now();
+    end if;
+    return new;
+end $$;
+create trigger model_versions_change before update of
+    name, source, run_id, description, tags, aliases, state, attempt, reason, hint, flow_run_id, weights_digest, artifact_uri
+    on model_versions for each row execute function note_change();
+
+create function record_state_change() returns trigger language plpgsql set search_path from current as $$
 begin
     if tg_op = 'INSERT' or new.state is distinct from old.state or new.attempt is distinct from old.attempt then
         insert into state_changes (model_version_id, state, attempt, reason)
@@ -92,10 +106,11 @@ create table findings (
     threshold        double precision,
     evidence         jsonb not null default '{}',
     found_at         timestamptz not null default now(),
-    unique nulls not distinct (kind, model_version_id, other_id, recipe_id),
+    unique nulls not distinct (kind, model_version_id, other_id),
     check (other_id <> model_version_id)
 );
 comment on column findings.other_id is 'The older one of a pair.';
+comment on column findings.recipe_id is 'The space that the measure is from; null where it rests on the weights alone.';
 create index findings_other on findings (other_id) where other_id is not null;
 
 create table watchers (

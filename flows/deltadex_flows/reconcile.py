@@ -1,0 +1,30 @@
+"""The flow `reconcile`, on a schedule: what makes "nothing lost" true."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from deltadex.reconcile import reconcile
+from deltadex.services import open_services
+from deltadex.settings import load_settings
+
+
+@flow(
+    name="reconcile",
+    description="Compares the registry, Deltadex's rows and the flow runs, and mends the differences.",
+    persist_result=False,
+)
+def reconcile_registry() -> str:
+    """Run one round, and leave a note where it changed something."""
+    with open_services(load_settings()) as services:
+        done = reconcile(services)
+    if done is None:
+        return "another reconciler is at it"
+    note = (
+        f"{done.swept.found} found, {done.swept.deleted} deleted, {done.revived} revived, "
+        f"{done.given_up} given up, {done.submitted} submitted"
+    )
+    if done.swept.found or done.swept.deleted or done.revived or done.given_up:
+        create_markdown_artifact(key="deltadex-reconcile", markdown=f"**Reconciled:** {note}.")
+    return note

@@ -1,0 +1,5 @@
+"""`python -m deltadex`."""
+
+from deltadex.cli import main
+
+main()

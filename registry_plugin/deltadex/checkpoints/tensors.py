@@ -1,0 +1,136 @@
+"""Reading safetensors files without torch: their headers checked to the byte, their tensors in bounded pieces.
+
+The format: 8 bytes little-endian header length, a JSON header of name → dtype, shape and byte range, then the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deltadex.errors import BrokenCheckpoint
+
+#: The limit of the reference implementation.
+_MAX_HEADER_BYTES = 100_000_000
+_PIECE_BYTES = 1 << 20
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
+    "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
+    "U32": 32, "I32": 32, "F32": 32,
+    "U64": 64, "I64": 64, "F64": 64, "C64": 64,
+    "F4": 4,
+}  # fmt: skip
+_FLOATS = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where one tensor lies in its file; `end` is exclusive."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: Path
+    start: int
+    end: int
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the tensor's bytes in order, at most 1 MiB at once."""
+        with self.file.open("rb") as stream:
+            stream.seek(self.start)
+            left = self.end - self.start
+            while left:
+                piece = stream.read(min(left, _PIECE_BYTES))
+                if not piece:
+                    raise BrokenCheckpoint(f"{self.file} shrank while it was read", hint="Log the checkpoint again.")
+                left -= len(piece)
+                yield piece
+
+    def floats(self, count: int) -> NDArray[np.float32]:
+        """Return the first `count` elements in row order as `(count,)` float32.
+
+        Raises
+        ------
+        ValueError
+            The tensor does not hold 16-, 32- or 64-bit floats.
+        """
+        stored = np.dtype(np.uint16 if self.dtype == "BF16" else _FLOATS[self.dtype]) if self.is_float else None
+        if stored is None:
+            raise ValueError(f"{self.name} holds {self.dtype}")
+        raw = np.fromfile(self.file, stored, count, offset=self.start)
+        if self.dtype == "BF16":  # numpy has no bfloat16: its bits are the upper half of a float32
+            raw = (raw.astype(np.uint32) << 16).view(np.float32)
+        return raw.astype(np.float32, copy=False)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether `floats` can read it."""
+        return self.dtype == "BF16" or self.dtype in _FLOATS
+
+
+def read_tensors(files: Iterable[Path]) -> dict[str, StoredTensor]:
+    """Return every tensor of these safetensors files by name.
+
+    Raises
+    ------
+    BrokenCheckpoint
+        A file is truncated or no safetensors file, or two files hold a tensor of the same name.
+    """
+    tensors: dict[str, StoredTensor] = {}
+    for file in files:
+        for tensor in _read_file(file):
+            if tensor.name in tensors:
+                raise _broken(file, f"holds {tensor.name}, as {tensors[tensor.name].file.name} does")
+            tensors[tensor.name] = tensor
+    return tensors
+
+
+def _read_file(file: Path) -> list[StoredTensor]:
+    size = file.stat().st_size
+    header, data_start = _read_header(file, size)
+    try:
+        tensors = [_stored(name, entry, file, data_start) for name, entry in header.items() if name != "__metadata__"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _broken(file, f"has a header that makes no sense ({error})") from error
+    expected = max((tensor.end for tensor in tensors), default=data_start)
+    if size != expected:
+        raise _broken(file, f"should have {expected:,} bytes and has {size:,}")
+    return tensors
+
+
+def _read_header(file: Path, size: int) -> tuple[Mapping[str, Any], int]:
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > _MAX_HEADER_BYTES:
+            raise _broken(file, f"is no safetensors file ({size:,} bytes)")
+        if size < 8 + length:
+            raise _broken(file, f"should have more than {8 + length:,} bytes and has {size:,}")
+        try:
+            header = json.loads(stream.read(length))
+        except (ValueError, RecursionError) as error:
+            raise _broken(file, f"is no safetensors file ({error})") from error
+    if not isinstance(header, dict):
+        raise _broken(file, "is no safetensors file (its header is no object)")
+    return header, 8 + length
+
+
+def _stored(name: str, entry: Mapping[str, Any], file: Path, data_start: int) -> StoredTensor:
+    start, end = entry["data_offsets"]
+    shape = tuple(int(length) for length in entry["shape"])
+    bits = math.prod(shape) * _BITS[entry["dtype"]]
+    if not 0 <= start <= end or (end - start) * 8 != bits:
+        raise ValueError(f"{name}: bytes {start} to {end} for a {entry['dtype']} of shape {shape}")
+    return StoredTensor(name, entry["dtype"], shape, file, data_start + start, data_start + end)
+
+
+def _broken(file: Path, what: str) -> BrokenCheckpoint:
+    return BrokenCheckpoint(
+        f"{file.name} {what}", hint=f"The upload was cut short or the file was altered: log it again. File: {file}"
+    )

@@ -1,0 +1,135 @@
+"""`deltadex embed`: embeddings of folders on this machine, without any service."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+from zipfile import ZipFile
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from deltadex.activations.process import EmbeddingProcess
+from deltadex.checkpoints.base import check_fit
+from deltadex.checkpoints.digest import weights_digest
+from deltadex.checkpoints.files import LocalFiles
+from deltadex.checkpoints.layout import LocalCheckpoint, inspect
+from deltadex.domain import Embedding, FloatArray
+from deltadex.errors import DeltadexError
+from deltadex.settings import load_settings
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of one model: an embedding or the error that prevented it."""
+
+    name: str
+    result: Embedding | DeltadexError
+
+
+@dataclass(frozen=True)
+class _Base:
+    checkpoint: LocalCheckpoint
+    digest: str
+    deadline_seconds: float
+
+
+def embed(
+    models: Annotated[list[Path], typer.Argument(help="Folders of finetunes: LoRA adapters or full models.")],
+    base: Annotated[Path, typer.Option(help="Folder of the base model they were finetuned from.")],
+    output: Annotated[Path, typer.Option(help="The .npz file to write: one (hidden_size,) array per folder name.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Embed finetunes of one base by what they do, without any service."""
+    named = _named(models)
+    if not output.absolute().parent.is_dir():
+        raise typer.BadParameter(f"{output.absolute().parent} is no folder", param_hint="--output")
+    outcomes = _embed_all(named, base)
+    vectors = {outcome.name: outcome.result.vector for outcome in outcomes if isinstance(outcome.result, Embedding)}
+    if vectors:
+        _write(vectors, output)
+    if as_json:
+        typer.echo(json.dumps([_described(outcome) for outcome in outcomes], indent=2))
+    else:
+        _show(outcomes, output if vectors else None)
+    if len(vectors) < len(outcomes):
+        raise typer.Exit(1)
+
+
+def _named(models: list[Path]) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for model in models:
+        name = model.absolute().name
+        if name in named:
+            raise typer.BadParameter(
+                f"{named[name]} and {model} would both be the array {name!r}: rename one", param_hint="MODELS"
+            )
+        named[name] = model
+    return named
+
+
+def _embed_all(named: dict[str, Path], folder: Path) -> list[_Outcome]:
+    deadline_seconds = load_settings().embedding.deadline_seconds
+    with EmbeddingProcess() as process:
+        checkpoint = inspect(LocalFiles(folder)).fetch()
+        base = _Base(checkpoint, weights_digest(checkpoint), deadline_seconds)
+        models = track(named.items(), description="Embedding", console=Console(stderr=True), transient=True)
+        return [_Outcome(name, _embed_one(model, base, process=process)) for name, model in models]
+
+
+def _embed_one(model: Path, base: _Base, *, process: EmbeddingProcess) -> Embedding | DeltadexError:
+    try:
+        finetune = inspect(LocalFiles(model)).fetch()
+        check_fit(finetune, base.checkpoint)
+        return process.embed(
+            finetune,
+            base.checkpoint,
+            deadline_seconds=base.deadline_seconds,
+            base_digest=base.digest,
+            weights_digest=weights_digest(finetune),
+        )
+    except DeltadexError as error:
+        return error
+
+
+def _write(vectors: dict[str, FloatArray], output: Path) -> None:
+    """Write the whole file or none: a reader never meets half of one."""
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
+    with ZipFile(unfinished, "w") as archive:
+        for name, vector in vectors.items():  # np.savez has arguments of its own that a folder may be called like
+            with archive.open(f"{name}.npy", "w") as entry:
+                np.lib.format.write_array(entry, vector, allow_pickle=False)
+    unfinished.replace(output)
+
+
+def _described(outcome: _Outcome) -> dict[str, object]:
+    result = outcome.result
+    if isinstance(result, DeltadexError):
+        return {"model": outcome.name, "error": result.message, "hint": result.hint}
+    return {
+        "model": outcome.name,
+        "norm": result.norm,
+        "strength": result.strength,
+        "probe_agreement": result.probe_agreement,
+        "weights_digest": result.weights_digest,
+        "recipe": result.recipe.digest,
+    }
+
+
+def _show(outcomes: list[_Outcome], output: Path | None) -> None:
+    table = Table("model", "strength", "probe agreement", "reason")
+    for outcome in outcomes:
+        result = outcome.result
+        if isinstance(result, Embedding):
+            table.add_row(outcome.name, f"{result.strength:.3f}", f"{result.probe_agreement:.3f}", "")
+        else:
+            table.add_row(outcome.name, "–", "–", f"{result.message}\n{result.hint}".strip())
+    console = Console()
+    console.print(table)
+    console.print(f"{output} written" if output else "Nothing could be embedded, no file was written")

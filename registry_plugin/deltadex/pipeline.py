@@ -1,0 +1,207 @@
+"""The way of one model version, step by step. Flows wrap these functions; tests and other callers may chain them.
+
+Each step may be repeated: killed at any point and run again, the version ends in the same state.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deltadex.activations.artifact import write_artifact
+from deltadex.activations.process import EmbeddingProcess
+from deltadex.checkpoints.base import check_fit, declared_base, locate_base
+from deltadex.checkpoints.digest import weights_digest
+from deltadex.checkpoints.layout import Checkpoint, LocalCheckpoint, inspect
+from deltadex.domain import Embedding, FindingKind, RegisteredVersion, State, VersionRow
+from deltadex.errors import BaseMismatch, DeltadexError, RegistryError, StoreError, UnsupportedCheckpoint
+from deltadex.governance import rules
+from deltadex.mlflow_edge.artifacts import base_files, version_files
+from deltadex.mlflow_edge.write_back import log_embedding, tag_embedded, tag_not_embedded
+from deltadex.services import Services
+from deltadex.store import embeddings, findings, versions
+
+_HEARTBEAT_SECONDS = 5.0
+_JUDGED = (FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE, FindingKind.TOO_WEAK, FindingKind.WRONG_BASE)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A version whose checkpoint and base are known, by their configs alone."""
+
+    version: RegisteredVersion
+    checkpoint: Checkpoint
+    base_name: str
+    base: Checkpoint
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A version whose weights lie on this machine, are whole, and fit their base."""
+
+    finetune: LocalCheckpoint
+    base: LocalCheckpoint
+    base_name: str
+    base_digest: str
+    weights_digest: str
+
+
+def begin(services: Services, version_id: int, *, attempt: int, flow_run_id: str) -> VersionRow | None:
+    """Take a version on; None when there is nothing to do (deleted meanwhile, or a later attempt exists)."""
+    with services.database.transaction() as tx:
+        if not versions.mark_running(tx, version_id, attempt=attempt, flow_run_id=flow_run_id):
+            return None
+        return versions.get(tx, version_id)
+
+
+@contextmanager
+def alive(services: Services, version_id: int) -> Iterator[None]:
+    """Say every few seconds that this version is being worked on; the reconciler revives those that fall silent."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(_HEARTBEAT_SECONDS):
+            try:
+                with services.database.transaction() as tx:
+                    versions.heartbeat(tx, version_id)
+            except StoreError as error:
+                log.warning("heartbeat failed version_id=%d error=%r", version_id, error.message)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def workspace(services: Services, row: VersionRow) -> Iterator[Path]:
+    """Give a folder for one version's files; a killed run leaves it for the next attempt, an ended one removes it."""
+    folder = services.settings.cache_dir / "versions" / str(row.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def resolve(services: Services, row: VersionRow, folder: Path) -> Resolved:
+    """Read the version anew, inspect its files and find its base. Only configs are fetched.
+
+    Raises
+    ------
+    UnsupportedCheckpoint, BrokenCheckpoint, BaseNotFound
+        With the reason, for people.
+    """
+    ref = row.registered.ref
+    version = services.registry.read(ref.name, ref.version)
+    if version is None or version.ref != ref:
+        raise UnsupportedCheckpoint(f"{ref.label} is no longer in the registry")
+    checkpoint = inspect(version_files(services.registry, version, folder / "checkpoint"))
+    if f"models:/{ref.name}/{ref.version}" in services.settings.bases.values():
+        raise UnsupportedCheckpoint(
+            f"{ref.label} is itself a base", hint="Its finetunes are embedded against it; nothing to do."
+        )
+    base_name = declared_base(checkpoint, version.tags)
+    where = locate_base(base_name, services.settings.bases)
+    base = inspect(base_files(services.registry, where, services.settings.cache_dir))
+    return Resolved(version, checkpoint, base_name, base)
+
+
+def fetch(resolved: Resolved) -> Fetched:
+    """Fetch the files that are needed, digest what was fetched, and verify the base by its weights.
+
+    Raises
+    ------
+    BrokenCheckpoint, BaseMismatch
+    """
+    finetune, base = resolved.checkpoint.fetch(), resolved.base.fetch()
+    fetched = Fetched(finetune, base, resolved.base_name, weights_digest(base), weights_digest(finetune))
+    check_fit(finetune, base)
+    return fetched
+
+
+def embed(process: EmbeddingProcess, fetched: Fetched, *, deadline_seconds: float) -> Embedding:
+    """Run finetune and base over the probes, in the child process."""
+    return process.embed(
+        fetched.finetune,
+        fetched.base,
+        deadline_seconds=deadline_seconds,
+        base_digest=fetched.base_digest,
+        weights_digest=fetched.weights_digest,
+    )
+
+
+def write_back(
+    services: Services,
+    version: RegisteredVersion,
+    embedding: Embedding,
+    *,
+    base_name: str,
+    seconds: Mapping[str, float],
+) -> str:
+    """Log vector and manifest to the version's run, tag the version, and return the artifact's URI."""
+    manifest = {
+        "model": version.ref.name,
+        "version": version.ref.version,
+        "created_ms": version.ref.created_ms,
+        "source": version.source,
+        "base": base_name,
+        "seconds": dict(seconds),
+    }
+    with tempfile.TemporaryDirectory(prefix="deltadex-") as folder:
+        write_artifact(embedding, Path(folder), manifest=manifest)
+        artifact_uri = log_embedding(services.registry, version, embedding, folder=Path(folder))
+    tag_embedded(services.registry, version, embedding, artifact_uri=artifact_uri)
+    return artifact_uri
+
+
+def store_and_find(
+    services: Services, row: VersionRow, embedding: Embedding, *, base_name: str, artifact_uri: str
+) -> int:
+    """Store the embedding and what follows from it in one transaction; return how many findings concern the version.
+
+    The recipe is locked meanwhile: of two duplicates stored at the same moment, the second sees the first.
+    """
+    thresholds = services.settings.thresholds
+    weak = rules.judge_weak(row.id, embedding, thresholds=thresholds)
+    with services.database.transaction() as tx:
+        embeddings.lock_recipe(tx, embedding.recipe)
+        recipe_id = embeddings.save(
+            tx, row.id, embedding, base_name=base_name, artifact_uri=artifact_uri, is_weak=bool(weak)
+        )
+        same = [other.id for other in embeddings.same_weights(tx, row.id)]
+        near = embeddings.neighbors(tx, row.id, limit=1000, min_similarity=thresholds.near_duplicate_similarity)
+        pairs = rules.judge_pairs(
+            row.id, same, [(neighbor.version.id, neighbor.similarity) for neighbor in near], thresholds=thresholds
+        )
+        found = [*pairs, *weak]
+        findings.replace(tx, found, version_id=row.id, recipe_id=recipe_id, kinds=_JUDGED)
+        ids, vectors = embeddings.of_model(tx, row.registered.ref, recipe_id)
+        drifts = rules.judge_drift(ids, vectors, thresholds=thresholds)
+        findings.replace_drift(tx, drifts, ref=row.registered.ref, recipe_id=recipe_id)
+    return len(found) + sum(row.id in (drift.version_id, drift.other_id) for drift in drifts)
+
+
+def give_up(services: Services, row: VersionRow, error: DeltadexError) -> State:
+    """Bring a version that can't be embedded into a visible state with its reason, and return that state."""
+    state = State.UNSUPPORTED if isinstance(error, UnsupportedCheckpoint) else State.FAILED
+    with services.database.transaction() as tx:
+        versions.mark_ended(tx, row.id, state=state, reason=error.message, hint=error.hint)
+        if isinstance(error, BaseMismatch):
+            wrong = rules.wrong_base(row.id, error.message)
+            findings.replace(tx, [wrong], version_id=row.id, recipe_id=None, kinds=[FindingKind.WRONG_BASE])
+    try:
+        tag_not_embedded(services.registry, row.registered, state, reason=error.message)
+    except RegistryError as failure:
+        # The tag is a courtesy; our own state is written already.
+        log.warning("not tagged version=%s error=%r", row.label, failure.message)
+    return state

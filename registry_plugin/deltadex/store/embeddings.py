@@ -1,0 +1,302 @@
+"""Embeddings, one per version and recipe, and the questions that compare them.
+
+Whatever compares leaves out deleted versions and embeddings that are too weak to place, and never leaves the recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import LiteralString
+
+import numpy as np
+from pgvector import Vector
+from psycopg.sql import SQL
+from psycopg.types.json import Jsonb
+
+from deltadex.domain import Embedding, FloatArray, ModelVersionRef, Recipe, VersionRow
+from deltadex.store.database import Transaction
+from deltadex.store.versions import by_ids
+
+
+@dataclass(frozen=True)
+class RecipeRow:
+    """One comparable space; `embedded` counts its versions that are not deleted, weak ones included."""
+
+    id: int
+    digest: str
+    base_name: str
+    base_digest: str
+    dimension: int
+    embedded: int
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """Another version and its cosine similarity; higher is closer."""
+
+    version: VersionRow
+    similarity: float
+
+
+@dataclass(frozen=True, eq=False)
+class StoredEmbedding:
+    """What one version's embedding is under one recipe.
+
+    Attributes
+    ----------
+    vector
+        `(dimension,)` float32, not normalised.
+    norm, strength, agreement
+        As in `deltadex.domain.Embedding`.
+    """
+
+    recipe: RecipeRow
+    vector: FloatArray
+    norm: float
+    strength: float
+    agreement: float
+    is_weak: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingTable:
+    """All embeddings of one recipe, by version id.
+
+    Attributes
+    ----------
+    rows
+        `n` versions.
+    vectors
+        `(n, dimension)` float32, not normalised.
+    norms, strengths, agreements
+        `(n,)` float32, as in `deltadex.domain.Embedding`.
+    """
+
+    rows: tuple[VersionRow, ...]
+    vectors: FloatArray
+    norms: FloatArray
+    strengths: FloatArray
+    agreements: FloatArray
+
+
+def lock_recipe(tx: Transaction, recipe: Recipe) -> None:
+    """Let one transaction at a time store under this recipe, so that of two duplicates the second sees the first."""
+    _lock(tx, f"recipe:{recipe.digest}")
+
+
+def save(
+    tx: Transaction, version_id: int, embedding: Embedding, *, base_name: str, artifact_uri: str, is_weak: bool
+) -> int:
+    """Store an embedding and mark its version embedded, unless that was deleted meanwhile; return the recipe's id.
+
+    Storing it again changes nothing but the time.
+    """
+    # Copies may have been embedded under different bases; they must see each other as well.
+    _lock(tx, f"weights:{embedding.weights_digest}")
+    recipe_id = _save_recipe(tx, embedding.recipe, base_name)
+    tx.execute(
+        """
+        insert into embeddings (
+            model_version_id, recipe_id, vector, norm, base_norm, probe_agreement, is_weak, weights_digest)
+        values (%s, %s, %b, %s, %s, %s, %s, %s)
+        on conflict (model_version_id, recipe_id) do update set
+            vector = excluded.vector, norm = excluded.norm, base_norm = excluded.base_norm,
+            probe_agreement = excluded.probe_agreement, is_weak = excluded.is_weak,
+            weights_digest = excluded.weights_digest, created_at = now()
+        """,
+        [
+            version_id,
+            recipe_id,
+            Vector(embedding.vector),
+            embedding.norm,
+            embedding.base_norm,
+            embedding.probe_agreement,
+            is_weak,
+            embedding.weights_digest,
+        ],
+    )
+    tx.execute(
+        """
+        update model_versions
+        set state = 'embedded', weights_digest = %s, artifact_uri = %s, reason = '', hint = ''
+        where id = %s and state <> 'deleted'
+        """,
+        [embedding.weights_digest, artifact_uri, version_id],
+    )
+    return recipe_id
+
+
+def neighbors(tx: Transaction, version_id: int, *, limit: int = 10, min_similarity: float = -1.0) -> list[Neighbor]:
+    """Return the versions of the same registry that are closest under the version's latest recipe, closest first.
+
+    An exact scan by pgvector. Nothing is returned for a version that is itself too weak to place.
+    """
+    target = _latest(tx, version_id)
+    if target is None:
+        return []
+    recipe_id, registry, vector = target
+    found = tx.execute(
+        """
+        with compared as materialized (
+            select model_version_id, 1 - (vector <=> %(vector)b) as similarity
+            from embeddings join model_versions on model_versions.id = model_version_id
+            where recipe_id = %(recipe_id)s and not is_weak and norm > 0
+                and model_version_id <> %(id)s and registry = %(registry)s and state <> 'deleted'
+        )
+        select model_version_id, similarity from compared where similarity >= %(min_similarity)s
+        order by similarity desc, model_version_id limit %(limit)s
+        """,
+        {
+            "id": version_id,
+            "registry": registry,
+            "recipe_id": recipe_id,
+            "vector": vector,
+            "min_similarity": min_similarity,
+            "limit": limit,
+        },
+    ).fetchall()
+    rows = by_ids(tx, [other_id for other_id, _ in found])
+    return [Neighbor(rows[other_id], similarity) for other_id, similarity in found]
+
+
+def same_weights(tx: Transaction, version_id: int) -> list[VersionRow]:
+    """Return the other versions of the same registry whose tensors are the same, oldest first."""
+    found = tx.execute(
+        """
+        select other.id from model_versions other join model_versions this using (registry, weights_digest)
+        where this.id = %s and other.id <> this.id and other.state <> 'deleted' order by other.id
+        """,
+        [version_id],
+    )
+    return list(_ordered(tx, [other_id for (other_id,) in found]))
+
+
+def of_model(tx: Transaction, ref: ModelVersionRef, recipe_id: int) -> tuple[list[int], FloatArray]:
+    """Return a registered model's versions under one recipe, oldest first, as ids and `(n, dimension)` vectors."""
+    found = tx.execute(
+        """
+        select id, vector from embeddings join model_versions on id = model_version_id
+        where registry = %s and name = %s and recipe_id = %s and not is_weak and state <> 'deleted'
+        order by created_ms, version
+        """,
+        [ref.registry, ref.name, recipe_id],
+        binary=True,
+    ).fetchall()
+    return [version_id for version_id, _ in found], _stacked(tx, recipe_id, [vector for _, vector in found])
+
+
+def of_version(tx: Transaction, version_id: int) -> list[StoredEmbedding]:
+    """Return a version's embeddings, the latest first."""
+    found = tx.execute(
+        """
+        select recipe_id, vector, norm, base_norm, probe_agreement, is_weak, created_at
+        from embeddings where model_version_id = %s order by created_at desc, recipe_id desc
+        """,
+        [version_id],
+        binary=True,
+    ).fetchall()
+    spaces = {
+        row.id: row
+        for row in _recipes(
+            tx,
+            """
+            registry = (select registry from model_versions where id = %(id)s)
+            and recipes.id in (select recipe_id from embeddings where model_version_id = %(id)s)
+            """,
+            {"id": version_id},
+        )
+    }
+    return [
+        StoredEmbedding(
+            spaces[recipe_id], vector.to_numpy(), norm, norm / base_norm if base_norm else 0.0, agreement, weak, at
+        )
+        for recipe_id, vector, norm, base_norm, agreement, weak, at in found
+    ]
+
+
+def table(tx: Transaction, recipe_id: int, *, with_weak: bool = False, registry: str | None = None) -> EmbeddingTable:
+    """Return all embeddings of one recipe, of one registry or of all."""
+    found = tx.execute(
+        """
+        select id, vector, norm, coalesce(norm / nullif(base_norm, 0), 0), probe_agreement
+        from embeddings join model_versions on id = model_version_id
+        where recipe_id = %s and (%s or not is_weak) and registry = coalesce(%s, registry) and state <> 'deleted'
+        order by id
+        """,
+        [recipe_id, with_weak, registry],
+        binary=True,
+    ).fetchall()
+    numbers = np.array([values[2:] for values in found], dtype=np.float32).reshape(len(found), 3)
+    return EmbeddingTable(
+        _ordered(tx, [values[0] for values in found]),
+        _stacked(tx, recipe_id, [values[1] for values in found]),
+        norms=numbers[:, 0],
+        strengths=numbers[:, 1],
+        agreements=numbers[:, 2],
+    )
+
+
+def recipes(tx: Transaction, registry: str) -> list[RecipeRow]:
+    """Return the recipes that a registry has embeddings of, the largest first."""
+    return _recipes(tx, "registry = %(registry)s and state <> 'deleted'", {"registry": registry})
+
+
+def _recipes(tx: Transaction, condition: LiteralString, parameters: Mapping[str, object]) -> list[RecipeRow]:
+    query = SQL(
+        """
+        select recipes.id, digest, base_name, base_digest, dimension, count(*) filter (where state <> 'deleted')
+        from recipes
+        join embeddings on recipe_id = recipes.id
+        join model_versions on model_versions.id = model_version_id
+        where {}
+        group by recipes.id order by 6 desc, recipes.id
+        """
+    ).format(SQL(condition))
+    return [RecipeRow(*values) for values in tx.execute(query, parameters)]
+
+
+def _save_recipe(tx: Transaction, recipe: Recipe, base_name: str) -> int:
+    tx.execute(
+        """
+        insert into recipes (digest, method, base_digest, base_name, dimension) values (%s, %s, %s, %s, %s)
+        on conflict (digest) do nothing
+        """,
+        [recipe.digest, Jsonb(asdict(recipe.method)), recipe.base_digest, base_name, recipe.dimension],
+    )
+    row = tx.execute("select id from recipes where digest = %s", [recipe.digest]).fetchone()
+    assert row is not None  # noqa: S101 - we have just made sure of it
+    return int(row[0])
+
+
+def _latest(tx: Transaction, version_id: int) -> tuple[int, str, Vector] | None:
+    """Return recipe, registry and vector of a version's latest embedding, unless it is too weak to place."""
+    row = tx.execute(
+        """
+        select recipe_id, registry, vector, is_weak or norm = 0
+        from embeddings join model_versions on id = model_version_id
+        where id = %s order by created_at desc, recipe_id desc limit 1
+        """,
+        [version_id],
+        binary=True,
+    ).fetchone()
+    return None if row is None or row[3] else row[:3]
+
+
+def _ordered(tx: Transaction, ids: Sequence[int]) -> tuple[VersionRow, ...]:
+    rows = by_ids(tx, ids)
+    return tuple(rows[version_id] for version_id in ids)
+
+
+def _stacked(tx: Transaction, recipe_id: int, vectors: Sequence[Vector]) -> FloatArray:
+    row = tx.execute("select dimension from recipes where id = %s", [recipe_id]).fetchone()
+    stacked = np.empty((len(vectors), row[0] if row else 0), dtype=np.float32)
+    for place, vector in zip(stacked, vectors, strict=True):
+        place[:] = vector.to_numpy()
+    return stacked
+
+
+def _lock(tx: Transaction, name: str) -> None:
+    tx.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])

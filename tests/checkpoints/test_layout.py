@@ -1,0 +1,227 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from deltadex.checkpoints.files import LocalFiles, inside
+from deltadex.checkpoints.layout import Checkpoint, Kind, inspect
+from deltadex.errors import BrokenCheckpoint, CheckpointError, UnsupportedCheckpoint
+from tests import tiny_models
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    base = tiny_models.build_base(folder / "base")
+    tiny_models.build_adapter(base, folder / "adapter")
+    tiny_models.build_full_finetune(base, folder / "sharded", max_shard_size="20KB")
+    return folder
+
+
+def inspect_folder(folder: Path) -> Checkpoint:
+    return inspect(LocalFiles(folder))
+
+
+def edit_json(file: Path, **changes: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_a_plain_full_model_is_recognised_with_its_tokenizer(models: Path) -> None:
+    local = inspect_folder(models / "base").fetch()
+    assert local.kind is Kind.FULL
+    assert local.folder == local.tokenizer_folder == models / "base"
+    assert [file.name for file in local.weight_files] == ["model.safetensors"]
+
+
+def test_a_plain_adapter_is_recognised_with_its_declared_base(models: Path) -> None:
+    checkpoint = inspect_folder(models / "adapter")
+    assert checkpoint.kind is Kind.ADAPTER
+    assert checkpoint.declared_base == str(models / "base")
+    assert checkpoint.fetch().tokenizer_folder is None
+
+
+def test_all_shards_of_a_full_model_are_found(models: Path) -> None:
+    local = inspect_folder(models / "sharded").fetch()
+    assert len(local.weight_files) > 1
+    assert set(local.weight_files) == set((models / "sharded").glob("*.safetensors"))
+
+
+def test_a_model_one_folder_down_is_found(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "adapter", tmp_path / "final")
+    (tmp_path / "notes.txt").write_text("see final")
+    assert inspect_folder(tmp_path).fetch().folder == tmp_path / "final"
+
+
+def test_a_trainers_intermediate_checkpoints_do_not_hide_the_final_one(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "adapter", tmp_path, dirs_exist_ok=True)
+    shutil.copytree(models / "adapter", tmp_path / "checkpoint-500")
+    assert inspect_folder(tmp_path).fetch().folder == tmp_path
+
+
+def test_a_merged_model_with_a_stale_adapter_config_is_a_full_model(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "base", tmp_path, dirs_exist_ok=True)
+    shutil.copy(models / "adapter" / "adapter_config.json", tmp_path)
+    assert inspect_folder(tmp_path).kind is Kind.FULL
+
+
+def test_the_model_card_of_a_full_finetune_declares_its_base(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "base", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "README.md").write_text("---\nbase_model: acme/base-7b\nlicense: mit\n---\n# A model\n")
+    assert inspect_folder(tmp_path).declared_base == "acme/base-7b"
+
+
+def test_only_what_is_needed_is_fetched(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "base", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "optimizer.pt").write_bytes(b"state")
+    checkpoint = inspect_folder(tmp_path)
+    assert "optimizer.pt" not in {*checkpoint.support_files, *checkpoint.weight_files}
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def only_a_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def missing_shard(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "../../secret.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def broken_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+def deep_config(folder: Path) -> None:
+    (folder / "config.json").write_text("[" * 100_000)
+
+
+def config_without_fields(folder: Path) -> None:
+    (folder / "config.json").write_text("[]")
+
+
+def classifier(folder: Path) -> None:
+    edit_json(folder / "config.json", architectures=["LlamaForSequenceClassification"])
+
+
+def encoder_decoder(folder: Path) -> None:
+    edit_json(folder / "config.json", architectures=["T5ForConditionalGeneration"], is_encoder_decoder=True)
+
+
+def remote_code(folder: Path) -> None:
+    edit_json(folder / "config.json", auto_map={"AutoModelForCausalLM": "modeling.Model"})
+
+
+def quantized(folder: Path) -> None:
+    edit_json(folder / "config.json", quantization_config={"load_in_4bit": True})
+
+
+def no_model(folder: Path) -> None:
+    empty(folder)
+    (folder / "results.csv").write_text("a,b")
+
+
+def several_models(folder: Path) -> None:
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        shutil.copy(folder / "config.json", folder / name)
+    (folder / "config.json").unlink()
+
+
+def pyfunc(folder: Path) -> None:
+    (folder / "MLmodel").write_text("flavors:\n  python_function:\n    loader_module: mlflow.pyfunc.model\n")
+
+
+def names_only(folder: Path) -> None:
+    (folder / "MLmodel").write_text("flavors:\n  transformers:\n    source_model_name: acme/base-7b\n")
+
+
+def broken_mlmodel(folder: Path) -> None:
+    (folder / "MLmodel").write_text("flavors: [")
+
+
+def climbing_mlmodel(folder: Path) -> None:
+    (folder / "MLmodel").write_text("flavors:\n  transformers:\n    model_binary: ../secret\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "said"),
+    [
+        (empty, BrokenCheckpoint, "holds no files"),
+        (only_a_pickle, UnsupportedCheckpoint, "never opened"),
+        (no_weights, BrokenCheckpoint, "no weights"),
+        (missing_shard, BrokenCheckpoint, "lacks 2 of 2 weight files"),
+        (broken_config, BrokenCheckpoint, "no JSON"),
+        (deep_config, BrokenCheckpoint, "no JSON"),
+        (config_without_fields, BrokenCheckpoint, "holds no fields"),
+        (classifier, UnsupportedCheckpoint, "LlamaForSequenceClassification"),
+        (encoder_decoder, UnsupportedCheckpoint, "decoder-only"),
+        (remote_code, UnsupportedCheckpoint, "never run"),
+        (quantized, UnsupportedCheckpoint, "quantized"),
+        (no_model, UnsupportedCheckpoint, "results.csv"),
+        (several_models, UnsupportedCheckpoint, "several models: one, two"),
+        (pyfunc, UnsupportedCheckpoint, "python_function"),
+        (names_only, UnsupportedCheckpoint, "acme/base-7b"),
+        (broken_mlmodel, BrokenCheckpoint, "no YAML"),
+        (climbing_mlmodel, UnsupportedCheckpoint, "no language model"),
+    ],
+)
+def test_bad_folders_say_what_is_wrong_and_what_to_do(
+    models: Path, tmp_path: Path, damage, error: type[CheckpointError], said: str
+) -> None:
+    shutil.copytree(models / "base", tmp_path, dirs_exist_ok=True)
+    damage(tmp_path)
+    with pytest.raises(error, match=said) as caught:
+        inspect_folder(tmp_path)
+    assert type(caught.value) is error
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"peft_type": "PREFIX_TUNING"}, "PREFIX_TUNING"),
+        ({"task_type": "SEQ_CLS"}, "SEQ_CLS"),
+        ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens"),
+    ],
+)
+def test_adapters_that_act_otherwise_are_refused(models: Path, tmp_path: Path, changes: dict, said: str) -> None:
+    shutil.copytree(models / "adapter", tmp_path, dirs_exist_ok=True)
+    edit_json(tmp_path / "adapter_config.json", **changes)
+    with pytest.raises(UnsupportedCheckpoint, match=said):
+        inspect_folder(tmp_path)
+
+
+def test_an_adapter_with_only_a_pickle_is_refused(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "adapter", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "adapter_model.bin")
+    with pytest.raises(UnsupportedCheckpoint, match=r"adapter_model\.bin.*never opened"):
+        inspect_folder(tmp_path)
+
+
+def test_a_missing_folder_is_broken(tmp_path: Path) -> None:
+    with pytest.raises(BrokenCheckpoint, match="is no folder"):
+        inspect_folder(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../secret", "a/../../secret", "..\\secret", ""])
+def test_paths_never_leave_the_artifact(tmp_path: Path, path: str) -> None:
+    with pytest.raises(BrokenCheckpoint, match="no path inside"):
+        inside(path)
+    with pytest.raises(BrokenCheckpoint):
+        LocalFiles(tmp_path).fetch([path])
+
+
+def test_links_to_files_are_followed_as_the_hugging_face_cache_needs(models: Path, tmp_path: Path) -> None:
+    for file in (models / "base").iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    assert inspect_folder(tmp_path).kind is Kind.FULL

@@ -1,0 +1,2 @@
+def test_x(database):
+    print(database.check())
