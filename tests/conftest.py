@@ -1,16 +1,23 @@
-"""A real Postgres for every test that asks for one: the embedded server, started once."""
+"""The real services for every test that asks for them: Postgres, MLflow and Prefect, each started once."""
 
 from __future__ import annotations
 
 import itertools
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 
+from deltadex.mlflow_edge.registry import Registry
+from deltadex.scheduler import load_scheduler
+from deltadex.services import Services
+from deltadex.settings import DatabaseSettings, Settings
+from deltadex.stack import specs
+from deltadex.stack.process import Service
 from deltadex.store.database import Database
 from deltadex.store.embedded import EmbeddedPostgres
 from deltadex.store.migrate import migrate
@@ -56,3 +63,45 @@ def database(postgres_url: str, new_database_url: Callable[..., str]) -> Iterato
             migrate(template)
     with Database(new_database_url(template=_TEMPLATE)) as database:
         yield database
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A running MLflow and a running Prefect server, as the embedded stack runs them."""
+    data_dir = tmp_path_factory.mktemp("servers")
+    settings = Settings(data_dir=data_dir, ports={"mlflow": unused_port(), "prefect": unused_port()})
+    wanted = [specs.mlflow_server(settings), specs.prefect_server(settings)]
+    running = [Service(spec, data_dir / f"{spec.name}.log") for spec in wanted]
+    try:
+        for service in running:
+            service.start()
+        for service in running:
+            service.wait_up(120)
+        mlflow, prefect = (spec.url for spec in wanted)
+        yield settings.model_copy(update={"tracking_uri": mlflow, "prefect_api_url": f"{prefect}/api"})
+    finally:
+        for service in running:
+            service.stop()
+
+
+@pytest.fixture
+def registry(servers: Settings) -> Iterator[Registry]:
+    """A registry on the running MLflow server, without models."""
+    registry = Registry(servers.mlflow_uri, name="acme")
+    for model in registry.client.search_registered_models():
+        registry.client.delete_registered_model(model.name)
+    return registry
+
+
+@pytest.fixture
+def services(servers: Settings, database: Database, registry: Registry, tmp_path: Path) -> Iterator[Services]:
+    """All three services, real and empty; the scheduler is only reached by tests that deploy."""
+    settings = servers.model_copy(
+        update={
+            "data_dir": tmp_path,
+            "registry": registry.name,
+            "work_pool": f"pool-{tmp_path.name}",
+            "database": DatabaseSettings(url=database.url),
+        }
+    )
+    return Services(settings, database, registry, load_scheduler(settings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -89,13 +90,22 @@ def load(folder: Path) -> PreTrainedModel:
 
 
 def attach_adapter(
-    base: Path, *, seed: int = 0, targets: Iterable[str] = QUERY_VALUE, strength: float = 0.05, **lora: object
+    base: Path,
+    *,
+    seed: int = 0,
+    targets: Iterable[str] = QUERY_VALUE,
+    strength: float = 0.05,
+    vocabulary: int | None = None,
+    **lora: object,
 ) -> PeftModel:
     """The base with a LoRA adapter whose matrices are all random, as after training."""
     config = LoraConfig(r=4, lora_alpha=8, target_modules=list(targets), task_type="CAUSAL_LM", **lora)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = get_peft_model(load(base), config)
+        model = load(base)
+        if vocabulary is not None:
+            model.resize_token_embeddings(vocabulary, mean_resizing=False)
+        model = get_peft_model(model, config)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if "lora_B" in name:
@@ -103,11 +113,11 @@ def attach_adapter(
     return model
 
 
-def build_adapter(
-    base: Path, folder: Path, *, seed: int = 0, targets: Iterable[str] = QUERY_VALUE, **lora: object
-) -> Path:
-    """Save a LoRA adapter of `base`, as peft does."""
-    attach_adapter(base, seed=seed, targets=targets, **lora).save_pretrained(folder)
+def build_adapter(base: Path, folder: Path, *, vocabulary: int | None = None, **adapter: Any) -> Path:
+    """Save a LoRA adapter of `base`, as peft does; with `vocabulary`, its resized embeddings go with it."""
+    model = attach_adapter(base, vocabulary=vocabulary, **adapter)
+    embeddings = vocabulary is not None or "embed_tokens" in adapter.get("targets", ())
+    model.save_pretrained(folder, save_embedding_layers=embeddings or "auto")
     return folder
 
 

@@ -3,11 +3,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests import tiny_models
 
 from deltadex.checkpoints.files import LocalFiles, inside
 from deltadex.checkpoints.layout import Checkpoint, Kind, inspect
 from deltadex.errors import BrokenCheckpoint, CheckpointError, UnsupportedCheckpoint
-from tests import tiny_models
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,10 @@ def classifier(folder: Path) -> None:
     edit_json(folder / "config.json", architectures=["LlamaForSequenceClassification"])
 
 
+def wrong_types(folder: Path) -> None:
+    edit_json(folder / "config.json", architectures=7)
+
+
 def encoder_decoder(folder: Path) -> None:
     edit_json(folder / "config.json", architectures=["T5ForConditionalGeneration"], is_encoder_decoder=True)
 
@@ -164,6 +168,7 @@ def climbing_mlmodel(folder: Path) -> None:
         (deep_config, BrokenCheckpoint, "no JSON"),
         (config_without_fields, BrokenCheckpoint, "holds no fields"),
         (classifier, UnsupportedCheckpoint, "LlamaForSequenceClassification"),
+        (wrong_types, UnsupportedCheckpoint, "unknown"),
         (encoder_decoder, UnsupportedCheckpoint, "decoder-only"),
         (remote_code, UnsupportedCheckpoint, "never run"),
         (quantized, UnsupportedCheckpoint, "quantized"),

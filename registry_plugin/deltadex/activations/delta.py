@@ -8,24 +8,16 @@ import numpy as np
 
 from deltadex.activations.hidden_states import read_hidden_states
 from deltadex.checkpoints.layout import Kind, LocalCheckpoint
-from deltadex.domain import Embedding, EmbeddingMethod, FloatArray, Recipe
+from deltadex.domain import Embedding, FloatArray, Recipe
 from deltadex.errors import BaseMismatch, BrokenCheckpoint, UnsupportedCheckpoint
-from deltadex.probes import DELTA_ACTIVATION, PAPER_PROBES, ProbeSet
+from deltadex.probes import DELTA_ACTIVATION, PAPER_PROBES
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def embed(
-    finetune: LocalCheckpoint,
-    base: LocalCheckpoint,
-    *,
-    base_digest: str,
-    weights_digest: str,
-    method: EmbeddingMethod = DELTA_ACTIVATION,
-    probe_set: ProbeSet = PAPER_PROBES,
-) -> Embedding:
+def embed(finetune: LocalCheckpoint, base: LocalCheckpoint, *, base_digest: str, weights_digest: str) -> Embedding:
     """Return the Delta Activation of `finetune` (arXiv 2509.04442, equation 1), computed in float32.
 
     The base is loaded anew for every finetune and never holds more than one adapter; a full finetune is loaded
@@ -40,15 +32,15 @@ def embed(
     """
     tokenizer = _load_tokenizer(base)
     model = _load_model(base)
-    base_states = read_hidden_states(model, tokenizer, probe_set)
+    base_states = read_hidden_states(model, tokenizer, PAPER_PROBES)
     if finetune.kind is Kind.ADAPTER:
         model = _attach(model, finetune).get_base_model()
     else:
         del model  # before the next one is loaded: one model in memory at a time
         model = _load_model(finetune)
-    deltas = _difference(read_hidden_states(model, tokenizer, probe_set), base_states)
+    deltas = _difference(read_hidden_states(model, tokenizer, PAPER_PROBES), base_states)
     return Embedding(
-        recipe=Recipe(method=method, base_digest=base_digest, dimension=deltas.shape[1]),
+        recipe=Recipe(method=DELTA_ACTIVATION, base_digest=base_digest, dimension=deltas.shape[1]),
         probe_deltas=deltas,
         base_norm=float(np.linalg.norm(base_states, axis=1).mean()),
         weights_digest=weights_digest,
@@ -107,11 +99,10 @@ def _load_model(checkpoint: LocalCheckpoint) -> PreTrainedModel:
 def _attach(model: PreTrainedModel, adapter: LocalCheckpoint) -> PeftModel:
     """Put an adapter into `model`, whose vocabulary is resized to the adapter's where that has one."""
     from peft import LoraConfig, PeftModel, set_peft_model_state_dict
-    from safetensors.torch import load_file
 
-    tensors = {name: tensor for file in adapter.weight_files for name, tensor in load_file(file).items()}
+    tensors = _read_adapter(adapter)
     rows = _vocabulary_rows(model, tensors)
-    if rows is not None and rows != model.get_input_embeddings().num_embeddings:
+    if rows is not None and rows != len(model.get_input_embeddings().weight):
         model.resize_token_embeddings(rows, mean_resizing=False)
     try:
         adapted = PeftModel(model, LoraConfig.from_pretrained(adapter.folder, inference_mode=True))
@@ -129,6 +120,15 @@ def _attach(model: PreTrainedModel, adapter: LocalCheckpoint) -> PeftModel:
             hint="Declare the base that the adapter was really trained on.",
         )
     return adapted
+
+
+def _read_adapter(adapter: LocalCheckpoint) -> dict[str, Any]:
+    """Return an adapter's tensors without the copies that peft adds under two more names to resized embeddings."""
+    from safetensors.torch import load_file
+
+    tensors = {name: tensor for file in adapter.weight_files for name, tensor in load_file(file).items()}
+    copies = (".modules_to_save.weight", ".original_module.weight")
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith(copies)}
 
 
 def _vocabulary_rows(model: PreTrainedModel, tensors: dict[str, Any]) -> int | None:

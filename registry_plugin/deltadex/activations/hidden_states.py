@@ -51,7 +51,7 @@ def read_hidden_states(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
 
 def _tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, probe: str, probe_set: ProbeSet) -> Any:
     tokens = tokenizer(probe, return_tensors="pt", truncation=True, max_length=probe_set.max_tokens)["input_ids"]
-    rows = model.get_input_embeddings().num_embeddings
+    rows = len(model.get_input_embeddings().weight)
     if int(tokens.max()) >= rows:
         raise BaseMismatch(
             f"{model.config.name_or_path} knows {rows} tokens, the base's tokenizer gave token {int(tokens.max())}",

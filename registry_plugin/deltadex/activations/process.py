@@ -98,6 +98,7 @@ class EmbeddingProcess:
             Whatever `embed` raised, with its message and hint.
         """
         if self._child.poll() is not None:
+            self._kill()  # closes what is left of it
             self._start()
         started = time.monotonic()
         result = Path(mkdtemp(dir=self._folder.name))

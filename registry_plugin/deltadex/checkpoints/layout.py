@@ -25,7 +25,8 @@ INDEX = "model.safetensors.index.json"
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 _SUPPORT = (".json", ".txt", ".model")
-_MAX_CONFIG_BYTES = 64 << 20
+_MAX_JSON_BYTES = 64 << 20
+_MAX_YAML_BYTES = 1 << 20  # its parser is slow
 
 
 class Kind(StrEnum):
@@ -131,21 +132,21 @@ class _Artifact:
     def has(self, path: PurePosixPath) -> bool:
         return str(path) in self.sizes
 
-    def read(self, path: PurePosixPath) -> bytes:
-        if self.sizes[str(path)] > _MAX_CONFIG_BYTES:
+    def read(self, path: PurePosixPath, *, at_most: int) -> bytes:
+        if self.sizes[str(path)] > at_most:
             raise BrokenCheckpoint(f"{path} in {self.files.where} is too large for a config", hint="Log it again.")
         return (self.files.fetch([str(path)]) / path).read_bytes()
 
     def read_json(self, path: PurePosixPath) -> dict[str, Any]:
         try:
-            content = json.loads(self.read(path))
+            content = json.loads(self.read(path, at_most=_MAX_JSON_BYTES))
         except (ValueError, RecursionError) as error:
             raise BrokenCheckpoint(f"{path} in {self.files.where} is no JSON: {error}", hint="Log it again.") from error
         return self._mapping(content, path)
 
     def read_yaml(self, path: PurePosixPath) -> dict[str, Any]:
         try:
-            content = yaml.safe_load(self.read(path))
+            content = yaml.safe_load(self.read(path, at_most=_MAX_YAML_BYTES))
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise BrokenCheckpoint(f"{path} in {self.files.where} is no YAML: {error}", hint="Log it again.") from error
         return self._mapping(content, path)
@@ -204,8 +205,9 @@ def _inspect_mlflow(artifact: _Artifact, top: PurePosixPath) -> Checkpoint:
     flavors = flavors if isinstance(flavors, dict) else {}
     flavor = flavors.get("transformers")
     if not isinstance(flavor, dict):
+        found = ", ".join(map(str, flavors)) or "unknown"
         raise UnsupportedCheckpoint(
-            f"{artifact.files.where} is an MLflow model of flavour {', '.join(flavors) or 'unknown'}, not transformers",
+            f"{artifact.files.where} is an MLflow model of flavour {found}, not transformers",
             hint="Log the model with mlflow.transformers, or register its Hugging Face folder.",
         )
     # Beside `peft`, MLflow may write a `model` that the adapter's own layers have got into (mlflow#23761): not read.
@@ -263,7 +265,8 @@ def _reject_adapter(config: Mapping[str, Any], where: str) -> None:
 
 
 def _reject_model(config: Mapping[str, Any], where: str) -> None:
-    architectures = config.get("architectures") or ["unknown"]
+    architectures = config.get("architectures")
+    architectures = [str(name) for name in architectures] if isinstance(architectures, list) else ["unknown"]
     if config.get("auto_map"):
         raise UnsupportedCheckpoint(
             f"{where} brings its own Python code (auto_map), which is never run", hint="Use a built-in architecture."
@@ -272,10 +275,10 @@ def _reject_model(config: Mapping[str, Any], where: str) -> None:
         raise UnsupportedCheckpoint(
             f"{where} has quantized weights", hint="Register the adapter or the unquantized model."
         )
-    decoder = any(str(name).endswith("ForCausalLM") or name == "GPT2LMHeadModel" for name in architectures)
+    decoder = any(name.endswith("ForCausalLM") or name == "GPT2LMHeadModel" for name in architectures)
     if config.get("is_encoder_decoder") or not decoder:
         raise UnsupportedCheckpoint(
-            f"{where} is no decoder-only language model (architecture {', '.join(map(str, architectures))})",
+            f"{where} is no decoder-only language model (architecture {', '.join(architectures)})",
             hint="Deltadex embeds causal language models and LoRA adapters of them.",
         )
 
@@ -315,14 +318,14 @@ def _declared_base(
 def _card_base(artifact: _Artifact, folder: PurePosixPath) -> str | None:
     """Return `base_model` of a Hugging Face model card, where full finetunes on the hub declare it."""
     card = folder / "README.md"
-    if not artifact.has(card):
+    if artifact.sizes.get(str(card), _MAX_YAML_BYTES) >= _MAX_YAML_BYTES:
         return None
-    parts = artifact.read(card).decode(errors="replace").split("---\n", maxsplit=2)
+    parts = artifact.read(card, at_most=_MAX_YAML_BYTES).decode(errors="replace").split("---\n", maxsplit=2)
     if len(parts) < 3 or parts[0].strip():
         return None
     try:
         front = yaml.safe_load(parts[1])
-    except yaml.YAMLError:  # a card is prose; a wrong one is no fault of the weights
+    except (yaml.YAMLError, ValueError, RecursionError):  # a card is prose; a wrong one is no fault of the weights
         return None
     base = front.get("base_model") if isinstance(front, dict) else None
     return base[0] if isinstance(base, list) and len(base) == 1 else base if isinstance(base, str) else None

@@ -99,9 +99,13 @@ def _read_file(file: Path) -> list[StoredTensor]:
         tensors = [_stored(name, entry, file, data_start) for name, entry in header.items() if name != "__metadata__"]
     except (KeyError, TypeError, ValueError) as error:
         raise _broken(file, f"has a header that makes no sense ({error})") from error
-    expected = max((tensor.end for tensor in tensors), default=data_start)
-    if size != expected:
-        raise _broken(file, f"should have {expected:,} bytes and has {size:,}")
+    end = data_start
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.start, tensor.end)):
+        if tensor.start != end:
+            raise _broken(file, f"has a gap or an overlap before {tensor.name}")
+        end = tensor.end
+    if size != end:
+        raise _broken(file, f"should have {end:,} bytes and has {size:,}")
     return tensors
 
 
@@ -122,10 +126,10 @@ def _read_header(file: Path, size: int) -> tuple[Mapping[str, Any], int]:
 
 
 def _stored(name: str, entry: Mapping[str, Any], file: Path, data_start: int) -> StoredTensor:
-    start, end = entry["data_offsets"]
+    start, end = map(int, entry["data_offsets"])
     shape = tuple(int(length) for length in entry["shape"])
     bits = math.prod(shape) * _BITS[entry["dtype"]]
-    if not 0 <= start <= end or (end - start) * 8 != bits:
+    if not 0 <= start <= end or (end - start) * 8 != bits or min(shape, default=0) < 0:
         raise ValueError(f"{name}: bytes {start} to {end} for a {entry['dtype']} of shape {shape}")
     return StoredTensor(name, entry["dtype"], shape, file, data_start + start, data_start + end)
 

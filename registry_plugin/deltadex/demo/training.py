@@ -37,7 +37,6 @@ class Schedule:
 
     steps: int
     batch: int
-    length: int
     learning_rate: float
 
 
@@ -80,26 +79,33 @@ def new_adapter(base: PreTrainedModel, *, seed: int, declared_base: str) -> Peft
     return model
 
 
-def tokenize(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Tensor:
-    """Return `(n_tokens,)` int64: all texts in one row, each begun by the first special token."""
-    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    return torch.tensor([token for text in encoded for token in (tokenizer.bos_token_id, *text)])
+def examples(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], length: int) -> Tensor:
+    """Return `(n_examples, length)` int64: stretches of the texts that begin with a line; a short rest is dropped."""
+    rows: list[list[int]] = []
+    for text in texts:
+        row: list[int] = []
+        for line in tokenizer(text.splitlines(keepends=True), add_special_tokens=False)["input_ids"]:
+            row += line
+            if len(row) >= length:
+                rows.append(row[:length])
+                row = []
+    return torch.tensor(rows)
 
 
 def train(
-    model: torch.nn.Module, tokens: Tensor, schedule: Schedule, *, seed: int, prompt: Tensor | None = None,
+    model: torch.nn.Module, data: Tensor, schedule: Schedule, *, seed: int, prompt: Tensor | None = None,
     step_done: StepDone = lambda _: None,
 ) -> float:
-    """Train `model` in place on random windows of `tokens` and return the mean loss of the last tenth of the steps.
+    """Train `model` in place on `data` and return the mean loss of the last tenth of the steps.
 
     Parameters
     ----------
     model
         Causal language model; what requires a gradient is trained.
-    tokens
-        `(n_tokens,)` int64.
+    data
+        `(n_examples, length)` int64.
     prompt
-        `(n_prompt,)` int64, put before every window; the loss is on what follows it only.
+        `(n_prompt,)` int64, put before every example; the loss is on what follows it only.
     seed
         Of the windows; the same seed and data give the same model.
     """
@@ -108,7 +114,7 @@ def train(
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, schedule.steps))
     losses: list[float] = []
     model.train()
-    for step, (inputs, labels) in enumerate(_batches(tokens, schedule, prompt, seed), start=1):
+    for step, (inputs, labels) in enumerate(_batches(data, schedule, prompt, seed), start=1):
         loss = model(input_ids=inputs, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -129,23 +135,16 @@ def _rate(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
 
 
-def _batches(tokens: Tensor, schedule: Schedule, prompt: Tensor | None, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(data: Tensor, schedule: Schedule, prompt: Tensor | None, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     before = torch.empty(0, dtype=torch.long) if prompt is None else prompt
     before = before.expand(schedule.batch, -1)
-    starts = _starts(len(tokens) - schedule.length, schedule.length, generator)
+    order = torch.empty(0, dtype=torch.long)
     for _ in range(schedule.steps):
-        first = torch.tensor([next(starts) for _ in range(schedule.batch)])
-        windows = tokens[first[:, None] + torch.arange(schedule.length)]
-        yield torch.cat([before, windows], 1), torch.cat([torch.full_like(before, _IGNORED), windows], 1)
-
-
-def _starts(stop: int, length: int, generator: torch.Generator) -> Iterator[int]:
-    """Yield window starts for ever: shuffled passes over all of the text, each from another offset."""
-    while True:
-        offset = int(torch.randint(min(length, stop), (), generator=generator))
-        starts = torch.arange(offset, stop, length)
-        yield from starts[torch.randperm(len(starts), generator=generator)].tolist()
+        while len(order) < schedule.batch:
+            order = torch.cat([order, torch.randperm(len(data), generator=generator)])
+        chosen, order = data[order[: schedule.batch]], order[schedule.batch :]
+        yield torch.cat([before, chosen], 1), torch.cat([torch.full_like(before, _IGNORED), chosen], 1)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ def mlflow_server(settings: Settings) -> ServiceSpec:
     env = environment(
         MLFLOW_WEBHOOK_ALLOWED_SCHEMES="http,https",
         MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS="true",
+        MLFLOW_WEBHOOK_CACHE_TTL="1",
         MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
     )
     return ServiceSpec("MLflow", _module(*argv), env, answers(f"{url}/health"), url)

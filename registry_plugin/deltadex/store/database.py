@@ -34,13 +34,18 @@ class Database:
     Parameters
     ----------
     url
-        Connection string (`postgresql://…`); it is never logged and its password is in no error.
+        Connection string (`postgresql://…`); never logged, and its password is in no error.
     pool_size
         Connections that this process holds at most.
+
+    Attributes
+    ----------
+    url
+        As given, with its password.
     """
 
     def __init__(self, url: str, *, pool_size: int = 4) -> None:
-        self._url = url
+        self.url = url
         self._pool_size = pool_size
         self._pool: ConnectionPool | None = None
         self._opening = threading.Lock()
@@ -102,7 +107,7 @@ class Database:
                 with self._connect() as connection:
                     require_vector(connection)
                 self._pool = ConnectionPool(
-                    self._url,
+                    self.url,
                     kwargs=_OPTIONS,
                     min_size=0,
                     max_size=self._pool_size,
@@ -116,7 +121,7 @@ class Database:
             return self._pool
 
     def _connect(self) -> Transaction:
-        return psycopg.connect(self._url, **_OPTIONS)
+        return psycopg.connect(self.url, **_OPTIONS)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -144,14 +149,20 @@ class Database:
 
 
 def _configure(connection: Transaction) -> None:
-    register_vector(connection)
     _find_tables(connection)
+    register_vector(connection)
     connection.commit()
 
 
 def _find_tables(connection: Transaction) -> None:
-    """Look into our schema first, then wherever pgvector was installed."""
-    connection.execute("select set_config('search_path', 'deltadex, ' || current_setting('search_path'), false)")
+    """Look into our schema first, and last into the one where somebody may have put pgvector."""
+    connection.execute(
+        """
+        select set_config('search_path', concat_ws(', ', 'deltadex', nullif(current_setting('search_path'), ''), (
+            select quote_ident(nspname) from pg_extension join pg_namespace on pg_namespace.oid = extnamespace
+            where extname = 'vector')), false)
+        """
+    )
 
 
 def _address(url: str) -> str:

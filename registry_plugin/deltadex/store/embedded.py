@@ -113,7 +113,7 @@ class EmbeddedPostgres:
         Raises
         ------
         StackError
-            It did not start; the message ends with the last line of its log.
+            It did not start; the message ends with the reason in its log.
         """
         self.prepare()
         log = log or self.data_dir / "server.log"
@@ -123,7 +123,7 @@ class EmbeddedPostgres:
             try:
                 self.wait_ready(seconds, alive=lambda: process.poll() is None)
             except StackError as error:
-                raise StackError(f"{error.message} {_last_line(log)}", hint=f"See {log}.") from error
+                raise StackError(f"{error.message}: {_reason(log)}", hint=f"See {log}.") from error
             yield self.url
         finally:
             process.send_signal(self.STOP_SIGNAL)
@@ -167,6 +167,7 @@ def _run(command: list[str], text: str = "") -> None:
         ) from error
 
 
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+def _reason(log: Path) -> str:
+    """Return the line that says why the server ended: its last FATAL one, else the last one."""
+    lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+    return next((line for line in reversed(lines) if "FATAL" in line), lines[-1])

@@ -1,0 +1,24 @@
+"""Registering folders as companies do: artifacts on a run, then a model version that points at them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deltadex.domain import RegisteredVersion
+from deltadex.mlflow_edge.registry import Registry
+
+
+def register_folder(registry: Registry, name: str, folder: Path, **tags: str) -> RegisteredVersion:
+    """Log a folder to a run of its own and register it as the next version of `name`."""
+    client = registry.client
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    run = client.create_run("0")
+    client.log_artifacts(run.info.run_id, str(folder), artifact_path="checkpoint")
+    client.set_terminated(run.info.run_id)
+    made = client.create_model_version(
+        name, f"runs:/{run.info.run_id}/checkpoint", run_id=run.info.run_id, tags=tags or None
+    )
+    version = registry.read(name, int(made.version))
+    assert version is not None
+    return version

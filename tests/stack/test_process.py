@@ -1,0 +1,107 @@
+"""Child processes: up, watched, and gone with all of their children."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deltadex.errors import StackError
+from deltadex.stack.ports import free_port
+from deltadex.stack.process import ProcessId, Service, ServiceSpec, environment, stop_processes
+from deltadex.stack.running import RunningService, RunningStack, clear_leftovers, stop_stack
+
+_SLEEP = "import time; time.sleep(60)"
+_PARENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', '{_SLEEP}']); {_SLEEP}"
+_STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+)
+
+
+def service(tmp_path: Path, code: str, *, up: bool = True) -> Service:
+    spec = ServiceSpec("example", (sys.executable, "-c", code), environment(), lambda: up)
+    return Service(spec, tmp_path / "logs" / "example.log")
+
+
+def test_stopping_takes_the_children_along(tmp_path: Path) -> None:
+    running = service(tmp_path, _PARENT)
+    running.start()
+    assert running.id is not None
+    parent = psutil.Process(running.id.pid)
+    while not parent.children():
+        time.sleep(0.05)
+    [child] = parent.children()
+    running.stop(seconds=5)
+    assert running.id is None
+    assert not child.is_running()
+
+
+def test_what_ignores_the_signal_is_killed(tmp_path: Path) -> None:
+    running = service(tmp_path, _STUBBORN)
+    running.start()
+    while "ready" not in running.log.read_text():
+        time.sleep(0.05)
+    running.stop(seconds=0.3)
+    assert running.id is None
+
+
+def test_a_service_that_ends_at_once_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    running = service(tmp_path, "raise SystemExit('no such port')", up=False)
+    running.start()
+    with pytest.raises(StackError, match="no such port") as caught:
+        running.wait_up(20)
+    assert "example.log" in caught.value.hint
+
+
+def test_a_process_number_that_was_used_again_is_left_alone() -> None:
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        stop_processes([ProcessId(stranger.pid, started=1.0)], signal.SIGTERM, 1)
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_taken_port_gives_way_to_a_free_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert free_port(port) not in (0, port)
+    assert free_port(port) == port
+
+
+def _write(tmp_path: Path, supervisor: ProcessId, running: Service) -> None:
+    assert running.id is not None
+    left = RunningService("example", None, str(running.log), running.id, int(signal.SIGTERM))
+    RunningStack(supervisor, (left,)).write(tmp_path, {})
+
+
+def test_what_a_killed_supervisor_left_is_stopped(tmp_path: Path) -> None:
+    running = service(tmp_path, _PARENT)
+    running.start()
+    _write(tmp_path, ProcessId(os.getpid(), started=1.0), running)
+    assert (tmp_path / "stack.json").stat().st_mode & 0o777 == 0o600
+    clear_leftovers(tmp_path)
+    running.stop()
+    assert running.id is None
+    assert RunningStack.read(tmp_path) is None
+
+
+def test_a_living_stack_is_not_taken_for_a_leftover(tmp_path: Path) -> None:
+    running = service(tmp_path, _PARENT)
+    running.start()
+    _write(tmp_path, ProcessId.of(os.getpid()), running)
+    clear_leftovers(tmp_path)
+    assert running.id is not None
+    running.stop()
+
+
+def test_stopping_where_nothing_runs_says_so(tmp_path: Path) -> None:
+    assert stop_stack(tmp_path) == ()

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pytest
+from tests.conftest import unused_port
+from tests.store.examples import REGISTRY, discovered, embedded
+
+from deltadex.errors import RegistryError, StoreError
+from deltadex.store import database as database_module
+from deltadex.store import embeddings, versions
+from deltadex.store.database import Database
+from deltadex.store.embedded import EmbeddedPostgres
+from deltadex.store.migrate import migrate
+
+
+def test_check_says_what_it_found(database: Database) -> None:
+    assert database.check() == "PostgreSQL 18.4, pgvector 0.8.5, tables up to date"
+
+
+def test_a_server_that_is_away_is_a_retryable_error_without_the_password() -> None:
+    port = unused_port()
+    with Database(f"postgresql://me:s3cret@127.0.0.1:{port}/x") as database:
+        for ask in (database.check, lambda: _ask(database)):
+            with pytest.raises(StoreError, match=f"Postgres at 127.0.0.1:{port}/x: .*refused") as caught:
+                ask()
+            assert caught.value.retryable
+            assert "deltadex doctor" in caught.value.hint
+            assert "s3cret" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_server_that_comes_back_is_used_again(tmp_path: Path) -> None:
+    server = EmbeddedPostgres(tmp_path, unused_port())
+    with server.running() as url:
+        database = Database(url)
+        migrate(database)
+        with database.transaction() as tx:
+            version_id = discovered(tx)
+    with pytest.raises(StoreError, match="refused") as caught:
+        _ask(database)
+    assert caught.value.retryable
+    with server.running(), database, database.transaction() as tx:
+        assert versions.get(tx, version_id).label == "support/1"
+
+
+def test_a_pool_survives_the_death_of_its_backends(database: Database) -> None:
+    _ask(database)
+    kill = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> %s"
+    with database.connect() as other:
+        other.execute(kill, [other.info.backend_pid])
+    _ask(database)
+
+
+def test_a_connection_lost_within_a_transaction_is_retryable(database: Database) -> None:
+    def lose() -> None:
+        with database.transaction() as tx, database.connect() as other:
+            other.execute("select pg_terminate_backend(%s, 10000)", [tx.info.backend_pid])
+            tx.execute("select 1")
+
+    with pytest.raises(StoreError) as caught:
+        lose()
+    assert caught.value.retryable
+
+
+def test_a_pool_in_full_use_says_so(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "_POOL_SECONDS", 0.2)
+    with Database(database.url, pool_size=1) as small, small.transaction():
+        with pytest.raises(StoreError, match="couldn't get a connection") as caught:
+            _ask(small)
+        assert caught.value.retryable
+        assert "POOL_SIZE" in caught.value.hint
+
+
+@pytest.mark.parametrize("error", [RegistryError("MLflow is away"), KeyError("x")])
+def test_other_errors_pass_through_and_roll_back(database: Database, error: Exception) -> None:
+    def fail() -> None:
+        with database.transaction() as tx:
+            discovered(tx)
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        fail()
+    assert caught.value is error
+    with database.transaction() as tx:
+        assert versions.listing(tx, REGISTRY) == []
+
+
+def test_a_refused_statement_is_not_retryable(database: Database) -> None:
+    with pytest.raises(StoreError, match="check constraint") as caught, database.transaction() as tx:
+        tx.execute("update model_versions set attempt = 0 where id = %s", [discovered(tx)])
+    assert not caught.value.retryable
+
+
+def test_an_empty_database_asks_for_init(new_database_url: Callable[..., str]) -> None:
+    with Database(new_database_url()) as database:
+        for ask in (database.check, lambda: _ask(database)):
+            with pytest.raises(StoreError) as caught:
+                ask()
+            assert "deltadex init" in caught.value.hint
+            assert not caught.value.retryable
+        with psycopg.connect(database.url) as connection:
+            connection.execute("create extension vector")
+        for ask in (database.check, lambda: _ask(database)):
+            with pytest.raises(StoreError, match="are missing") as caught:
+                ask()
+            assert "deltadex init" in caught.value.hint
+        migrate(database)
+        _ask(database)
+
+
+def test_an_address_that_cannot_be_read_does_not_show_its_password() -> None:
+    with pytest.raises(StoreError, match="can't be read") as caught:
+        Database("postgresq://me:s3cret@host/x")
+    assert "s3cret" not in repr((caught.value.message, caught.value.hint, caught.value.__cause__))
+
+
+def test_pgvector_may_live_in_a_schema_of_its_own(new_database_url: Callable[..., str]) -> None:
+    with Database(new_database_url()) as database:
+        with psycopg.connect(database.url) as connection:
+            connection.execute("create schema extensions; create extension vector schema extensions")
+        migrate(database)
+        with database.transaction() as tx:
+            first, second = embedded(tx, "a", np.ones(3)), embedded(tx, "b", np.ones(3))
+            assert [neighbor.version.id for neighbor in embeddings.neighbors(tx, first)] == [second]
+
+
+def test_many_threads_share_one_database(database: Database) -> None:
+    with database.transaction() as tx:
+        version_id = discovered(tx)
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            for _ in range(10):
+                with database.transaction() as tx:
+                    versions.requeue(tx, version_id, reason="again")
+        except StoreError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.transaction() as tx:
+        assert (versions.get(tx, version_id).attempt, errors) == (81, [])
+
+
+def _ask(database: Database) -> None:
+    with database.transaction() as tx:
+        versions.counts(tx, REGISTRY)

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from tests.store.examples import REGISTRY, discovered, embedded, embedding
+
+from deltadex.domain import ModelVersionRef, State
+from deltadex.store import embeddings, versions
+from deltadex.store.database import Database
+
+RIGHT, UP, DIAGONAL, LEFT = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [-1, 0, 0]], dtype=np.float32)
+MODEL = ModelVersionRef(REGISTRY, "support", 1, 0)
+
+
+def test_a_stored_embedding_comes_back_as_it_was(database: Database) -> None:
+    vector = np.random.default_rng(0).normal(size=4096).astype(np.float32)
+    value = embedding(vector, base_norm=50.0)
+    with database.transaction() as tx:
+        version_id = discovered(tx)
+        versions.mark_running(tx, version_id, attempt=1, flow_run_id="f")
+        recipe_id = embeddings.save(tx, version_id, value, base_name="acme/base", artifact_uri="runs:/x", is_weak=False)
+    with database.transaction() as tx:
+        [stored] = embeddings.of_version(tx, version_id)
+        row = versions.get(tx, version_id)
+    np.testing.assert_array_equal(stored.vector, value.vector)
+    assert stored.vector.dtype == np.float32
+    assert (stored.norm, stored.strength, stored.agreement) == (value.norm, value.strength, value.probe_agreement)
+    assert (stored.recipe.id, stored.recipe.digest, stored.recipe.embedded) == (recipe_id, value.recipe.digest, 1)
+    assert (stored.recipe.base_name, stored.recipe.dimension, stored.is_weak) == ("acme/base", 4096, False)
+    assert (row.state, row.weights_digest, row.artifact_uri) == (State.EMBEDDED, "w1", "runs:/x")
+
+
+def test_saving_again_ends_in_the_same_place(database: Database) -> None:
+    value = embedding(RIGHT)
+    with database.transaction() as tx:
+        version_id = discovered(tx)
+        first, again = (
+            embeddings.save(tx, version_id, value, base_name=name, artifact_uri="u", is_weak=False) for name in "ab"
+        )
+        assert first == again
+        assert [recipe.base_name for recipe in embeddings.recipes(tx, REGISTRY)] == ["a"]
+        assert len(embeddings.of_version(tx, version_id)) == 1
+        assert [step.state for step in versions.history(tx, version_id)] == [State.DISCOVERED, State.EMBEDDED]
+
+
+def test_a_version_that_failed_before_has_no_reason_left(database: Database) -> None:
+    with database.transaction() as tx:
+        version_id = discovered(tx)
+        versions.mark_ended(tx, version_id, state=State.FAILED, reason="r", hint="h")
+        embeddings.save(tx, version_id, embedding(RIGHT), base_name="b", artifact_uri="u", is_weak=False)
+        row = versions.get(tx, version_id)
+    assert (row.state, row.reason, row.hint) == (State.EMBEDDED, "", "")
+
+
+def test_a_deleted_version_stays_deleted(database: Database) -> None:
+    with database.transaction() as tx:
+        version_id = discovered(tx)
+        versions.mark_ended(tx, version_id, state=State.DELETED, reason="gone")
+        embeddings.save(tx, version_id, embedding(RIGHT), base_name="b", artifact_uri="u", is_weak=False)
+        assert versions.get(tx, version_id).state is State.DELETED
+
+
+def test_neighbors_come_closest_first(database: Database) -> None:
+    with database.transaction() as tx:
+        right, up, diagonal, left = (
+            embedded(tx, name, vector * 3) for name, vector in zip("abcd", (RIGHT, UP, DIAGONAL, LEFT), strict=True)
+        )
+        found = embeddings.neighbors(tx, right)
+        assert [neighbor.version.id for neighbor in found] == [diagonal, up, left]
+        assert [neighbor.similarity for neighbor in found] == pytest.approx([0.5**0.5, 0, -1])
+        assert [neighbor.version.id for neighbor in embeddings.neighbors(tx, right, limit=1)] == [diagonal]
+        close = embeddings.neighbors(tx, right, min_similarity=0.5)
+        assert [neighbor.version.label for neighbor in close] == ["c/1"]
+
+
+def test_what_may_not_be_compared_is_no_neighbor(database: Database) -> None:
+    with database.transaction() as tx:
+        here = embedded(tx, "here", RIGHT)
+        embedded(tx, "other recipe", RIGHT, base="other")
+        embedded(tx, "other dimension", np.ones(7))
+        embedded(tx, "other registry", RIGHT, registry="other")
+        embedded(tx, "zero", RIGHT * 0)
+        weak = embedded(tx, "weak", RIGHT, is_weak=True)
+        deleted = embedded(tx, "deleted", RIGHT)
+        versions.mark_ended(tx, deleted, state=State.DELETED, reason="")
+        waiting = discovered(tx, "waiting")
+        assert embeddings.neighbors(tx, here) == []
+        assert embeddings.neighbors(tx, weak) == []
+        assert embeddings.neighbors(tx, waiting) == []
+
+
+def test_neighbors_are_those_of_the_latest_recipe(database: Database) -> None:
+    with database.transaction() as tx:
+        moved = embedded(tx, "moved", RIGHT, base="old")
+        embedded(tx, "left behind", RIGHT, base="old")
+        there = embedded(tx, "there", RIGHT, base="new")
+    with database.transaction() as tx:
+        embeddings.save(tx, moved, embedding(RIGHT, base="new"), base_name="new", artifact_uri="u", is_weak=False)
+        assert [neighbor.version.id for neighbor in embeddings.neighbors(tx, moved)] == [there]
+        assert [stored.recipe.base_name for stored in embeddings.of_version(tx, moved)] == ["new", "old"]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@given(vectors=arrays(np.float32, st.tuples(st.integers(2, 8), st.integers(1, 5)), elements=st.integers(-9, 9)))
+def test_neighbors_are_ranked_as_numpy_ranks_them(database: Database, vectors: NDArray[np.float32]) -> None:
+    with database.transaction() as tx:
+        ids = [embedded(tx, f"m{number}", vector) for number, vector in enumerate(vectors)]
+        found = embeddings.neighbors(tx, ids[0], limit=100)
+        tx.rollback()
+    norms = np.linalg.norm(vectors, axis=1)
+    comparable = [place for place in range(1, len(ids)) if norms[place] and norms[0]]
+    expected = {ids[place]: vectors[place] @ vectors[0] / norms[place] / norms[0] for place in comparable}
+    assert {neighbor.version.id: neighbor.similarity for neighbor in found} == pytest.approx(expected, abs=1e-6)
+    similarities = [neighbor.similarity for neighbor in found]
+    assert similarities == sorted(similarities, reverse=True)
+
+
+def test_same_weights_finds_copies_whatever_their_name_and_base(database: Database) -> None:
+    with database.transaction() as tx:
+        original = embedded(tx, "original", RIGHT, weights="same")
+        copy = embedded(tx, "copy", RIGHT, weights="same")
+        rebased = embedded(tx, "rebased", UP, weights="same", base="other")
+        gone = embedded(tx, "gone", RIGHT, weights="same")
+        versions.mark_ended(tx, gone, state=State.DELETED, reason="")
+        embedded(tx, "elsewhere", RIGHT, weights="same", registry="other")
+        embedded(tx, "another", RIGHT)
+        waiting = [discovered(tx, "waiting", number) for number in (1, 2)]
+        assert [row.id for row in embeddings.same_weights(tx, original)] == [copy, rebased]
+        assert embeddings.same_weights(tx, waiting[0]) == []
+
+
+@pytest.mark.parametrize("bases", [("base", "base"), ("base", "other")])
+def test_of_two_copies_stored_at_once_the_second_sees_the_first(database: Database, bases: Sequence[str]) -> None:
+    with database.transaction() as tx:
+        ids = [discovered(tx, name) for name in ("one", "two")]
+    seen: list[list[int]] = []
+    saved = threading.Barrier(2)
+
+    def store(version_id: int, base: str) -> None:
+        with database.transaction() as tx:
+            saved.wait()
+            value = embedding(RIGHT, base=base)
+            embeddings.lock_recipe(tx, value.recipe)
+            embeddings.save(tx, version_id, value, base_name=base, artifact_uri="u", is_weak=False)
+            seen.append([row.id for row in embeddings.same_weights(tx, version_id)])
+
+    threads = [threading.Thread(target=store, args=pair) for pair in zip(ids, bases, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(len, seen)) == [0, 1]
+
+
+def test_a_table_holds_one_recipe_by_id(database: Database) -> None:
+    with database.transaction() as tx:
+        first, second = embedded(tx, "b", RIGHT * 2), embedded(tx, "a", UP)
+        weak = embedded(tx, "weak", DIAGONAL, is_weak=True)
+        elsewhere = embedded(tx, "elsewhere", LEFT, registry="other")
+        embedded(tx, "other", RIGHT, base="other")
+        gone = embedded(tx, "gone", RIGHT)
+        versions.mark_ended(tx, gone, state=State.DELETED, reason="")
+        recipe_id = embeddings.of_version(tx, first)[0].recipe.id
+        ours = embeddings.table(tx, recipe_id, registry=REGISTRY)
+        everything = embeddings.table(tx, recipe_id, with_weak=True)
+    assert [row.id for row in ours.rows] == [first, second]
+    np.testing.assert_array_equal(ours.vectors, [RIGHT * 2, UP])
+    np.testing.assert_allclose(ours.norms, [2, 1])
+    np.testing.assert_allclose(ours.strengths, [0.2, 0.1])
+    np.testing.assert_allclose(ours.agreements, [1, 1])
+    assert [row.id for row in everything.rows] == [first, second, weak, elsewhere]
+    assert {array.dtype for array in (ours.vectors, ours.norms, ours.strengths)} == {np.dtype(np.float32)}
+
+
+def test_an_empty_table_keeps_its_dimension(database: Database) -> None:
+    with database.transaction() as tx:
+        version_id = embedded(tx, "weak", RIGHT, is_weak=True)
+        table = embeddings.table(tx, embeddings.of_version(tx, version_id)[0].recipe.id)
+    assert (table.rows, table.vectors.shape, table.norms.shape) == ((), (0, 3), (0,))
+
+
+def test_recipes_are_counted_per_registry_the_largest_first(database: Database) -> None:
+    with database.transaction() as tx:
+        embedded(tx, "a", RIGHT, base="small")
+        gone = embedded(tx, "gone", RIGHT, base="small")
+        versions.mark_ended(tx, gone, state=State.DELETED, reason="")
+        for name in "bc":
+            embedded(tx, name, RIGHT, base="large")
+        embedded(tx, "elsewhere", RIGHT, base="small", registry="other")
+        embedded(tx, "elsewhere", RIGHT, base="foreign", registry="other", version=2)
+        counted = [(recipe.base_name, recipe.embedded) for recipe in embeddings.recipes(tx, REGISTRY)]
+        assert embeddings.recipes(tx, "nowhere") == []
+    assert counted == [("large", 2), ("small", 1)]
+
+
+def test_a_model_comes_oldest_first_without_what_is_too_weak(database: Database) -> None:
+    with database.transaction() as tx:
+        third, first = (embedded(tx, "support", vector, version=n) for n, vector in ((3, UP), (1, RIGHT)))
+        embedded(tx, "support", DIAGONAL, version=2, is_weak=True)
+        embedded(tx, "support", np.ones(5), version=4)
+        embedded(tx, "other", LEFT)
+        recipe_id = embeddings.of_version(tx, first)[0].recipe.id
+        ids, vectors = embeddings.of_model(tx, MODEL, recipe_id)
+    assert ids == [first, third]
+    np.testing.assert_array_equal(vectors, [RIGHT, UP])
