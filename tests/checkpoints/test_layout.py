@@ -1,8 +1,12 @@
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests import tiny_models
 
 from deltadex.checkpoints.files import LocalFiles, inside
@@ -230,3 +234,52 @@ def test_links_to_files_are_followed_as_the_hugging_face_cache_needs(models: Pat
     for file in (models / "base").iterdir():
         (tmp_path / file.name).symlink_to(file)
     assert inspect_folder(tmp_path).kind is Kind.FULL
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["LlamaForCausalLM", "LORA"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+_FIELDS = st.sampled_from(
+    [
+        "architectures",
+        "auto_map",
+        "peft_type",
+        "task_type",
+        "base_model_name_or_path",
+        "_name_or_path",
+        "flavors",
+        "transformers",
+        "peft_adaptor",
+        "model_binary",
+        "source_model_name",
+        "weight_map",
+        "base_model",
+        "vocab_size",
+    ]
+)
+_CONFIGS = st.dictionaries(_FIELDS, _JSON | st.dictionaries(_FIELDS, _JSON, max_size=4), max_size=4)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    contents=st.dictionaries(
+        st.sampled_from(["MLmodel", "config.json", "adapter_config.json", "model.safetensors.index.json"]),
+        _CONFIGS | _JSON,
+    ),
+    weights=st.sets(st.sampled_from(["model.safetensors", "adapter_model.safetensors", "pytorch_model.bin"])),
+    card=st.none() | st.text(max_size=20) | _CONFIGS.map(lambda front: f"---\n{json.dumps(front)}\n---\n"),
+)
+def test_whatever_the_files_say_the_answer_is_a_checkpoint_or_a_stated_error(
+    contents: dict, weights: set[str], card: str | None
+) -> None:
+    with TemporaryDirectory() as folder:
+        for name, content in contents.items():
+            (Path(folder) / name).write_text(json.dumps(content))
+        for name in weights:
+            (Path(folder) / name).touch()
+        if card is not None:
+            (Path(folder) / "README.md").write_text(card)
+        with suppress(CheckpointError):
+            inspect_folder(Path(folder)).fetch()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
+import os
+import secrets
 import sys
 from pathlib import Path
 
@@ -38,6 +41,8 @@ def mlflow_server(settings: Settings) -> ServiceSpec:
         MLFLOW_WEBHOOK_ALLOWED_SCHEMES="http,https",
         MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS="true",
         MLFLOW_WEBHOOK_CACHE_TTL="1",
+        # Without one, MLflow makes a new key at each start and can no longer read its own webhooks.
+        MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY=_kept_key(home / "webhook.key"),
         MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
     )
     return ServiceSpec("MLflow", _module(*argv), env, answers(f"{url}/health"), url)
@@ -85,6 +90,14 @@ def dashboard(settings: Settings) -> ServiceSpec:
                    "--server.headless", "true", "--browser.gatherUsageStats", "false",
                    "--server.fileWatcherType", "none")  # fmt: skip
     return ServiceSpec("dashboard", argv, environment() | _handed_down(settings), answers(f"{url}/_stcore/health"), url)
+
+
+def _kept_key(path: Path) -> str:
+    """Return the Fernet key in this file, which is made on first use and readable by this user alone."""
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(base64.urlsafe_b64encode(secrets.token_bytes(32)))
+    return path.read_text()
 
 
 def _module(*argv: str) -> tuple[str, ...]:

@@ -1,0 +1,85 @@
+"""The whole system, started as a user starts it, and a real browser to look at it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from deltadex.settings import Settings, load_settings
+
+_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A data folder and the command line on it."""
+
+    data_dir: Path
+
+    @property
+    def settings(self) -> Settings:
+        return load_settings(data_dir=self.data_dir)
+
+    def start(self, *arguments: str, ready: str, seconds: float) -> subprocess.Popen[str]:
+        """Start a long-running command and wait until it prints `ready`."""
+        log = self.data_dir.with_suffix(".log")
+        with log.open("a") as output:
+            process = subprocess.Popen(self._argv(*arguments), stdout=output, stderr=subprocess.STDOUT, text=True)
+        printed, deadline = log.stat().st_size, time.monotonic() + seconds
+        while ready not in log.read_text()[printed:]:
+            ended = process.poll() is not None
+            assert not ended, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        return process
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(self._argv(*arguments), capture_output=True, text=True, timeout=120, check=False)
+
+    def read(self, *arguments: str) -> Any:
+        """Run a reading command with `--json`."""
+        done = self.run(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def states(self) -> dict[str, str]:
+        return {f"{row['name']}/{row['version']}": row["state"] for row in self.read("status")}
+
+    def _argv(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "deltadex", *arguments, "--data-dir", str(self.data_dir)]
+
+
+@pytest.fixture(scope="session")
+def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """`deltadex demo --size small`, running, with everything embedded."""
+    made = Installation(tmp_path_factory.mktemp("company") / "data")
+    process = made.start("demo", "--size", "small", ready="Ready", seconds=600)
+    try:
+        yield made
+    finally:
+        made.run("down")
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    assert found, "no Chromium: `make browser` installs it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=_FLAGS, env=dict(os.environ))
+        yield browser
+        browser.close()

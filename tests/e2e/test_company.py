@@ -1,0 +1,138 @@
+"""Register a finetune, see it on the map: MLflow, Prefect, Postgres, worker, watcher, dashboard, browser; all real."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from playwright.sync_api import Browser, expect
+from safetensors.torch import load_file, save_file
+
+from deltadex.mlflow_edge.artifacts import version_files
+from deltadex.mlflow_edge.registry import Registry
+from deltadex.stack.running import RunningStack
+from tests.e2e.conftest import Installation
+from tests.registering import register_folder
+
+
+@pytest.fixture
+def registry(company: Installation) -> Registry:
+    return Registry(company.settings.mlflow_uri, name=company.settings.registry)
+
+
+@pytest.fixture
+def finetune(company: Installation, registry: Registry, tmp_path: Path) -> Path:
+    """An adapter like one of the company's, with weights of its own."""
+    for row in company.read("status"):
+        if row["state"] == "embedded":
+            version = registry.read(row["name"], row["version"])
+            assert version is not None
+            files = version_files(registry, version, tmp_path / "checkpoint")
+            folders = {Path(path).parent for path in files.sizes() if path.endswith("adapter_model.safetensors")}
+            if folders:
+                break
+    [inner] = folders
+    folder = files.fetch(path for path in files.sizes() if Path(path).parent == inner) / inner
+    weights = load_file(folder / "adapter_model.safetensors")
+    torch.manual_seed(0)
+    changed = {name: tensor + 0.1 * tensor.std() * torch.randn_like(tensor) for name, tensor in weights.items()}
+    save_file(changed, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_every_version_of_the_company_reached_its_state(company: Installation) -> None:
+    states = company.states()
+    assert set(states.values()) <= {"embedded", "unsupported", "failed"}
+    assert list(states.values()).count("embedded") >= 6
+    assert list(states.values()).count("failed") == 1, "the checkpoint that can't be loaded"
+    [failed] = [row for row in company.read("status") if row["state"] == "failed"]
+    assert failed["reason"]
+    assert failed["hint"]
+
+
+def test_its_duplicates_and_its_drift_are_found(company: Installation) -> None:
+    assert company.read("duplicates")["groups"]
+    assert company.run("doctor").returncode == 0
+
+
+def test_a_finetune_registered_by_hand_is_everywhere(
+    company: Installation, registry: Registry, finetune: Path, browser: Browser
+) -> None:
+    started = time.monotonic()
+    version = register_folder(registry, "registered-by-hand", finetune, team="platform")
+    while company.states().get("registered-by-hand/1") != "embedded":
+        assert time.monotonic() - started < 120, company.run("status", "registered-by-hand/1").stdout
+        time.sleep(0.2)
+    print(f"registration to embedding: {time.monotonic() - started:.1f} s")
+
+    tagged = registry.read("registered-by-hand", 1)
+    assert tagged is not None
+    assert tagged.tags["deltadex.state"] == "embedded"
+    logged = registry.client.list_artifacts(
+        version.run_id or "", tagged.tags["deltadex.artifact"].split("/artifacts/")[1]
+    )
+    assert {Path(entry.path).name for entry in logged} == {"embedding.safetensors", "manifest.json"}
+    assert company.read("neighbors", "registered-by-hand/1")
+
+    page = browser.new_page()
+    page.goto(f"{company.settings.dashboard_url}/model?model=registered-by-hand&version=1")
+    expect(page.get_by_text("registered-by-hand").first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("embedded").first).to_be_visible(timeout=60_000)
+    page.close()
+
+
+@pytest.mark.parametrize("path", ["", "map", "model", "duplicates", "drift"])
+def test_every_page_opens_in_a_browser_and_asks_nothing_of_other_hosts(
+    company: Installation, browser: Browser, path: str
+) -> None:
+    address = company.settings.dashboard_url or ""
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{address}/{path}")
+    expect(page.get_by_test_id("stHeading").first).to_be_visible(timeout=60_000)
+    page.wait_for_load_state("networkidle")
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    host = re.escape(address.removeprefix("http://"))
+    assert [url for url in asked if not re.match(rf"(http|ws)://{host}/|data:|blob:", url)] == []
+    page.close()
+
+
+def test_a_killed_watcher_comes_back_and_misses_nothing(
+    company: Installation, registry: Registry, finetune: Path
+) -> None:
+    running = RunningStack.read(company.data_dir)
+    assert running is not None
+    [watcher] = [service for service in running.services if service.name == "watcher"]
+    psutil.Process(watcher.process.pid).kill()
+    register_folder(registry, "while-it-was-away", finetune)
+    deadline = time.monotonic() + 120
+    while company.states().get("while-it-was-away/1") != "embedded":
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def test_down_leaves_nothing_running_and_up_brings_everything_back(company: Installation) -> None:
+    before, running = company.states(), RunningStack.read(company.data_dir)
+    assert running is not None
+    family = [psutil.Process(service.process.pid) for service in running.services]
+    family += [child for process in family for child in process.children(recursive=True)]
+    assert company.run("down").returncode == 0
+    assert [process for process in family if process.is_running()] == []
+    away = company.run("status")
+    assert away.returncode == 1
+    assert "deltadex up" in away.stderr
+
+    again = company.start("up", ready="Ctrl-C", seconds=180)
+    assert json.loads((company.data_dir / "stack.json").read_text())["supervisor"]["pid"] == again.pid
+    assert company.states() == before
+    second = company.run("up")
+    assert second.returncode == 1
+    assert "already" in second.stderr
+    company.run("down")
+    assert again.wait(60) == 0
