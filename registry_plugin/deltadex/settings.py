@@ -77,10 +77,10 @@ class ThresholdSettings(_Group):
 class PortSettings(_Group):
     """Preferred ports of the embedded stack; a free one is taken where one is in use."""
 
-    postgres: int = 5480
-    mlflow: int = 5000
-    prefect: int = 4200
-    dashboard: int = 8501
+    postgres: int = Field(5480, description="preferred port of the embedded Postgres")
+    mlflow: int = Field(5000, description="preferred port of the embedded MLflow")
+    prefect: int = Field(4200, description="preferred port of the embedded Prefect")
+    dashboard: int = Field(8501, description="preferred port of the dashboard")
 
 
 class Settings(BaseSettings):

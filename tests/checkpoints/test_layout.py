@@ -241,24 +241,10 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
     max_leaves=4,
 )
-_FIELDS = st.sampled_from(
-    [
-        "architectures",
-        "auto_map",
-        "peft_type",
-        "task_type",
-        "base_model_name_or_path",
-        "_name_or_path",
-        "flavors",
-        "transformers",
-        "peft_adaptor",
-        "model_binary",
-        "source_model_name",
-        "weight_map",
-        "base_model",
-        "vocab_size",
-    ]
-)
+_MODEL_FIELDS = ["architectures", "auto_map", "_name_or_path", "vocab_size", "weight_map", "base_model"]
+_ADAPTER_FIELDS = ["peft_type", "task_type", "base_model_name_or_path"]
+_MLMODEL_FIELDS = ["flavors", "transformers", "peft_adaptor", "model_binary", "source_model_name"]
+_FIELDS = st.sampled_from([*_MODEL_FIELDS, *_ADAPTER_FIELDS, *_MLMODEL_FIELDS])
 _CONFIGS = st.dictionaries(_FIELDS, _JSON | st.dictionaries(_FIELDS, _JSON, max_size=4), max_size=4)
 
 

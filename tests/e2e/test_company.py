@@ -12,12 +12,12 @@ import pytest
 import torch
 from playwright.sync_api import Browser, expect
 from safetensors.torch import load_file, save_file
+from tests.e2e.conftest import Installation
+from tests.registering import register_folder
 
 from deltadex.mlflow_edge.artifacts import version_files
 from deltadex.mlflow_edge.registry import Registry
 from deltadex.stack.running import RunningStack
-from tests.e2e.conftest import Installation
-from tests.registering import register_folder
 
 
 @pytest.fixture
@@ -68,7 +68,6 @@ def test_a_finetune_registered_by_hand_is_everywhere(
     while company.states().get("registered-by-hand/1") != "embedded":
         assert time.monotonic() - started < 120, company.run("status", "registered-by-hand/1").stdout
         time.sleep(0.2)
-    print(f"registration to embedding: {time.monotonic() - started:.1f} s")
 
     tagged = registry.read("registered-by-hand", 1)
     assert tagged is not None
