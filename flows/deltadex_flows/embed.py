@@ -95,7 +95,7 @@ def _embed(services: Services, row: VersionRow, process: EmbeddingProcess, folde
     with progress.step("resolve"):
         resolved = resolve(services, row, folder)
     with progress.step("fetch"):
-        fetched = fetch(resolved)
+        fetched = fetch(services, resolved)
     with progress.step("embed"):
         embedding = embed(process, fetched, deadline_seconds=services.settings.embedding.deadline_seconds)
     name = resolved.base_name

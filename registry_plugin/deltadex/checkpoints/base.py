@@ -71,10 +71,15 @@ def locate_base(declared: str, bases: Mapping[str, str]) -> str:
     )
 
 
-def check_fit(finetune: LocalCheckpoint, base: LocalCheckpoint) -> None:
+def check_fit(finetune: LocalCheckpoint, base: LocalCheckpoint, *, base_name: str = "") -> None:
     """Make sure that a finetune can have come from a base; reads a bounded part of the weights.
 
     A vocabulary that was resized is fine: its common rows are compared.
+
+    Parameters
+    ----------
+    base_name
+        How messages call the base; its folder where nothing better is known.
 
     Raises
     ------
@@ -83,22 +88,23 @@ def check_fit(finetune: LocalCheckpoint, base: LocalCheckpoint) -> None:
     UnsupportedCheckpoint
         The base is an adapter itself.
     """
+    name = base_name or str(base.folder)
     if base.kind is not Kind.FULL:
         raise UnsupportedCheckpoint(
-            f"The base {base.folder} is an adapter itself", hint="Merge it into its own base and declare the result."
+            f"The base {name} is an adapter itself", hint="Merge it into its own base and declare the result."
         )
-    base_matrices = _Matrices(base)
+    base_matrices = _Matrices(base, name)
     if finetune.kind is Kind.ADAPTER:
         _check_adapter(finetune, base_matrices)
     else:
-        _check_full(_Matrices(finetune), base_matrices)
+        _check_full(_Matrices(finetune, str(finetune.folder)), base_matrices)
 
 
 class _Matrices:
     """The tensors of two and three dimensions of a full model, by bare module name: buffers and norms say little."""
 
-    def __init__(self, checkpoint: LocalCheckpoint) -> None:
-        self.folder = checkpoint.folder
+    def __init__(self, checkpoint: LocalCheckpoint, name: str) -> None:
+        self.name = name
         self.vocabulary = checkpoint.read_config().get("vocab_size")
         tensors = read_tensors(checkpoint.weight_files).values()
         self.by_name = {_bare(tensor.name): tensor for tensor in tensors if len(tensor.shape) in (2, 3)}
@@ -172,6 +178,6 @@ def _bare(name: str) -> str:
 
 def _mismatch(base: _Matrices, reason: str) -> BaseMismatch:
     return BaseMismatch(
-        f"The finetune does not fit the base {base.folder}: {reason}",
+        f"The finetune does not fit the base {base.name}: {reason}",
         hint=f"Set the tag {BASE_TAG} on the model version to the base it was really trained from.",
     )

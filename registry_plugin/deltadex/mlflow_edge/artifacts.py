@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from deltadex.checkpoints.files import Files, LocalFiles
+from deltadex.checkpoints.files import Files, LocalFiles, inside
 from deltadex.domain import RegisteredVersion
 from deltadex.errors import BaseNotFound
 from deltadex.mlflow_edge.connection import registry_errors
@@ -57,7 +57,7 @@ class ArtifactFiles:
         Each file appears under its name only when it is complete, so a killed or a second fetch does no harm.
         """
         for path in paths:
-            target = self._folder / path
+            target = self._folder / inside(path)
             if target.is_file() and target.stat().st_size == self._sizes.get(path):
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -162,5 +162,7 @@ def environment(**extra: str) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONUNBUFFERED": "1",
+        # Idle OpenMP threads that spin slow every other service down.
+        "OMP_WAIT_POLICY": "PASSIVE",
     }
     return {**os.environ, **quiet, **extra}

@@ -53,8 +53,9 @@ def binary(name: str) -> str:
 def as_ordinary_user(uid: int) -> list[str]:
     """Return what must precede a Postgres command line: nothing, or for root the step down to `uid`.
 
-    Postgres refuses to run as root. The ambient capability lets the ordinary user pass through the private folders
-    (`/root`, a `mktemp -d`) in which data and binaries may lie, so that they need not be opened to everyone.
+    Postgres refuses to run as root. The one capability lets the ordinary user pass through the private folders
+    (`/root`, a `mktemp -d`) in which data and binaries may lie, so that they need not be opened to everyone; without
+    the secure bit, access(2), by which Postgres looks for its own programs, would disregard it.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def as_ordinary_user(uid: int) -> list[str]:
         )
     gid = pwd.getpwuid(uid).pw_gid
     identity = [f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
-    capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"]
     # A starter that wants to take the server with it when it dies has said so before the change of user.
     return [setpriv, *identity, *capability, "--pdeathsig=keep", "--"]
 
