@@ -197,8 +197,10 @@ def give_up(services: Services, row: VersionRow, error: DeltadexError) -> State:
     """Bring a version that can't be embedded into a visible state with its reason, and return that state."""
     state = State.UNSUPPORTED if isinstance(error, UnsupportedCheckpoint) else State.FAILED
     with services.database.transaction() as tx:
-        versions.mark_ended(tx, row.id, state=state, reason=error.message, hint=error.hint)
-        if isinstance(error, BaseMismatch):
+        is_current = versions.mark_ended(
+            tx, row.id, state=state, reason=error.message, hint=error.hint, attempt=row.attempt
+        )
+        if is_current and isinstance(error, BaseMismatch):
             wrong = rules.wrong_base(row.id, error.message)
             findings.replace(tx, [wrong], version_id=row.id, recipe_id=None, kinds=[FindingKind.WRONG_BASE])
     try:

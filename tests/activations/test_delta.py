@@ -9,7 +9,6 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from tests import tiny_models
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from deltadex.activations.delta import embed
@@ -18,6 +17,7 @@ from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.layout import LocalCheckpoint, inspect
 from deltadex.domain import Embedding
 from deltadex.errors import BaseMismatch, BrokenCheckpoint, EmbeddingError, UnsupportedCheckpoint
+from tests import tiny_models
 
 # Written here again, word by word from the paper, so that a slip in `probes.py` shows.
 SENTENCES = (

@@ -3,12 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests import tiny_models
 from transformers import T5Config, T5ForConditionalGeneration
 
 from deltadex.activations.hidden_states import read_hidden_states
 from deltadex.errors import UnsupportedCheckpoint
 from deltadex.probes import PAPER_PROBES, ProbeSet
+from tests import tiny_models
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import numpy as np
 import psutil
 import pytest
 from safetensors.torch import load_file, save_file
-from tests import tiny_models
 
 from deltadex.activations.delta import embed
 from deltadex.activations.process import EmbeddingProcess
@@ -18,6 +17,7 @@ from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.layout import LocalCheckpoint, inspect
 from deltadex.domain import Embedding
 from deltadex.errors import BrokenCheckpoint, DeadlineExceeded, EmbeddingError
+from tests import tiny_models
 
 GENEROUS = 300.0
 

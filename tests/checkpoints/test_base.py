@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests import tiny_models
 
 from deltadex.checkpoints.base import BASE_TAG, check_fit, declared_base, locate_base
 from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.layout import LocalCheckpoint, inspect
 from deltadex.errors import BaseMismatch, BaseNotFound, UnsupportedCheckpoint
+from tests import tiny_models
 
 
 def local(folder: Path) -> LocalCheckpoint:

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from tests import tiny_models
 
 from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.layout import Kind, LocalCheckpoint, inspect
 from deltadex.errors import BrokenCheckpoint
+from tests import tiny_models
 
 TENSORS = {
     "a": torch.arange(6.0).reshape(2, 3),

@@ -7,11 +7,11 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests import tiny_models
 
 from deltadex.checkpoints.files import LocalFiles, inside
 from deltadex.checkpoints.layout import Checkpoint, Kind, inspect
 from deltadex.errors import BrokenCheckpoint, CheckpointError, UnsupportedCheckpoint
+from tests import tiny_models
 
 
 @pytest.fixture(scope="module")

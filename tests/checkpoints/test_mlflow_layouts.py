@@ -7,12 +7,12 @@ from typing import Any
 import mlflow.transformers
 import pytest
 import transformers
-from tests import tiny_models
 
 from deltadex.checkpoints.base import check_fit
 from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.layout import Kind, inspect
+from tests import tiny_models
 
 
 @pytest.fixture(scope="module")

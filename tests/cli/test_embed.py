@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from tests import tiny_models
 from typer.testing import CliRunner
 
 from deltadex.cli.embed import embed
 from deltadex.errors import BrokenCheckpoint
+from tests import tiny_models
 
 command = typer.Typer()
 command.command()(embed)

@@ -12,12 +12,12 @@ import pytest
 import torch
 from playwright.sync_api import Browser, expect
 from safetensors.torch import load_file, save_file
-from tests.e2e.conftest import Installation
-from tests.registering import register_folder
 
 from deltadex.mlflow_edge.artifacts import version_files
 from deltadex.mlflow_edge.registry import Registry
 from deltadex.stack.running import RunningStack
+from tests.e2e.conftest import Installation
+from tests.registering import register_folder
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from tests import tiny_models
-from tests.registering import register_folder
 
 from deltadex import discovery
 from deltadex.activations.artifact import read_artifact
@@ -19,6 +17,8 @@ from deltadex.domain import FindingKind, State, VersionRow
 from deltadex.services import Services
 from deltadex.store import embeddings, findings, versions
 from deltadex_flows.embed import embed_model_version
+from tests import tiny_models
+from tests.registering import register_folder
 
 Run = Callable[..., tuple[VersionRow, Any]]
 

@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from tests.store.examples import discovered
 
 from deltadex.domain import VersionRow
 from deltadex.errors import SchedulerError
 from deltadex.services import Services
 from deltadex.store import versions
 from deltadex_flows.scheduler import PrefectScheduler
+from tests.store.examples import discovered
 
 
 @pytest.fixture

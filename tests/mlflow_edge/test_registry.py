@@ -9,7 +9,6 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from tests.registering import register_folder
 
 from deltadex.domain import Embedding, Recipe, State
 from deltadex.errors import BaseNotFound, RegistryError
@@ -17,6 +16,7 @@ from deltadex.mlflow_edge.artifacts import base_files, version_files
 from deltadex.mlflow_edge.registry import Registry
 from deltadex.mlflow_edge.write_back import log_embedding, tag_embedded, tag_not_embedded
 from deltadex.probes import DELTA_ACTIVATION
+from tests.registering import register_folder
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import psycopg
 import pytest
-from tests.conftest import unused_port
-from tests.store.examples import REGISTRY, discovered, embedded
 
 from deltadex.errors import RegistryError, StoreError
 from deltadex.store import database as database_module
@@ -17,6 +15,8 @@ from deltadex.store import embeddings, versions
 from deltadex.store.database import Database
 from deltadex.store.embedded import EmbeddedPostgres
 from deltadex.store.migrate import migrate
+from tests.conftest import unused_port
+from tests.store.examples import REGISTRY, discovered, embedded
 
 
 def test_check_says_what_it_found(database: Database) -> None:

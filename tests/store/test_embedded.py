@@ -15,11 +15,11 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
-from tests.conftest import unused_port
 
 from deltadex.errors import StackError
 from deltadex.store.embedded import EmbeddedPostgres
 from deltadex.store.postmaster import CLUSTER, as_ordinary_user, binary
+from tests.conftest import unused_port
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root steps down to another user")
 
@@ -159,7 +159,7 @@ def test_as_root_the_binaries_too_may_lie_in_a_private_folder(tmp_path: Path, mo
     monkeypatch.setenv("PYTHONPATH", str(private))
     assert binary("postgres").startswith(str(private))
     with EmbeddedPostgres(tmp_path / "data", unused_port()).running() as url:
-        assert _execute(url, "create extension vector; select 1") == [(1,)]
+        _execute(url, "create extension vector")
 
 
 @as_root

@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from tests.store.examples import REGISTRY, discovered, embedded, embedding
 
 from deltadex.domain import ModelVersionRef, State
 from deltadex.store import embeddings, versions
 from deltadex.store.database import Database
+from tests.store.examples import REGISTRY, discovered, embedded, embedding
 
 RIGHT, UP, DIAGONAL, LEFT = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [-1, 0, 0]], dtype=np.float32)
 MODEL = ModelVersionRef(REGISTRY, "support", 1, 0)

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.store.examples import REGISTRY, embedded
-from tests.store.test_embeddings import RIGHT
-
 from deltadex.domain import Finding, FindingKind, ModelVersionRef, State
 from deltadex.store import findings, versions
 from deltadex.store.database import Database, Transaction
 from deltadex.store.embeddings import of_version
 from deltadex.store.findings import FindingRow
+from tests.store.examples import REGISTRY, embedded
+from tests.store.test_embeddings import RIGHT
 
 NEAR, WEAK, DRIFT = FindingKind.NEAR_DUPLICATE, FindingKind.TOO_WEAK, FindingKind.DRIFT
 

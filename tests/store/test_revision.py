@@ -3,13 +3,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tests.store.examples import REGISTRY, discovered, embedded, registered
-from tests.store.test_embeddings import RIGHT
 
 from deltadex.domain import Finding, FindingKind, State
 from deltadex.store import findings, versions, watchers
 from deltadex.store.database import Database, Transaction
 from deltadex.store.revision import revision
+from tests.store.examples import REGISTRY, discovered, embedded, registered
+from tests.store.test_embeddings import RIGHT
 
 WEAK = FindingKind.TOO_WEAK
 

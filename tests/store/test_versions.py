@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.store.examples import HOUR_MS, REGISTRY, discovered, embedded, registered
 
 from deltadex.domain import Queue, State
 from deltadex.errors import StoreError
 from deltadex.store import versions
 from deltadex.store.database import Database
+from tests.store.examples import HOUR_MS, REGISTRY, discovered, embedded, registered
 
 FINISHED = (State.EMBEDDED, State.UNSUPPORTED, State.FAILED)
 

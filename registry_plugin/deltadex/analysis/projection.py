@@ -35,7 +35,7 @@ def project(vectors: ArrayLike) -> NDArray[np.float64]:
 
 def _principal_components(units: NDArray[np.float64]) -> NDArray[np.float64]:
     """Scores `(n, ≤ 50)`; scikit-learn gives every component the sign that makes its largest loading positive."""
-    if len(units) < 2:
+    if len(units) < 2 or not np.ptp(units, axis=0).any():
         return np.zeros((len(units), 0))
     count = min(_TSNE_COMPONENTS, *units.shape)
     scores: NDArray[np.float64] = PCA(n_components=count, random_state=_SEED).fit_transform(units)

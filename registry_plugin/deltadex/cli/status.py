@@ -55,7 +55,7 @@ def retry(label: VersionLabel, data_dir: DataDir = None, database_url: DatabaseU
     with Database(settings.database_url) as database, database.transaction() as tx:
         found = versions.find(tx, settings.registry, name, number)
         if not found:
-            raise _unknown(label)
+            raise unknown_version(label)
         attempt = versions.requeue(tx, found[0].id, reason="a person asked for it")
     console.print(f"{label} is queued again, as attempt {attempt}")
 
@@ -66,12 +66,13 @@ def _rows(rows: Sequence[VersionRow], label: str | None) -> Sequence[VersionRow]
     name, number = parse_label(label) if "/" in label else (label, None)
     chosen = [row for row in rows if row.registered.ref.name == name and number in (None, row.registered.ref.version)]
     if not chosen:
-        raise _unknown(label)
+        raise unknown_version(label)
     # The newest one first, where a registered model was deleted and made again.
     return sorted(chosen, key=lambda row: (row.state is State.DELETED, -row.registered.ref.created_ms))
 
 
-def _unknown(label: str) -> DeltadexError:
+def unknown_version(label: str) -> DeltadexError:
+    """Return the error for a model or version that has no row."""
     return DeltadexError(
         f"{label} is not known", hint="`deltadex status` lists the versions; new ones appear within seconds."
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from deltadex.errors import DeltadexError
 
 #: No file gives more than this many characters, so that no single one makes up a domain.
-MAX_FILE_CHARACTERS = 48_000
+MAX_FILE_CHARACTERS = 24_000
 #: No domain gives more than this many characters.
 MAX_DOMAIN_CHARACTERS = 480_000
 #: Each domain is cut into this many parts: the first for the base model, the others for finetunes.

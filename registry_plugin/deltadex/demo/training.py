@@ -43,9 +43,7 @@ class Schedule:
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
     """Return a byte-level BPE tokenizer; it can read any text."""
     tokenizer = ByteLevelBPETokenizer()
-    tokenizer.train_from_iterator(
-        texts, vocab_size=vocabulary, special_tokens=["<s>", "</s>"], show_progress=False
-    )
+    tokenizer.train_from_iterator(texts, vocab_size=vocabulary, special_tokens=["<s>", "</s>"], show_progress=False)
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(tokenizer.to_str()), bos_token="<s>", eos_token="</s>", pad_token="</s>"
     )
@@ -93,7 +91,12 @@ def examples(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], length: i
 
 
 def train(
-    model: torch.nn.Module, data: Tensor, schedule: Schedule, *, seed: int, prompt: Tensor | None = None,
+    model: torch.nn.Module,
+    data: Tensor,
+    schedule: Schedule,
+    *,
+    seed: int,
+    prompt: Tensor | None = None,
     step_done: StepDone = lambda _: None,
 ) -> float:
     """Train `model` in place on `data` and return the mean loss of the last tenth of the steps.
