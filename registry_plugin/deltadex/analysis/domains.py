@@ -15,7 +15,8 @@ _MAJORITY = 0.5
 _WORD = re.compile(r"[a-z]{3,}")
 #: Words of model names that say how a model was made, not what it is for.
 _TECHNICAL = frozenset(
-    ["adapter", "base", "chat", "copy", "demo", "dpo", "finetune", "finetuned", "full", "instruct", "large", "llm", "lora", "merged", "mini", "model", "near", "peft", "prod", "qlora", "sft", "small", "split", "staging", "team", "test", "tiny", "tuned", "version"]
+    "adapter base chat copy demo dpo finetune finetuned full instruct large llm lora merged mini model near peft prod "
+    "qlora sft small split staging team test tiny tuned version".split()
 )
 
 

@@ -33,6 +33,9 @@ def common(
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stderr,
     )
+    if not debug:
+        # Each retry of a server that is away would be a line; the error says it once.
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 for command in (

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json as json_format
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from deltadex import answers
-from deltadex.analysis.clusters import ALONE
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse_label, settings_from
 from deltadex.cli.status import unknown_version
 from deltadex.domain import VersionRow
 from deltadex.settings import Settings
 from deltadex.store import embeddings, versions
 from deltadex.store.database import Database, Transaction
+
+if TYPE_CHECKING:
+    from deltadex import answers
 
 console = Console(highlight=False)
 
@@ -59,6 +60,9 @@ def duplicates(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Show groups of redundant finetunes: equal weights, or nearly equal behaviour."""
+    # SciPy and scikit-learn take a second to import: only for the commands that need them.
+    from deltadex import answers
+
     with _reading(data_dir, database_url) as (tx, settings):
         limit = settings.thresholds.near_duplicate_similarity if threshold is None else threshold
         groups = answers.duplicate_groups(tx, settings.registry, min_similarity=limit)
@@ -92,6 +96,8 @@ def drift(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Show how far each version of a registered model moved from the one before, and from the first."""
+    from deltadex import answers
+
     with _reading(data_dir, database_url) as (tx, settings):
         if not versions.find(tx, settings.registry, name):
             raise unknown_version(name)
@@ -114,6 +120,9 @@ def drift(
 
 def clusters(json: Json = False, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """Show the domains that the models fall into, one table per base."""
+    from deltadex import answers
+    from deltadex.analysis.clusters import ALONE
+
     with _reading(data_dir, database_url) as (tx, settings):
         found = [
             answers.domains(tx, settings.registry, recipe, min_similarity=settings.thresholds.cluster_similarity)
@@ -166,6 +175,8 @@ def _drift_json(drifted: answers.ModelDrift, limit: float) -> dict[str, Any]:
 
 
 def _domains_json(domains: answers.Domains) -> dict[str, Any]:
+    from deltadex.analysis.clusters import ALONE
+
     return {
         "recipe": domains.recipe.digest,
         "base": domains.recipe.base_name,

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +14,9 @@ from rich.table import Table
 from deltadex.cli.options import DatabaseUrl, DataDir, PrefectUrl, TrackingUri, settings_from
 from deltadex.settings import Settings
 from deltadex.stack.running import RunningStack, clear_leftovers, stop_stack
-from deltadex.stack.stack import Stack
+
+if TYPE_CHECKING:
+    from deltadex.stack.stack import Stack
 
 console = Console(highlight=False)
 
@@ -71,6 +74,9 @@ def stack_settings(
 @contextmanager
 def running_stack(settings: Settings) -> Iterator[tuple[Settings, Callable[[], None]]]:
     """Run a stack for a block; gives its settings and a function that waits for Ctrl-C, SIGTERM or SIGHUP."""
+    # MLflow takes a second to import: not for `deltadex --help`.
+    from deltadex.stack.stack import Stack
+
     stack = Stack(settings, report=lambda line: console.print(f"  [dim]{line}[/]"))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGHUP):

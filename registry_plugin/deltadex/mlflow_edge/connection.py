@@ -23,11 +23,12 @@ def registry_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, requests.RequestException) as error:
-        code = getattr(error, "error_code", None)
-        retryable = code in _TRANSIENT or isinstance(error, requests.RequestException)
+        if isinstance(error, requests.RequestException) or isinstance(error.__context__, requests.ConnectionError):
+            text, retryable = "the server can't be reached", True
+        else:
+            text, retryable = str(error).strip().partition("\n")[0][:300], error.error_code in _TRANSIENT
         hint = "Is the MLflow server up? `deltadex doctor` checks it." if retryable else ""
-        text = str(error).strip().splitlines() or [type(error).__name__]
-        raise RegistryError(f"MLflow: {doing} failed: {text[0][:300]}", hint=hint, retryable=retryable) from error
+        raise RegistryError(f"MLflow: {doing} failed: {text}", hint=hint, retryable=retryable) from error
 
 
 def is_missing(error: MlflowException) -> bool:
