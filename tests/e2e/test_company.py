@@ -9,40 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 from playwright.sync_api import Browser, expect
-from safetensors.torch import load_file, save_file
 
-from deltadex.mlflow_edge.artifacts import version_files
 from deltadex.mlflow_edge.registry import Registry
 from deltadex.stack.running import RunningStack
 from tests.e2e.conftest import Installation
 from tests.registering import register_folder
-
-
-@pytest.fixture
-def registry(company: Installation) -> Registry:
-    return Registry(company.settings.mlflow_uri, name=company.settings.registry)
-
-
-@pytest.fixture
-def finetune(company: Installation, registry: Registry, tmp_path: Path) -> Path:
-    """An adapter like one of the company's, with weights of its own."""
-    for row in company.read("status"):
-        if row["state"] == "embedded":
-            version = registry.read(row["name"], row["version"])
-            assert version is not None
-            files = version_files(registry, version, tmp_path / "checkpoint")
-            folders = {Path(path).parent for path in files.sizes() if path.endswith("adapter_model.safetensors")}
-            if folders:
-                break
-    [inner] = folders
-    folder = files.fetch(path for path in files.sizes() if Path(path).parent == inner) / inner
-    weights = load_file(folder / "adapter_model.safetensors")
-    torch.manual_seed(0)
-    changed = {name: tensor + 0.1 * tensor.std() * torch.randn_like(tensor) for name, tensor in weights.items()}
-    save_file(changed, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    return folder
 
 
 def test_every_version_of_the_company_reached_its_state(company: Installation) -> None:
