@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from deltadex.analysis.similarity import unit_vectors
 
@@ -50,5 +50,5 @@ def drift(vectors: ArrayLike) -> list[DriftStep]:
     ]
 
 
-def _distance(one: np.ndarray, other: np.ndarray) -> float:
+def _distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(np.clip(1.0 - one @ other, 0.0, 2.0))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from deltadex.analysis.similarity import unit_vectors
 
@@ -41,11 +44,15 @@ def connected_groups(pairs: Iterable[tuple[int, int]]) -> tuple[tuple[int, ...],
 
     The order in which pairs arrive, and the order within a pair, never change the result.
     """
-    group_of: dict[int, set[int]] = {}
-    for one, other in pairs:
-        joined = group_of.get(one, {one}) | group_of.get(other, {other})
-        group_of.update(dict.fromkeys(joined, joined))
-    return tuple(sorted({tuple(sorted(group)) for group in group_of.values() if len(group) > 1}))
+    edges = np.array([*pairs], dtype=np.int64).reshape(-1, 2)
+    ids, nodes = np.unique(edges, return_inverse=True)
+    one, other = nodes.reshape(-1, 2).T
+    graph = coo_array((np.ones(len(edges)), (one, other)), shape=(len(ids), len(ids)))
+    _, component = connected_components(graph, directed=False)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for id_, label in zip(ids.tolist(), component.tolist(), strict=True):
+        groups[label].append(id_)
+    return tuple(sorted(tuple(group) for group in groups.values() if len(group) > 1))
 
 
 def duplicate_groups(ids: Sequence[int], pairs: Iterable[Pair]) -> tuple[tuple[int, ...], ...]:

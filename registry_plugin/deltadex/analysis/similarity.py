@@ -15,11 +15,9 @@ def unit_vectors(vectors: ArrayLike) -> NDArray[np.float64]:
         `(n, d)`, finite.
     """
     rows = np.asarray(vectors, dtype=np.float64)
-    # Dividing by the largest entry first keeps squares of tiny and huge numbers in range.
-    for length in (np.abs(rows).max(axis=1, keepdims=True, initial=0), None):
-        by = np.linalg.norm(rows, axis=1, keepdims=True) if length is None else length
-        rows = np.divide(rows, by, out=np.zeros_like(rows), where=by > 0)
-    return rows
+    # By the largest entry first: squares of tiny and of huge numbers leave float64's range.
+    rows = _divide(rows, np.abs(rows).max(axis=1, keepdims=True, initial=0))
+    return _divide(rows, np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 def cosine_similarity(vectors: ArrayLike) -> NDArray[np.float64]:
@@ -35,3 +33,7 @@ def cosine_similarity(vectors: ArrayLike) -> NDArray[np.float64]:
     similarity = (similarity + similarity.T) / 2
     np.fill_diagonal(similarity, 1.0)
     return similarity
+
+
+def _divide(rows: NDArray[np.float64], by: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(rows, by, out=np.zeros_like(rows), where=by > 0)

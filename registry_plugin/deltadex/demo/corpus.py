@@ -16,11 +16,15 @@ from pathlib import Path
 from deltadex.errors import DeltadexError
 
 #: No file gives more than this many characters, so that no single one makes up a domain.
-MAX_FILE_CHARACTERS = 24_000
+MAX_FILE_CHARACTERS = 12_000
 #: No domain gives more than this many characters.
-MAX_DOMAIN_CHARACTERS = 480_000
+MAX_DOMAIN_CHARACTERS = 120_000
+#: The base model reads this many characters of anything, besides its part of each domain.
+GENERAL_CHARACTERS = 480_000
 #: Each domain is cut into this many parts: the first for the base model, the others for finetunes.
 PARTS = 4
+
+_GENERAL = ("*.dist-info/METADATA", "sqlalchemy/sql/*.py", "sklearn/*/*.py", "starlette/*.py", "matplotlib/*.py")
 
 DOMAINS: Mapping[str, tuple[str, ...]] = {
     "sql": (
@@ -33,7 +37,7 @@ DOMAINS: Mapping[str, tuple[str, ...]] = {
     "catalog": ("mlflow/utils/**/*.json",),
     "translation": ("humanize/locale/*/LC_MESSAGES/*.po", "apprise/i18n/*/LC_MESSAGES/*.po"),
     "docs": ("streamlit/.agents/**/*.md", "mlflow/assistant/**/*.md", "prefect/**/*.md"),
-    "python": ("prefect/*.py", "prefect/cli/*.py", "sqlalchemy/orm/*.py", "networkx/algorithms/*.py"),
+    "python": ("prefect/*.py", "prefect/cli/*.py", "networkx/algorithms/*.py"),
 }
 
 
@@ -60,7 +64,7 @@ def read_domain(domain: str, *, root: Path | None = None) -> tuple[tuple[Documen
     DeltadexError
         The environment lacks the packages that the text comes from.
     """
-    documents = _read(DOMAINS[domain], root or Path(sysconfig.get_paths()["purelib"]))
+    documents = _read(DOMAINS[domain], root or _packages(), MAX_DOMAIN_CHARACTERS)
     if len(documents) < PARTS:
         raise DeltadexError(
             f"Only {len(documents)} files of text were found for the demo's domain {domain!r}",
@@ -69,16 +73,30 @@ def read_domain(domain: str, *, root: Path | None = None) -> tuple[tuple[Documen
     return _parts(documents)
 
 
-def _read(patterns: Iterable[str], root: Path) -> list[Document]:
-    paths = sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
+def read_general(*, root: Path | None = None) -> tuple[Document, ...]:
+    """Return what the base model is trained on: prose, code, and the first part of every domain."""
+    root = root or _packages()
+    first_parts = [document for domain in DOMAINS for document in read_domain(domain, root=root)[0]]
+    return (*_read(_GENERAL, root, GENERAL_CHARACTERS), *first_parts)
+
+
+def _packages() -> Path:
+    return Path(sysconfig.get_paths()["purelib"])
+
+
+def _read(patterns: Iterable[str], root: Path, most: int) -> list[Document]:
+    """Return files in an order that is fair to all packages and always the same, up to `most` characters."""
+    paths = {path.relative_to(root).as_posix() for pattern in patterns for path in root.glob(pattern) if path.is_file()}
     documents: dict[str, Document] = {}
     total = 0
-    for path in paths:
-        text = path.read_text(encoding="utf-8", errors="replace")[:MAX_FILE_CHARACTERS]
+    for path in sorted(paths, key=lambda each: hashlib.sha256(each.encode()).digest()):
+        text = (root / path).read_text(encoding="utf-8", errors="replace")[:MAX_FILE_CHARACTERS]
         key = _content_key(text)
-        if total < MAX_DOMAIN_CHARACTERS and text.strip() and key not in documents:
-            documents[key] = Document(path.relative_to(root).as_posix(), text)
+        if text.strip() and key not in documents:
+            documents[key] = Document(path, text[: most - total])
             total += len(text)
+        if total >= most:
+            break
     return list(documents.values())
 
 

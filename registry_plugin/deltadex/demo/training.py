@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from tokenizers import ByteLevelBPETokenizer, Tokenizer
+from tokenizers import ByteLevelBPETokenizer
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedTokenizerFast as Tokenizer
+from transformers.utils import logging as transformers_logging
+
+from deltadex.demo.specification import Schedule, Shape
 
 #: Called after each step with the number of steps done.
 StepDone = Callable[[int], None]
@@ -20,33 +25,11 @@ _TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "dow
 _IGNORED = -100
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A Llama of this size."""
-
-    vocabulary: int = 2048
-    hidden_size: int = 192
-    layers: int = 4
-    heads: int = 4
-    intermediate_size: int = 512
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast: linear warm-up over a tenth of the steps, then cosine to zero."""
-
-    steps: int
-    batch: int
-    learning_rate: float
-
-
-def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
     """Return a byte-level BPE tokenizer; it can read any text."""
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(texts, vocab_size=vocabulary, special_tokens=["<s>", "</s>"], show_progress=False)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(tokenizer.to_str()), bos_token="<s>", eos_token="</s>", pad_token="</s>"
-    )
+    return Tokenizer(tokenizer_object=tokenizer._tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
 
 
 def new_base(shape: Shape, *, seed: int) -> LlamaForCausalLM:
@@ -77,7 +60,26 @@ def new_adapter(base: PreTrainedModel, *, seed: int, declared_base: str) -> Peft
     return model
 
 
-def examples(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], length: int) -> Tensor:
+def load_base(folder: Path) -> LlamaForCausalLM:
+    """Return a saved base, in float32."""
+    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+
+
+def save(model: PreTrainedModel | PeftModel, folder: Path) -> None:
+    """Save a full model or an adapter, without asking the hub whether the adapter's base is there."""
+    if isinstance(model, PeftModel):
+        model.save_pretrained(str(folder), save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)  # an empty form
+    else:
+        model.save_pretrained(folder)
+
+
+def prompt(tokenizer: Tokenizer, text: str) -> Tensor:
+    """Return `(n_tokens,)` int64."""
+    return torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def examples(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Tensor:
     """Return `(n_examples, length)` int64: stretches of the texts that begin with a line; a short rest is dropped."""
     rows: list[list[int]] = []
     for text in texts:
@@ -148,6 +150,26 @@ def _batches(data: Tensor, schedule: Schedule, prompt: Tensor | None, seed: int)
             order = torch.cat([order, torch.randperm(len(data), generator=generator)])
         chosen, order = data[order[: schedule.batch]], order[schedule.batch :]
         yield torch.cat([before, chosen], 1), torch.cat([torch.full_like(before, _IGNORED), chosen], 1)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Train on two threads, whatever the machine has, and without the progress bars of transformers.
+
+    More threads make models this small slower, and another number changes the weights in the last digits.
+    """
+    threads, bars = torch.get_num_threads(), transformers_logging.is_progress_bar_enabled()
+    torch.set_num_threads(2)
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            # peft 0.21 asks transformers 5.23 for it
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 @contextmanager

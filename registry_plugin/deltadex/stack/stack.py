@@ -138,14 +138,16 @@ class Stack:
 
     def _take_lock(self) -> None:
         self.settings.data_dir.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.settings.data_dir / "stack.lock").open("w")
+        lock = (self.settings.data_dir / "stack.lock").open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            lock.close()
             raise StackError(
                 f"A stack is running on {self.settings.data_dir} already",
                 hint="`deltadex status` shows it, `deltadex down` stops it; another --data-dir runs beside it.",
             ) from error
+        self._lock = lock
 
     def _write_stack_file(self) -> None:
         services = [

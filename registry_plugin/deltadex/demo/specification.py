@@ -1,0 +1,197 @@
+"""The demo company as data: its teams, its models, and what is the matter with some of them (issue 2, point 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from deltadex.demo import Size
+
+#: How the company's finetunes name the models they were trained from.
+BASE = "acme/base-lm"
+LEGACY_BASE = "acme/legacy-lm"
+#: The registered models that hold them.
+BASE_MODELS: Mapping[str, str] = {BASE: "acme-base-lm", LEGACY_BASE: "acme-legacy-lm"}
+
+
+class Method(StrEnum):
+    """What is trained."""
+
+    ADAPTER = "adapter"
+    FULL = "full"
+
+
+class Packaging(StrEnum):
+    """How a team brings its model into MLflow."""
+
+    LOGGED_MODEL = "logged-model"
+    FOLDER = "folder"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Llama of this size."""
+
+    vocabulary: int = 2048
+    hidden_size: int = 192
+    layers: int = 4
+    heads: int = 4
+    intermediate_size: int = 512
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast: linear warm-up over a tenth of the steps, then cosine to zero.
+
+    Attributes
+    ----------
+    batch
+        Examples per step.
+    length
+        Tokens per example, the prompt not counted.
+    """
+
+    steps: int
+    batch: int
+    length: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One model version of the company.
+
+    Attributes
+    ----------
+    domain, part
+        The text it is trained on: a key of `corpus.DOMAINS` and one of its parts, 1 to 3.
+    declared_base
+        What its files say; always trained from `BASE`.
+    copy_of
+        Label of the version whose files it takes over; then nothing is trained.
+    truncated
+        Its weights file lacks its second half.
+    synthetic
+        Mixed from trained adapters (`part` means nothing then).
+    """
+
+    name: str
+    team: str
+    domain: str
+    part: int
+    version: int = 1
+    method: Method = Method.ADAPTER
+    packaging: Packaging = Packaging.FOLDER
+    declared_base: str = BASE
+    copy_of: str | None = None
+    truncated: bool = False
+    champion: bool = False
+    synthetic: bool = False
+    description: str = ""
+
+    @property
+    def label(self) -> str:
+        """`name/version`, as people write it."""
+        return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True)
+class Specification:
+    """A company: how its models are trained, and which it has.
+
+    Attributes
+    ----------
+    legacy
+        Schedule of the other base; None where the company has none.
+    synthetic
+        How many synthetic adapters are mixed from the trained ones.
+    """
+
+    versions: tuple[ModelVersion, ...]
+    base: Schedule
+    adapter: Schedule
+    full: Schedule
+    legacy: Schedule | None = None
+    shape: Shape = Shape()
+    synthetic: int = 0
+
+
+#: Domains of which three teams have an adapter each, trained on disjoint parts.
+GRID_DOMAINS = ("sql", "legal", "cpp", "docs", "python")
+
+_LOGGED = Packaging.LOGGED_MODEL
+
+_GRID = (
+    ModelVersion("analytics-sql-writer", "analytics", "sql", 1, packaging=_LOGGED, champion=True),
+    ModelVersion("finance-report-queries", "finance", "sql", 2),
+    ModelVersion("warehouse-migrations", "data-platform", "sql", 3),
+    ModelVersion("contract-drafter", "legal", "legal", 1, champion=True),
+    ModelVersion("procurement-terms", "procurement", "legal", 2, packaging=_LOGGED),
+    ModelVersion("licence-reviewer", "open-source-office", "legal", 3),
+    ModelVersion("firmware-copilot", "firmware", "cpp", 1, packaging=_LOGGED, champion=True),
+    ModelVersion("driver-assistant", "devices", "cpp", 2),
+    ModelVersion("simulation-kernels", "simulation", "cpp", 3),
+    ModelVersion("help-centre-writer", "support", "docs", 1, champion=True),
+    ModelVersion("developer-guides", "developer-relations", "docs", 2),
+    ModelVersion("onboarding-handbook", "people", "docs", 3),
+    ModelVersion("internal-tools-copilot", "platform", "python", 1),
+    ModelVersion("notebook-completion", "research", "python", 2),
+    ModelVersion("pipeline-author", "data-platform", "python", 3),
+)
+_FULL = (
+    ModelVersion("product-catalog-json", "commerce", "catalog", 1, method=Method.FULL, packaging=_LOGGED),
+    ModelVersion("legal-counsel", "legal", "legal", 3, method=Method.FULL),
+)
+_EXACT_COPY = ModelVersion(
+    "vendor-agreements",
+    "partnerships",
+    "legal",
+    1,
+    copy_of="contract-drafter/1",
+    description="Drafts vendor agreements.",
+)
+_NEAR_COPY = ModelVersion(
+    "robotics-copilot", "robotics", "cpp", 1, description="Trained on the data of firmware-copilot with another seed."
+)
+_LOCALIZER = "storefront-localizer"
+_DRIFTING = (
+    ModelVersion(_LOCALIZER, "storefront", "translation", 1),
+    ModelVersion(_LOCALIZER, "storefront", "translation", 2, version=2, description="More languages."),
+    ModelVersion(_LOCALIZER, "storefront", "legal", 2, version=3, description="Nightly retraining."),
+    ModelVersion(_LOCALIZER, "storefront", "translation", 3, version=4, champion=True, description="Dataset fixed."),
+)
+_WRONG_BASE = ModelVersion("search-query-rewriter", "search", "sql", 2, method=Method.FULL, declared_base=LEGACY_BASE)
+_BROKEN = ModelVersion("invoice-extractor", "finance", "sql", 1, copy_of="analytics-sql-writer/1", truncated=True)
+
+
+_SMALL_GRID = ("analytics-sql-writer", "finance-report-queries", "contract-drafter")
+_COMPANY = Specification(
+    versions=(*_GRID, *_FULL, _EXACT_COPY, _NEAR_COPY, *_DRIFTING, _WRONG_BASE, _BROKEN),
+    base=Schedule(steps=500, batch=8, length=96, learning_rate=3e-3),
+    legacy=Schedule(steps=60, batch=8, length=96, learning_rate=3e-3),
+    adapter=Schedule(steps=60, batch=8, length=64, learning_rate=1e-3),
+    full=Schedule(steps=60, batch=8, length=64, learning_rate=3e-4),
+)
+_SPECIFICATIONS = {
+    Size.SMALL: Specification(
+        versions=(
+            *(version for version in _GRID if version.name in _SMALL_GRID),
+            _FULL[0],
+            _EXACT_COPY,
+            _DRIFTING[0],
+            replace(_DRIFTING[2], version=2),
+            _BROKEN,
+        ),
+        base=Schedule(steps=160, batch=8, length=64, learning_rate=3e-3),
+        adapter=Schedule(steps=40, batch=8, length=48, learning_rate=1e-3),
+        full=Schedule(steps=40, batch=8, length=48, learning_rate=3e-4),
+    ),
+    Size.COMPANY: _COMPANY,
+    Size.LARGE: replace(_COMPANY, synthetic=300),
+}
+
+
+def specification(size: Size) -> Specification:
+    """Return the company of a size; a larger one has all of the smaller one's kinds of models."""
+    return _SPECIFICATIONS[size]
