@@ -1,0 +1,218 @@
+"""Plotly figures. Pure: values in, figure out, no Streamlit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from deltadex.answers import ModelDrift
+from deltadex.domain import State
+
+#: One per group, so that colour is never the only sign; WebGL draws all of them.
+SYMBOLS = (
+    "circle", "square", "diamond", "triangle-up", "pentagon", "star", "hexagram", "triangle-down",
+    "cross", "hexagon", "x", "triangle-left", "star-diamond", "triangle-right",
+)  # fmt: skip
+#: With more groups than this their names on the map would cover it; the legend has them.
+_MOST_NAMES = 14
+_QUIET = "#8a93a6"
+_CALM = "#4c78dd"
+_ALERT = "#d1495b"
+_STATE_COLORS: Mapping[State, str] = {
+    State.EMBEDDED: "#2a9d74",
+    State.RUNNING: "#8e62c9",
+    State.QUEUED: "#4c78dd",
+    State.DISCOVERED: "#7d879b",
+    State.UNSUPPORTED: "#b8700f",
+    State.FAILED: "#d1495b",
+}
+_MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One version on the map.
+
+    Attributes
+    ----------
+    label
+        `name/version`; the first of the point's `customdata`.
+    group
+        What it is coloured by; None where it belongs to no group.
+    detail
+        A line for the hover box.
+    """
+
+    label: str
+    group: str | None
+    detail: str
+
+
+def map_figure(places: Sequence[Place], coordinates: NDArray[np.float64], *, selected: str | None = None) -> go.Figure:
+    """Return the map: one trace per group, each with its own colour and symbol.
+
+    Parameters
+    ----------
+    places, coordinates
+        `n` versions and their `(n, 2)` positions. Groups are drawn in the order in which they are first met.
+    selected
+        Label of the version that gets a ring.
+    """
+    figure = go.Figure()
+    for number, group in enumerate(_groups(places)):
+        rows = [row for row, place in enumerate(places) if place.group == group]
+        figure.add_trace(_group_trace([places[row] for row in rows], coordinates[rows], group, number))
+    if len(figure.data) <= _MOST_NAMES:
+        _name_groups(figure)
+    ringed = [row for row, place in enumerate(places) if place.label == selected]
+    if ringed:
+        figure.add_trace(_ring(coordinates[ringed]))
+    figure.update_layout(
+        height=600,
+        margin=_MARGIN,
+        uirevision="map",
+        dragmode="pan",
+        legend={"orientation": "h", "y": -0.02, "yanchor": "top", "itemsizing": "constant"},
+    )
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(showticklabels=False, zeroline=False, showline=False, showgrid=False)
+    return figure
+
+
+def drift_figure(drifted: ModelDrift, *, threshold: float, height: int = 260) -> go.Figure:
+    """Return the distance of each version from the one before and from the first, with the threshold."""
+    names = [f"v{row.registered.ref.version}" for row in drifted.versions]
+    steps = [step.distance for step in drifted.steps]
+    from_first = [0.0, *(step.from_first for step in drifted.steps)]
+    is_drift = [step >= threshold for step in steps]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=names, y=from_first, name="from the first", mode="lines", line={"dash": "dot", "color": _QUIET}
+    )
+    figure.add_scatter(
+        x=names[1:],
+        y=steps,
+        name="from the version before",
+        mode="lines+markers",
+        line={"color": _CALM},
+        marker={
+            "size": [12 if over else 8 for over in is_drift],
+            "symbol": ["diamond" if over else "circle" for over in is_drift],
+            "color": [_ALERT if over else _CALM for over in is_drift],
+        },
+    )
+    figure.add_hline(
+        y=threshold,
+        line={"dash": "dash", "color": _ALERT, "width": 1},
+        annotation={"text": f"drift from {threshold:g}", "font": {"color": _ALERT}},
+        annotation_position="top left",
+    )
+    figure.update_layout(
+        height=height, margin=_MARGIN, hovermode="x unified", legend={"orientation": "h", "y": -0.18, "yanchor": "top"}
+    )
+    figure.update_xaxes(type="category", categoryorder="array", categoryarray=names)
+    highest = max(threshold, *steps, *from_first)
+    figure.update_yaxes(title="cosine distance", range=[0, highest * 1.15], tickformat=".2f")
+    return figure
+
+
+def states_figure(counts: Mapping[State, int]) -> go.Figure:
+    """Return one bar that shows how many versions are in which state; states without any are left out."""
+    figure = go.Figure()
+    for state, color in _STATE_COLORS.items():
+        if count := counts.get(state, 0):
+            figure.add_bar(
+                x=[count],
+                y=[""],
+                orientation="h",
+                name=f"{state} {count}",
+                marker={"color": color, "line": {"width": 0}},
+                text=[str(count)],
+                textposition="inside",
+                insidetextanchor="middle",
+                textangle=0,
+                textfont={"color": "white"},
+                hovertemplate=f"{count} {state}<extra></extra>",
+            )
+    figure.update_layout(
+        barmode="stack",
+        height=96,
+        margin={"l": 0, "r": 0, "t": 0, "b": 0},
+        legend={"orientation": "h", "traceorder": "normal", "y": -0.1, "yanchor": "top"},
+        showlegend=True,
+    )
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(visible=False, fixedrange=True)
+    return figure
+
+
+def similarity_figure(labels: Sequence[str], similarity: NDArray[np.float64]) -> go.Figure:
+    """Return a heat map of the `(n, n)` cosine similarities between `n` versions, with the numbers where they fit."""
+    count = len(labels)
+    figure = go.Figure(
+        go.Heatmap(
+            z=similarity,
+            x=list(labels),
+            y=list(labels),
+            zmin=min(0.9, float(similarity.min(initial=1.0))),
+            zmax=1,
+            colorscale=[[0, "#eef2fb"], [1, "#3560c4"]],
+            texttemplate="%{z:.3f}" if count <= 12 else None,
+            hovertemplate="%{y}<br>%{x}<br>similarity %{z:.4f}<extra></extra>",
+        )
+    )
+    figure.update_layout(height=140 + 34 * count, margin=_MARGIN)
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(type="category", autorange="reversed")
+    return figure
+
+
+def _groups(places: Sequence[Place]) -> list[str | None]:
+    met = dict.fromkeys(place.group for place in places)
+    return [*(group for group in met if group is not None), *(group for group in met if group is None)]
+
+
+def _group_trace(
+    places: Sequence[Place], coordinates: NDArray[np.float64], group: str | None, number: int
+) -> go.Scattergl:
+    # Colours come from the theme, in trace order; only those in no group are always grey.
+    marker = {"size": 11, "opacity": 0.9, "symbol": SYMBOLS[number % len(SYMBOLS)]}
+    if group is None:
+        marker |= {"symbol": "circle-open", "color": _QUIET, "size": 10}
+    return go.Scattergl(
+        x=coordinates[:, 0],
+        y=coordinates[:, 1],
+        mode="markers",
+        name=group or "in no group",
+        marker=marker,
+        customdata=[[place.label, place.detail] for place in places],
+        hovertemplate="<b>%{customdata[0]}</b><br>%{customdata[1]}<extra></extra>",
+    )
+
+
+def _name_groups(figure: go.Figure) -> None:
+    for trace in figure.data:
+        if trace.marker.color != _QUIET:
+            figure.add_annotation(
+                x=float(np.median(trace.x)),
+                y=float(np.max(trace.y)),
+                text=trace.name,
+                showarrow=False,
+                yshift=16,
+                opacity=0.85,
+            )
+
+
+def _ring(coordinates: NDArray[np.float64]) -> go.Scattergl:
+    return go.Scattergl(
+        x=coordinates[:, 0],
+        y=coordinates[:, 1],
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 24, "color": _ALERT, "line": {"width": 3}},
+        hoverinfo="skip",
+        showlegend=False,
+    )

@@ -1,0 +1,173 @@
+"""One registered model: its versions, how they drift, what they are like, and the facts under it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from deltadex.domain import FindingKind, State, VersionRow
+from deltadex.store.findings import FindingRow
+from deltadex_dashboard import figures, reads, view
+
+
+def show(now: reads.Snapshot) -> None:
+    """Draw the page."""
+    st.title("Model")
+    names = sorted({row.registered.ref.name for row in reads.all_versions(now)})
+    if not names:
+        view.no_versions()
+        return
+    left, right = st.columns([3, 2])
+    with left:
+        name = st.selectbox(
+            "Registered model", names, index=None, key="model", bind="query-params", placeholder="Choose a model"
+        )
+    if name is None:
+        view.empty("No model is chosen.", "Choose one above, or click one on the map.")
+        return
+    rows = {row.registered.ref.version: row for row in reversed(reads.model(now, name)) if row.state != State.DELETED}
+    with right:
+        # No default: Streamlit leaves defaults out of the link, and a shared one must go on meaning this version.
+        number = st.selectbox(
+            "Version", sorted(rows, reverse=True), index=None, key="version", bind="query-params", placeholder="newest"
+        )
+    row = rows.get(number) or next(iter(reversed(rows.values())))
+    facts = reads.version(now, row.id)
+    _head(row)
+    _findings(row, facts.findings)
+    _drift(now, name)
+    left, right = st.columns(2, gap="large")
+    with left:
+        _neighbors(row, facts)
+        _versions(list(rows.values()))
+    with right:
+        _lineage(row, facts)
+        _history(facts)
+    _raw(row, facts)
+
+
+def _head(row: VersionRow) -> None:
+    aliases = " ".join(f":blue-badge[@{view.plain(alias)}]" for alias in row.registered.aliases)
+    st.subheader(f"{view.plain(row.label)} {view.state_badge(row.state)} {aliases}")
+    st.caption(f"Registered {view.registered_at(row):%Y-%m-%d %H:%M} UTC · state since {view.ago(row.state_since)}")
+    if row.registered.description:
+        st.markdown(view.plain(row.registered.description))
+    if row.state in (State.FAILED, State.UNSUPPORTED):
+        st.error(f"**{row.state.capitalize()}:** {view.plain(row.reason)}")
+        if row.hint:
+            st.info(row.hint)
+        st.caption(f"Once that is done: `deltadex retry {row.label}` starts it again.")
+
+
+def _findings(row: VersionRow, found: Sequence[FindingRow]) -> None:
+    for one in found:
+        other = one.other if one.version.id == row.id else one.version
+        text, link = st.columns([3, 2], vertical_alignment="center")
+        text.warning(_sentence(one, newer=one.version.id == row.id))
+        with link:
+            if other is not None:
+                view.version_link(other)
+
+
+def _sentence(one: FindingRow, *, newer: bool) -> str:
+    finding, name = one.finding, f"**{view.FINDING_NAMES[one.finding.kind]}**"
+    match finding.kind:
+        case FindingKind.NEAR_DUPLICATE:
+            return f"{name}: similarity {finding.measure:.4f}, threshold {finding.threshold:g}"
+        case FindingKind.DRIFT:
+            from_ = "this version is far from the one before" if newer else "the next version is far from this one"
+            return f"{name}: {from_}: distance {finding.measure:.3f}, threshold {finding.threshold:g}"
+        case FindingKind.TOO_WEAK:
+            return f"{name}: strength {finding.measure:.4f}, threshold {finding.threshold:g}"
+        case FindingKind.WRONG_BASE:
+            return f"{name}: {view.plain(str(finding.evidence.get('reason', '')))}"
+        case FindingKind.EXACT_DUPLICATE:
+            return f"{name} as another version"
+
+
+def _drift(now: reads.Snapshot, name: str) -> None:
+    for drifted in reads.drifts(now, name):
+        st.markdown(f"**Drift** over {len(drifted.versions)} versions · base {view.plain(drifted.recipe.base_name)}")
+        threshold = now.settings.thresholds.drift_distance
+        st.plotly_chart(figures.drift_figure(drifted, threshold=threshold), key=f"drift-{drifted.recipe.id}")
+
+
+def _neighbors(row: VersionRow, facts: reads.VersionFacts) -> None:
+    st.subheader("Neighbours")
+    if facts.neighbors:
+        view.neighbor_list(facts.neighbors)
+    elif any(stored.is_weak for stored in facts.embeddings):
+        st.caption("None: it moves its base too little for a comparison to mean anything.")
+    elif row.state is State.EMBEDDED:
+        st.caption("None: no other version has been embedded under the same recipe.")
+    else:
+        st.caption("None before it is embedded.")
+
+
+def _versions(rows: Sequence[VersionRow]) -> None:
+    st.subheader("Versions")
+    for row in sorted(rows, key=lambda row: row.registered.ref.version, reverse=True):
+        name, state, registered = st.columns([3, 2, 2], vertical_alignment="center")
+        with name:
+            view.version_link(row, label=f"version {row.registered.ref.version}")
+        state.markdown(view.state_badge(row.state))
+        registered.caption(view.ago(view.registered_at(row)))
+
+
+def _lineage(row: VersionRow, facts: reads.VersionFacts) -> None:
+    st.subheader("Lineage")
+    bases = ", ".join(stored.recipe.base_name for stored in facts.embeddings) or "not known"
+    _facts({"base model": bases, "source": row.registered.source, "run": row.registered.run_id or "none"})
+    if facts.same_weights:
+        st.caption("The same weights are registered as:")
+        for copy in facts.same_weights:
+            view.version_link(copy)
+
+
+def _history(facts: reads.VersionFacts) -> None:
+    st.subheader("History")
+    changes = facts.history[::-1]
+    st.dataframe(
+        {
+            "at": [change.at for change in changes],
+            "state": [str(change.state) for change in changes],
+            "attempt": [change.attempt for change in changes],
+            "reason": [change.reason for change in changes],
+        },
+        hide_index=True,
+        column_config={"at": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss")},
+    )
+
+
+def _raw(row: VersionRow, facts: reads.VersionFacts) -> None:
+    with st.expander("Raw facts"):
+        for stored in facts.embeddings:
+            _facts(
+                {
+                    "recipe": stored.recipe.digest,
+                    "base digest": stored.recipe.base_digest,
+                    "dimension": str(stored.recipe.dimension),
+                    "norm": f"{stored.norm:.6g}",
+                    "strength (norm / base norm)": f"{stored.strength:.6g}",
+                    "probe agreement": f"{stored.agreement:.4f}",
+                    "embedded at": f"{stored.created_at:%Y-%m-%d %H:%M:%S} UTC",
+                }
+            )
+        _facts(
+            {
+                "weights digest": row.weights_digest or "none",
+                "artifact": row.artifact_uri or "none",
+                "flow run": row.flow_run_id or "none",
+                "attempt": str(row.attempt),
+            }
+        )
+        _facts({f"tag {name}": value for name, value in sorted(row.registered.tags.items())})
+
+
+def _facts(facts: dict[str, str]) -> None:
+    if facts:
+        st.dataframe({"fact": list(facts), "value": list(facts.values())}, hide_index=True)
+
+
+show(reads.snapshot())

@@ -1,0 +1,133 @@
+"""How many versions stand where, what needs attention, and whether the registry is being read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import streamlit as st
+
+from deltadex.domain import FindingKind, State, VersionRow
+from deltadex_dashboard import figures, reads, view
+
+_ON_THEIR_WAY = (State.DISCOVERED, State.QUEUED, State.RUNNING)
+_NEED_ATTENTION = (State.FAILED, State.UNSUPPORTED)
+_MOST_LISTED = 12
+_FINDING_PAGES = {
+    FindingKind.EXACT_DUPLICATE: "duplicates",
+    FindingKind.NEAR_DUPLICATE: "duplicates",
+    FindingKind.DRIFT: "drift",
+}
+
+
+def show(now: reads.Snapshot) -> None:
+    """Draw the page."""
+    st.title("Overview")
+    _watcher(now)
+    rows = reads.all_versions(now)
+    if not rows:
+        view.no_versions()
+        return
+    _numbers(now, rows)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        _attention(rows)
+        _newest(rows)
+    with right:
+        _findings(now)
+        _recipes(now)
+
+
+@st.fragment(run_every=5)
+def _watcher(now: reads.Snapshot) -> None:
+    state = reads.watcher(now)
+    if state.error:
+        st.error(f"**The watcher can't read the registry:** {view.plain(state.error)}")
+    if state.polled_at is None:
+        st.warning("Nobody has read the registry yet: start `deltadex watch`, or the whole stack with `deltadex up`.")
+        return
+    st.caption(
+        f"Registry **{view.plain(now.settings.registry)}** · newest versions read {view.ago(state.polled_at)} · "
+        f"compared in full {view.ago(state.swept_at)}"
+    )
+
+
+def _numbers(now: reads.Snapshot, rows: Sequence[VersionRow]) -> None:
+    counts = Counter(row.state for row in rows)
+    embedded = counts[State.EMBEDDED]
+    numbers = {
+        "Model versions": str(len(rows)),
+        "Registered models": str(len({row.registered.ref.name for row in rows})),
+        "Embedded": f"{embedded} ({embedded / len(rows):.0%})",
+        "On their way": str(sum(counts[state] for state in _ON_THEIR_WAY)),
+        "Need attention": str(sum(counts[state] for state in _NEED_ATTENTION)),
+        "Findings": str(len(reads.all_findings(now))),
+    }
+    for column, (label, value) in zip(st.columns(len(numbers)), numbers.items(), strict=True):
+        column.metric(label, value, border=True)
+    st.plotly_chart(figures.states_figure(counts), key="states", config={"displayModeBar": False})
+
+
+def _attention(rows: Sequence[VersionRow]) -> None:
+    st.subheader("Needs attention")
+    troubled = sorted((row for row in rows if row.state in _NEED_ATTENTION), key=lambda row: row.state_since)[::-1]
+    if not troubled:
+        st.caption("Nothing: every version is embedded or on its way.")
+    for row in troubled[:_MOST_LISTED]:
+        with st.container(border=True):
+            _row_head(row)
+            st.markdown(view.plain(row.reason) or "No reason was given.")
+            if row.hint:
+                st.caption(row.hint)
+    if len(troubled) > _MOST_LISTED:
+        st.caption(f"And {len(troubled) - _MOST_LISTED} more: `deltadex status` lists them all.")
+
+
+def _newest(rows: Sequence[VersionRow]) -> None:
+    st.subheader("Newest versions")
+    for row in sorted(rows, key=lambda row: (row.registered.ref.created_ms, row.id))[::-1][:_MOST_LISTED]:
+        _row_head(row)
+
+
+def _row_head(row: VersionRow) -> None:
+    name, state, registered = st.columns([5, 2, 2], vertical_alignment="center")
+    with name:
+        view.version_link(row)
+    state.markdown(view.state_badge(row.state))
+    registered.caption(
+        view.ago(view.registered_at(row)), help=f"registered {view.registered_at(row):%Y-%m-%d %H:%M} UTC"
+    )
+
+
+def _findings(now: reads.Snapshot) -> None:
+    st.subheader("Findings")
+    found = reads.all_findings(now)
+    for kind, name in view.FINDING_NAMES.items():
+        of_kind = [one for one in found if one.finding.kind is kind]
+        if page := _FINDING_PAGES.get(kind):
+            st.page_link(f"pages/{page}.py", label=f"{name}: **{len(of_kind)}**")
+        else:
+            st.markdown(f"{name}: **{len(of_kind)}**")
+            for one in of_kind[:_MOST_LISTED]:
+                view.version_link(one.version)
+
+
+def _recipes(now: reads.Snapshot) -> None:
+    st.subheader("Recipes")
+    recipes = reads.recipes(now)
+    if not recipes:
+        st.caption("None yet: the first embedded version makes one.")
+        return
+    st.caption("Only versions of one recipe, so of one base model, are compared.")
+    st.dataframe(
+        {
+            "base model": [recipe.base_name for recipe in recipes],
+            "versions": [recipe.embedded for recipe in recipes],
+            "dimension": [recipe.dimension for recipe in recipes],
+            "recipe": [recipe.digest[:12] for recipe in recipes],
+        },
+        hide_index=True,
+    )
+
+
+show(reads.snapshot())
