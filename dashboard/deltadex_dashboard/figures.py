@@ -145,8 +145,8 @@ def states_figure(counts: Mapping[State, int]) -> go.Figure:
         legend={"orientation": "h", "traceorder": "normal", "y": -0.1, "yanchor": "top"},
         showlegend=True,
     )
-    for update in (figure.update_xaxes, figure.update_yaxes):
-        update(visible=False, fixedrange=True)
+    figure.update_xaxes(visible=False, fixedrange=True, range=[0, sum(counts.values())])
+    figure.update_yaxes(visible=False, fixedrange=True)
     return figure
 
 

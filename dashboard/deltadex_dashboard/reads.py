@@ -86,9 +86,8 @@ def _kept(
     read: Callable[Concatenate[Snapshot, _Given], _Answer],
 ) -> Callable[Concatenate[Snapshot, _Given], _Answer]:
     # As a resource: answers are frozen, and copying a table of vectors at every click would cost more than reading it.
-    kept: Callable[Concatenate[Snapshot, _Given], _Answer] = st.cache_resource(
-        read, max_entries=16, show_spinner=False, hash_funcs={Snapshot: lambda each: each.key}
-    )
+    keep = st.cache_resource(max_entries=16, show_spinner=False, hash_funcs={Snapshot: lambda each: each.key})
+    kept: Callable[Concatenate[Snapshot, _Given], _Answer] = keep(read)
     return kept
 
 

@@ -71,7 +71,7 @@ def version_link(row: VersionRow, *, label: str | None = None) -> None:
 def model_link(name: str, *, version: int | None = None, label: str | None = None) -> None:
     """Link to a registered model's page, at one of its versions or at its newest."""
     params = {"model": name} | ({} if version is None else {"version": str(version)})
-    st.page_link("pages/model.py", label=plain(label or name), query_params=params)
+    st.page_link("pages/model.py", label=f":blue[{plain(label or name)}]", query_params=params)
 
 
 def empty(message: str, next_step: str) -> None:

@@ -32,7 +32,7 @@ def show(now: reads.Snapshot) -> None:
         number = st.selectbox(
             "Version", sorted(rows, reverse=True), index=None, key="version", bind="query-params", placeholder="newest"
         )
-    row = rows.get(number) or next(iter(reversed(rows.values())))
+    row = rows[number or max(rows)]
     facts = reads.version(now, row.id)
     _head(row)
     _findings(row, facts.findings)
