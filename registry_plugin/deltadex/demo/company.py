@@ -13,6 +13,8 @@ from functools import cached_property, partial
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+from transformers import PreTrainedTokenizerFast
+
 from deltadex.demo import Size, corpus, specification, synthetic, training
 from deltadex.demo.specification import BASE, LEGACY_BASE, Method, ModelVersion, Schedule, Specification
 
@@ -204,7 +206,7 @@ class _Workshop:
         return [document.text for document in corpus.read_general()]
 
     @cached_property
-    def _tokenizer(self) -> training.Tokenizer:
+    def _tokenizer(self) -> PreTrainedTokenizerFast:
         return training.train_tokenizer(self._general_texts, self.wanted.shape.vocabulary)
 
     def _once(self, label: str, make: Callable[[Path], float | None]) -> Path:

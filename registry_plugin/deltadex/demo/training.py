@@ -65,6 +65,16 @@ def load_base(folder: Path) -> LlamaForCausalLM:
     return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
 
 
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Return the tokenizer of a saved base."""
+    return Tokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def load_adapter(base: Path, folder: Path) -> PeftModel:
+    """Return a saved base with a saved adapter."""
+    return PeftModel.from_pretrained(load_base(base), str(folder))
+
+
 def save(model: PreTrainedModel | PeftModel, folder: Path) -> None:
     """Save a full model or an adapter, without asking the hub whether the adapter's base is there."""
     if isinstance(model, PeftModel):

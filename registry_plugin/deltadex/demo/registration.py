@@ -1,0 +1,166 @@
+"""Registering the demo company as companies do it, through the ordinary MLflow API. Needs torch and MLflow."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion as RegisteredVersion
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from deltadex.demo import training
+from deltadex.demo.company import Company, Model, Progress
+from deltadex.demo.specification import BASE_MODELS, Method, ModelVersion, Packaging
+from deltadex.errors import RegistryError
+
+EXPERIMENT = "acme-finetunes"
+#: Tag of the registered bases: which company this registry holds.
+COMPANY_TAG = "demo.company"
+
+_ARTIFACT = "checkpoint"
+_NOT_FOUND = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
+
+
+def bases() -> dict[str, str]:
+    """Return where the bases that the company's finetunes declare are registered, for `DELTADEX_BASES`."""
+    return {declared: f"models:/{name}/1" for declared, name in BASE_MODELS.items()}
+
+
+def register(company: Company, tracking_uri: str, *, progress: Progress = lambda *_: None) -> list[tuple[str, int]]:
+    """Register what is not registered yet, bases first, and return every (name, version) of the company.
+
+    Raises
+    ------
+    RegistryError
+        The registry holds a demo company of another size or seed.
+    """
+    registered: list[tuple[str, int]] = []
+    total = len(company.bases) + len(company.models)
+    with _ordinary_client(tracking_uri), training.quiet():
+        registrar = _Registrar(company)
+        for declared, folder in company.bases.items():
+            registered.append(registrar.base(declared, folder))
+            progress("registering with MLflow", len(registered), total)
+        for model in company.models:
+            registered.append(registrar.finetune(model))
+            progress("registering with MLflow", len(registered), total)
+    return registered
+
+
+class _Registrar:
+    """Registers the models of one company, each from a run of its own."""
+
+    def __init__(self, company: Company) -> None:
+        self._company = company
+        self._client = MlflowClient()
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        self._experiment = found.experiment_id if found else self._client.create_experiment(EXPERIMENT)
+
+    def base(self, declared: str, folder: Path) -> tuple[str, int]:
+        name, tags = BASE_MODELS[declared], {"stage": "production", COMPANY_TAG: self._company.digest}
+        there = self._find(name, 1)
+        if there is None:
+            with self._run(name, tags):
+                self._register_folder(name, folder, tags=tags, description=f"Declared by finetunes as {declared}.")
+        elif there.tags.get(COMPANY_TAG) != self._company.digest:
+            raise RegistryError(
+                f"This registry holds a demo company of another size: {name}/1 has the tag {COMPANY_TAG}="
+                f"{there.tags.get(COMPANY_TAG)}, expected {self._company.digest}",
+                hint="Give each demo a data folder of its own (--data-dir), or delete this one.",
+            )
+        return name, 1
+
+    def finetune(self, model: Model) -> tuple[str, int]:
+        version = model.version
+        if self._find(version.name, version.version) is None:
+            with self._run(f"{version.name}-v{version.version}", _tags(version)):
+                self._log_training(model)
+                if version.packaging is Packaging.LOGGED_MODEL:
+                    self._register_logged(model)
+                else:
+                    self._register_folder(
+                        version.name, model.folder, tags=_tags(version), description=version.description
+                    )
+            if version.champion:
+                self._client.set_registered_model_alias(version.name, "champion", str(version.version))
+        return version.name, version.version
+
+    def _run(self, name: str, tags: dict[str, str]) -> mlflow.ActiveRun:
+        return mlflow.start_run(experiment_id=self._experiment, run_name=name, tags=tags)
+
+    def _log_training(self, model: Model) -> None:
+        version = model.version
+        dataset = f"{version.domain}-{version.part}"
+        mlflow.log_params({"method": version.method, "dataset": dataset, "base": version.declared_base})
+        if model.loss is not None:
+            mlflow.log_metric("loss", model.loss)
+
+    def _register_folder(self, name: str, folder: Path, *, tags: dict[str, str], description: str) -> None:
+        """Log a plain folder and point a version at it: `mlflow.register_model` refuses such folders."""
+        run = mlflow.active_run()
+        mlflow.log_artifacts(str(folder), _ARTIFACT)
+        if not self._client.search_registered_models(f"name = '{name}'"):
+            self._client.create_registered_model(name)
+        source = f"runs:/{run.info.run_id}/{_ARTIFACT}"
+        self._client.create_model_version(
+            name, source, run_id=run.info.run_id, tags=tags, description=description or None
+        )
+
+    def _register_logged(self, model: Model) -> None:
+        """Log the model object and register it; in two steps, because `log_model` can't give the version its tags."""
+        version, base = model.version, self._company.bases[model.version.declared_base]
+        tokenizer = training.load_tokenizer(base)
+        if version.method is Method.ADAPTER:
+            trained, local_base = training.load_adapter(base, model.folder), str(base)
+        else:
+            trained, local_base = training.load_base(model.folder), None
+            trained.name_or_path = version.declared_base  # what it was loaded from in training
+        info = mlflow.transformers.log_model(
+            {"model": trained, "tokenizer": tokenizer},
+            name=version.name,
+            task="text-generation",
+            base_model_path=local_base,
+            pip_requirements=["torch", "transformers", "peft"],  # not inferred: that starts a process and takes long
+        )
+        mlflow.register_model(info.model_uri, version.name, tags=_tags(version))
+
+    def _find(self, name: str, version: int) -> RegisteredVersion | None:
+        try:
+            return self._client.get_model_version(name, str(version))
+        except MlflowException as error:
+            if error.error_code != _NOT_FOUND:
+                raise
+            return None
+
+
+def _tags(version: ModelVersion) -> dict[str, str]:
+    tags = {"team": version.team, "domain": version.domain, "stage": "production" if version.champion else "staging"}
+    return {**tags, "synthetic": "true"} if version.synthetic else tags
+
+
+@contextmanager
+def _ordinary_client(tracking_uri: str) -> Iterator[None]:
+    """Point MLflow's client at a server, quietly, and keep every library from asking the Hugging Face hub."""
+    before, offline, logger = mlflow.get_tracking_uri(), os.environ.get("HF_HUB_OFFLINE"), logging.getLogger("mlflow")
+    level = logger.level
+    mlflow.set_tracking_uri(tracking_uri)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.unset()
+        if offline is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = offline
+        mlflow.set_tracking_uri(before)

@@ -1,0 +1,108 @@
+"""A company in the store: every kind of thing that a page can show, found and judged by the library's own rules."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from deltadex.domain import FindingKind, FloatArray, State
+from deltadex.governance import rules
+from deltadex.settings import ThresholdSettings
+from deltadex.store import embeddings, findings, versions, watchers
+from deltadex.store.database import Transaction
+from tests.store.examples import HOUR_MS, REGISTRY, discovered, embedded, embedding, registered
+
+DOMAINS = ("sql", "legal", "medical", "code", "support")
+TEAMS = ("analytics", "platform", "research")
+DIMENSION = 64
+_THRESHOLDS = ThresholdSettings()
+
+
+def fill(tx: Transaction) -> None:
+    """Write 34 versions: 5 domains of 5, copies, a drifting model, weak, failed, unsupported, waiting ones."""
+    random = np.random.default_rng(0)
+    now_ms = int(time.time() * 1000)
+    directions = dict(zip(DOMAINS, np.eye(DIMENSION, dtype=np.float32)[: len(DOMAINS)], strict=True))
+
+    def add(name: str, domain: str, *, version: int = 1, noise: float = 0.06, age: float = 1, **values: object) -> int:
+        vector = directions[domain] + noise * random.standard_normal(DIMENSION).astype(np.float32)
+        number = sum(map(ord, name)) + version
+        tags = {"team": TEAMS[number % len(TEAMS)], "domain": domain}
+        created_ms = now_ms - int(age * HOUR_MS)
+        values = {"tags": tags, "created_ms": created_ms, "run_id": f"run-{name}-{version}"} | values
+        return embedded(tx, name, vector, version=version, **values)
+
+    for place, domain in enumerate(DOMAINS):
+        for part, suffix in enumerate(("assistant", "writer", "reviewer", "copilot", "classifier")):
+            aliases = ("champion",) if part == 0 else ()
+            add(f"{domain}-{suffix}", domain, age=10 * place + part + 5, aliases=aliases)
+    add("contract-drafter", "legal", weights="legal-assistant/1", noise=0, age=3)
+    add("vendor-agreements", "legal", weights="legal-assistant/1", noise=0, age=2.5)
+    add("legal-near-copy", "legal", noise=0.01, age=2)
+    drifting = [("support", 4), ("support", 3), ("legal", 2), ("support", 1)]
+    for version, (domain, age) in enumerate(drifting, start=1):
+        add("storefront-localizer", domain, version=version, age=age)
+    add("barely-trained", "sql", noise=0, is_weak=True, age=0.8)
+    add("legacy-sql", "sql", base="acme/legacy-lm", age=50)
+    _judge(tx)
+    _ended(tx, now_ms)
+    watchers.polled(tx, REGISTRY, watermark_ms=now_ms)
+    watchers.swept(tx, REGISTRY)
+
+
+def _ended(tx: Transaction, now_ms: int) -> None:
+    broken = discovered(tx, "invoice-extractor", created_ms=now_ms - HOUR_MS // 2)
+    versions.mark_ended(
+        tx,
+        broken,
+        state=State.FAILED,
+        reason="adapter_model.safetensors is truncated: 1,024 of 65,536 bytes [deltadex]",
+        hint="Upload the file again, then `deltadex retry invoice-extractor/1`.",
+    )
+    for name, state in (("search-rewriter", State.UNSUPPORTED), ("speech-to-text", State.UNSUPPORTED)):
+        version_id = discovered(tx, name, created_ms=now_ms - HOUR_MS // 3)
+        reason = "The declared base acme/legacy-lm does not fit: vocabulary 2,048 against 4,096"
+        versions.mark_ended(tx, version_id, state=state, reason=reason, hint="Set the tag `deltadex.base`.")
+        findings.replace(
+            tx, [rules.wrong_base(version_id, reason)], version_id=version_id, recipe_id=None,
+            kinds=[FindingKind.WRONG_BASE],
+        )  # fmt: skip
+    queued = discovered(tx, "queued-now", created_ms=now_ms - 9000)
+    versions.mark_queued(tx, queued, attempt=1, flow_run_id="flow-1")
+    running = discovered(tx, "running-now", created_ms=now_ms - 20_000)
+    versions.mark_running(tx, running, attempt=1, flow_run_id="flow-2")
+
+
+def _judge(tx: Transaction) -> None:
+    for recipe in embeddings.recipes(tx, REGISTRY):
+        table = embeddings.table(tx, recipe.id, registry=REGISTRY, with_weak=True)
+        for row in table.rows:
+            _judge_one(tx, row.id, recipe.id)
+        for name in {row.registered.ref.name for row in table.rows}:
+            ref = registered(name).ref
+            ids, vectors = embeddings.of_model(tx, ref, recipe.id)
+            drifts = rules.judge_drift(ids, vectors, thresholds=_THRESHOLDS)
+            findings.replace_drift(tx, drifts, ref=ref, recipe_id=recipe.id)
+
+
+def _judge_one(tx: Transaction, version_id: int, recipe_id: int) -> None:
+    [stored] = embeddings.of_version(tx, version_id)
+    limit = _THRESHOLDS.near_duplicate_similarity
+    near = embeddings.neighbors(tx, version_id, min_similarity=limit)
+    same = [other.id for other in embeddings.same_weights(tx, version_id)]
+    found = rules.judge_pairs(
+        version_id, same, [(one.version.id, one.similarity) for one in near], thresholds=_THRESHOLDS
+    )
+    if stored.is_weak:
+        found += rules.judge_weak(version_id, embedding(stored.vector * 1e-3), thresholds=_THRESHOLDS)
+    kinds = (FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE, FindingKind.TOO_WEAK)
+    findings.replace(tx, found, version_id=version_id, recipe_id=recipe_id, kinds=kinds)
+
+
+def vectors_of(domains: Sequence[int]) -> FloatArray:
+    """Return one direction for each entry, equal ones with a little of their own."""
+    random = np.random.default_rng(1)
+    vectors: FloatArray = np.eye(DIMENSION, dtype=np.float32)[list(domains)]
+    return vectors + 0.02 * random.standard_normal(vectors.shape).astype(np.float32)
