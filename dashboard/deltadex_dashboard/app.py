@@ -1,4 +1,8 @@
-"""The router: `streamlit run app.py`. Every page has a path of its own, so that a link to it can be shared."""
+"""The router: `streamlit run app.py`. Every page has a path of its own, so that a link to it can be shared.
+
+The pages lie in `screens/`: beside a folder named `pages` Streamlit answers the first deep link after its start by
+running that page without this router.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +14,22 @@ from deltadex.errors import DeltadexError
 from deltadex_dashboard import reads, view
 
 _HERE = Path(__file__).parent
-# A file of ours: Streamlit would fetch an icon by name from elsewhere.
-_MARK = str(_HERE / "mark.svg")
+# Files of ours: Streamlit would fetch an icon by name from elsewhere.
+_MARK, _LOGO = str(_HERE / "mark.svg"), str(_HERE / "logo.svg")
+# Less room above a page's name, and none above a bar for the label that it doesn't have.
+_STYLE = """<style>
+.stMainBlockContainer {padding-top: 4.5rem; padding-bottom: 3rem}
+.stProgress {margin-top: -0.5rem}
+</style>"""
 
 
 def _page(name: str, title: str, *, is_first: bool = False) -> st.Page:
-    return st.Page(_HERE / "pages" / f"{name}.py", title=title, url_path=name, default=is_first)
+    return st.Page(_HERE / "screens" / f"{name}.py", title=title, url_path=name, default=is_first)
 
 
 st.set_page_config("Deltadex", page_icon=_MARK, layout="wide")
-st.logo(_MARK)
+st.logo(_LOGO)
+st.html(_STYLE)
 page = st.navigation(
     [
         _page("overview", "Overview", is_first=True),
@@ -30,9 +40,11 @@ page = st.navigation(
     ],
     position="top",
 )
+shown: str | None = None
 try:
-    snapshot = reads.snapshot()
+    revision = reads.snapshot().revision
     page.run()
-    view.follow(snapshot.revision)
+    shown = revision
 except DeltadexError as error:
     view.trouble(error)
+view.follow(shown)

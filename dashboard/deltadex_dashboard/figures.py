@@ -17,6 +17,13 @@ SYMBOLS = (
     "circle", "square", "diamond", "triangle-up", "pentagon", "star", "hexagram", "triangle-down",
     "cross", "hexagon", "x", "triangle-left", "star-diamond", "triangle-right",
 )  # fmt: skip
+#: The same as the theme's `chartCategoricalColors`: distinguishable with the common colour blindnesses where possible.
+COLORS = (
+    "#3b6fb6", "#e08a1e", "#2f9e77", "#c2487f", "#7a5cc0", "#a3791f",
+    "#3aa0b8", "#d1573d", "#5f8f2f", "#8f5a8f", "#607890", "#b59a00",
+)  # fmt: skip
+#: Halos of more points than this only cover each other.
+_MOST_HALOS = 500
 #: With more groups than this their names on the map would cover it; the legend has them.
 _MOST_NAMES = 14
 _QUIET = "#8a93a6"
@@ -52,7 +59,9 @@ class Place:
     detail: str
 
 
-def map_figure(places: Sequence[Place], coordinates: NDArray[np.float64], *, selected: str | None = None) -> go.Figure:
+def map_figure(
+    places: Sequence[Place], coordinates: NDArray[np.float64], *, selected: str | None = None, named: bool = True
+) -> go.Figure:
     """Return the map: one trace per group, each with its own colour and symbol.
 
     Parameters
@@ -61,13 +70,20 @@ def map_figure(places: Sequence[Place], coordinates: NDArray[np.float64], *, sel
         `n` versions and their `(n, 2)` positions. Groups are drawn in the order in which they are first met.
     selected
         Label of the version that gets a ring.
+    named
+        Whether groups are places on the map, so that their names are written there.
     """
-    figure = go.Figure()
-    for number, group in enumerate(_groups(places)):
+    figure, groups = go.Figure(), _groups(places)
+    for number, group in enumerate(groups):
         rows = [row for row, place in enumerate(places) if place.group == group]
         figure.add_trace(_group_trace([places[row] for row in rows], coordinates[rows], group, number))
-    if len(figure.data) <= _MOST_NAMES:
-        _name_groups(figure)
+    points = list(figure.data)
+    if named and len(groups) <= _MOST_NAMES:
+        _name_groups(figure, coordinates)
+    if len(places) <= _MOST_HALOS:
+        figure.add_traces([_halo(trace) for trace in points])
+        # Below the points that they belong to.
+        figure.data = figure.data[len(points) :] + figure.data[: len(points)]
     ringed = [row for row, place in enumerate(places) if place.label == selected]
     if ringed:
         figure.add_trace(_ring(coordinates[ringed]))
@@ -78,8 +94,8 @@ def map_figure(places: Sequence[Place], coordinates: NDArray[np.float64], *, sel
         dragmode="pan",
         legend={"orientation": "h", "y": -0.02, "yanchor": "top", "itemsizing": "constant"},
     )
-    for update in (figure.update_xaxes, figure.update_yaxes):
-        update(showticklabels=False, zeroline=False, showline=False, showgrid=False)
+    for update, values in zip((figure.update_xaxes, figure.update_yaxes), coordinates.T, strict=True):
+        update(showticklabels=False, zeroline=False, showline=False, showgrid=False, range=_with_room(values))
     return figure
 
 
@@ -108,7 +124,7 @@ def drift_figure(drifted: ModelDrift, *, threshold: float, height: int = 260) ->
     figure.add_hline(
         y=threshold,
         line={"dash": "dash", "color": _ALERT, "width": 1},
-        annotation={"text": f"drift from {threshold:g}", "font": {"color": _ALERT}},
+        annotation={"text": f"threshold {threshold:g}", "font": {"color": _ALERT}},
         annotation_position="top left",
     )
     figure.update_layout(
@@ -171,6 +187,13 @@ def similarity_figure(labels: Sequence[str], similarity: NDArray[np.float64]) ->
     return figure
 
 
+def _with_room(values: NDArray[np.float64]) -> list[float]:
+    """Return an axis's range that leaves room for names beside the outermost groups."""
+    lowest, highest = float(values.min()), float(values.max())
+    room = 0.14 * (highest - lowest) or 1.0
+    return [lowest - room, highest + room]
+
+
 def _groups(places: Sequence[Place]) -> list[str | None]:
     met = dict.fromkeys(place.group for place in places)
     return [*(group for group in met if group is not None), *(group for group in met if group is None)]
@@ -179,32 +202,64 @@ def _groups(places: Sequence[Place]) -> list[str | None]:
 def _group_trace(
     places: Sequence[Place], coordinates: NDArray[np.float64], group: str | None, number: int
 ) -> go.Scattergl:
-    # Colours come from the theme, in trace order; only those in no group are always grey.
-    marker = {"size": 11, "opacity": 0.9, "symbol": SYMBOLS[number % len(SYMBOLS)]}
+    marker = {
+        "size": 12,
+        "symbol": SYMBOLS[number % len(SYMBOLS)],
+        "color": COLORS[number % len(COLORS)],
+        "line": {"width": 1, "color": "rgba(255, 255, 255, 0.7)"},
+    }
     if group is None:
-        marker |= {"symbol": "circle-open", "color": _QUIET, "size": 10}
+        marker |= {"symbol": "circle-open", "color": _QUIET, "size": 10, "line": {"width": 2}}
     return go.Scattergl(
         x=coordinates[:, 0],
         y=coordinates[:, 1],
         mode="markers",
         name=group or "in no group",
         marker=marker,
+        legendgroup=group or "",
+        unselected={"marker": {"opacity": 0.25}},
         customdata=[[place.label, place.detail] for place in places],
         hovertemplate="<b>%{customdata[0]}</b><br>%{customdata[1]}<extra></extra>",
     )
 
 
-def _name_groups(figure: go.Figure) -> None:
+def _name_groups(figure: go.Figure, coordinates: NDArray[np.float64]) -> None:
+    """Write each group's name on that side of it where most room is left by all points and the names before."""
+    size = np.ptp(coordinates, axis=0) + np.finfo(float).tiny
+    taken = coordinates
     for trace in figure.data:
         if trace.marker.color != _QUIET:
+            own = np.column_stack([trace.x, trace.y])
+            (left, bottom), (x, y), (right, top) = own.min(axis=0), np.median(own, axis=0), own.max(axis=0)
+            sides = [((x, top), (0, 22)), ((x, bottom), (0, -22)), ((right, y), (44, 0)), ((left, y), (-44, 0))]
+            written = [np.array(at) + np.array(shift) / (700, 500) * size for at, shift in sides]
+            rooms = [float(np.min(np.hypot(*((taken - place) / size).T))) for place in written]
+            best = int(np.argmax(rooms))
+            (x, y), (x_shift, y_shift) = sides[best]
+            taken = np.vstack([taken, written[best]])
             figure.add_annotation(
-                x=float(np.median(trace.x)),
-                y=float(np.max(trace.y)),
-                text=trace.name,
+                x=x,
+                y=y,
+                xshift=x_shift,
+                yshift=y_shift,
+                text=f"<b>{trace.name}</b>",
+                font={"color": trace.marker.color, "size": 14},
                 showarrow=False,
-                yshift=16,
-                opacity=0.85,
             )
+
+
+def _halo(points: go.Scattergl) -> go.Scattergl:
+    """Return a soft cloud under a group, which comes and goes with it and is never selected."""
+    return go.Scattergl(
+        x=points.x,
+        y=points.y,
+        mode="markers",
+        marker={"size": 52, "color": points.marker.color, "opacity": 0.07},
+        unselected={"marker": {"opacity": 0.07}},
+        legendgroup=points.legendgroup,
+        showlegend=False,
+        hoverinfo="skip",
+    )
 
 
 def _ring(coordinates: NDArray[np.float64]) -> go.Scattergl:

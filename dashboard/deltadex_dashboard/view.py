@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -53,9 +54,25 @@ def ago(then: datetime | None, now: datetime | None = None) -> str:
     return "just now"
 
 
+def utc(then: datetime) -> str:
+    """Return a moment to the second, in UTC whatever the database's time zone."""
+    return f"{then.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def registered_at(row: VersionRow) -> datetime:
     """Return when the version was registered in MLflow."""
     return datetime.fromtimestamp(row.registered.ref.created_ms / 1000, UTC)
+
+
+def heading(title: str, what: str) -> None:
+    """Open a page: its name, and what it shows in one sentence."""
+    st.title(title)
+    st.caption(what)
+
+
+def alias_badges(row: VersionRow) -> str:
+    """Return Markdown for the version's aliases."""
+    return " ".join(f":blue-badge[@{plain(alias)}]" for alias in row.registered.aliases)
 
 
 def state_badge(state: State) -> str:
@@ -71,7 +88,7 @@ def version_link(row: VersionRow, *, label: str | None = None) -> None:
 def model_link(name: str, *, version: int | None = None, label: str | None = None) -> None:
     """Link to a registered model's page, at one of its versions or at its newest."""
     params = {"model": name} | ({} if version is None else {"version": str(version)})
-    st.page_link("pages/model.py", label=f":blue[{plain(label or name)}]", query_params=params)
+    st.page_link("screens/model.py", label=f":blue[{plain(label or name)}]", query_params=params)
 
 
 def empty(message: str, next_step: str) -> None:
@@ -114,12 +131,18 @@ def trouble(error: DeltadexError) -> None:
         # A hint is our own text and holds commands.
         st.info(error.hint)
     st.caption("This page tries again by itself.")
-    follow(None)
+
+
+def follow(shown: str | None) -> None:
+    """Run the page again as soon as the data are no longer the ones it shows; `shown` is None where it has none."""
+    _follow(shown, time.monotonic())
 
 
 @st.fragment(run_every=_FOLLOW_SECONDS)
-def follow(shown: str | None) -> None:
-    """Run the page again as soon as the data are no longer the ones it shows; `shown` is None where it has none."""
+def _follow(shown: str | None, drawn_at: float) -> None:
+    # A fragment also runs together with its page, which has just looked itself; a page in trouble would run for ever.
+    if time.monotonic() - drawn_at < _FOLLOW_SECONDS / 2:
+        return
     try:
         current = reads.snapshot().revision
     except DeltadexError:
@@ -129,11 +152,12 @@ def follow(shown: str | None) -> None:
 
 
 def neighbor_list(neighbors: Sequence[Neighbor]) -> None:
-    """List neighbours with their similarity, closest first."""
+    """List neighbours with their similarity, closest first, each with a bar from 0 to 1."""
     for one in neighbors:
-        name, similarity = st.columns([4, 1], vertical_alignment="center")
+        name, bar, similarity = st.columns([5, 3, 2], vertical_alignment="center")
         with name:
             version_link(one.version)
+        bar.progress(min(max(one.similarity, 0.0), 1.0))
         similarity.markdown(f"{one.similarity:.3f}")
     if not neighbors:
         st.caption("Nothing to compare it with.")

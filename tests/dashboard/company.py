@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,31 +20,35 @@ _THRESHOLDS = ThresholdSettings()
 
 
 def fill(tx: Transaction) -> None:
-    """Write 34 versions: 5 domains of 5, copies, a drifting model, weak, failed, unsupported, waiting ones."""
+    """Write 42 versions: 5 domains of 5, copies, two models with several versions, and every kind of trouble."""
     random = np.random.default_rng(0)
     now_ms = int(time.time() * 1000)
-    directions = dict(zip(DOMAINS, np.eye(DIMENSION, dtype=np.float32)[: len(DOMAINS)], strict=True))
 
-    def add(name: str, domain: str, *, version: int = 1, noise: float = 0.06, age: float = 1, **values: object) -> int:
-        vector = directions[domain] + noise * random.standard_normal(DIMENSION).astype(np.float32)
-        number = sum(map(ord, name)) + version
-        tags = {"team": TEAMS[number % len(TEAMS)], "domain": domain}
+    def like(domain: str, noise: float = 0.06) -> FloatArray:
+        direction = np.zeros(DIMENSION, dtype=np.float32)
+        direction[DOMAINS.index(domain)] = 1
+        return direction + noise * random.standard_normal(DIMENSION).astype(np.float32)
+
+    def add(name: str, domain: str, vector: FloatArray, *, age: float, version: int = 1, **values: object) -> None:
+        tags = {"team": TEAMS[len(name) % len(TEAMS)], "domain": domain}
         created_ms = now_ms - int(age * HOUR_MS)
         values = {"tags": tags, "created_ms": created_ms, "run_id": f"run-{name}-{version}"} | values
-        return embedded(tx, name, vector, version=version, **values)
+        embedded(tx, name, vector, version=version, **values)
 
     for place, domain in enumerate(DOMAINS):
-        for part, suffix in enumerate(("assistant", "writer", "reviewer", "copilot", "classifier")):
+        for part, suffix in enumerate(("writer", "reviewer", "copilot", "classifier", "extractor")):
             aliases = ("champion",) if part == 0 else ()
-            add(f"{domain}-{suffix}", domain, age=10 * place + part + 5, aliases=aliases)
-    add("contract-drafter", "legal", weights="legal-assistant/1", noise=0, age=3)
-    add("vendor-agreements", "legal", weights="legal-assistant/1", noise=0, age=2.5)
-    add("legal-near-copy", "legal", noise=0.01, age=2)
-    drifting = [("support", 4), ("support", 3), ("legal", 2), ("support", 1)]
-    for version, (domain, age) in enumerate(drifting, start=1):
-        add("storefront-localizer", domain, version=version, age=age)
-    add("barely-trained", "sql", noise=0, is_weak=True, age=0.8)
-    add("legacy-sql", "sql", base="acme/legacy-lm", age=50)
+            add(f"{domain}-{suffix}", domain, like(domain), age=10 * place + part + 5, aliases=aliases)
+    drafter = like("legal")
+    for age, name in enumerate(("contract-drafter", "vendor-agreements"), start=2):
+        add(name, "legal", drafter, weights="contract-drafter", age=age)
+    add("procurement-terms", "legal", drafter + like("legal", 0.01) / 10, age=2)
+    for version, domain in enumerate(("support", "support", "legal", "support"), start=1):
+        add("storefront-localizer", domain, like(domain), version=version, age=5 - version)
+    for version in (1, 2, 3):
+        add("help-centre", "support", like("support", 0.03), version=version, age=5 - version)
+    add("barely-trained", "sql", like("sql"), is_weak=True, age=0.8)
+    add("legacy-queries", "sql", like("sql"), base="acme/legacy-lm", age=50)
     _judge(tx)
     _ended(tx, now_ms)
     watchers.polled(tx, REGISTRY, watermark_ms=now_ms)
@@ -99,10 +102,3 @@ def _judge_one(tx: Transaction, version_id: int, recipe_id: int) -> None:
         found += rules.judge_weak(version_id, embedding(stored.vector * 1e-3), thresholds=_THRESHOLDS)
     kinds = (FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE, FindingKind.TOO_WEAK)
     findings.replace(tx, found, version_id=version_id, recipe_id=recipe_id, kinds=kinds)
-
-
-def vectors_of(domains: Sequence[int]) -> FloatArray:
-    """Return one direction for each entry, equal ones with a little of their own."""
-    random = np.random.default_rng(1)
-    vectors: FloatArray = np.eye(DIMENSION, dtype=np.float32)[list(domains)]
-    return vectors + 0.02 * random.standard_normal(vectors.shape).astype(np.float32)

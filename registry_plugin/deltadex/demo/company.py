@@ -60,13 +60,13 @@ class Company:
 
     Attributes
     ----------
-    digest
-        Hex SHA-256 over what decides the weights: specification, seed, code and versions of the libraries.
+    name
+        Which company this is: of its specification and its seed.
     bases
         Folder of each base by the name that finetunes declare.
     """
 
-    digest: str
+    name: str
     bases: Mapping[str, Path]
     models: tuple[Model, ...]
 
@@ -77,7 +77,7 @@ def build(folder: Path, size: Size, *, seed: int = 0, progress: Progress = lambd
     Parameters
     ----------
     folder
-        Holds one folder per digest, so that companies of all sizes and seeds can share it.
+        Holds a folder for each company, so that all sizes and seeds can share it.
     seed
         Equal seeds give equal weights on one machine.
 
@@ -93,15 +93,16 @@ def build_specification(
     folder: Path, wanted: Specification, *, seed: int = 0, progress: Progress = lambda *_: None
 ) -> Company:
     """Do what `build` does, for any company."""
-    digest = _digest(wanted, seed)
-    workshop = _Workshop(folder / digest[:16], wanted, seed, progress)
+    name = f"{wanted.name}-{seed}"
+    workshop = _Workshop(folder / f"{name}-{_digest(wanted, seed)[:16]}", wanted, seed, progress)
     with training.quiet():
         bases = workshop.bases()
         models = workshop.finetunes(bases[BASE])
-        return Company(digest, bases, (*models, *workshop.synthetic(models)))
+        return Company(name, bases, (*models, *workshop.synthetic(models)))
 
 
 def _digest(wanted: Specification, seed: int) -> str:
+    """Return the hex SHA-256 over what decides the weights: specification, seed, code and versions of the libraries."""
     modules = (corpus.__file__, training.__file__, synthetic.__file__, __file__)
     content = {
         "specification": asdict(replace(wanted, synthetic=0)),  # nothing else depends on their number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,6 @@ from pathlib import Path
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion as RegisteredVersion
-from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
@@ -25,6 +25,12 @@ EXPERIMENT = "acme-finetunes"
 COMPANY_TAG = "demo.company"
 
 _ARTIFACT = "checkpoint"
+#: No questions to the Hugging Face hub, no bars and links between our own bars.
+_QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 _NOT_FOUND = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 
 
@@ -64,15 +70,15 @@ class _Registrar:
         self._experiment = found.experiment_id if found else self._client.create_experiment(EXPERIMENT)
 
     def base(self, declared: str, folder: Path) -> tuple[str, int]:
-        name, tags = BASE_MODELS[declared], {"stage": "production", COMPANY_TAG: self._company.digest}
+        name, tags = BASE_MODELS[declared], {"stage": "production", COMPANY_TAG: self._company.name}
         there = self._find(name, 1)
         if there is None:
             with self._run(name, tags):
-                self._register_folder(name, folder, tags=tags, description=f"Declared by finetunes as {declared}.")
-        elif there.tags.get(COMPANY_TAG) != self._company.digest:
+                self._create(name, _log(folder), tags=tags, description=f"Finetunes declare it as {declared}.")
+        elif there.tags.get(COMPANY_TAG) != self._company.name:
             raise RegistryError(
-                f"This registry holds a demo company of another size: {name}/1 has the tag {COMPANY_TAG}="
-                f"{there.tags.get(COMPANY_TAG)}, expected {self._company.digest}",
+                f"This registry holds another demo company: {name}/1 has the tag {COMPANY_TAG}="
+                f"{there.tags.get(COMPANY_TAG)}, expected {self._company.name}",
                 hint="Give each demo a data folder of its own (--data-dir), or delete this one.",
             )
         return name, 1
@@ -81,13 +87,15 @@ class _Registrar:
         version = model.version
         if self._find(version.name, version.version) is None:
             with self._run(f"{version.name}-v{version.version}", _tags(version)):
-                self._log_training(model)
+                _log_training(model)
                 if version.packaging is Packaging.LOGGED_MODEL:
-                    self._register_logged(model)
+                    info = self._log_model(model)
+                    source, model_id = info.model_uri, info.model_id
                 else:
-                    self._register_folder(
-                        version.name, model.folder, tags=_tags(version), description=version.description
-                    )
+                    source, model_id = _log(model.folder), None
+                self._create(
+                    version.name, source, model_id=model_id, tags=_tags(version), description=version.description
+                )
             if version.champion:
                 self._client.set_registered_model_alias(version.name, "champion", str(version.version))
         return version.name, version.version
@@ -95,41 +103,35 @@ class _Registrar:
     def _run(self, name: str, tags: dict[str, str]) -> mlflow.ActiveRun:
         return mlflow.start_run(experiment_id=self._experiment, run_name=name, tags=tags)
 
-    def _log_training(self, model: Model) -> None:
-        version = model.version
-        dataset = f"{version.domain}-{version.part}"
-        mlflow.log_params({"method": version.method, "dataset": dataset, "base": version.declared_base})
-        if model.loss is not None:
-            mlflow.log_metric("loss", model.loss)
-
-    def _register_folder(self, name: str, folder: Path, *, tags: dict[str, str], description: str) -> None:
-        """Log a plain folder and point a version at it: `mlflow.register_model` refuses such folders."""
-        run = mlflow.active_run()
-        mlflow.log_artifacts(str(folder), _ARTIFACT)
-        if not self._client.search_registered_models(f"name = '{name}'"):
-            self._client.create_registered_model(name)
-        source = f"runs:/{run.info.run_id}/{_ARTIFACT}"
-        self._client.create_model_version(
-            name, source, run_id=run.info.run_id, tags=tags, description=description or None
-        )
-
-    def _register_logged(self, model: Model) -> None:
-        """Log the model object and register it; in two steps, because `log_model` can't give the version its tags."""
+    def _log_model(self, model: Model) -> mlflow.models.model.ModelInfo:
         version, base = model.version, self._company.bases[model.version.declared_base]
-        tokenizer = training.load_tokenizer(base)
         if version.method is Method.ADAPTER:
             trained, local_base = training.load_adapter(base, model.folder), str(base)
         else:
             trained, local_base = training.load_base(model.folder), None
             trained.name_or_path = version.declared_base  # what it was loaded from in training
-        info = mlflow.transformers.log_model(
-            {"model": trained, "tokenizer": tokenizer},
+        return mlflow.transformers.log_model(
+            {"model": trained, "tokenizer": training.load_tokenizer(base)},
             name=version.name,
             task="text-generation",
             base_model_path=local_base,
             pip_requirements=["torch", "transformers", "peft"],  # not inferred: that starts a process and takes long
         )
-        mlflow.register_model(info.model_uri, version.name, tags=_tags(version))
+
+    def _create(
+        self, name: str, source: str, *, tags: dict[str, str], description: str, model_id: str | None = None
+    ) -> None:
+        """Create a version with its tags on it: `log_model` sets none, and `register_model` refuses plain folders."""
+        if not self._client.search_registered_models(f"name = '{name}'"):
+            self._client.create_registered_model(name)
+        self._client.create_model_version(
+            name,
+            source,
+            run_id=mlflow.active_run().info.run_id,
+            model_id=model_id,
+            tags=tags,
+            description=description or None,
+        )
 
     def _find(self, name: str, version: int) -> RegisteredVersion | None:
         try:
@@ -140,27 +142,41 @@ class _Registrar:
             return None
 
 
+def _log(folder: Path) -> str:
+    """Log a plain folder to the active run and return its URI."""
+    mlflow.log_artifacts(str(folder), _ARTIFACT)
+    return f"runs:/{mlflow.active_run().info.run_id}/{_ARTIFACT}"
+
+
+def _log_training(model: Model) -> None:
+    version = model.version
+    dataset = f"{version.domain}-{version.part}"
+    mlflow.log_params({"method": version.method, "dataset": dataset, "base": version.declared_base})
+    if model.loss is not None:
+        mlflow.log_metric("loss", model.loss)
+
+
 def _tags(version: ModelVersion) -> dict[str, str]:
-    tags = {"team": version.team, "domain": version.domain, "stage": "production" if version.champion else "staging"}
+    domain, stage = version.stated_domain or version.domain, "production" if version.champion else "staging"
+    tags = {"team": version.team, "domain": domain, "stage": stage}
     return {**tags, "synthetic": "true"} if version.synthetic else tags
 
 
 @contextmanager
 def _ordinary_client(tracking_uri: str) -> Iterator[None]:
-    """Point MLflow's client at a server, quietly, and keep every library from asking the Hugging Face hub."""
-    before, offline, logger = mlflow.get_tracking_uri(), os.environ.get("HF_HUB_OFFLINE"), logging.getLogger("mlflow")
+    """Point MLflow's client at a server, and restore what was set before."""
+    address, environment, logger = mlflow.get_tracking_uri(), dict(os.environ), logging.getLogger("mlflow")
     level = logger.level
     mlflow.set_tracking_uri(tracking_uri)
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+    os.environ.update(_QUIET)
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MLflow and peft warn about each other, on every model
+            yield
     finally:
         logger.setLevel(level)
-        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.unset()
-        if offline is None:
-            del os.environ["HF_HUB_OFFLINE"]
-        else:
-            os.environ["HF_HUB_OFFLINE"] = offline
-        mlflow.set_tracking_uri(before)
+        for name in _QUIET:
+            os.environ.pop(name)
+        os.environ.update({name: environment[name] for name in _QUIET.keys() & environment})
+        mlflow.set_tracking_uri(address)

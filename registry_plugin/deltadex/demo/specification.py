@@ -72,6 +72,8 @@ class ModelVersion:
         Label of the version whose files it takes over; then nothing is trained.
     truncated
         Its weights file lacks its second half.
+    stated_domain
+        What its tag says, where that is not what it was trained on.
     synthetic
         Mixed from trained adapters (`part` means nothing then).
     """
@@ -87,6 +89,7 @@ class ModelVersion:
     copy_of: str | None = None
     truncated: bool = False
     champion: bool = False
+    stated_domain: str | None = None
     synthetic: bool = False
     description: str = ""
 
@@ -102,12 +105,15 @@ class Specification:
 
     Attributes
     ----------
+    name
+        Companies of one name are the same but for their synthetic adapters.
     legacy
         Schedule of the other base; None where the company has none.
     synthetic
         How many synthetic adapters are mixed from the trained ones.
     """
 
+    name: str
     versions: tuple[ModelVersion, ...]
     base: Schedule
     adapter: Schedule
@@ -117,12 +123,10 @@ class Specification:
     synthetic: int = 0
 
 
-#: Domains of which three teams have an adapter each, trained on disjoint parts.
-GRID_DOMAINS = ("sql", "legal", "cpp", "docs", "python")
-
 _LOGGED = Packaging.LOGGED_MODEL
 
-_GRID = (
+#: Three teams in each of five domains, each with an adapter trained on a part of its own.
+GRID = (
     ModelVersion("analytics-sql-writer", "analytics", "sql", 1, packaging=_LOGGED, champion=True),
     ModelVersion("finance-report-queries", "finance", "sql", 2),
     ModelVersion("warehouse-migrations", "data-platform", "sql", 3),
@@ -158,7 +162,7 @@ _LOCALIZER = "storefront-localizer"
 _DRIFTING = (
     ModelVersion(_LOCALIZER, "storefront", "translation", 1),
     ModelVersion(_LOCALIZER, "storefront", "translation", 2, version=2, description="More languages."),
-    ModelVersion(_LOCALIZER, "storefront", "legal", 2, version=3, description="Nightly retraining."),
+    ModelVersion(_LOCALIZER, "storefront", "legal", 2, version=3, stated_domain="translation"),
     ModelVersion(_LOCALIZER, "storefront", "translation", 3, version=4, champion=True, description="Dataset fixed."),
 )
 _WRONG_BASE = ModelVersion("search-query-rewriter", "search", "sql", 2, method=Method.FULL, declared_base=LEGACY_BASE)
@@ -167,7 +171,8 @@ _BROKEN = ModelVersion("invoice-extractor", "finance", "sql", 1, copy_of="analyt
 
 _SMALL_GRID = ("analytics-sql-writer", "finance-report-queries", "contract-drafter")
 _COMPANY = Specification(
-    versions=(*_GRID, *_FULL, _EXACT_COPY, _NEAR_COPY, *_DRIFTING, _WRONG_BASE, _BROKEN),
+    name="company",
+    versions=(*GRID, *_FULL, _EXACT_COPY, _NEAR_COPY, *_DRIFTING, _WRONG_BASE, _BROKEN),
     base=Schedule(steps=500, batch=8, length=96, learning_rate=3e-3),
     legacy=Schedule(steps=60, batch=8, length=96, learning_rate=3e-3),
     adapter=Schedule(steps=60, batch=8, length=64, learning_rate=1e-3),
@@ -175,8 +180,9 @@ _COMPANY = Specification(
 )
 _SPECIFICATIONS = {
     Size.SMALL: Specification(
+        name="small",
         versions=(
-            *(version for version in _GRID if version.name in _SMALL_GRID),
+            *(version for version in GRID if version.name in _SMALL_GRID),
             _FULL[0],
             _EXACT_COPY,
             _DRIFTING[0],

@@ -13,7 +13,7 @@ from deltadex_dashboard import figures, reads, view
 
 def show(now: reads.Snapshot) -> None:
     """Draw the page."""
-    st.title("Model")
+    view.heading("Model", "One registered model: its versions, what they resemble, and the facts under it.")
     names = sorted({row.registered.ref.name for row in reads.all_versions(now)})
     if not names:
         view.no_versions()
@@ -24,7 +24,10 @@ def show(now: reads.Snapshot) -> None:
             "Registered model", names, index=None, key="model", bind="query-params", placeholder="Choose a model"
         )
     if name is None:
-        view.empty("No model is chosen.", "Choose one above, or click one on the map.")
+        view.empty(
+            "No model is chosen.",
+            "Choose one above, or click one on the map. A link to a model that has left the registry ends here, too.",
+        )
         return
     rows = {row.registered.ref.version: row for row in reversed(reads.model(now, name)) if row.state != State.DELETED}
     with right:
@@ -36,21 +39,21 @@ def show(now: reads.Snapshot) -> None:
     facts = reads.version(now, row.id)
     _head(row)
     _findings(row, facts.findings)
+    _numbers(facts)
     _drift(now, name)
     left, right = st.columns(2, gap="large")
     with left:
         _neighbors(row, facts)
-        _versions(list(rows.values()))
-    with right:
         _lineage(row, facts)
+    with right:
+        _versions(list(rows.values()))
         _history(facts)
     _raw(row, facts)
 
 
 def _head(row: VersionRow) -> None:
-    aliases = " ".join(f":blue-badge[@{view.plain(alias)}]" for alias in row.registered.aliases)
-    st.subheader(f"{view.plain(row.label)} {view.state_badge(row.state)} {aliases}")
-    st.caption(f"Registered {view.registered_at(row):%Y-%m-%d %H:%M} UTC · state since {view.ago(row.state_since)}")
+    st.subheader(f"{view.plain(row.label)} {view.state_badge(row.state)} {view.alias_badges(row)}")
+    st.caption(f"Registered {view.utc(view.registered_at(row))} · state since {view.ago(row.state_since)}")
     if row.registered.description:
         st.markdown(view.plain(row.registered.description))
     if row.state in (State.FAILED, State.UNSUPPORTED):
@@ -84,6 +87,23 @@ def _sentence(one: FindingRow, *, newer: bool) -> str:
             return f"{name}: {view.plain(str(finding.evidence.get('reason', '')))}"
         case FindingKind.EXACT_DUPLICATE:
             return f"{name} as another version"
+
+
+def _numbers(facts: reads.VersionFacts) -> None:
+    if not facts.embeddings:
+        return
+    latest, strength, agreement, closest, copies = facts.embeddings[0], *st.columns(4)
+    strength.metric(
+        "Strength", f"{latest.strength:.3f}", border=True,
+        help="How far the finetune moves its base: norm of the delta over the norm of the base's own hidden state.",
+    )  # fmt: skip
+    agreement.metric(
+        "Probe agreement", f"{latest.agreement:.3f}", border=True,
+        help="How alike the deltas of the single probes are: 1 where all point in one direction.",
+    )  # fmt: skip
+    similarity = f"{facts.neighbors[0].similarity:.3f}" if facts.neighbors else "–"
+    closest.metric("Closest neighbour", similarity, border=True, help="Cosine similarity in the full space.")
+    copies.metric("Copies of its weights", len(facts.same_weights), border=True)
 
 
 def _drift(now: reads.Snapshot, name: str) -> None:
@@ -130,13 +150,12 @@ def _history(facts: reads.VersionFacts) -> None:
     changes = facts.history[::-1]
     st.dataframe(
         {
-            "at": [change.at for change in changes],
+            "at": [view.utc(change.at) for change in changes],
             "state": [str(change.state) for change in changes],
             "attempt": [change.attempt for change in changes],
             "reason": [change.reason for change in changes],
         },
         hide_index=True,
-        column_config={"at": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss")},
     )
 
 
@@ -151,7 +170,7 @@ def _raw(row: VersionRow, facts: reads.VersionFacts) -> None:
                     "norm": f"{stored.norm:.6g}",
                     "strength (norm / base norm)": f"{stored.strength:.6g}",
                     "probe agreement": f"{stored.agreement:.4f}",
-                    "embedded at": f"{stored.created_at:%Y-%m-%d %H:%M:%S} UTC",
+                    "embedded at": view.utc(stored.created_at),
                 }
             )
         _facts(

@@ -14,7 +14,7 @@ _MOST_MODELS = 30
 
 def show(now: reads.Snapshot) -> None:
     """Draw the page."""
-    st.title("Drift")
+    view.heading("Drift", "How far each registered model moved from one version to the next.")
     if view.nothing_embedded(now):
         return
     drifts = reads.drifts(now)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from deltadex.domain import FindingKind, State, VersionRow
+from deltadex.store.findings import FindingRow
 from deltadex_dashboard import figures, reads, view
 
 _ON_THEIR_WAY = (State.DISCOVERED, State.QUEUED, State.RUNNING)
@@ -22,7 +23,7 @@ _FINDING_PAGES = {
 
 def show(now: reads.Snapshot) -> None:
     """Draw the page."""
-    st.title("Overview")
+    view.heading("Overview", "What every finetune in the registry does, and what needs a person.")
     _watcher(now)
     rows = reads.all_versions(now)
     if not rows:
@@ -94,22 +95,33 @@ def _row_head(row: VersionRow) -> None:
     with name:
         view.version_link(row)
     state.markdown(view.state_badge(row.state))
-    registered.caption(
-        view.ago(view.registered_at(row)), help=f"registered {view.registered_at(row):%Y-%m-%d %H:%M} UTC"
-    )
+    registered.caption(view.ago(view.registered_at(row)))
 
 
 def _findings(now: reads.Snapshot) -> None:
     st.subheader("Findings")
     found = reads.all_findings(now)
+    if not found:
+        st.caption("None yet. Duplicates, drift, wrong bases and weak finetunes are found as versions are embedded.")
+        return
     for kind, name in view.FINDING_NAMES.items():
-        of_kind = [one for one in found if one.finding.kind is kind]
-        if page := _FINDING_PAGES.get(kind):
-            st.page_link(f"pages/{page}.py", label=f"{name}: **{len(of_kind)}**")
-        else:
-            st.markdown(f"{name}: **{len(of_kind)}**")
-            for one in of_kind[:_MOST_LISTED]:
-                view.version_link(one.version)
+        if of_kind := [one for one in found if one.finding.kind is kind]:
+            _kind(kind, name, of_kind)
+
+
+def _kind(kind: FindingKind, name: str, found: Sequence[FindingRow]) -> None:
+    what = "pair" if found[0].other else "version"
+    number = f"**{len(found)}** {what}{'s' * (len(found) > 1)}"
+    if page := _FINDING_PAGES.get(kind):
+        link, count = st.columns([3, 2], vertical_alignment="center")
+        link.page_link(f"screens/{page}.py", label=f":blue[{name}]")
+        count.markdown(number)
+        return
+    with st.expander(f"{name} · {number}"):
+        for one in found[:_MOST_LISTED]:
+            view.version_link(one.version)
+        if len(found) > _MOST_LISTED:
+            st.caption(f"And {len(found) - _MOST_LISTED} more.")
 
 
 def _recipes(now: reads.Snapshot) -> None:

@@ -19,7 +19,7 @@ _MOST_LISTED = 30
 
 def show(now: reads.Snapshot) -> None:
     """Draw the page."""
-    st.title("Map")
+    view.heading("Map", "Finetunes that change their base in similar ways lie together. Click one, or draw a box.")
     if view.nothing_embedded(now):
         return
     recipe, color, chosen = st.columns([2, 2, 3])
@@ -35,7 +35,7 @@ def show(now: reads.Snapshot) -> None:
             placeholder="Click a point, or choose a version",
         )  # fmt: skip
     left, right = st.columns([7, 3], gap="medium")
-    with left:
+    with left, st.container(border=True):
         boxed = _draw(chart, by, selected) if rows else []
         _caption(chart)
     with right:
@@ -81,7 +81,7 @@ def _draw(chart: reads.Chart, by: str, selected: str | None) -> list[str]:
         for row in order
     ]
     state = st.plotly_chart(
-        figures.map_figure(places, chart.coordinates[order], selected=selected),
+        figures.map_figure(places, chart.coordinates[order], selected=selected, named=by == _CLUSTER),
         key="map", on_select=_take_click, selection_mode=("points", "box"),
         config={"displaylogo": False, "scrollZoom": True}, alt="Map of model versions",
     )  # fmt: skip

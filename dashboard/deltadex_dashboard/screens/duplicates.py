@@ -16,7 +16,7 @@ _MOST_MEMBERS = 20
 
 def show(now: reads.Snapshot) -> None:
     """Draw the page."""
-    st.title("Duplicates")
+    view.heading("Duplicates", "Versions with the same weights, and versions that do nearly the same.")
     if view.nothing_embedded(now):
         return
     threshold = _threshold(now.settings.thresholds.near_duplicate_similarity)
@@ -75,9 +75,10 @@ def _group(now: reads.Snapshot, number: int, group: DuplicateGroup) -> None:
 
 
 def _member(row: VersionRow) -> None:
-    name, team, registered = st.columns([4, 3, 2], vertical_alignment="center")
+    name, aliases, team, registered = st.columns([4, 2, 2, 2], vertical_alignment="center")
     with name:
         view.version_link(row)
+    aliases.markdown(view.alias_badges(row))
     team.caption(f"team {view.plain(row.registered.tags['team'])}" if row.registered.tags.get("team") else "no team")
     registered.caption(f"registered {view.registered_at(row):%Y-%m-%d}")
 

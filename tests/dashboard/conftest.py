@@ -1,0 +1,72 @@
+"""Pages as Streamlit runs them, on a real store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import streamlit as st
+from psycopg.conninfo import make_conninfo
+from streamlit.testing.v1 import AppTest
+
+import deltadex_dashboard
+from deltadex.store.database import Database
+from deltadex.store.migrate import migrate
+from tests.dashboard.company import fill
+from tests.store.examples import REGISTRY
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+    """Settings as the stack hands them down, without a database."""
+    monkeypatch.setenv("DELTADEX_REGISTRY", REGISTRY)
+    monkeypatch.setenv("DELTADEX_DATA_DIR", str(tmp_path))
+    yield monkeypatch
+    # Closes the connections to this test's database.
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def store(environment: pytest.MonkeyPatch, database: Database) -> Database:
+    """An empty store that the pages read."""
+    environment.setenv("DELTADEX_DATABASE__URL", database.url)
+    return database
+
+
+@pytest.fixture(scope="session")
+def company_url(postgres_url: str) -> str:
+    """A store in which there is something of every kind."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("create database company")
+    url = make_conninfo(postgres_url, dbname="company")
+    with Database(url) as database:
+        migrate(database)
+        with database.transaction() as tx:
+            fill(tx)
+    return url
+
+
+@pytest.fixture
+def company(environment: pytest.MonkeyPatch, company_url: str) -> None:
+    """Pages read the filled store; the tests that ask for it share it, and write nothing."""
+    environment.setenv("DELTADEX_DATABASE__URL", company_url)
+
+
+@pytest.fixture
+def open_page(environment: pytest.MonkeyPatch) -> Open:
+    """Open a page by its name, as a link with these query parameters does."""
+    [folder] = deltadex_dashboard.__path__
+
+    def open_page(name: str, **parameters: str) -> AppTest:
+        page = AppTest.from_file(str(Path(folder) / "app.py"), default_timeout=30)
+        for parameter, value in parameters.items():
+            page.query_params[parameter] = value
+        page.switch_page(f"screens/{name}.py").run()
+        assert not page.exception
+        return page
+
+    return open_page

@@ -1,0 +1,122 @@
+"""Figures are pure: what they show can be read off them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+
+import deltadex_dashboard
+from deltadex.analysis.drift import drift
+from deltadex.answers import ModelDrift
+from deltadex.domain import Queue, State, VersionRow
+from deltadex.store.embeddings import RecipeRow
+from deltadex_dashboard import figures
+from deltadex_dashboard.figures import Place
+from tests.store.examples import registered
+
+COORDINATES = np.array([[0, 0], [0, 1], [5, 5], [9, 0]], dtype=float)
+PLACES = [Place("a/1", "sql", ""), Place("b/1", "sql", ""), Place("c/1", "legal", ""), Place("d/1", None, "")]
+
+
+def points(figure: go.Figure) -> list[go.Scattergl]:
+    return [trace for trace in figure.data if trace.customdata is not None]
+
+
+def drifted(*vectors: tuple[float, float]) -> ModelDrift:
+    rows = tuple(
+        VersionRow(number, registered("m", number), State.EMBEDDED, None, None, 1, Queue.FRESH)
+        for number in range(1, len(vectors) + 1)
+    )
+    return ModelDrift("m", RecipeRow(1, "d", "base", "b", 2, 2), rows, tuple(drift(np.array(vectors))))
+
+
+def test_every_group_has_a_trace_with_a_colour_and_a_symbol_of_its_own() -> None:
+    traces = points(figures.map_figure(PLACES, COORDINATES))
+    assert [trace.name for trace in traces] == ["sql", "legal", "in no group"]
+    assert len({trace.marker.color for trace in traces}) == 3
+    assert len({trace.marker.symbol for trace in traces}) == 3
+
+
+def test_a_click_tells_the_version() -> None:
+    traces = points(figures.map_figure(PLACES, COORDINATES))
+    assert [point[0] for trace in traces for point in trace.customdata] == ["a/1", "b/1", "c/1", "d/1"]
+
+
+def test_what_is_no_version_can_be_neither_hovered_nor_selected() -> None:
+    figure = figures.map_figure(PLACES, COORDINATES, selected="c/1")
+    others = [trace for trace in figure.data if trace.customdata is None]
+    assert others
+    assert {trace.hoverinfo for trace in others} == {"skip"}
+    assert not any(trace.showlegend for trace in others)
+
+
+def test_the_map_keeps_its_place_when_it_is_drawn_again() -> None:
+    one, other = figures.map_figure(PLACES, COORDINATES), figures.map_figure(PLACES[:2], COORDINATES[:2])
+    assert one.layout.uirevision
+    assert one.layout.uirevision == other.layout.uirevision
+
+
+def test_names_are_written_apart_even_where_groups_lie_on_top_of_each_other() -> None:
+    places = [Place(f"{group}/{part}", group, "") for group in ("a", "b", "c", "d") for part in (1, 2)]
+    coordinates = np.tile([[0.0, 0.0], [1.0, 1.0]], (4, 1))
+    names = figures.map_figure(places, coordinates).layout.annotations
+    assert {name.text for name in names} == {f"<b>{group}</b>" for group in "abcd"}
+    assert len({(name.x, name.y, name.xshift, name.yshift) for name in names}) == 4
+
+
+def test_names_of_groups_that_are_no_places_are_left_to_the_legend() -> None:
+    assert not figures.map_figure(PLACES, COORDINATES, named=False).layout.annotations
+
+
+def test_a_map_of_models_that_all_do_the_same_can_be_drawn() -> None:
+    figure = figures.map_figure(PLACES[:2], np.zeros((2, 2)))
+    low, high = figure.layout.xaxis.range
+    assert low < 0 < high
+
+
+def test_more_groups_than_colours_never_share_both_colour_and_symbol() -> None:
+    places = [Place(f"m{number}/1", f"group {number}", "") for number in range(80)]
+    traces = points(figures.map_figure(places, np.random.default_rng(0).normal(size=(80, 2))))
+    assert len({(trace.marker.color, trace.marker.symbol) for trace in traces}) == 80
+
+
+def test_drift_over_the_threshold_has_another_symbol_and_size() -> None:
+    figure = figures.drift_figure(drifted((1, 0), (1, 0.1), (0, 1)), threshold=0.5)
+    _, steps = figure.data
+    assert list(steps.x) == ["v2", "v3"]
+    assert list(steps.marker.symbol) == ["circle", "diamond"]
+    assert steps.marker.size[1] > steps.marker.size[0]
+    assert [line.y0 for line in figure.layout.shapes] == [0.5]
+
+
+def test_the_threshold_is_on_the_chart_of_a_steady_model() -> None:
+    figure = figures.drift_figure(drifted((1, 0), (1, 0.1)), threshold=0.5)
+    low, high = figure.layout.yaxis.range
+    assert low <= 0
+    assert high > 0.5
+
+
+def test_the_bar_of_states_leaves_out_empty_ones_and_says_the_numbers() -> None:
+    figure = figures.states_figure({State.EMBEDDED: 3, State.FAILED: 1, State.QUEUED: 0})
+    assert [trace.name for trace in figure.data] == ["embedded 3", "failed 1"]
+    assert [trace.x[0] for trace in figure.data] == [3, 1]
+
+
+def test_similarities_are_written_into_a_small_heat_map_only() -> None:
+    small = figures.similarity_figure(["a/1", "b/1"], np.eye(2))
+    large = figures.similarity_figure([f"m/{number}" for number in range(20)], np.eye(20))
+    assert small.data[0].texttemplate
+    assert not large.data[0].texttemplate
+    assert list(small.data[0].x) == ["a/1", "b/1"]
+
+
+def test_the_theme_has_the_colours_of_the_map() -> None:
+    [folder] = deltadex_dashboard.__path__
+    config = tomllib.loads((Path(folder) / ".streamlit" / "config.toml").read_text())
+    assert tuple(config["theme"]["chartCategoricalColors"]) == figures.COLORS
+    assert len(figures.COLORS) >= 12
+    assert config["browser"]["gatherUsageStats"] is False
+    assert config["client"] == {"toolbarMode": "viewer", "showErrorDetails": "none"}

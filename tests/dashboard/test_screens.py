@@ -1,0 +1,230 @@
+"""Every page on a filled store, on an empty one, and without one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import deltadex_dashboard
+from deltadex.store import versions, watchers
+from deltadex.store.database import Database
+from tests.dashboard.conftest import Open
+from tests.store.examples import REGISTRY, discovered, embedded
+
+PAGES = ("overview", "map", "model", "duplicates", "drift")
+
+
+def text(page: AppTest) -> str:
+    """Return what can be read on a page, links included, without Markdown's backslashes."""
+    written = [*page.title, *page.subheader, *page.markdown, *page.caption, *page.error, *page.warning, *page.info]
+    links = [link.proto.label for link in page.get("page_link")]
+    return "\n".join([*(element.value for element in written), *links]).replace("\\", "")
+
+
+def links(page: AppTest) -> list[str]:
+    return [link.proto.query_string for link in page.get("page_link")]
+
+
+def numbers(page: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in page.metric}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_an_empty_page_says_what_to_do_next(store: Database, open_page: Open, name: str) -> None:
+    page = open_page(name)
+    assert [title.value for title in page.title] == [name.capitalize()]
+    assert "No model version has been seen yet" in text(page)
+    assert "`deltadex demo`" in text(page)
+
+
+@pytest.mark.parametrize("name", ["map", "duplicates", "drift"])
+def test_versions_that_wait_are_not_taken_for_an_empty_registry(store: Database, open_page: Open, name: str) -> None:
+    with store.transaction() as tx:
+        discovered(tx)
+    assert "No version is embedded yet" in text(open_page(name))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_without_postgres_every_page_says_so_and_never_the_password(
+    environment: pytest.MonkeyPatch, open_page: Open, name: str
+) -> None:
+    environment.setenv("DELTADEX_DATABASE__URL", "postgresql://me:secret-word@127.0.0.1:1/deltadex")
+    page = open_page(name)
+    assert [title.value for title in page.title] == ["The store can't be reached"]
+    assert "127.0.0.1:1/deltadex" in text(page)
+    assert "`deltadex doctor`" in text(page)
+    assert "secret-word" not in text(page)
+
+
+def test_without_settings_a_page_says_which_are_missing(open_page: Open) -> None:
+    page = open_page("overview")
+    assert [title.value for title in page.title] == ["Deltadex is not set up"]
+    assert "DELTADEX_DATABASE__URL" in text(page)
+
+
+def test_without_tables_a_page_says_how_to_make_them(
+    environment: pytest.MonkeyPatch, new_database_url: object, open_page: Open
+) -> None:
+    environment.setenv("DELTADEX_DATABASE__URL", new_database_url())
+    assert "`deltadex init`" in text(open_page("overview"))
+
+
+def test_the_overview_counts_and_names_what_needs_attention(company: None, open_page: Open) -> None:
+    page = open_page("overview")
+    assert numbers(page)["Model versions"] == "42"
+    assert numbers(page)["Embedded"] == "37 (88%)"
+    assert numbers(page)["On their way"] == "2"
+    assert numbers(page)["Need attention"] == "3"
+    for expected in ("invoice-extractor/1", "1,024 of 65,536 bytes [deltadex]", "Upload the file again", "**1** pair"):
+        assert expected in text(page)
+    assert "model=invoice-extractor&version=1" in links(page)
+
+
+def test_a_watcher_that_fails_or_never_ran_is_said_on_the_overview(store: Database, open_page: Open) -> None:
+    assert "start `deltadex watch`" in text(open_page("overview"))
+    with store.transaction() as tx:
+        watchers.polled(tx, REGISTRY, watermark_ms=1)
+        watchers.failed(tx, REGISTRY, "MLflow answers 503")
+    assert "MLflow answers 503" in text(open_page("overview"))
+
+
+def test_a_new_version_is_on_the_open_page_after_it_ran_again(store: Database, open_page: Open) -> None:
+    page = open_page("overview")
+    with store.transaction() as tx:
+        discovered(tx, "registered-by-hand", created_ms=2**42)
+    assert "registered-by-hand/1" in text(page.run())
+
+
+def test_the_map_lists_clusters_and_what_is_too_weak(company: None, open_page: Open) -> None:
+    page = open_page("map")
+    labels = [expander.label for expander in page.expander]
+    assert labels[:2] == ["**support** · 11", "**legal** · 9"]
+    assert labels[-1] == "Too weak to place · 1"
+    assert "not distances between models" in text(page)
+    assert len(page.selectbox(key="recipe").options) == 2
+
+
+def test_a_link_selects_a_version_on_the_map_and_shows_its_neighbours(company: None, open_page: Open) -> None:
+    page = open_page("map", selected="contract-drafter/1")
+    assert page.selectbox(key="selected").value == "contract-drafter/1"
+    assert "1.000" in text(page)
+    # Its own link, then the closest neighbour's: the copy.
+    assert links(page)[:2] == ["model=contract-drafter&version=1", "model=vendor-agreements&version=1"]
+
+
+def test_a_click_on_the_map_selects_a_version_and_a_box_lists_several(company: None, open_page: Open) -> None:
+    page = open_page("map")
+    boxed = [{"customdata": [label, ""]} for label in ("sql-writer/1", "code-writer/1")]
+    page.session_state["map"] = {"selection": {"points": boxed}}
+    assert "2 in the box" in text(page.run())
+
+
+def test_a_map_of_too_few_models_says_so(store: Database, open_page: Open) -> None:
+    with store.transaction() as tx:
+        embedded(tx, "one", np.array([1.0, 0.0]))
+        embedded(tx, "two", np.array([0.0, 1.0]))
+    assert "Clusters need at least 3 models" in text(open_page("map"))
+
+
+def test_a_registry_in_which_all_are_too_weak_has_a_map_that_says_so(store: Database, open_page: Open) -> None:
+    with store.transaction() as tx:
+        embedded(tx, "one", np.array([1.0, 0.0]), is_weak=True)
+    for name in PAGES:
+        assert open_page(name).title[0].value == name.capitalize()
+
+
+def test_a_link_opens_one_version_of_a_model(company: None, open_page: Open) -> None:
+    page = open_page("model", model="storefront-localizer", version="3")
+    assert "storefront-localizer/3" in page.subheader[0].value.replace("\\", "")
+    assert "this version is far from the one before" in text(page)
+    assert "the next version is far from this one" in text(page)
+    for heading in ("Neighbours", "Lineage", "Versions", "History"):
+        assert heading in text(page)
+    facts = [row for table in page.dataframe for row in table.value.values.tolist()]
+    assert ["run", "run-storefront-localizer-3"] in facts
+    assert ["tag domain", "legal"] in facts
+
+
+def test_a_model_opens_at_its_newest_version(company: None, open_page: Open) -> None:
+    assert "storefront-localizer/4" in text(open_page("model", model="storefront-localizer"))
+
+
+def test_a_version_that_could_not_be_embedded_says_why_and_what_to_do(company: None, open_page: Open) -> None:
+    page = open_page("model", model="invoice-extractor")
+    assert "1,024 of 65,536 bytes [deltadex]" in page.error[0].value.replace("\\", "")
+    assert "Upload the file again" in page.info[0].value
+    assert "`deltadex retry invoice-extractor/1`" in text(page)
+
+
+def test_a_copy_names_the_version_that_it_is_a_copy_of(company: None, open_page: Open) -> None:
+    page = open_page("model", model="vendor-agreements")
+    assert "model=contract-drafter&version=1" in links(page)
+    assert numbers(page)["Copies of its weights"] == "1"
+
+
+def test_a_model_that_is_gone_leads_to_the_choice(company: None, open_page: Open) -> None:
+    assert "No model is chosen" in text(open_page("model", model="never-registered", version="7"))
+
+
+def test_duplicates_show_groups_teams_and_the_lowest_similarity(company: None, open_page: Open) -> None:
+    page = open_page("duplicates")
+    assert numbers(page) == {
+        "Groups with the same weights": "1",
+        "Groups of near duplicates": "2",
+        "Versions in a group": "6",
+    }
+    assert "lowest similarity 1.0000" in text(page)
+    assert "team " in text(page)
+
+
+def test_a_threshold_in_the_link_is_a_preview(company: None, open_page: Open) -> None:
+    page = open_page("duplicates", threshold="0.7")
+    assert page.slider(key="threshold").value == 0.7
+    assert int(numbers(page)["Versions in a group"]) > 20
+    assert "A preview" in text(page)
+    setting = page.slider(key="threshold").set_value(0.95).run()
+    assert "Findings are made at this similarity" in text(setting)
+
+
+def test_a_registry_without_duplicates_says_how_to_see_what_comes_closest(store: Database, open_page: Open) -> None:
+    with store.transaction() as tx:
+        embedded(tx, "one", np.array([1.0, 0.0]))
+    assert "No two versions are duplicates" in text(open_page("duplicates"))
+    assert "Register a second version" in text(open_page("drift"))
+
+
+def test_drift_ranks_models_by_their_largest_step(company: None, open_page: Open) -> None:
+    page = open_page("drift")
+    assert numbers(page)["Steps of 0.5 or more"] == "2"
+    models = [link for link in links(page) if "version" not in link]
+    assert models == ["model=storefront-localizer", "model=help-centre"]
+    assert "v2 → v3" in text(page)
+
+
+def test_names_and_reasons_from_other_people_are_shown_as_they_are(store: Database, open_page: Open) -> None:
+    name = "<b>*bold*_[link](http://example.org)"
+    with store.transaction() as tx:
+        version_id = discovered(tx, name)
+        versions.mark_ended(tx, version_id, state="failed", reason="![image](http://example.org/x.png) $x^2$")
+    for page in (open_page("overview"), open_page("model", model=name)):
+        assert r"!\[image\]\(http" in "\n".join(element.value for element in [*page.markdown, *page.error])
+
+
+def test_no_folder_is_named_pages() -> None:
+    """Streamlit would answer the first deep link after its start by running the page without the router."""
+    [folder] = deltadex_dashboard.__path__
+    assert not (Path(folder) / "pages").exists()
+
+
+def test_the_dashboard_imports_neither_torch_nor_mlflow() -> None:
+    code = (
+        "import sys; from deltadex_dashboard import figures, reads, view;"
+        "sys.exit(', '.join({'torch', 'mlflow', 'prefect', 'transformers'} & sys.modules.keys()) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from deltadex.checkpoints.base import declared_base
+from deltadex.checkpoints.layout import inspect
+from deltadex.demo.company import Company
+from deltadex.demo.registration import bases, register
+from deltadex.demo.specification import Method, Packaging
+from deltadex.errors import RegistryError
+from deltadex.mlflow_edge.artifacts import version_files
+from deltadex.mlflow_edge.registry import Registry
+from deltadex.settings import Settings
+
+
+def test_a_company_is_registered_once_and_its_checkpoints_can_be_read_back(
+    servers: Settings, registry: Registry, tiny_company: Company, tmp_path: Path
+) -> None:
+    registered = register(tiny_company, servers.mlflow_uri)
+    assert register(tiny_company, servers.mlflow_uri) == registered
+    assert len(registry.client.search_model_versions()) == len(registered) == len(set(registered))
+    for model in tiny_company.models:
+        wanted = model.version
+        version = registry.read(wanted.name, wanted.version)
+        assert version is not None
+        assert version.run_id
+        assert version.tags["team"] == wanted.team
+        assert ("synthetic" in version.tags) == wanted.synthetic
+        assert version.source.startswith("models:/m-" if wanted.packaging is Packaging.LOGGED_MODEL else "runs:/")
+        checkpoint = inspect(version_files(registry, version, tmp_path / wanted.label))
+        assert declared_base(checkpoint, version.tags) == wanted.declared_base
+        assert checkpoint.kind == wanted.method
+    assert {model.version.method for model in tiny_company.models} == set(Method)
+
+
+def test_the_bases_are_where_the_mapping_says(servers: Settings, registry: Registry, tiny_company: Company) -> None:
+    registered = register(tiny_company, servers.mlflow_uri)
+    assert {f"models:/{name}/{version}" for name, version in registered} >= set(bases().values())
+    assert bases().keys() == tiny_company.bases.keys()
+
+
+def test_another_company_in_the_same_registry_is_refused(
+    servers: Settings, registry: Registry, tiny_company: Company
+) -> None:
+    register(tiny_company, servers.mlflow_uri)
+    with pytest.raises(RegistryError, match="other-0"):
+        register(replace(tiny_company, name="other-0"), servers.mlflow_uri)
+
+
+def test_registering_leaves_the_process_as_it_was(servers: Settings, registry: Registry, tiny_company: Company) -> None:
+    before = mlflow.get_tracking_uri(), dict(os.environ), logging.getLogger("mlflow").level
+    register(tiny_company, servers.mlflow_uri)
+    assert (mlflow.get_tracking_uri(), dict(os.environ), logging.getLogger("mlflow").level) == before

@@ -1,0 +1,77 @@
+from collections import Counter
+
+import pytest
+
+from deltadex.demo import Size
+from deltadex.demo.corpus import DOMAINS, PARTS
+from deltadex.demo.specification import BASE, GRID, LEGACY_BASE, Method, Specification, specification
+
+COMPANY = specification(Size.COMPANY)
+
+
+@pytest.fixture(params=Size, ids=str)
+def company(request: pytest.FixtureRequest) -> Specification:
+    return specification(request.param)
+
+
+def test_three_teams_in_each_of_five_domains_have_adapters_of_disjoint_parts() -> None:
+    assert {version for version in COMPANY.versions if version in GRID} == set(GRID)
+    assert all(version.method is Method.ADAPTER for version in GRID)
+    assert list(Counter(version.domain for version in GRID).values()) == [3] * 5
+    assert len({(version.domain, version.part) for version in GRID}) == 15
+
+
+def test_there_are_full_finetunes() -> None:
+    fulls = [each for each in COMPANY.versions if each.method is Method.FULL and each.declared_base == BASE]
+    assert len(fulls) >= 2
+
+
+def test_an_exact_copy_belongs_to_another_team() -> None:
+    by_label = {version.label: version for version in COMPANY.versions}
+    [copy] = [version for version in COMPANY.versions if version.copy_of and not version.truncated]
+    assert copy.team != by_label[copy.copy_of or ""].team
+
+
+def test_a_near_copy_is_trained_on_the_same_data() -> None:
+    trained = [
+        (version.domain, version.part, version.method)
+        for version in COMPANY.versions
+        if version.version == 1 and not version.copy_of
+    ]
+    assert [data for data, count in Counter(trained).items() if count > 1] == [("cpp", 1, Method.ADAPTER)]
+
+
+def test_one_model_of_four_versions_changes_its_domain_once_and_does_not_say_so() -> None:
+    name, count = Counter(version.name for version in COMPANY.versions).most_common(1)[0]
+    versions = [version for version in COMPANY.versions if version.name == name]
+    assert [version.version for version in versions] == list(range(1, count + 1)) == [1, 2, 3, 4]
+    assert len({version.stated_domain or version.domain for version in versions}) == 1
+    assert list(Counter(version.domain for version in versions).values()) == [3, 1]
+
+
+def test_one_version_declares_a_wrong_base_and_one_is_truncated() -> None:
+    assert [version.declared_base for version in COMPANY.versions].count(LEGACY_BASE) == 1
+    assert [version.truncated for version in COMPANY.versions].count(True) == 1
+    assert COMPANY.legacy is not None
+
+
+def test_only_the_large_company_has_synthetic_versions_and_hundreds_of_them() -> None:
+    assert [specification(size).synthetic for size in (Size.SMALL, Size.COMPANY)] == [0, 0]
+    assert specification(Size.LARGE).synthetic >= 200
+
+
+def test_labels_are_unique_and_what_they_refer_to_exists(company: Specification) -> None:
+    labels = [version.label for version in company.versions]
+    assert len(set(labels)) == len(labels)
+    assert {version.copy_of for version in company.versions if version.copy_of} <= set(labels)
+    assert {version.domain for version in company.versions} <= DOMAINS.keys()
+    assert {version.part for version in company.versions} <= set(range(1, PARTS))
+    assert company.legacy or all(version.declared_base == BASE for version in company.versions)
+
+
+def test_the_small_company_has_a_copy_a_drift_and_a_broken_checkpoint() -> None:
+    small = specification(Size.SMALL).versions
+    assert len(small) == 8
+    assert [version.truncated for version in small].count(True) == 1
+    assert any(version.copy_of and not version.truncated for version in small)
+    assert any(version.stated_domain for version in small)
