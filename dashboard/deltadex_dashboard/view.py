@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import streamlit as st
@@ -151,12 +151,12 @@ def _follow(shown: str | None, drawn_at: float) -> None:
         st.rerun()
 
 
-def neighbor_list(neighbors: Sequence[Neighbor]) -> None:
+def neighbor_list(neighbors: Sequence[Neighbor], *, link: Callable[[VersionRow], None] = version_link) -> None:
     """List neighbours with their similarity, closest first, each with a bar from 0 to 1."""
     for one in neighbors:
         name, bar, similarity = st.columns([5, 3, 2], vertical_alignment="center")
         with name:
-            version_link(one.version)
+            link(one.version)
         bar.progress(min(max(one.similarity, 0.0), 1.0))
         similarity.markdown(f"{one.similarity:.3f}")
     if not neighbors:

@@ -163,8 +163,13 @@ def test_a_version_that_could_not_be_embedded_says_why_and_what_to_do(company: N
 
 def test_a_copy_names_the_version_that_it_is_a_copy_of(company: None, open_page: Open) -> None:
     page = open_page("model", model="vendor-agreements")
-    assert "model=contract-drafter&version=1" in links(page)
     assert numbers(page)["Copies of its weights"] == "1"
+    [copy] = [button for button in page.button if button.key.startswith("copy-")]
+    assert "contract\\-drafter/1" in copy.label
+    copy.click().run()
+    assert page.selectbox(key="model").value == "contract-drafter"
+    assert page.query_params["model"] == "contract-drafter"
+    assert page.query_params["version"] == "1"
 
 
 def test_a_model_that_is_gone_leads_to_the_choice(company: None, open_page: Open) -> None:

@@ -103,7 +103,7 @@ def test_down_leaves_nothing_running_and_up_brings_everything_back(company: Inst
     assert json.loads((company.data_dir / "stack.json").read_text())["supervisor"]["pid"] == again.pid
     assert company.states() == before
     second = company.run("up")
-    assert second.returncode == 1
+    assert second.returncode == 1, second.stderr
     assert "already" in second.stderr
     company.run("down")
     assert again.wait(60) == 0

@@ -70,7 +70,7 @@ def _findings(row: VersionRow, found: Sequence[FindingRow]) -> None:
         text.warning(_sentence(one, newer=one.version.id == row.id))
         with link:
             if other is not None:
-                view.version_link(other)
+                _link(other, place=f"finding-{one.id}")
 
 
 def _sentence(one: FindingRow, *, newer: bool) -> str:
@@ -116,7 +116,7 @@ def _drift(now: reads.Snapshot, name: str) -> None:
 def _neighbors(row: VersionRow, facts: reads.VersionFacts) -> None:
     st.subheader("Neighbours")
     if facts.neighbors:
-        view.neighbor_list(facts.neighbors)
+        view.neighbor_list(facts.neighbors, link=lambda other: _link(other, place="neighbour"))
     elif any(stored.is_weak for stored in facts.embeddings):
         st.caption("None: it moves its base too little for a comparison to mean anything.")
     elif row.state is State.EMBEDDED:
@@ -130,7 +130,7 @@ def _versions(rows: Sequence[VersionRow]) -> None:
     for row in sorted(rows, key=lambda row: row.registered.ref.version, reverse=True):
         name, state, registered = st.columns([3, 2, 2], vertical_alignment="center")
         with name:
-            view.version_link(row, label=f"version {row.registered.ref.version}")
+            _link(row, place="version", label=f"version {row.registered.ref.version}")
         state.markdown(view.state_badge(row.state))
         registered.caption(view.ago(view.registered_at(row)))
 
@@ -142,7 +142,7 @@ def _lineage(row: VersionRow, facts: reads.VersionFacts) -> None:
     if facts.same_weights:
         st.caption("The same weights are registered as:")
         for copy in facts.same_weights:
-            view.version_link(copy)
+            _link(copy, place="copy")
 
 
 def _history(facts: reads.VersionFacts) -> None:
@@ -157,6 +157,16 @@ def _history(facts: reads.VersionFacts) -> None:
         },
         hide_index=True,
     )
+
+
+def _link(row: VersionRow, *, place: str, label: str | None = None) -> None:
+    # Not a link: one from a page to itself shows the other version under the address of the first.
+    text = f":blue[{view.plain(label or row.label)}]"
+    st.button(text, key=f"{place}-{row.id}", type="tertiary", on_click=_open, args=(row,))
+
+
+def _open(row: VersionRow) -> None:
+    st.session_state["model"], st.session_state["version"] = row.registered.ref.name, row.registered.ref.version
 
 
 def _raw(row: VersionRow, facts: reads.VersionFacts) -> None:

@@ -83,8 +83,9 @@ class Stack:
             self._report(f"stopping {service.spec.name}")
             service.stop()
         self.services.clear()
-        (self.settings.data_dir / STACK_FILE).unlink(missing_ok=True)
+        # Without the lock, the file is that of another stack.
         if self._lock is not None:
+            (self.settings.data_dir / STACK_FILE).unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
 
