@@ -105,3 +105,14 @@ def test_a_living_stack_is_not_taken_for_a_leftover(tmp_path: Path) -> None:
 
 def test_stopping_where_nothing_runs_says_so(tmp_path: Path) -> None:
     assert stop_stack(tmp_path) == ()
+
+
+def test_a_process_that_ended_unnoticed_by_its_parent_is_not_waited_for() -> None:
+    # We are its parent and don't look, so it stays as a zombie.
+    ended = subprocess.Popen([sys.executable, "-c", _SLEEP])
+    identity = ProcessId.of(ended.pid)
+    started = time.monotonic()
+    stop_processes([identity], signal.SIGTERM, 30)
+    assert time.monotonic() - started < 30
+    assert identity.find() is None
+    assert ended.wait() == -signal.SIGTERM

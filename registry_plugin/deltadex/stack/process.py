@@ -56,7 +56,7 @@ class ProcessId:
             same = abs(process.create_time() - self.started) < 1
         except psutil.NoSuchProcess:
             return None
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        return process if same and _runs(process) else None
 
 
 @dataclass
@@ -119,10 +119,28 @@ def stop_processes(identities: Iterable[ProcessId], stop_signal: signal.Signals,
     family = [member for root in roots for member in _with_descendants(root)]
     for root in roots:
         _send(root, stop_signal)
-    _, alive = psutil.wait_procs(family, timeout=seconds)
-    for member in alive:
+    for member in _still_running(family, seconds):
         _send(member, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=5)
+    _still_running(family, 5)
+
+
+def _still_running(family: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until none runs and return those that still do.
+
+    `psutil.wait_procs` would go on waiting for one that has ended and whose parent, which may be anybody, has not yet
+    taken notice.
+    """
+    deadline = time.monotonic() + seconds
+    while (left := [member for member in family if _runs(member)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _with_descendants(root: psutil.Process) -> list[psutil.Process]:
