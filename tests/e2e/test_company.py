@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from deltadex.mlflow_edge.registry import Registry
+from deltadex.stack.process import ProcessId
 from deltadex.stack.running import RunningStack
 from tests.e2e.conftest import Installation
 from tests.registering import register_folder
@@ -91,10 +92,11 @@ def test_a_killed_watcher_comes_back_and_misses_nothing(
 def test_down_leaves_nothing_running_and_up_brings_everything_back(company: Installation) -> None:
     before, running = company.states(), RunningStack.read(company.data_dir)
     assert running is not None
-    family = [psutil.Process(service.process.pid) for service in running.services]
-    family += [child for process in family for child in process.children(recursive=True)]
+    processes = [psutil.Process(service.process.pid) for service in running.services]
+    processes += [child for process in processes for child in process.children(recursive=True)]
+    family = [ProcessId.of(process.pid) for process in processes]
     assert company.run("down").returncode == 0
-    assert [process for process in family if process.is_running()] == []
+    assert [process for identity in family if (process := identity.find())] == []
     away = company.run("status")
     assert away.returncode == 1
     assert "deltadex up" in away.stderr

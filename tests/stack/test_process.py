@@ -37,10 +37,10 @@ def test_stopping_takes_the_children_along(tmp_path: Path) -> None:
     parent = psutil.Process(running.id.pid)
     while not parent.children():
         time.sleep(0.05)
-    [child] = parent.children()
+    [child] = [ProcessId.of(child.pid) for child in parent.children()]
     running.stop(seconds=5)
     assert running.id is None
-    assert not child.is_running()
+    assert child.find() is None
 
 
 def test_what_ignores_the_signal_is_killed(tmp_path: Path) -> None:
