@@ -107,9 +107,8 @@ def resolve(services: Services, row: VersionRow, folder: Path) -> Resolved:
         raise UnsupportedCheckpoint(f"{ref.label} is no longer in the registry")
     checkpoint = inspect(version_files(services.registry, version, folder / "checkpoint"))
     if f"models:/{ref.name}/{ref.version}" in services.settings.bases.values():
-        raise UnsupportedCheckpoint(
-            f"{ref.label} is itself a base", hint="Its finetunes are embedded against it; nothing to do."
-        )
+        # Without a hint: there is nothing that anybody should do.
+        raise UnsupportedCheckpoint(f"{ref.label} is itself a base: its finetunes are embedded against it")
     base_name = declared_base(checkpoint, version.tags)
     where = locate_base(base_name, services.settings.bases)
     base = inspect(base_files(services.registry, where, services.settings.cache_dir))

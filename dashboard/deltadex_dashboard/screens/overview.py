@@ -12,7 +12,6 @@ from deltadex.store.findings import FindingRow
 from deltadex_dashboard import figures, reads, view
 
 _ON_THEIR_WAY = (State.DISCOVERED, State.QUEUED, State.RUNNING)
-_NEED_ATTENTION = (State.FAILED, State.UNSUPPORTED)
 _MOST_LISTED = 12
 _FINDING_PAGES = {
     FindingKind.EXACT_DUPLICATE: "duplicates",
@@ -61,7 +60,7 @@ def _numbers(now: reads.Snapshot, rows: Sequence[VersionRow]) -> None:
         "Registered models": str(len({row.registered.ref.name for row in rows})),
         "Embedded": f"{embedded} ({embedded / len(rows):.0%})",
         "On their way": str(sum(counts[state] for state in _ON_THEIR_WAY)),
-        "Need attention": str(sum(counts[state] for state in _NEED_ATTENTION)),
+        "Need attention": str(sum(_needs_attention(row) for row in rows)),
         "Findings": str(len(reads.all_findings(now))),
     }
     for column, (label, value) in zip(st.columns(len(numbers)), numbers.items(), strict=True):
@@ -69,9 +68,14 @@ def _numbers(now: reads.Snapshot, rows: Sequence[VersionRow]) -> None:
     st.plotly_chart(figures.states_figure(counts), key="states", config={"displayModeBar": False})
 
 
+def _needs_attention(row: VersionRow) -> bool:
+    """Whether a person should look: an unsupported version without a hint, such as a base model, is as it should be."""
+    return row.state is State.FAILED or (row.state is State.UNSUPPORTED and bool(row.hint))
+
+
 def _attention(rows: Sequence[VersionRow]) -> None:
     st.subheader("Needs attention")
-    troubled = sorted((row for row in rows if row.state in _NEED_ATTENTION), key=lambda row: row.state_since)[::-1]
+    troubled = sorted(filter(_needs_attention, rows), key=lambda row: row.state_since)[::-1]
     if not troubled:
         st.caption("Nothing: every version is embedded or on its way.")
     for row in troubled[:_MOST_LISTED]:
