@@ -8,8 +8,8 @@ from sklearn.decomposition import PCA
 
 from deltadex.analysis.similarity import unit_vectors
 
-#: From here on principal components put families on top of each other (on a company of 36 versions the silhouette of the
-#: map was .63 by them and .92 by t-SNE); with fewer models t-SNE has too few neighbours.
+#: From here on principal components put families on top of each other (of a company of 36 versions the map had a
+#: silhouette of .63 by them and .92 by t-SNE); with fewer models t-SNE has too few neighbours.
 _TSNE_FROM = 15
 #: Neighbours that count as near: a tenth of the models, but not fewer or more than this.
 _PERPLEXITY = (5.0, 30.0)
