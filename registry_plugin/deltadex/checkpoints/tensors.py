@@ -136,5 +136,5 @@ def _stored(name: str, entry: Mapping[str, Any], file: Path, data_start: int) ->
 
 def _broken(file: Path, what: str) -> BrokenCheckpoint:
     return BrokenCheckpoint(
-        f"{file.name} {what}", hint=f"The upload was cut short or the file was altered: log it again. File: {file}"
+        f"{file.name} {what}", hint="The upload was cut short or the file was altered: log the checkpoint again."
     )
