@@ -25,9 +25,8 @@ EXPERIMENT = "acme-finetunes"
 COMPANY_TAG = "demo.company"
 
 _ARTIFACT = "checkpoint"
-#: No questions to the Hugging Face hub, no bars and links between our own bars.
+#: No bars and links between our own bars.
 _QUIET = {
-    "HF_HUB_OFFLINE": "1",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
