@@ -191,8 +191,8 @@ def described(result: Result) -> dict[str, object]:
     return {**asdict(result), "paper": PAPER, "ratios": ratios(result)}
 
 
-def ratios(result: Result) -> dict[str, tuple[float, float]]:
-    """Return how many times higher Delta Activations score, here and in the paper; only over positive scores."""
+def ratios(result: Result) -> dict[str, tuple[float | None, float | None]]:
+    """Return how many times higher Delta Activations score, here and in the paper; None over a score not above 0."""
     here, paper, delta = result.silhouettes, PAPER, "Delta Activations"
     return {
         f"{delta} / {other}": (_ratio(here[delta], here[other]), _ratio(paper[delta], paper[other]))
@@ -201,8 +201,8 @@ def ratios(result: Result) -> dict[str, tuple[float, float]]:
     } | {f"{delta}, here / paper": (here[delta] / paper[delta], 1.0)}
 
 
-def _ratio(one: float, other: float) -> float:
-    return one / other if other > 0 else float("inf")
+def _ratio(one: float, other: float) -> float | None:
+    return one / other if other > 0 else None
 
 
 def show(result: Result, console: Console) -> None:
@@ -217,8 +217,8 @@ def show(result: Result, console: Console) -> None:
     console.print(table)
 
 
-def _times(ratio: float) -> str:
-    return f"{ratio:.2f}" if np.isfinite(ratio) else "the other is not above 0"
+def _times(ratio: float | None) -> str:
+    return "–, not above 0" if ratio is None else f"{ratio:.2f}"
 
 
 def _similarity_table(result: Result) -> Table:
