@@ -11,12 +11,12 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from deltadex.activations.delta import embed
+from deltadex.activations.delta import Base, Finetune
 from deltadex.checkpoints.base import check_fit
 from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.layout import LocalCheckpoint, inspect
 from deltadex.domain import Embedding
-from deltadex.errors import BaseMismatch, BrokenCheckpoint, EmbeddingError, UnsupportedCheckpoint
+from deltadex.errors import BaseMismatch, BrokenCheckpoint, DeltadexError, EmbeddingError, UnsupportedCheckpoint
 from tests import tiny_models
 
 # Written here again, word by word from the paper, so that a slip in `probes.py` shows.
@@ -63,7 +63,10 @@ def local(folder: Path) -> LocalCheckpoint:
 
 def ours(base: Path, finetune: Path) -> Embedding:
     check_fit(local(finetune), local(base))
-    return embed(local(finetune), local(base), base_digest="base", weights_digest="weights")
+    ((_, outcome),) = Base(local(base), digest="base").embed([Finetune(local(finetune), "weights")])
+    if isinstance(outcome, DeltadexError):
+        raise outcome
+    return outcome
 
 
 def assert_equal(found: np.ndarray, expected: np.ndarray) -> None:

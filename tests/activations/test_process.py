@@ -11,7 +11,7 @@ import psutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from deltadex.activations.delta import embed
+from deltadex.activations.delta import Base, Finetune
 from deltadex.activations.process import EmbeddingProcess
 from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.layout import LocalCheckpoint, inspect
@@ -51,7 +51,7 @@ def test_the_child_embeds_as_the_engine_does_and_survives_a_bad_checkpoint(
     damaged = tiny_models.build_full_finetune(base.folder, tmp_path / "damaged")
     tensors = load_file(damaged / "model.safetensors")
     save_file({n: t for n, t in tensors.items() if n != "model.norm.weight"}, damaged / "model.safetensors")
-    expected = embed(adapter, base, base_digest="base", weights_digest="weights")
+    ((_, expected),) = Base(base, digest="base").embed([Finetune(adapter, "weights")])
     with EmbeddingProcess(threads=1) as process:
         child = process.pid
         with pytest.raises(BrokenCheckpoint, match=r"model\.norm\.weight") as caught:
@@ -96,8 +96,8 @@ def test_a_child_that_died_at_rest_is_replaced(base: LocalCheckpoint, adapter: L
 
 
 def test_what_a_crash_said_last_is_reported(base: LocalCheckpoint, adapter: LocalCheckpoint) -> None:
-    impossible = LocalCheckpoint(adapter.kind, adapter.folder, (adapter.folder / "README.md",), None)
-    with EmbeddingProcess(threads=1) as process, pytest.raises(EmbeddingError, match=r"exit code 1: .*Safetensor") as e:
+    impossible = LocalCheckpoint(adapter.kind, adapter.folder, (adapter.folder / "gone",), None)
+    with EmbeddingProcess(threads=1) as process, pytest.raises(EmbeddingError, match=r"exit code 1: FileNotFound") as e:
         ask(process, impossible, base)
     assert not e.value.retryable
 

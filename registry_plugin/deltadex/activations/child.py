@@ -10,7 +10,6 @@ from queue import SimpleQueue
 from threading import Thread
 
 from deltadex.activations.artifact import write_artifact
-from deltadex.activations.delta import embed
 from deltadex.activations.job import Job, answer_line
 from deltadex.errors import DeltadexError
 
@@ -40,20 +39,25 @@ def _receive(lines: Iterable[str], jobs: SimpleQueue[str]) -> None:
 def _import_libraries() -> None:
     """Import what every job needs before the first one arrives; without the collector it takes a fifth less."""
     gc.disable()
-    import peft
     import transformers.models.llama.modeling_llama
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    del peft, transformers, AutoModelForCausalLM, AutoTokenizer
+    from deltadex.activations import delta
+
+    del transformers, delta
     gc.freeze()
     gc.enable()
 
 
 def _serve(job: Job) -> DeltadexError | None:
     """Do one job. Any other error than ours ends the process, and the parent reports it with its last line."""
+    from deltadex.activations.delta import Base, Finetune
+
     try:
-        embedding = embed(job.finetune, job.base, base_digest=job.base_digest, weights_digest=job.weights_digest)
-        write_artifact(embedding, job.result, manifest={})
+        base = Base(job.base, digest=job.base_digest)
+        for _, outcome in base.embed([Finetune(job.finetune, job.weights_digest)]):
+            if isinstance(outcome, DeltadexError):
+                return outcome
+            write_artifact(outcome, job.result, manifest={})
     except DeltadexError as error:
         return error
     return None

@@ -1,65 +1,124 @@
-"""From two checkpoints to an embedding: what the finetune does to the base's hidden states."""
+"""From checkpoints to embeddings: what finetunes do to their base's hidden states (arXiv 2509.04442, equation 1)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import torch
+from transformers import AutoTokenizer
 
-from deltadex.activations.hidden_states import read_hidden_states
+from deltadex.activations.lockstep import Buffer
+from deltadex.activations.passes import Reader
+from deltadex.activations.readout import Prompts, Readout
+from deltadex.activations.stored_model import StoredModel, first_line
 from deltadex.checkpoints.layout import Kind, LocalCheckpoint
 from deltadex.domain import Embedding, FloatArray, Recipe
-from deltadex.errors import BaseMismatch, BrokenCheckpoint, UnsupportedCheckpoint
+from deltadex.errors import BaseMismatch, BrokenCheckpoint, DeltadexError, UnsupportedCheckpoint
 from deltadex.probes import DELTA_ACTIVATION, PAPER_PROBES
 
-if TYPE_CHECKING:
-    from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+#: Adapters that share one pass over the base: each holds its own tensors in memory meanwhile.
+_TOGETHER = 32
 
 
-def embed(finetune: LocalCheckpoint, base: LocalCheckpoint, *, base_digest: str, weights_digest: str) -> Embedding:
-    """Return the Delta Activation of `finetune` (arXiv 2509.04442, equation 1), computed in float32.
+@dataclass(frozen=True)
+class Finetune:
+    """A checkpoint to embed, and the digest of its weights."""
 
-    The base is loaded anew for every finetune and never holds more than one adapter; a full finetune is loaded
-    after the base is gone. Nothing but safetensors is read, nothing is downloaded, no code of a checkpoint is run.
+    checkpoint: LocalCheckpoint
+    weights_digest: str
+
+
+Outcome = tuple[Finetune, Embedding | DeltadexError]
+
+
+class Base:
+    """A base model that finetunes are compared with. It stays mapped, and nothing ever writes to it.
+
+    Parameters
+    ----------
+    dtype
+        What everything is computed in, `float32` or `bfloat16`; part of the recipe.
 
     Raises
     ------
     CheckpointError
-        A checkpoint can't be loaded, or base and finetune don't belong together.
-    EmbeddingError
-        The hidden states are not finite.
+        The base can't be loaded.
     """
-    tokenizer = _load_tokenizer(base)
-    model = _load_model(base)
-    base_states = read_hidden_states(model, tokenizer, PAPER_PROBES)
-    if finetune.kind is Kind.ADAPTER:
-        model = _attach(model, finetune).get_base_model()
-    else:
-        del model  # before the next one is loaded: one model in memory at a time
-        model = _load_model(finetune)
-    deltas = _difference(read_hidden_states(model, tokenizer, PAPER_PROBES), base_states)
-    return Embedding(
-        recipe=Recipe(method=DELTA_ACTIVATION, base_digest=base_digest, dimension=deltas.shape[1]),
-        probe_deltas=deltas,
-        base_norm=float(np.linalg.norm(base_states, axis=1).mean()),
-        weights_digest=weights_digest,
-    )
 
+    def __init__(self, checkpoint: LocalCheckpoint, *, digest: str, dtype: str = DELTA_ACTIVATION.dtype) -> None:
+        stored = StoredModel(checkpoint)
+        prompts = Prompts.tokenize(_load_tokenizer(checkpoint), PAPER_PROBES)
+        self._reader = Reader(stored, prompts, Buffer(getattr(torch, dtype)))
+        self._digest = digest
+        self._method = replace(DELTA_ACTIVATION, readout=Readout.of(stored.config).value, dtype=dtype)
+        self._states: FloatArray | None = None
 
-def _difference(states: FloatArray, base_states: FloatArray) -> FloatArray:
-    if states.shape != base_states.shape:
-        raise BaseMismatch(
-            f"The finetune's hidden size is {states.shape[1]}, the base's {base_states.shape[1]}",
-            hint="Declare the base that the model was really trained from.",
+    def embed(
+        self, finetunes: Sequence[Finetune], *, on_bytes: Callable[[int], None] | None = None
+    ) -> Iterator[Outcome]:
+        """Yield each finetune with its embedding or with the error that prevented it, in any order.
+
+        Adapters go through the base together; a full finetune costs one pass over its own files.
+
+        Raises
+        ------
+        DeltadexError
+            The base itself can't be read: nothing can be embedded.
+        """
+        reader = replace(self._reader, on_bytes=on_bytes or self._reader.on_bytes)
+        adapters = [one for one in finetunes if one.checkpoint.kind is Kind.ADAPTER]
+        for start in range(0, len(adapters), _TOGETHER):
+            yield from self._embed_adapters(reader, adapters[start : start + _TOGETHER])
+        for one in finetunes:
+            if one.checkpoint.kind is Kind.FULL:
+                yield one, self._embed_full(reader, one)
+
+    def _embed_adapters(self, reader: Reader, group: Sequence[Finetune]) -> Iterator[Outcome]:
+        """Embed adapters in one pass, from which the base's own states come too where they are not known yet."""
+        itself = [None] if self._states is None else []
+        results = reader.read([*itself, *(one.checkpoint for one in group)])
+        if itself:
+            self._states = _states(results.pop(0))
+        for one, result in zip(group, results, strict=True):
+            yield one, self._embedding(one, result)
+
+    def _embed_full(self, reader: Reader, one: Finetune) -> Embedding | DeltadexError:
+        if self._states is None:
+            self._states = _states(reader.read([None])[0])
+        try:
+            stored = StoredModel(one.checkpoint)
+        except DeltadexError as error:
+            return error
+        return self._embedding(one, replace(reader, stored=stored).read([None])[0])
+
+    def _embedding(self, one: Finetune, result: FloatArray | DeltadexError) -> Embedding | DeltadexError:
+        if isinstance(result, DeltadexError):
+            return result
+        base_states = self._states
+        assert base_states is not None  # noqa: S101
+        if result.shape != base_states.shape:
+            return BaseMismatch(
+                f"The finetune's hidden size is {result.shape[1]}, the base's {base_states.shape[1]}",
+                hint="Declare the base that the model was really trained from.",
+            )
+        return Embedding(
+            recipe=Recipe(method=self._method, base_digest=self._digest, dimension=result.shape[1]),
+            probe_deltas=result - base_states,
+            base_norm=float(np.linalg.norm(base_states, axis=1).mean()),
+            weights_digest=one.weights_digest,
         )
-    difference: FloatArray = states - base_states
-    return difference
 
 
-def _load_tokenizer(base: LocalCheckpoint) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
+def _states(result: FloatArray | DeltadexError) -> FloatArray:
+    if isinstance(result, DeltadexError):
+        raise result
+    return result
 
+
+def _load_tokenizer(base: LocalCheckpoint) -> Any:
     if base.tokenizer_folder is None:
         raise BrokenCheckpoint(
             f"The base {base.folder} has no tokenizer", hint="Save its tokenizer beside its weights."
@@ -67,87 +126,7 @@ def _load_tokenizer(base: LocalCheckpoint) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(base.tokenizer_folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _unloadable(base, error) from error
-
-
-def _load_model(checkpoint: LocalCheckpoint) -> PreTrainedModel:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    try:
-        model, loading = AutoModelForCausalLM.from_pretrained(
-            checkpoint.folder,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _unloadable(checkpoint, error) from error
-    # transformers would fill these with random numbers
-    random = sorted(str(key) for name in ("missing_keys", "mismatched_keys") for key in loading[name])
-    if random:
-        raise BrokenCheckpoint(
-            f"{len(random)} tensors of {checkpoint.folder} are missing or do not fit its config, such as {random[0]}",
-            hint="Save the model with save_pretrained and log it again.",
-        )
-    return model
-
-
-def _attach(model: PreTrainedModel, adapter: LocalCheckpoint) -> PeftModel:
-    """Put an adapter into `model`, whose vocabulary is resized to the adapter's where that has one."""
-    from peft import LoraConfig, PeftModel, set_peft_model_state_dict
-
-    tensors = _read_adapter(adapter)
-    rows = _vocabulary_rows(model, tensors)
-    if rows is not None and rows != len(model.get_input_embeddings().weight):
-        model.resize_token_embeddings(rows, mean_resizing=False)
-    try:
-        adapted = PeftModel(model, LoraConfig.from_pretrained(adapter.folder, inference_mode=True))
-        loaded = set_peft_model_state_dict(adapted, tensors)
-    except (ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise BaseMismatch(
-            f"The adapter {adapter.folder} cannot be attached to its base: {_first_line(error)}",
-            hint="Declare the base that the adapter was really trained on.",
+        raise UnsupportedCheckpoint(
+            f"transformers cannot load the tokenizer of {base.folder}: {first_line(error)}",
+            hint="Save the tokenizer with save_pretrained beside the base's weights.",
         ) from error
-    # peft would leave these at their start, where an adapter does nothing
-    unused = [*loaded.unexpected_keys, *(key for key in loaded.missing_keys if "lora_" in key)]
-    if unused:
-        raise BaseMismatch(
-            f"{len(unused)} tensors of the adapter {adapter.folder} have no place in its base, such as {unused[0]}",
-            hint="Declare the base that the adapter was really trained on.",
-        )
-    return adapted
-
-
-def _read_adapter(adapter: LocalCheckpoint) -> dict[str, Any]:
-    """Return an adapter's tensors without the copies that peft adds under two more names to resized embeddings."""
-    from safetensors.torch import load_file
-
-    tensors = {name: tensor for file in adapter.weight_files for name, tensor in load_file(file).items()}
-    copies = (".modules_to_save.weight", ".original_module.weight")
-    return {name: tensor for name, tensor in tensors.items() if not name.endswith(copies)}
-
-
-def _vocabulary_rows(model: PreTrainedModel, tensors: dict[str, Any]) -> int | None:
-    """Return the size of the vocabulary that an adapter was trained with, None where it does not say."""
-    vocabulary = (model.get_input_embeddings(), model.get_output_embeddings())
-    for module in (name for name, module in model.named_modules() if any(module is part for part in vocabulary)):
-        for suffix, axis in (("weight", 0), ("base_layer.weight", 0), ("lora_embedding_A", 1), ("lora_B.weight", 0)):
-            tensor = tensors.get(f"base_model.model.{module}.{suffix}")
-            if tensor is not None:
-                return int(tensor.shape[axis])
-    return None
-
-
-def _unloadable(checkpoint: LocalCheckpoint, error: Exception) -> UnsupportedCheckpoint:
-    return UnsupportedCheckpoint(
-        f"transformers cannot load {checkpoint.folder}: {_first_line(error)}",
-        hint="Deltadex loads architectures that transformers knows, from safetensors, without code of their own.",
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -57,8 +57,9 @@ def raise_answer(line: str) -> None:
 
 
 def _checkpoint(content: dict[str, Any]) -> LocalCheckpoint:
-    tokenizer = content["tokenizer_folder"]
+    tokenizer, below = content["tokenizer_folder"], content["below"]
     return LocalCheckpoint(
+        below=None if below is None else _checkpoint(below),
         kind=Kind(content["kind"]),
         folder=Path(content["folder"]),
         weight_files=tuple(Path(file) for file in content["weight_files"]),

@@ -40,6 +40,9 @@ _OFFLINE = {
 }
 #: Torch's threads spin while they wait for each other. On busy processors that made an embedding of 0.04 s last 2.3 s.
 _PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+#: By default glibc grows its heap for the intermediate results of a layer and never gives it back: 1.6 GB instead of
+#: 0.4 GB for a model of 1.2 billion parameters.
+_FRUGAL_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20)}
 _LAST_BREATH_SECONDS = 5.0
 
 
@@ -57,7 +60,7 @@ class EmbeddingProcess:
 
     def __init__(self, *, threads: int | None = None) -> None:
         allowed = {name: value for name, value in os.environ.items() if not name.startswith(_WITHHELD)}
-        self._environment = _PATIENT_THREADS | allowed | _OFFLINE
+        self._environment = _PATIENT_THREADS | _FRUGAL_HEAP | allowed | _OFFLINE
         if threads is not None:
             self._environment["OMP_NUM_THREADS"] = str(threads)
 
@@ -86,7 +89,7 @@ class EmbeddingProcess:
         base_digest: str,
         weights_digest: str,
     ) -> Embedding:
-        """Return the embedding that `deltadex.activations.delta.embed` makes, made in the child.
+        """Return the embedding that `deltadex.activations.delta.Base` makes, made in the child.
 
         Raises
         ------

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from deltadex.checkpoints.files import Files
+from deltadex.checkpoints.tensors import StoredTensor, read_tensors
 from deltadex.errors import BrokenCheckpoint, UnsupportedCheckpoint
 
 MLMODEL = "MLmodel"
@@ -48,12 +49,19 @@ class LocalCheckpoint:
         Safetensors files, all of them.
     tokenizer_folder
         None where the artifact has no tokenizer.
+    below
+        The adapter that this one was trained on top of.
     """
 
     kind: Kind
     folder: Path
     weight_files: tuple[Path, ...]
     tokenizer_folder: Path | None
+    below: LocalCheckpoint | None = None
+
+    def tensors(self) -> dict[str, StoredTensor]:
+        """Return every tensor by name."""
+        return read_tensors(self.weight_files)
 
     @property
     def config_file(self) -> Path:

@@ -1,0 +1,180 @@
+"""Many forward passes over one stored model, hand in hand: each unit's weights are read and upcast once, for all.
+
+Every pass is an ordinary `forward` of the library's model, in a greenlet of its own. Before a unit it waits; when all
+passes that need the unit have arrived, its weights are loaded, and the passes go through it one after another. So a
+pass computes with the same shapes, and to the last bit the same numbers, whoever else is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from greenlet import getcurrent, greenlet
+from torch.utils.hooks import RemovableHandle
+
+from deltadex.activations.stored_model import StoredModel
+from deltadex.activations.units import Unit
+
+_READ_AHEAD_BYTES = 256 << 20
+
+
+class Pass(Protocol):
+    """One forward pass."""
+
+    @property
+    def units(self) -> Sequence[Unit]:
+        """The parts of its model, which is nobody else's."""
+
+    def run(self) -> Any:
+        """Run the model; this waits at every unit."""
+
+
+class Lockstep:
+    """Runs passes over one stored model.
+
+    Parameters
+    ----------
+    buffer
+        Where weights are upcast into; nobody else uses it meanwhile.
+    on_bytes
+        Called with the number of bytes of weights that each step has read.
+
+    Attributes
+    ----------
+    visited
+        Keys of the units in the order in which they were computed.
+    """
+
+    def __init__(self, stored: StoredModel, buffer: Buffer, *, on_bytes: Callable[[int], None]) -> None:
+        self._stored = stored
+        self._buffer = buffer
+        self._on_bytes = on_bytes
+        self._hooks: list[RemovableHandle] = []
+        self.visited: list[str] = []
+
+    def run(self, passes: Sequence[Pass]) -> list[Any]:
+        """Return what each pass returned, or the exception that ended it: one bad pass stops no other."""
+        results: dict[greenlet, Any] = {}
+        waiting: dict[greenlet, Unit] = {}
+
+        def go_on(worker: greenlet, *arguments: Any) -> None:
+            unit = worker.switch(*arguments)
+            if worker.dead:
+                results[worker] = unit
+            else:
+                waiting[worker] = unit
+
+        workers = [greenlet(_result_of) for _ in passes]
+        with torch.inference_mode(), self._released():
+            for worker, one in zip(workers, passes, strict=True):
+                self._attach(one.units)
+                go_on(worker, one.run)
+            order = {unit.key: number for number, unit in enumerate(passes[0].units)} if passes else {}
+            while waiting:
+                key = min((unit.key for unit in waiting.values()), key=order.__getitem__)
+                here = [(worker, unit) for worker, unit in waiting.items() if unit.key == key]
+                tensors = self._load(here[0][1], passes[0].units[order[key] :])
+                for worker, unit in here:
+                    unit.fill(tensors)
+                    del waiting[worker]
+                    go_on(worker)
+                self._release(here[0][1])
+        return [results[worker] for worker in workers]
+
+    def _attach(self, units: Iterable[Unit]) -> None:
+        dtype = self._buffer.dtype
+        for unit in units:
+            unit.empty(dtype)
+            before = self._take_rows(unit) if unit.rows_only else _wait(unit)
+            self._hooks.append(unit.module.register_forward_pre_hook(before))
+            after = partial(_empty, unit, dtype)
+            self._hooks.append(unit.module.register_forward_hook(after, always_call=True))
+
+    @contextmanager
+    def _released(self) -> Iterator[None]:
+        """Take the hooks off again: they would keep models alive until the collector comes by."""
+        try:
+            yield
+        finally:
+            for hook in self._hooks:
+                hook.remove()
+
+    def _load(self, unit: Unit, ahead: Sequence[Unit]) -> Mapping[str, torch.Tensor]:
+        origins = self._stored.origins
+        budget = _READ_AHEAD_BYTES
+        for coming in ahead[1:]:
+            for name in coming.names:
+                if name in origins and not coming.rows_only and budget > 0:
+                    self._stored.files.will_need(origins[name].stored)
+                    budget -= origins[name].nbytes
+        names = [name for name in unit.names if name in origins]
+        self.visited.append(unit.key)
+        self._on_bytes(sum(origins[name].nbytes for name in names))
+        return self._buffer.hold({name: self._stored.load(name) for name in names})
+
+    def _release(self, unit: Unit) -> None:
+        for name in unit.names:
+            if name in self._stored.origins:
+                self._stored.files.release(self._stored.origins[name].stored)
+
+    def _take_rows(self, unit: Unit) -> Callable[..., Any]:
+        """Return a hook that reads the rows of the ids at hand and numbers the ids anew, so that they fit."""
+
+        def hook(_module: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            rows, numbers = torch.unique(arguments[0], return_inverse=True)
+            names = [name for name in unit.names if name in self._stored.origins]
+            unit.fill({name: self._stored.load(name)[rows].to(self._buffer.dtype) for name in names})
+            return (numbers, *arguments[1:])
+
+        return hook
+
+
+class Buffer:
+    """One piece of memory for every unit in turn: a fresh one each time would spend more on page faults than on work.
+
+    Attributes
+    ----------
+    dtype
+        What everything is computed in.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._memory = torch.empty(0, dtype=dtype)
+
+    def hold(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the tensors in the dtype of the computation; what is in it already is not copied."""
+        dtype = self.dtype
+        cast = {name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.dtype != dtype}
+        size = sum(tensors[name].numel() for name in cast)
+        if size > len(self._memory):
+            self._memory = torch.empty(0, dtype=dtype)  # before the larger one is there
+            self._memory = torch.empty(size, dtype=dtype)
+        held, start = dict(tensors), 0
+        for name in cast:
+            piece = self._memory[start : start + tensors[name].numel()]
+            held[name] = piece.view(tensors[name].shape).copy_(tensors[name])
+            start += tensors[name].numel()
+        return held
+
+
+def _wait(unit: Unit) -> Callable[..., None]:
+    def hook(*_: Any) -> None:
+        getcurrent().parent.switch(unit)
+
+    return hook
+
+
+def _empty(unit: Unit, dtype: torch.dtype, *_: Any) -> None:
+    unit.empty(dtype)
+
+
+def _result_of(run: Callable[[], Any]) -> Any:
+    try:
+        return run()
+    except Exception as error:  # noqa: BLE001 - returned to whoever asked for this pass
+        return error

@@ -1,0 +1,180 @@
+"""A model of transformers whose weights stay in their files until a part of it computes.
+
+The module tree is the library's own; which tensor of which file goes where, and how it is converted on the way (experts
+that are stacked, blocks that are dequantised), is the library's own mapping too. Only the moment of loading is ours.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from accelerate import init_empty_weights
+from transformers import AutoConfig, GenerationConfig, PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
+
+from deltadex.activations.mapped import MappedFiles
+from deltadex.checkpoints.layout import LocalCheckpoint
+from deltadex.checkpoints.tensors import StoredTensor
+from deltadex.errors import BrokenCheckpoint, UnsupportedCheckpoint
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the tensor of one parameter comes from: one stored tensor as it is, or several through a conversion."""
+
+    stored: tuple[StoredTensor, ...]
+    patterns: tuple[str, ...] = ()
+    converter: WeightConverter | None = None
+    first_target: str = ""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the files."""
+        return sum(tensor.end - tensor.start for tensor in self.stored)
+
+
+class StoredModel:
+    """A checkpoint's module tree, and where each of its tensors comes from.
+
+    Attributes
+    ----------
+    origins
+        Parameter or buffer name → where it comes from.
+    missing
+        Parameters that no file holds; see `Unit.fill` for what they compute as.
+
+    Raises
+    ------
+    UnsupportedCheckpoint
+        transformers knows no such model, or it reads no text.
+    BrokenCheckpoint
+        Tensors do not fit the config.
+    """
+
+    def __init__(self, checkpoint: LocalCheckpoint) -> None:
+        self.checkpoint = checkpoint
+        self.files = MappedFiles()
+        self._model = _build(checkpoint)
+        self._origins()
+        self._check_shapes()
+        self.missing = self._missing()
+
+    @property
+    def config(self) -> Any:
+        """The model's config, as transformers reads it."""
+        return self._model.config
+
+    def new_model(self) -> PreTrainedModel:
+        """Return a module tree of its own, with parameters on the meta device and every buffer in place."""
+        model = copy.deepcopy(self._model)
+        for name, buffer in model.named_buffers():
+            if name in self.origins:
+                buffer.copy_(self.load(name))
+        return model.eval()
+
+    def load(self, name: str) -> torch.Tensor:
+        """Return a tensor in the dtype of the file: a view of it, or a copy where it is converted."""
+        origin = self.origins[name]
+        if origin.converter is None:
+            return self.files.tensor(origin.stored[0])
+        return self._convert(origin, [self.files.tensor(stored) for stored in origin.stored])[name]
+
+    def _origins(self) -> None:
+        mapping = get_model_conversion_mapping(self._model)
+        renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
+        converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
+        state, prefix = self._model.state_dict(), self._model.base_model_prefix
+        found: dict[str, list[tuple[str, StoredTensor]]] = {}
+        by_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
+        tensors = self.checkpoint.tensors()
+        for key in sorted(tensors, key=dot_natural_key):
+            name, pattern = rename_source_key(key, renamings, converters, prefix, state)
+            if name not in state and key in state:
+                name, pattern = rename_source_key(key, [], [], prefix, state)
+            if name in state:
+                found.setdefault(name, []).append((pattern or "", tensors[key]))
+        self.origins: dict[str, Origin] = {}
+        for name, sources in found.items():
+            patterns, stored = zip(*sources, strict=True)
+            if patterns[0]:
+                self._note_converted(Origin(stored, patterns, by_pattern[patterns[0]], name))
+            else:
+                self.origins[name] = Origin(stored)
+
+    def _note_converted(self, origin: Origin) -> None:
+        """Learn which parameters a conversion yields by running it on tensors without content."""
+        self.origins[origin.first_target] = origin
+        empty = [torch.empty(t.shape, dtype=self.files.tensor(t).dtype, device="meta") for t in origin.stored]
+        try:
+            results = self._convert(origin, empty)
+        except (RuntimeError, ValueError, KeyError, IndexError) as error:
+            raise _does_not_fit(self.checkpoint, [origin.first_target]) from error
+        self.origins |= dict.fromkeys(results, origin)
+
+    def _convert(self, origin: Origin, tensors: Sequence[torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        converter = copy.deepcopy(origin.converter)
+        assert converter is not None  # noqa: S101
+        for stored, pattern, tensor in zip(origin.stored, origin.patterns, tensors, strict=True):
+            converter.add_tensor(origin.first_target, stored.name, pattern, lambda tensor=tensor: tensor)
+        results = converter.convert(origin.first_target, model=self._model, config=self._model.config)
+        return {name: value[0] if isinstance(value, list) else value for name, value in results.items()}
+
+    def _check_shapes(self) -> None:
+        state = self._model.state_dict()
+        plain = {name: origin.stored[0].shape for name, origin in self.origins.items() if origin.converter is None}
+        wrong = sorted(name for name, shape in plain.items() if shape != tuple(state[name].shape))
+        if wrong:
+            raise _does_not_fit(self.checkpoint, wrong)
+
+    def _missing(self) -> frozenset[str]:
+        """Give tied parameters the one tensor that is stored for them, and return what is in no file."""
+        for one, other in getattr(self._model, "all_tied_weights_keys", {}).items():
+            for name, twin in ((one, other), (other, one)):
+                if name not in self.origins and twin in self.origins:
+                    self.origins[name] = self.origins[twin]
+        return frozenset(name for name, _ in self._model.named_parameters()) - self.origins.keys()
+
+
+def _build(checkpoint: LocalCheckpoint) -> PreTrainedModel:
+    try:
+        config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
+        with init_empty_weights(include_buffers=False):
+            model = _model_class(config)._from_config(config, dtype=torch.float32)
+        if (checkpoint.folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise UnsupportedCheckpoint(
+            f"transformers cannot build {checkpoint.folder}: {first_line(error)}",
+            hint="Deltadex loads architectures that transformers knows, from safetensors, without code of their own.",
+        ) from error
+    if model.main_input_name != "input_ids":
+        raise UnsupportedCheckpoint(
+            f"{checkpoint.folder} reads {model.main_input_name}, not text", hint="Register language models."
+        )
+    return model
+
+
+def _model_class(config: Any) -> Any:
+    """Return the class a model was saved from, so that its adapters find the names they were trained with."""
+    named = getattr(transformers, (config.architectures or [""])[0], None)
+    if isinstance(named, type) and issubclass(named, PreTrainedModel):
+        return named
+    return transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+
+def _does_not_fit(checkpoint: LocalCheckpoint, names: Sequence[str]) -> BrokenCheckpoint:
+    return BrokenCheckpoint(
+        f"{len(names)} tensors of {checkpoint.folder} do not fit its config, such as {names[0]}",
+        hint="Save the model with save_pretrained and log it again.",
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says first; some say nothing, and some a page."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
