@@ -94,13 +94,23 @@ def read(model: PreTrainedModel, prompts: Prompts, virtual: VirtualTokens | None
         inputs["decoder_input_ids"] = torch.full((len(prompts.ids), 1), _decoder_start(model))
     if virtual is None or virtual.cache is None:
         inputs |= {"use_cache": False} if hasattr(model.config, "use_cache") else {}
-    states: torch.Tensor = model.base_model(**inputs).last_hidden_state.float()
+    states = _last_hidden_state(model, inputs)
     if readout is Readout.DECODER_START:
         return states[:, 0]
     states, mask = states[:, skipped:], prompts.mask
     if readout is Readout.MEAN_TOKEN:
         return (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
     return states[torch.arange(len(mask)), mask.sum(dim=1) - 1]
+
+
+def _last_hidden_state(model: PreTrainedModel, inputs: dict[str, Any]) -> torch.Tensor:
+    backbone = model.base_model
+    if backbone is not model:
+        states: torch.Tensor = backbone(**inputs).last_hidden_state
+    else:  # T5 and its like have no backbone of their own below the head
+        output = model(**inputs, output_hidden_states=True)
+        states = (output.get("decoder_hidden_states") or output.hidden_states)[-1]
+    return states.float()
 
 
 def _with_virtual(model: PreTrainedModel, prompts: Prompts, virtual: VirtualTokens) -> dict[str, Any]:
