@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
@@ -20,6 +19,7 @@ from prefect.tasks import Task
 
 from deltadex import pipeline
 from deltadex.activations.process import EmbeddingProcess
+from deltadex.checkpoints.cache import Hold
 from deltadex.domain import Embedding, State, VersionRow
 from deltadex.errors import DeltadexError, EmbeddingError
 from deltadex.services import Services, open_services
@@ -76,9 +76,9 @@ def embed_model_version(version_id: int, attempt: int) -> RunState[Any]:
         row = pipeline.begin(services, version_id, attempt=attempt, flow_run_id=run_id)
         if row is None:
             return Completed(message="nothing to do: deleted, or a later attempt exists")
-        with pipeline.alive(services, row.id), pipeline.workspace(services, row) as folder:
+        with pipeline.alive(services, row.id), pipeline.workspace(services, row) as hold:
             try:
-                return _embed(services, row, process, folder)
+                return _embed(services, row, process, hold)
             except DeltadexError as error:
                 if error.retryable:
                     raise
@@ -90,10 +90,10 @@ def embed_model_version(version_id: int, attempt: int) -> RunState[Any]:
                 raise
 
 
-def _embed(services: Services, row: VersionRow, process: EmbeddingProcess, folder: Path) -> RunState[Any]:
+def _embed(services: Services, row: VersionRow, process: EmbeddingProcess, hold: Hold) -> RunState[Any]:
     progress = Progress(row.label)
     with progress.step("resolve"):
-        resolved = resolve(services, row, folder)
+        resolved = resolve(services, row, hold)
     with progress.step("fetch"):
         fetched = fetch(services, resolved)
     with progress.step("embed"):

@@ -6,7 +6,6 @@ Each step may be repeated: killed at any point and run again, the version ends i
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -17,12 +16,15 @@ from pathlib import Path
 from deltadex.activations.artifact import write_artifact
 from deltadex.activations.process import EmbeddingProcess
 from deltadex.checkpoints.base import check_fit, declared_base, locate_base
+from deltadex.checkpoints.cache import FolderCache, Hold
 from deltadex.checkpoints.digest import weights_digest
+from deltadex.checkpoints.files import Files
+from deltadex.checkpoints.hub import hub_files, is_hub_name
 from deltadex.checkpoints.layout import Checkpoint, LocalCheckpoint, inspect
 from deltadex.domain import Embedding, FindingKind, RegisteredVersion, State, VersionRow
-from deltadex.errors import BaseMismatch, DeltadexError, RegistryError, StoreError, UnsupportedCheckpoint
+from deltadex.errors import BaseMismatch, BaseNotFound, DeltadexError, RegistryError, StoreError, UnsupportedCheckpoint
 from deltadex.governance import rules
-from deltadex.mlflow_edge.artifacts import base_files, version_files
+from deltadex.mlflow_edge.artifacts import base_files, cache_key, version_files
 from deltadex.mlflow_edge.write_back import log_embedding, tag_embedded, tag_not_embedded
 from deltadex.services import Services
 from deltadex.store import embeddings, findings, versions
@@ -85,15 +87,20 @@ def alive(services: Services, version_id: int) -> Iterator[None]:
 
 
 @contextmanager
-def workspace(services: Services, row: VersionRow) -> Iterator[Path]:
-    """Give a folder for one version's files; a killed run leaves it for the next attempt, an ended one removes it."""
-    folder = services.settings.cache_dir / "versions" / str(row.id)
-    folder.mkdir(parents=True, exist_ok=True)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+def workspace(services: Services, row: VersionRow) -> Iterator[Hold]:
+    """Hold in the cache whatever is fetched for one version.
+
+    A killed run leaves the version's own files to the next attempt, an ended one removes them: a finetune may change
+    after it was registered. Bases stay until there is no room.
+    """
+    settings = services.settings
+    cache = FolderCache(settings.cache_dir / "folders", max_bytes=settings.cache.max_bytes)
+    with cache.holding() as hold:
+        yield hold
+    cache.discard(cache_key(services.registry, row.registered.ref, role="finetune"))
 
 
-def resolve(services: Services, row: VersionRow, folder: Path) -> Resolved:
+def resolve(services: Services, row: VersionRow, hold: Hold) -> Resolved:
     """Read the version anew, inspect its files and find its base. Only configs are fetched.
 
     Raises
@@ -105,14 +112,27 @@ def resolve(services: Services, row: VersionRow, folder: Path) -> Resolved:
     version = services.registry.read(ref.name, ref.version)
     if version is None or version.ref != ref:
         raise UnsupportedCheckpoint(f"{ref.label} is no longer in the registry")
-    checkpoint = inspect(version_files(services.registry, version, folder / "checkpoint"))
+    place = hold(cache_key(services.registry, ref, role="finetune"))
+    parallel = services.settings.cache.parallel_files
+    checkpoint = inspect(version_files(services.registry, version, place, parallel=parallel))
     if f"models:/{ref.name}/{ref.version}" in services.settings.bases.values():
         # Without a hint: there is nothing that anybody should do.
         raise UnsupportedCheckpoint(f"{ref.label} is itself a base: its finetunes are embedded against it")
     base_name = declared_base(checkpoint, version.tags)
-    where = locate_base(base_name, services.settings.bases)
-    base = inspect(base_files(services.registry, where, services.settings.cache_dir))
+    base = inspect(_base_files(services, base_name, hold))
     return Resolved(version, checkpoint, base_name, base)
+
+
+def _base_files(services: Services, base_name: str, hold: Hold) -> Files:
+    """Return the files of a declared base; the hub mirror, if there is one, has what nobody mapped."""
+    settings, parallel = services.settings, services.settings.cache.parallel_files
+    try:
+        where = locate_base(base_name, settings.bases)
+    except BaseNotFound:
+        if settings.hub_url is None or not is_hub_name(base_name):
+            raise
+        return hub_files(settings.hub_url, base_name, hold, parallel=parallel)
+    return base_files(services.registry, where, hold, parallel=parallel)
 
 
 def fetch(services: Services, resolved: Resolved) -> Fetched:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from deltadex.errors import SettingsError
@@ -65,6 +65,13 @@ class EmbeddingSettings(_Group):
     workers: int = Field(2, ge=1, description="versions embedded at the same time by the stack's worker")
 
 
+class CacheSettings(_Group):
+    """Files that were fetched from elsewhere; shared by the workers of a machine."""
+
+    max_bytes: ByteSize = Field(ByteSize(50 << 30), description="bound on fetched files; also written like `50GiB`")
+    parallel_files: int = Field(4, ge=1, description="files of one model that are fetched at the same time")
+
+
 class ThresholdSettings(_Group):
     """Where a number becomes a finding; stored with each finding that used it."""
 
@@ -103,10 +110,12 @@ class Settings(BaseSettings):
     bases: dict[str, str] = Field(
         default_factory=dict, description="declared base name → folder or models:/ URI, as JSON"
     )
+    hub_url: str | None = Field(None, description="hub mirror that has other bases; none: nothing is downloaded")
     database: DatabaseSettings = DatabaseSettings()
     watch: WatchSettings = WatchSettings()
     webhook: WebhookSettings = WebhookSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
+    cache: CacheSettings = CacheSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
     ports: PortSettings = PortSettings()
 

@@ -60,32 +60,35 @@ class AdaptedModel:
         return VirtualTokens(self._config.num_virtual_tokens, cache=prompt)
 
     def _attach(self, tensors: dict[str, Any], slots: list[Slot], dtype: torch.dtype) -> PeftModel:
-        """Put the adapter in while nothing has memory, then give memory to what is the adapter's own."""
         self._config = PeftConfig.from_pretrained(self._adapter.folder, inference_mode=True)
-        prompt = self._config.is_prompt_learning
+        # What peft first puts into a LoRA layer is replaced at once: it need not exist. Other types compute from it.
+        lean = self._config.peft_type == "LORA" and not self._config.trainable_token_indices
+        if not lean:
+            _rest(slots, dtype)
         below = self._adapter.below
         if below is None:
-            peft = PeftModel(self.model, self._config, _NAME, low_cpu_mem_usage=not prompt)
+            peft = PeftModel(self.model, self._config, _NAME, low_cpu_mem_usage=lean)
         else:
             underneath = PeftConfig.from_pretrained(below.folder, inference_mode=True)
             peft = PeftModel(self.model, underneath, _BELOW, low_cpu_mem_usage=True)
             peft.add_adapter(_NAME, self._config, low_cpu_mem_usage=True)
-        for slot in slots:
-            slot.rest(dtype)
-        if below is not None:
-            self._fill(peft, _read(below, dtype), _BELOW)
+        _rest(slots, dtype)
         self._fill(peft, tensors, _NAME)
         if below is not None:
+            self._fill(peft, _read(below, dtype), _BELOW)
             peft.base_model.set_adapter([_BELOW, _NAME], inference_mode=True)
         return peft.eval()
 
     def _fill(self, peft: PeftModel, tensors: dict[str, Any], name: str) -> None:
-        loaded = set_peft_model_state_dict(
-            peft, tensors, name, low_cpu_mem_usage=not peft.peft_config[name].is_prompt_learning
-        )
-        lacking = [key for key, parameter in peft.named_parameters() if parameter.is_meta and f".{name}" in key]
+        loaded = set_peft_model_state_dict(peft, tensors, name, low_cpu_mem_usage=True)
+        if peft.peft_config[name].is_prompt_learning:
+            return
+        prefix = peft.base_model.prefix
+        lacking = [
+            key for key in loaded.missing_keys if prefix in key and key.endswith((f".{name}", f".{name}.weight"))
+        ]
         unused = [*loaded.unexpected_keys, *lacking]
-        if unused and not peft.peft_config[name].is_prompt_learning:
+        if unused:
             raise self._mismatch(f"{len(unused)} of its tensors have no place in its base, such as {unused[0]}")
 
     def _mismatch(self, reason: str) -> BaseMismatch:
@@ -93,6 +96,11 @@ class AdaptedModel:
             f"The adapter {self._adapter.folder}: {reason}",
             hint="Declare the base that the adapter was really trained on.",
         )
+
+
+def _rest(slots: list[Slot], dtype: torch.dtype) -> None:
+    for slot in slots:
+        slot.rest(dtype)
 
 
 def is_adapted(module: nn.Module) -> bool:

@@ -123,6 +123,7 @@ class Lockstep:
 
     def _take_rows(self, unit: Unit) -> Callable[..., Any]:
         """Return a hook that reads the rows of the ids at hand and numbers the ids anew, so that they fit."""
+        unit.module.padding_idx = None  # only gradients look at it, but it must be a row
 
         def hook(_module: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             rows, numbers = torch.unique(arguments[0], return_inverse=True)

@@ -1,32 +1,36 @@
-"""A model version's files: listed first, then fetched one by one as they are needed."""
+"""A model version's files: read where they lie if that is this machine, else fetched from MLflow as they are needed."""
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import quote, urlparse
 from urllib.request import url2pathname
 
+import requests
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 
-from deltadex.checkpoints.files import Files, LocalFiles, inside
-from deltadex.domain import RegisteredVersion
-from deltadex.errors import BaseNotFound
+from deltadex.checkpoints.cache import Hold
+from deltadex.checkpoints.fetching import FetchedFiles, Listed, Place, PlainFolder, resume
+from deltadex.checkpoints.files import Files, LocalFiles
+from deltadex.domain import ModelVersionRef, RegisteredVersion
+from deltadex.errors import BaseNotFound, BrokenCheckpoint, RegistryError
 from deltadex.mlflow_edge.connection import registry_errors
 from deltadex.mlflow_edge.registry import Registry
 
 
-class ArtifactFiles:
-    """Files behind an MLflow artifact URI, fetched into `folder`. Implements `deltadex.checkpoints.files.Files`."""
+class ArtifactSource:
+    """Files behind an MLflow artifact URI. Implements `deltadex.checkpoints.fetching.Source`."""
 
-    def __init__(self, registry: Registry, uri: str, folder: Path, *, where: str) -> None:
+    def __init__(self, registry: Registry, uri: str, *, where: str) -> None:
         self._registry = registry
         self._uri = uri
-        self._folder = folder
         self.where = where
 
     @cached_property
@@ -35,52 +39,80 @@ class ArtifactFiles:
         with registry_errors(f"opening the artifacts of {self.where}"):
             return get_artifact_repository(self._uri, tracking_uri=address, registry_uri=address)
 
-    @cached_property
-    def _sizes(self) -> Mapping[str, int]:
+    def listing(self) -> Mapping[str, Listed]:
+        """Walk the artifact's folders; MLflow knows sizes and no digests."""
         with registry_errors(f"listing the artifacts of {self.where}"):
             return dict(self._walk(None))
 
-    def _walk(self, path: str | None) -> Iterable[tuple[str, int]]:
+    def _walk(self, path: str | None) -> Iterator[tuple[str, Listed]]:
         for entry in self._repository.list_artifacts(path):
             if entry.is_dir:
                 yield from self._walk(entry.path)
             else:
-                yield entry.path, int(entry.file_size or 0)
+                yield entry.path, Listed(entry.file_size)
 
-    def sizes(self) -> Mapping[str, int]:
-        """Relative path → size in bytes."""
-        return self._sizes
+    def download(self, path: str, partial: Path) -> None:
+        """Resume over HTTP where the MLflow server hands the files out; a store's own client fetches them whole."""
+        with registry_errors(f"fetching {path} of {self.where}"):
+            if isinstance(self._repository, HttpArtifactRepository):
+                resume(lambda headers: self._get(path, headers), partial)
+                return
+            whole = partial.with_suffix(".whole")  # always the same, so that a killed fetch leaves it only once
+            shutil.rmtree(whole, ignore_errors=True)
+            whole.mkdir()
+            Path(self._repository.download_artifacts(path, str(whole))).replace(partial)
+            shutil.rmtree(whole)
 
-    def fetch(self, paths: Iterable[str]) -> Path:
-        """Fetch what is not there yet and return the local folder.
+    def _get(self, path: str, headers: Mapping[str, str]) -> requests.Response:
+        credentials = get_default_host_creds(self._repository.artifact_uri)
+        response: requests.Response = http_request(
+            credentials, f"/{quote(path)}", "GET", stream=True, extra_headers=dict(headers)
+        )
+        if response.ok or response.status_code == requests.codes.requested_range_not_satisfiable:
+            return response
+        response.close()
+        if response.status_code == requests.codes.not_found:
+            raise BrokenCheckpoint(f"{self.where} has no file {path}", hint="Was it deleted? Log the checkpoint again.")
+        raise RegistryError(
+            f"MLflow: fetching {path} of {self.where} failed: HTTP {response.status_code}",
+            hint="May Deltadex's account read the artifacts of this model?",
+            retryable=response.status_code >= requests.codes.server_error,
+        )
 
-        Each file appears under its name only when it is complete, so a killed or a second fetch does no harm.
-        """
-        for path in paths:
-            target = self._folder / inside(path)
-            if target.is_file() and target.stat().st_size == self._sizes.get(path):
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self._folder, prefix=".fetch-") as partial:
-                with registry_errors(f"fetching {path} of {self.where}"):
-                    fetched = self._repository.download_artifacts(path, partial)
-                Path(fetched).replace(target)
-        return self._folder
+
+def cache_key(registry: Registry, ref: ModelVersionRef, *, role: str) -> str:
+    """Return the key of a version's files in the cache; a version that was deleted and made again has another one.
+
+    Parameters
+    ----------
+    role
+        `base` or `finetune`: one model may be both, and only bases are kept.
+    """
+    return f"{role} {ref.label} of {registry.tracking_uri}, {ref.created_ms}"
 
 
-def version_files(registry: Registry, version: RegisteredVersion, folder: Path) -> Files:
-    """Return the files of a model version; nothing is copied where they lie on this machine's own file system."""
+def version_files(registry: Registry, version: RegisteredVersion, place: Place | Path, *, parallel: int = 4) -> Files:
+    """Return the files of a model version; nothing is copied where they lie on this machine's own file system.
+
+    Parameters
+    ----------
+    place
+        Where files are fetched to: an entry of the cache, or a folder of the caller's own.
+    parallel
+        How many are fetched at the same time.
+    """
     ref = version.ref
     with registry_errors(f"locating the artifacts of {ref.label}"):
         uri: str = registry.client.get_model_version_download_uri(ref.name, str(ref.version))
     parsed = urlparse(uri)
     if parsed.scheme in ("", "file"):
         return LocalFiles(Path(url2pathname(parsed.path)))
-    return ArtifactFiles(registry, uri, folder, where=ref.label)
+    place = PlainFolder(place) if isinstance(place, Path) else place
+    return FetchedFiles(ArtifactSource(registry, uri, where=ref.label), place, parallel=parallel)
 
 
-def base_files(registry: Registry, where: str, cache_dir: Path) -> Files:
-    """Return the files of a base: a local folder, or a `models:/name/version` that stays in the cache.
+def base_files(registry: Registry, where: str, hold: Hold, *, parallel: int = 4) -> Files:
+    """Return the files of a base: a local folder, or a `models:/name/version` that is kept in the cache.
 
     Raises
     ------
@@ -96,5 +128,4 @@ def base_files(registry: Registry, where: str, cache_dir: Path) -> Files:
             f"The base {where} is not in the registry",
             hint="Correct DELTADEX_BASES; a registered base is written models:/NAME/VERSION, with a number.",
         )
-    key = hashlib.sha256(f"{registry.tracking_uri} {version.ref}".encode()).hexdigest()[:32]
-    return version_files(registry, version, cache_dir / "bases" / key)
+    return version_files(registry, version, hold(cache_key(registry, version.ref, role="base")), parallel=parallel)
