@@ -15,6 +15,8 @@ DeltadexError
 └── StackError               a child process of the embedded stack
 """
 
+from typing import Any
+
 
 class DeltadexError(Exception):
     """An error with a next step.
@@ -37,11 +39,12 @@ class DeltadexError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the keyword-only parts when an error crosses a process border."""
-        return (_rebuild, (type(self), self.message, self.hint, self.retryable))
+        named = {name: value for name, value in vars(self).items() if name != "message"}
+        return (_rebuild, (type(self), self.message, named))
 
 
-def _rebuild(cls: type[DeltadexError], message: str, hint: str, retryable: bool) -> DeltadexError:
-    return cls(message, hint=hint, retryable=retryable)
+def _rebuild(cls: type[DeltadexError], message: str, named: dict[str, Any]) -> DeltadexError:
+    return cls(message, **named)
 
 
 class SettingsError(DeltadexError):
@@ -65,7 +68,27 @@ class BaseNotFound(UnsupportedCheckpoint):
 
 
 class BaseMismatch(UnsupportedCheckpoint):
-    """The declared base does not fit the finetune's weights."""
+    """The declared base does not fit the finetune's weights.
+
+    Parameters
+    ----------
+    measure, threshold
+        The relative distance of the weights and the one from which models are strangers; None where names or shapes
+        tell already.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        retryable: bool = False,
+        measure: float | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, retryable=retryable)
+        self.measure = measure
+        self.threshold = threshold
 
 
 class EmbeddingError(DeltadexError):

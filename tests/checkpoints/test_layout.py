@@ -113,16 +113,21 @@ def config_without_fields(folder: Path) -> None:
     (folder / "config.json").write_text("[]")
 
 
-def classifier(folder: Path) -> None:
-    edit_json(folder / "config.json", architectures=["LlamaForSequenceClassification"])
+def image_classifier(folder: Path) -> None:
+    edit_json(folder / "config.json", architectures=["ViTForImageClassification"])
 
 
 def wrong_types(folder: Path) -> None:
     edit_json(folder / "config.json", architectures=7)
 
 
-def encoder_decoder(folder: Path) -> None:
-    edit_json(folder / "config.json", architectures=["T5ForConditionalGeneration"], is_encoder_decoder=True)
+def speech(folder: Path) -> None:
+    edit_json(folder / "config.json", architectures=["WhisperForConditionalGeneration"], is_encoder_decoder=True)
+
+
+def gguf(folder: Path) -> None:
+    empty(folder)
+    (folder / "model-Q4_K_M.gguf").write_bytes(b"GGUF")
 
 
 def remote_code(folder: Path) -> None:
@@ -146,6 +151,8 @@ def several_models(folder: Path) -> None:
 
 
 def pyfunc(folder: Path) -> None:
+    empty(folder)
+    (folder / "python_model.pkl").write_bytes(b"never opened")
     (folder / "MLmodel").write_text("flavors:\n  python_function:\n    loader_module: mlflow.pyfunc.model\n")
 
 
@@ -171,11 +178,12 @@ def climbing_mlmodel(folder: Path) -> None:
         (broken_config, BrokenCheckpoint, "no JSON"),
         (deep_config, BrokenCheckpoint, "no JSON"),
         (config_without_fields, BrokenCheckpoint, "holds no fields"),
-        (classifier, UnsupportedCheckpoint, "LlamaForSequenceClassification"),
+        (image_classifier, UnsupportedCheckpoint, "ViTForImageClassification"),
         (wrong_types, UnsupportedCheckpoint, "unknown"),
-        (encoder_decoder, UnsupportedCheckpoint, "decoder-only"),
+        (speech, UnsupportedCheckpoint, "WhisperForConditionalGeneration"),
+        (gguf, UnsupportedCheckpoint, r"GGUF \(model-Q4_K_M\.gguf\)"),
         (remote_code, UnsupportedCheckpoint, "never run"),
-        (quantized, UnsupportedCheckpoint, "quantized"),
+        (quantized, UnsupportedCheckpoint, "quantized by bitsandbytes"),
         (no_model, UnsupportedCheckpoint, "results.csv"),
         (several_models, UnsupportedCheckpoint, "several models: one, two"),
         (pyfunc, UnsupportedCheckpoint, "python_function"),
@@ -198,8 +206,11 @@ def test_bad_folders_say_what_is_wrong_and_what_to_do(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"peft_type": "PREFIX_TUNING"}, "PREFIX_TUNING"),
-        ({"task_type": "SEQ_CLS"}, "SEQ_CLS"),
+        ({"peft_type": "XLORA"}, "XLORA"),
+        ({"peft_type": ["LORA"]}, "LORA"),
+        ({"task_type": "QUESTION_ANS"}, "QUESTION_ANS"),
+        ({"init_lora_weights": "pissa_niter_4"}, "pissa_niter_4"),
+        ({"init_lora_weights": "olora"}, "olora"),
         ({"alora_invocation_tokens": [1, 2]}, "alora_invocation_tokens"),
     ],
 )

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,20 @@ from deltadex.errors import BrokenCheckpoint
 _MAX_HEADER_BYTES = 100_000_000
 _PIECE_BYTES = 1 << 20
 _BITS = {
-    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
+    "BOOL": 8, "U8": 8, "I8": 8,
+    "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
     "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
     "U32": 32, "I32": 32, "F32": 32,
     "U64": 64, "I64": 64, "F64": 64, "C64": 64,
-    "F4": 4,
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 }  # fmt: skip
 _FLOATS = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
+
+#: How peft wraps the base's own tensors, and how it names what it adds.
+_WRAPPED = re.compile(r"\.(token_adapter\.)?(base_layer|original_module)(?=\.)")
+_ADDED = re.compile(
+    r"\.(lora_|hada_|lokr_|ia3_|oft_|vera_|ln_tuning_layers\.|modules_to_save\.|trainable_tokens_|ranknum\.)"
+)
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,30 @@ def read_tensors(files: Iterable[Path]) -> dict[str, StoredTensor]:
                 raise _broken(file, f"holds {tensor.name}, as {tensors[tensor.name].file.name} does")
             tensors[tensor.name] = tensor
     return tensors
+
+
+def without_adapter(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Return a full model's tensors by the names they have without the adapter that was around it when it was saved.
+
+    MLflow writes such a `model` beside an adapter of a local base (mlflow#23761): `q_proj.base_layer.weight`, and the
+    adapter's own tensors between them.
+
+    Raises
+    ------
+    BrokenCheckpoint
+        Two tensors would have the same name.
+    """
+    if not any(_WRAPPED.search(name) for name in tensors):
+        return dict(tensors)
+    bare: dict[str, StoredTensor] = {}
+    for name, tensor in tensors.items():
+        if _ADDED.search(name):
+            continue
+        own = _WRAPPED.sub("", name)
+        if own in bare:
+            raise _broken(tensor.file, f"holds {own} both with an adapter around it and without")
+        bare[own] = replace(tensor, name=own)
+    return bare
 
 
 def _read_file(file: Path) -> list[StoredTensor]:

@@ -77,9 +77,19 @@ def judge_weak(version_id: int, embedding: Embedding, *, thresholds: ThresholdSe
     ]
 
 
-def wrong_base(version_id: int, reason: str) -> Finding:
-    """Return the finding for a version whose declared base does not fit its weights."""
-    return Finding(FindingKind.WRONG_BASE, version_id, evidence={"reason": reason})
+def wrong_base(
+    version_id: int, reason: str, *, measure: float | None = None, threshold: float | None = None
+) -> Finding:
+    """Return the finding for a version whose declared base does not fit its weights.
+
+    Parameters
+    ----------
+    measure, threshold
+        The relative distance of the weights and its limit, where they were measured.
+    """
+    return Finding(
+        FindingKind.WRONG_BASE, version_id, measure=measure, threshold=threshold, evidence={"reason": reason}
+    )
 
 
 def _pair(
