@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote, urlparse
 from urllib.request import url2pathname
@@ -68,15 +69,15 @@ class ArtifactSource:
         response: requests.Response = http_request(
             credentials, f"/{quote(path)}", "GET", stream=True, extra_headers=dict(headers)
         )
-        if response.ok or response.status_code == requests.codes.requested_range_not_satisfiable:
+        if response.ok or response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return response
         response.close()
-        if response.status_code == requests.codes.not_found:
+        if response.status_code == HTTPStatus.NOT_FOUND:
             raise BrokenCheckpoint(f"{self.where} has no file {path}", hint="Was it deleted? Log the checkpoint again.")
         raise RegistryError(
             f"MLflow: fetching {path} of {self.where} failed: HTTP {response.status_code}",
             hint="May Deltadex's account read the artifacts of this model?",
-            retryable=response.status_code >= requests.codes.server_error,
+            retryable=response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR,
         )
 
 
