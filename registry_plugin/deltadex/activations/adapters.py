@@ -50,9 +50,14 @@ class AdaptedModel:
             raise self._mismatch(f"cannot be attached to its base: {first_line(error)}") from error
         self.slots = [slot for slot in slots if not _own_names(slot) & tensors.keys()]
 
+    @property
+    def is_prompt(self) -> bool:
+        """Whether it puts something before the probes instead of changing the model."""
+        return bool(self._config.is_prompt_learning)
+
     def virtual_tokens(self, batch_size: int) -> VirtualTokens | None:
         """Return what a prompt adapter puts before each probe; None for every other type."""
-        if not self._config.is_prompt_learning:
+        if not self.is_prompt:
             return None
         prompt = self._peft.get_prompt(batch_size=batch_size)
         if isinstance(prompt, torch.Tensor):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import AutoTokenizer
 
+from deltadex.activations.base_states import BaseStates, states_key
 from deltadex.activations.lockstep import Buffer
-from deltadex.activations.passes import Reader
+from deltadex.activations.passes import Reader, Reading
 from deltadex.activations.readout import Prompts, Readout
 from deltadex.activations.stored_model import StoredModel, first_line
 from deltadex.checkpoints.layout import Kind, LocalCheckpoint
-from deltadex.domain import Embedding, FloatArray, Recipe
+from deltadex.domain import Embedding, Recipe
 from deltadex.errors import BaseMismatch, BrokenCheckpoint, DeltadexError, UnsupportedCheckpoint
 from deltadex.probes import DELTA_ACTIVATION, PAPER_PROBES
 
@@ -25,10 +26,19 @@ _TOGETHER = 32
 
 @dataclass(frozen=True)
 class Finetune:
-    """A checkpoint to embed, and the digest of its weights."""
+    """A checkpoint to embed.
+
+    Attributes
+    ----------
+    weights_digest
+        Hex SHA-256 over its tensors.
+    identical
+        Names of its tensors that are the base's to the last bit: what computes like the base is not computed again.
+    """
 
     checkpoint: LocalCheckpoint
     weights_digest: str
+    identical: frozenset[str] = frozenset()
 
 
 Outcome = tuple[Finetune, Embedding | DeltadexError]
@@ -39,8 +49,12 @@ class Base:
 
     Parameters
     ----------
+    digest
+        Of its weights: its identity, in every recipe.
     dtype
         What everything is computed in, `float32` or `bfloat16`; part of the recipe.
+    states
+        A folder in which the states of bases are kept.
 
     Raises
     ------
@@ -48,74 +62,84 @@ class Base:
         The base can't be loaded.
     """
 
-    def __init__(self, checkpoint: LocalCheckpoint, *, digest: str, dtype: str = DELTA_ACTIVATION.dtype) -> None:
+    def __init__(
+        self,
+        checkpoint: LocalCheckpoint,
+        *,
+        digest: str,
+        dtype: str = DELTA_ACTIVATION.dtype,
+        states: Path | None = None,
+    ) -> None:
         stored = StoredModel(checkpoint)
         prompts = Prompts.tokenize(_load_tokenizer(checkpoint), PAPER_PROBES)
         self._reader = Reader(stored, prompts, Buffer(getattr(torch, dtype)))
-        self._digest = digest
         self._method = replace(DELTA_ACTIVATION, readout=Readout.of(stored.config).value, dtype=dtype)
-        self._states: FloatArray | None = None
+        self._digest = digest
+        self._folder = states
+        self._states: BaseStates | None = None
+
+    def states(self, *, on_bytes: Callable[[int], None] | None = None) -> BaseStates:
+        """Return what the base makes of the probes; read once, then known.
+
+        Raises
+        ------
+        DeltadexError
+            The base can't be read: nothing can be embedded.
+        """
+        file = self._folder and self._folder / f"{states_key(self._digest, self._method)}.safetensors"
+        if self._states is None and file:
+            self._states = BaseStates.read(file)
+        if self._states is None:
+            self._states = replace(self._reader, on_bytes=on_bytes or self._reader.on_bytes).read_base()
+            if file:
+                self._states.write(file)
+        return self._states
 
     def embed(
         self, finetunes: Sequence[Finetune], *, on_bytes: Callable[[int], None] | None = None
     ) -> Iterator[Outcome]:
         """Yield each finetune with its embedding or with the error that prevented it, in any order.
 
-        Adapters go through the base together; a full finetune costs one pass over its own files.
+        Adapters go through the base together; a full finetune costs at most one pass over its own files.
 
         Raises
         ------
         DeltadexError
             The base itself can't be read: nothing can be embedded.
         """
-        reader = replace(self._reader, on_bytes=on_bytes or self._reader.on_bytes)
+        base = self.states(on_bytes=on_bytes)
+        reader = replace(self._reader, base=base, on_bytes=on_bytes or self._reader.on_bytes)
         adapters = [one for one in finetunes if one.checkpoint.kind is Kind.ADAPTER]
         for start in range(0, len(adapters), _TOGETHER):
-            yield from self._embed_adapters(reader, adapters[start : start + _TOGETHER])
+            group = adapters[start : start + _TOGETHER]
+            for one, result in zip(group, reader.read([one.checkpoint for one in group]), strict=True):
+                yield one, self._embedding(one, result, base)
         for one in finetunes:
             if one.checkpoint.kind is Kind.FULL:
-                yield one, self._embed_full(reader, one)
+                yield one, self._embedding(one, _read_full(one, reader), base)
 
-    def _embed_adapters(self, reader: Reader, group: Sequence[Finetune]) -> Iterator[Outcome]:
-        """Embed adapters in one pass, from which the base's own states come too where they are not known yet."""
-        itself = [None] if self._states is None else []
-        results = reader.read([*itself, *(one.checkpoint for one in group)])
-        if itself:
-            self._states = _states(results.pop(0))
-        for one, result in zip(group, results, strict=True):
-            yield one, self._embedding(one, result)
-
-    def _embed_full(self, reader: Reader, one: Finetune) -> Embedding | DeltadexError:
-        if self._states is None:
-            self._states = _states(reader.read([None])[0])
-        try:
-            stored = StoredModel(one.checkpoint)
-        except DeltadexError as error:
-            return error
-        return self._embedding(one, replace(reader, stored=stored).read([None])[0])
-
-    def _embedding(self, one: Finetune, result: FloatArray | DeltadexError) -> Embedding | DeltadexError:
+    def _embedding(self, one: Finetune, result: Reading, base: BaseStates) -> Embedding | DeltadexError:
         if isinstance(result, DeltadexError):
             return result
-        base_states = self._states
-        assert base_states is not None  # noqa: S101
-        if result.shape != base_states.shape:
+        if result.shape != base.states.shape:
             return BaseMismatch(
-                f"The finetune's hidden size is {result.shape[1]}, the base's {base_states.shape[1]}",
+                f"The finetune's hidden size is {result.shape[1]}, the base's {base.states.shape[1]}",
                 hint="Declare the base that the model was really trained from.",
             )
         return Embedding(
             recipe=Recipe(method=self._method, base_digest=self._digest, dimension=result.shape[1]),
-            probe_deltas=result - base_states,
-            base_norm=float(np.linalg.norm(base_states, axis=1).mean()),
+            probe_deltas=result - base.states,
+            base_norm=base.norm,
             weights_digest=one.weights_digest,
         )
 
 
-def _states(result: FloatArray | DeltadexError) -> FloatArray:
-    if isinstance(result, DeltadexError):
-        raise result
-    return result
+def _read_full(one: Finetune, reader: Reader) -> Reading:
+    try:
+        stored = StoredModel(one.checkpoint)
+    except DeltadexError as error:
+        return error
+    return replace(reader, stored=stored, identical=one.identical).read([None])[0]
 
 
 def _load_tokenizer(base: LocalCheckpoint) -> Any:

@@ -56,8 +56,14 @@ class Lockstep:
         self._hooks: list[RemovableHandle] = []
         self.visited: list[str] = []
 
-    def run(self, passes: Sequence[Pass]) -> list[Any]:
-        """Return what each pass returned, or the exception that ended it: one bad pass stops no other."""
+    def run(self, passes: Sequence[Pass], *, order: Sequence[Unit]) -> list[Any]:
+        """Return what each pass returned, or the exception that ended it: one bad pass stops no other.
+
+        Parameters
+        ----------
+        order
+            The units of the model without any adapter, roughly as they compute.
+        """
         results: dict[greenlet, Any] = {}
         waiting: dict[greenlet, Unit] = {}
 
@@ -73,11 +79,11 @@ class Lockstep:
             for worker, one in zip(workers, passes, strict=True):
                 self._attach(one.units)
                 go_on(worker, one.run)
-            order = {unit.key: number for number, unit in enumerate(passes[0].units)} if passes else {}
+            position = {unit.key: number for number, unit in enumerate(order)}
             while waiting:
-                key = min((unit.key for unit in waiting.values()), key=order.__getitem__)
+                key = min((unit.key for unit in waiting.values()), key=lambda key: position.get(key, -1))
                 here = [(worker, unit) for worker, unit in waiting.items() if unit.key == key]
-                tensors = self._load(here[0][1], passes[0].units[order[key] :])
+                tensors = self._load(here[0][1], order[position.get(key, -1) + 1 :])
                 for worker, unit in here:
                     unit.fill(tensors)
                     del waiting[worker]
@@ -106,7 +112,7 @@ class Lockstep:
     def _load(self, unit: Unit, ahead: Sequence[Unit]) -> Mapping[str, torch.Tensor]:
         origins = self._stored.origins
         budget = _READ_AHEAD_BYTES
-        for coming in ahead[1:]:
+        for coming in ahead:
             for name in coming.names:
                 if name in origins and not coming.rows_only and budget > 0:
                     self._stored.files.will_need(origins[name].stored)
@@ -123,9 +129,10 @@ class Lockstep:
 
     def _take_rows(self, unit: Unit) -> Callable[..., Any]:
         """Return a hook that reads the rows of the ids at hand and numbers the ids anew, so that they fit."""
-        unit.module.padding_idx = None  # only gradients look at it, but it must be a row
+        vars(unit.module)["padding_idx"] = None  # only gradients look at it, but it must be a row
 
         def hook(_module: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            self.visited.append(unit.key)
             rows, numbers = torch.unique(arguments[0], return_inverse=True)
             names = [name for name in unit.names if name in self._stored.origins]
             unit.fill({name: self._stored.load(name)[rows].to(self._buffer.dtype) for name in names})

@@ -1,14 +1,17 @@
-"""Hidden states of models over one set of weights: the base itself, and the base with each of many adapters."""
+"""Hidden states of models over one set of weights: a base itself, and the base with each of many adapters."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from transformers import PreTrainedModel
 
-from deltadex.activations.adapters import AdaptedModel
+from deltadex.activations.adapters import AdaptedModel, is_adapted
+from deltadex.activations.base_states import BaseStates, Layers
 from deltadex.activations.lockstep import Buffer, Lockstep
 from deltadex.activations.readout import Prompts, read
 from deltadex.activations.stored_model import StoredModel, first_line
@@ -16,6 +19,10 @@ from deltadex.activations.units import Unit, slots_of, units_of
 from deltadex.checkpoints.layout import LocalCheckpoint
 from deltadex.domain import FloatArray
 from deltadex.errors import BrokenCheckpoint, DeltadexError, EmbeddingError
+
+logger = logging.getLogger(__name__)
+
+Reading = FloatArray | DeltadexError
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,10 @@ class Reader:
     ----------
     buffer
         Where weights are upcast into, in the dtype of the computation.
+    base
+        What the base made of the probes, where that is known: whoever begins like the base starts from there.
+    identical
+        Names of the tensors of `stored` that are the base's to the last bit; None for the base itself.
     on_bytes
         Called with the number of bytes of weights that each step has read.
     """
@@ -33,41 +44,113 @@ class Reader:
     stored: StoredModel
     prompts: Prompts
     buffer: Buffer
+    base: BaseStates | None = None
+    identical: frozenset[str] | None = None
     on_bytes: Callable[[int], None] = lambda _: None
 
-    def read(self, adapters: Sequence[LocalCheckpoint | None]) -> list[FloatArray | DeltadexError]:
+    def read(self, adapters: Sequence[LocalCheckpoint | None]) -> list[Reading]:
         """Return, for each adapter and for None without one, `(n_probes, hidden_size)` float32 or what went wrong."""
         results = self._read(adapters, whole_layers=False)
         # NaN may come from a stand-in that somebody reached past its module (see units.py), or from the weights.
-        again = [i for i, result in enumerate(results) if isinstance(result, np.ndarray) and np.isnan(result).any()]
-        repeated = self._read([adapters[i] for i in again], whole_layers=True)
-        for i, result in zip(again, repeated, strict=True):
-            results[i] = result
+        again = [number for number, result in enumerate(results) if _holds_nan(result)]
+        repeated = self._read([adapters[number] for number in again], whole_layers=True)
+        for number, result in zip(again, repeated, strict=True):
+            results[number] = result
         return [self._checked(result) for result in results]
 
-    def _read(
-        self, adapters: Sequence[LocalCheckpoint | None], *, whole_layers: bool
-    ) -> list[FloatArray | DeltadexError]:
-        passes: list[_Pass | DeltadexError] = [self._pass(adapter, whole_layers) for adapter in adapters]
-        lockstep = Lockstep(self.stored, self.buffer, on_bytes=self.on_bytes)
-        results = iter(lockstep.run([one for one in passes if isinstance(one, _Pass)]))
+    def read_base(self) -> BaseStates:
+        """Read the base itself, and measure how far its states can be trusted.
+
+        Raises
+        ------
+        DeltadexError
+            It can't be read.
+        """
+        for whole_layers in (False, True):
+            one = _started(self._pass(None, whole_layers))
+            answers = one.layers.record()
+            lockstep = self._lockstep()
+            (result,) = lockstep.run([one], order=one.units)
+            if not _holds_nan(result):
+                break
+        states = _read(self._checked(result))
+        after = self._resumable(answers, states, whole_layers=whole_layers)
+        floor = self._noise_floor(states, whole_layers=whole_layers)
+        return BaseStates(states, after, tuple(lockstep.visited), floor)
+
+    def _resumable(
+        self, answers: Sequence[object], states: FloatArray, *, whole_layers: bool
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the layers' answers if running on from the middle one gives the same states to the last bit."""
+        tensors = tuple(answer for answer in answers if isinstance(answer, torch.Tensor))
+        one = _started(self._pass(None, whole_layers))
+        middle = len(one.layers) // 2
+        if not middle or not len(tensors) == len(answers) == len(one.layers):
+            return ()
+        one.layers.start_at(middle, tensors[middle - 1])
+        (result,) = self._lockstep().run([one], order=one.units)
+        return tensors if isinstance(result, np.ndarray) and np.array_equal(result, states) else ()
+
+    def _noise_floor(self, states: FloatArray, *, whole_layers: bool) -> float:
+        """Return how far two probes move when each is read alone, in float32, with half of the threads."""
+        exact = self if self.buffer.dtype == torch.float32 else replace(self, buffer=Buffer(torch.float32))
+        alone, threads = self.prompts.alone(), torch.get_num_threads()
+        lengths = [one.ids.shape[1] for one in alone]
+        chosen = sorted({lengths.index(min(lengths)), lengths.index(max(lengths))})
+        passes = [_started(replace(exact, prompts=alone[number])._pass(None, whole_layers)) for number in chosen]
+        torch.set_num_threads(max(1, threads // 2))
+        try:
+            results = exact._lockstep().run(passes, order=passes[0].units)
+        finally:
+            torch.set_num_threads(threads)
+        moved = [np.linalg.norm(result[0] - states[number]) for number, result in zip(chosen, results, strict=True)]
+        return float(max(moved) / np.linalg.norm(states, axis=1).mean())
+
+    def _read(self, adapters: Sequence[LocalCheckpoint | None], *, whole_layers: bool) -> list[Reading]:
+        if not adapters:
+            return []
+        passes = [self._pass(adapter, whole_layers) for adapter in adapters]
+        order = units_of(model := self.stored.new_model(), slots_of(model), whole_layers=whole_layers)
+        results = iter(self._lockstep().run([one for one in passes if isinstance(one, _Pass)], order=order))
         return [next(results) if isinstance(one, _Pass) else one for one in passes]
 
-    def _pass(self, adapter: LocalCheckpoint | None, whole_layers: bool) -> _Pass | DeltadexError:
+    def _lockstep(self) -> Lockstep:
+        return Lockstep(self.stored, self.buffer, on_bytes=self.on_bytes)
+
+    def _pass(self, adapter: LocalCheckpoint | None, whole_layers: bool) -> _Pass | Reading:
+        """Return a pass to run, or what came of it where there is nothing to run."""
         model = self.stored.new_model()
         try:
             self.prompts.check_vocabulary(model)
             adapted = None if adapter is None else AdaptedModel(model, adapter, dtype=self.buffer.dtype)
         except DeltadexError as error:
             return error
-        slots = slots_of(model) if adapted is None else adapted.slots
-        return _Pass(model, adapted, self.prompts, units_of(model, slots, whole_layers=whole_layers))
+        units = units_of(model, slots_of(model) if adapted is None else adapted.slots, whole_layers=whole_layers)
+        one = _Pass(model, adapted, self.prompts, units)
+        if self.base is None or (adapted is not None and adapted.is_prompt):
+            return one
+        unchanged = {unit.key for unit in units if self._is_unchanged(unit)}
+        first = one.layers.first_changed(set(self.base.order) - unchanged, self.base.order)
+        if first is None:
+            return self.base.states
+        if first and self.base.after_layers:
+            one.layers.start_at(first, self.base.after_layers[first - 1])
+        return one
 
-    def _checked(self, result: FloatArray | Exception) -> FloatArray | DeltadexError:
+    def _is_unchanged(self, unit: Unit) -> bool:
+        if is_adapted(unit.module):
+            return False
+        if self.identical is None:
+            return True
+        origins = [self.stored.origins.get(name) for name in unit.names]
+        return all(origin and {stored.name for stored in origin.stored} <= self.identical for origin in origins)
+
+    def _checked(self, result: FloatArray | Exception) -> Reading:
         folder, missing = self.stored.checkpoint.folder, sorted(self.stored.missing)
         if isinstance(result, DeltadexError):
             return result
         if isinstance(result, Exception):
+            logger.error("forward failed folder=%s", folder, exc_info=result)
             return EmbeddingError(f"{folder} could not be run: {first_line(result)}", hint="See the log.")
         if np.isfinite(result).all():
             return result
@@ -91,7 +174,29 @@ class _Pass:
     prompts: Prompts
     units: Sequence[Unit]
 
+    @property
+    def layers(self) -> Layers:
+        return Layers(self.model)
+
     def run(self) -> FloatArray:
         virtual = None if self.adapted is None else self.adapted.virtual_tokens(len(self.prompts.ids))
         states: FloatArray = read(self.model, self.prompts, virtual).numpy()
         return states
+
+
+def _started(one: _Pass | Reading) -> _Pass:
+    """Return a pass of the base, which can't be anything else but a pass or an error."""
+    if isinstance(one, DeltadexError):
+        raise one
+    assert isinstance(one, _Pass)  # noqa: S101
+    return one
+
+
+def _read(result: Reading) -> FloatArray:
+    if isinstance(result, DeltadexError):
+        raise result
+    return result
+
+
+def _holds_nan(result: object) -> bool:
+    return isinstance(result, np.ndarray) and bool(np.isnan(result).any())

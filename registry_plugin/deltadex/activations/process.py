@@ -42,7 +42,7 @@ _OFFLINE = {
 _PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 #: By default glibc grows its heap for the intermediate results of a layer and never gives it back: 1.6 GB instead of
 #: 0.4 GB for a model of 1.2 billion parameters.
-_FRUGAL_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20)}
+_FRUGAL_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 _LAST_BREATH_SECONDS = 5.0
 
 

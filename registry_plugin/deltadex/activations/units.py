@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils.other import TrainableTokensWrapper
+from peft.utils.other import ModulesToSaveWrapper, TrainableTokensWrapper
 from torch import nn
 
 
@@ -103,13 +103,21 @@ def _walk(module: nn.Module, around: nn.Module | None, *, whole_layers: bool) ->
     if around is None and isinstance(module, BaseTunerLayer | TrainableTokensWrapper):
         around = module
     yield module, around or module
+    if isinstance(module, ModulesToSaveWrapper):
+        return  # the adapter's own copy computes, and the original never does
     for child in module.children():
         layer = child if whole_layers and isinstance(module, nn.ModuleList) else None
         yield from _walk(child, around or layer, whole_layers=whole_layers)
 
 
 def _unit(module: nn.Module, slots: tuple[Slot, ...]) -> Unit:
-    return Unit(slots[0].name, module, slots, rows_only=isinstance(module, nn.Embedding) and _looks_rows_up(module))
+    # The number tells a whole layer from its first part.
+    return Unit(
+        f"{slots[0].name}+{len(slots) - 1}",
+        module,
+        slots,
+        rows_only=isinstance(module, nn.Embedding) and _looks_rows_up(module),
+    )
 
 
 def _looks_rows_up(module: nn.Embedding) -> bool:
