@@ -1,3 +1,4 @@
+import copy
 import json
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from deltadex.checkpoints.base import BASE_TAG, check_fit, declared_base, locate_base
+from deltadex.checkpoints.base import BASE_TAG, UNRELATED_DISTANCE, check_fit, declared_base, locate_base
 from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.layout import LocalCheckpoint, inspect
 from deltadex.errors import BaseMismatch, BaseNotFound, UnsupportedCheckpoint
@@ -138,3 +139,55 @@ def test_an_adapter_is_no_base(base: Path, adapter: Path) -> None:
 def test_weights_in_another_float_type_fit(base: Path, tmp_path: Path) -> None:
     half = tiny_models.build_base(tmp_path / "half", dtype=torch.bfloat16)
     check_fit(local(half), local(base))
+
+
+CACHED = "/home/li/.cache/huggingface/hub/models--acme--base-7b/snapshots/0123abc"
+
+
+@pytest.mark.parametrize(
+    ("declared", "bases"),
+    [
+        ("/home/li/models/base-7b", {"base-7b": "models:/base/1"}),
+        ("/home/li/models/base-7b/", {"base-7b": "models:/base/1"}),
+        ("D:\\models\\base-7b", {"base-7b": "models:/base/1"}),
+        ("/home/li/models/base-7b", {"/home/li/models/base-7b": "models:/base/1", "base-7b": "models:/other/1"}),
+        (CACHED, {"acme/base-7b": "models:/base/1"}),
+        ("/cache/models--gpt2/snapshots/0123abc/", {"gpt2": "models:/base/1"}),
+    ],
+)
+def test_a_path_of_the_trainers_machine_is_found_by_the_name_it_stands_for(declared: str, bases: dict) -> None:
+    assert locate_base(declared, bases) == "models:/base/1"
+
+
+def test_a_name_of_the_hub_is_not_taken_for_another_models(base: Path) -> None:
+    with pytest.raises(BaseNotFound):
+        locate_base("acme/base-7b", {"base-7b": "models:/base/1"})
+
+
+@pytest.mark.parametrize(("declared", "wanted"), [(CACHED, "acme/base-7b"), ("/home/li/base-7b", "/home/li/base-7b")])
+def test_the_hint_names_the_key_to_set(declared: str, wanted: str) -> None:
+    with pytest.raises(BaseNotFound) as caught:
+        locate_base(declared, {})
+    setting = json.loads(caught.value.hint.partition("'")[2].rpartition("'")[0])
+    assert locate_base(declared, dict.fromkeys(setting, "models:/base/1")) == "models:/base/1"
+    assert list(setting) == [wanted]
+
+
+def test_a_mismatch_keeps_its_measure_across_processes(base: Path, tmp_path: Path) -> None:
+    stranger = tiny_models.build_base(tmp_path / "stranger", seed=1)
+    with pytest.raises(BaseMismatch) as caught:
+        check_fit(local(stranger), local(base))
+    again = copy.copy(caught.value)  # by way of __reduce__, as pickle
+    assert (again.measure, again.threshold) == (caught.value.measure, UNRELATED_DISTANCE)
+    assert (again.message, again.hint) == (caught.value.message, caught.value.hint)
+
+
+def test_the_evidence_of_a_fit_names_what_moved_most(base: Path, tmp_path: Path) -> None:
+    model = tiny_models.load(base)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight.mul_(1.5)
+    model.save_pretrained(tmp_path)
+    fit = check_fit(local(tmp_path), local(base))
+    assert fit.identical == fit.compared - 1
+    assert fit.largest[0] == ("layers.1.mlp.up_proj.weight", pytest.approx(0.5))
+    assert fit.median_distance == 0

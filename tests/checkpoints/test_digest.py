@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from deltadex.checkpoints.digest import weights_digest
+from deltadex.checkpoints.digest import identical_tensors, tensor_digests, weights_digest
 from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.layout import Kind, LocalCheckpoint, inspect
 from deltadex.errors import BrokenCheckpoint
@@ -124,3 +126,91 @@ def test_a_remembered_digest_is_forgotten_when_the_file_changes(base: Path, adap
     file = adapter / "adapter_model.safetensors"
     save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
     assert weights_digest(checkpoint, memo=memo) == weights_digest(checkpoint) != first
+
+
+LORA = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
+LORA_TENSORS = {
+    f"{LORA}A.weight": torch.arange(8.0).reshape(2, 4),
+    f"{LORA}B.weight": torch.arange(6.0).reshape(3, 2),
+}
+LORA_CONFIG = {
+    "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 4, "target_modules": ["v_proj", "q_proj"],
+    "base_model_name_or_path": "acme/base", "lora_dropout": 0.1, "init_lora_weights": True, "bias": "none",
+    "use_rslora": True, "peft_version": "0.21.2", "qalora_group_size": 16, "alpha_pattern": {"q_proj": 8},
+}  # fmt: skip
+
+
+def save_lora(folder: Path, **changes: object) -> LocalCheckpoint:
+    folder.mkdir(exist_ok=True)
+    save_file(LORA_TENSORS, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps(LORA_CONFIG | changes))
+    return LocalCheckpoint(Kind.ADAPTER, folder, (folder / "adapter_model.safetensors",), None)
+
+
+def test_digests_that_are_stored_already_stay_valid(tmp_path: Path) -> None:
+    assert digest_of_shards([TENSORS]) == "6e93b93675f903543935ef163c3d59c71d329d22eeff809c27b6ee3864f55238"
+    lora = save_lora(tmp_path)
+    assert weights_digest(lora) == "52b3c025eb71b20585b10d31fc16a95505249826e7a315b96634324fb6466e9b"
+
+
+def test_the_adapter_below_is_part_of_an_adapters_digest(tmp_path: Path) -> None:
+    alone, below = save_lora(tmp_path / "upper"), save_lora(tmp_path / "lower", lora_alpha=32)
+    assert weights_digest(replace(alone, below=below)) not in (weights_digest(alone), weights_digest(below))
+
+
+def test_a_tensors_digest_is_of_its_type_shape_and_bytes_only(tmp_path: Path) -> None:
+    same = torch.ones(2, 3)
+    tensors = {
+        "a": same,
+        "b": same.clone(),
+        "c": same.reshape(3, 2).clone(),
+        "d": same.to(torch.float16),
+        "e": same * 2,
+    }
+    save_file(tensors, tmp_path / "w.safetensors")
+    digests = tensor_digests(LocalCheckpoint(Kind.FULL, tmp_path, (tmp_path / "w.safetensors",), None))
+    assert digests["a"] == digests["b"]
+    assert len(set(digests.values())) == 4
+
+
+def test_files_whose_tensors_are_remembered_are_not_read_again(base: Path, tmp_path: Path) -> None:
+    memo, checkpoint = tmp_path / "memo", inspect(LocalFiles(base)).fetch()
+    digests = tensor_digests(checkpoint, memo=memo)
+    (remembered,) = memo.iterdir()
+    known = json.loads(remembered.read_bytes())
+    assert known.keys() == digests.keys()
+    remembered.write_text(json.dumps(dict.fromkeys(known, "remembered")))
+    assert weights_digest(checkpoint, memo=memo) != weights_digest(checkpoint)
+
+
+def test_a_half_written_memory_is_written_again(base: Path, tmp_path: Path) -> None:
+    memo, checkpoint = tmp_path / "memo", inspect(LocalFiles(base)).fetch()
+    before = tensor_digests(checkpoint, memo=memo)
+    (remembered,) = memo.iterdir()
+    remembered.write_text(remembered.read_text()[:40])
+    assert tensor_digests(checkpoint, memo=memo) == before
+    assert json.loads(remembered.read_bytes()).keys() == before.keys()
+
+
+def test_a_file_that_was_replaced_under_its_old_times_is_read_again(base: Path, tmp_path: Path) -> None:
+    memo = tmp_path / "memo"
+    checkpoint = inspect(LocalFiles(Path(shutil.copytree(base, tmp_path / "model")))).fetch()
+    before = weights_digest(checkpoint, memo=memo)
+    (file,) = checkpoint.weight_files
+    times = file.stat()
+    doubled = {name: tensor * 2 for name, tensor in load_file(file).items()}
+    save_file(doubled, tmp_path / "other.safetensors", metadata={"format": "pt"})
+    (tmp_path / "other.safetensors").replace(file)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert file.stat().st_size == times.st_size
+    assert weights_digest(checkpoint, memo=memo) != before
+
+
+def test_only_frozen_tensors_are_identical_to_the_bases(base: Path, tmp_path: Path) -> None:
+    model = tiny_models.load(base)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 5] += 1e-7
+    model.save_pretrained(tmp_path)
+    finetune, below = (inspect(LocalFiles(folder)).fetch() for folder in (tmp_path, base))
+    changed = finetune.tensors().keys() - identical_tensors(finetune, below, memo=tmp_path / "memo")
+    assert changed == {"model.layers.1.mlp.up_proj.weight"}

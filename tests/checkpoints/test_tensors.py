@@ -109,3 +109,12 @@ def test_tensors_that_overlap_or_leave_gaps_are_broken(tmp_path: Path, offsets: 
     file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(offsets[1]))
     with pytest.raises(BrokenCheckpoint, match="gap or an overlap"):
         read_tensors([file])
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu])
+def test_eighth_precision_floats_are_read_as_bytes(tmp_path: Path, dtype: torch.dtype) -> None:
+    saved = torch.ones(4, 4).to(dtype)
+    save_file({"w": saved}, tmp_path / "w.safetensors")
+    tensor = read_tensors([tmp_path / "w.safetensors"])["w"]
+    assert b"".join(tensor.pieces()) == saved.view(torch.uint8).numpy().tobytes()
+    assert not tensor.is_float

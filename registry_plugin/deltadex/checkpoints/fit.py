@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 import math
+import re
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,7 @@ UNRELATED_DISTANCE = 1.0
 #: Enough of each tensor to tell relatives from strangers, and a bound on memory and reading.
 _SAMPLE = 1 << 20
 _SHOWN = 3
+_LAYER = re.compile(r"^.*?\.\d+\.")
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 #: What quantized weights carry beside themselves.
 _SCALES = ("_scale_inv", "_scale", "_scales", "_blocks", ".scale")
@@ -138,8 +140,8 @@ def _lone(names: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
     """
     parts = {name.partition(".")[0] for name in others}
     lone = sorted(names.keys() - others.keys())
-    in_layers = [name for name in lone if any(part.isdigit() for part in name.split("."))]
-    return [name for name in in_layers if name.partition(".")[0] in parts and ".experts." not in name]
+    in_layers = [name for name in lone if _is_in_layer(name) and ".experts." not in name]
+    return [name for name in in_layers if name.partition(".")[0] in parts]
 
 
 def _measure(pairs: Mapping[str, tuple[StoredTensor, StoredTensor]], base: _Base, *, modules: int = 0) -> Fit:
@@ -184,21 +186,32 @@ def _check_adapter(adapter: LocalCheckpoint, base: _Base) -> Fit:
             raise base.mismatch(
                 f"the adapter changes {name} as a {update.shape} matrix, which in the base is {found[0].shape}"
             )
-        if update.replacement is not None and len(found) == 1 and len(found[0].shape) == 2:
+        if update.replacement is not None and found and _is_body(name, found[0], base):
             replaced[name] = (update.replacement, found[0])
     if not modules:
         raise base.mismatch(f"none of the adapter's modules exists in it, such as {next(iter(ours), 'any')}")
     return _measure(replaced, base, modules=modules)
 
 
-def _places(name: str, base: Iterable[str]) -> Iterator[str]:
-    """Yield where an update may go: the parameter of that name, or those of a module of experts."""
-    module = name.removesuffix(".weight")
-    names = set(base)
-    if name in names:
+def _is_body(name: str, tensor: StoredTensor, base: _Base) -> bool:
+    """Tell whether a matrix is none of a task's head, which everyone starts anew and which tells nothing."""
+    return len(tensor.shape) == 2 and (base.is_vocabulary(tensor) or _is_in_layer(name))
+
+
+def _is_in_layer(name: str) -> bool:
+    return any(part.isdigit() for part in name.split("."))
+
+
+def _places(name: str, base: Mapping[str, str]) -> Iterator[str]:
+    """Yield where an update may go: the parameter of that name, or any of the layer's experts.
+
+    How experts are stored, and what the block around them is called, differs between file and model.
+    """
+    layer = _LAYER.match(name)
+    if name in base:
         yield name
-    elif module != name:
-        yield from sorted(other for other in names if other.startswith(f"{module}."))
+    elif layer and name.endswith(".experts.weight"):
+        yield from (other for other in base if other.startswith(layer[0]) and ".experts." in other)
 
 
 def _fits(update: Update, tensor: StoredTensor, base: _Base) -> bool:
