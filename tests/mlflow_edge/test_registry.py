@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from deltadex.domain import Embedding, Recipe, State
-from deltadex.errors import BaseNotFound, RegistryError
-from deltadex.mlflow_edge.artifacts import base_files, version_files
+from deltadex.errors import RegistryError
 from deltadex.mlflow_edge.registry import Registry
 from deltadex.mlflow_edge.write_back import log_embedding, tag_embedded, tag_not_embedded
 from deltadex.probes import DELTA_ACTIVATION
@@ -58,27 +57,6 @@ def test_aliases_are_read_per_model(registry: Registry, folder: Path) -> None:
 
 def test_a_missing_version_reads_as_none(registry: Registry) -> None:
     assert registry.read("nothing", 1) is None
-
-
-def test_only_the_files_asked_for_are_fetched_and_only_once(registry: Registry, folder: Path, tmp_path: Path) -> None:
-    files = version_files(registry, register_folder(registry, "one", folder), tmp_path / "fetched")
-    assert files.sizes() == {"config.json": 2, "inner/weights": 1000}
-    root = files.fetch(["inner/weights"])
-    assert [path.name for path in root.rglob("*") if path.is_file()] == ["weights"]
-    before = (root / "inner" / "weights").stat().st_ino
-    assert (files.fetch(["inner/weights"]) / "inner" / "weights").stat().st_ino == before
-
-
-def test_a_registered_base_stays_in_the_cache(registry: Registry, folder: Path, tmp_path: Path) -> None:
-    register_folder(registry, "base", folder)
-    first = base_files(registry, "models:/base/1", tmp_path).fetch(["config.json"])
-    assert base_files(registry, "models:/base/1", tmp_path).fetch(["config.json"]) == first
-
-
-@pytest.mark.parametrize("where", ["models:/base/9", "models:/base/champion"])
-def test_a_base_that_is_not_registered_is_named(registry: Registry, tmp_path: Path, where: str) -> None:
-    with pytest.raises(BaseNotFound, match=where):
-        base_files(registry, where, tmp_path)
 
 
 def test_an_embedding_is_logged_to_the_versions_run_and_tagged(registry: Registry, folder: Path) -> None:

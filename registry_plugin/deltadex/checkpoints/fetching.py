@@ -20,7 +20,7 @@ from deltadex.checkpoints.cache import Reserve
 from deltadex.checkpoints.files import inside
 from deltadex.errors import BrokenCheckpoint
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 #: What is fetched a second time where a partial file goes on: another file of the same name and size has other bytes.
 _OVERLAP = 1 << 20
 

@@ -11,11 +11,14 @@ from urllib.parse import quote, urlparse
 from urllib.request import url2pathname
 
 import requests
+from mlflow.entities import LoggedModel
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
+from mlflow.utils.uri import append_to_uri_path
 
 from deltadex.checkpoints.cache import Hold
 from deltadex.checkpoints.fetching import FetchedFiles, Listed, Place, PlainFolder, resume
@@ -56,13 +59,12 @@ class ArtifactSource:
         """Resume over HTTP where the MLflow server hands the files out; a store's own client fetches them whole."""
         with registry_errors(f"fetching {path} of {self.where}"):
             if isinstance(self._repository, HttpArtifactRepository):
-                resume(lambda headers: self._get(path, headers), partial)
-                return
+                return resume(lambda headers: self._get(path, headers), partial)
             whole = partial.with_suffix(".whole")  # always the same, so that a killed fetch leaves it only once
             shutil.rmtree(whole, ignore_errors=True)
             whole.mkdir()
             Path(self._repository.download_artifacts(path, str(whole))).replace(partial)
-            shutil.rmtree(whole)
+            return shutil.rmtree(whole)
 
     def _get(self, path: str, headers: Mapping[str, str]) -> requests.Response:
         credentials = get_default_host_creds(self._repository.artifact_uri)
@@ -105,6 +107,7 @@ def version_files(registry: Registry, version: RegisteredVersion, place: Place |
     ref = version.ref
     with registry_errors(f"locating the artifacts of {ref.label}"):
         uri: str = registry.client.get_model_version_download_uri(ref.name, str(ref.version))
+        uri = _behind_run(registry, uri)
     parsed = urlparse(uri)
     if parsed.scheme in ("", "file"):
         return LocalFiles(Path(url2pathname(parsed.path)))
@@ -130,3 +133,29 @@ def base_files(registry: Registry, where: str, hold: Hold, *, parallel: int = 4)
             hint="Correct DELTADEX_BASES; a registered base is written models:/NAME/VERSION, with a number.",
         )
     return version_files(registry, version, hold(cache_key(registry, version.ref, role="base")), parallel=parallel)
+
+
+def _behind_run(registry: Registry, uri: str) -> str:
+    """Return where the files of a `runs:/` URI are: with the run's logged model of that name, else with the run.
+
+    MLflow 3.17's own answer looks for logged models at the process's default server instead of the one it is given.
+    """
+    if not RunsArtifactRepository.is_runs_uri(uri):
+        return uri
+    run_id, path = RunsArtifactRepository.parse_runs_uri(uri)
+    run = registry.client.get_run(run_id)
+    name, _, rest = (path or "").partition("/")
+    for model in _logged_models(registry, run.info.experiment_id, name):
+        if model.source_run_id == run_id:
+            return append_to_uri_path(model.artifact_location, rest)
+    return append_to_uri_path(run.info.artifact_uri, path or "")
+
+
+def _logged_models(registry: Registry, experiment_id: str, name: str) -> Iterator[LoggedModel]:
+    token: str | None = None
+    while name and "'" not in name:  # which no name of a logged model has, and a filter can't say
+        page = registry.client.search_logged_models([experiment_id], filter_string=f"name = '{name}'", page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
