@@ -1,0 +1,86 @@
+"""From a registered version to files on this machine: what is held, kept and removed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deltadex import discovery, pipeline
+from deltadex.domain import VersionRow
+from deltadex.errors import BaseNotFound
+from deltadex.services import Services
+from deltadex.store import versions
+from tests import tiny_models
+from tests.hub_mirror import NAME, running_mirror
+from tests.registering import register_folder
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tiny_models.build_base(tmp_path / "base")
+
+
+@pytest.fixture
+def adapter(services: Services, base: Path, tmp_path: Path) -> VersionRow:
+    """A registered adapter that declares `acme/base-7b`."""
+    folder = tmp_path / "adapter"
+    tiny_models.build_adapter(base, folder)
+    config = folder / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": NAME}))
+    version = register_folder(services.registry, "one", folder)
+    discovery.poll(services)
+    with services.database.transaction() as tx:
+        [row] = versions.find(tx, services.registry.name, "one", version.ref.version)
+    return row
+
+
+def with_settings(services: Services, **changes: object) -> Services:
+    return replace(services, settings=services.settings.model_copy(update=changes))
+
+
+def weights_in(services: Services) -> list[str]:
+    return sorted(path.name for path in (services.settings.cache_dir / "folders").rglob("*.safetensors"))
+
+
+def test_a_base_that_nobody_mapped_comes_from_the_hub_mirror_and_stays(
+    services: Services, adapter: VersionRow, base: Path
+) -> None:
+    with running_mirror(base) as mirror:
+        services = with_settings(services, hub_url=mirror.url)
+        with pipeline.workspace(services, adapter) as hold:
+            resolved = pipeline.resolve(services, adapter, hold)
+            assert resolved.base_name == NAME
+            assert weights_in(services) == []
+            pipeline.fetch(services, resolved)
+            assert weights_in(services) == ["adapter_model.safetensors", "model.safetensors"]
+    assert weights_in(services) == ["model.safetensors"]
+
+
+def test_without_a_hub_mirror_nothing_is_downloaded(services: Services, adapter: VersionRow) -> None:
+    with pipeline.workspace(services, adapter) as hold, pytest.raises(BaseNotFound, match=NAME):
+        pipeline.resolve(services, adapter, hold)
+
+
+def test_a_mapped_base_is_not_looked_up_at_the_mirror(services: Services, adapter: VersionRow, base: Path) -> None:
+    services = with_settings(services, hub_url="http://127.0.0.1:9", bases={NAME: str(base)})
+    with pipeline.workspace(services, adapter) as hold:
+        assert pipeline.resolve(services, adapter, hold).base.files.where == str(base)
+
+
+def test_a_run_that_died_leaves_its_files_to_the_next(services: Services, adapter: VersionRow, base: Path) -> None:
+    services = with_settings(services, bases={NAME: str(base)})
+
+    def die() -> None:
+        with pipeline.workspace(services, adapter) as hold:
+            pipeline.resolve(services, adapter, hold).checkpoint.fetch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        die()
+    assert weights_in(services) == ["adapter_model.safetensors"]
+    with pipeline.workspace(services, adapter):
+        pass
+    assert weights_in(services) == []
