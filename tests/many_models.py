@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ import peft
 import torch
 import transformers
 from peft import PeftConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from tests import tiny_models
@@ -139,6 +142,23 @@ def attach(model: PreTrainedModel, config: PeftConfig, *, strength: float = 0.01
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter) * strength)
     return adapted.eval()
+
+
+def build_fp8(base: Path, folder: Path, *, block: int = 16) -> Path:
+    """Save `base` with its matrices in 8 bits and a scale for every block of them, as DeepSeek and Qwen publish them."""
+    shutil.copytree(base, folder)
+    tensors = load_file(base / "model.safetensors")
+    for name in [name for name in tensors if name.endswith("proj.weight")]:
+        rows, columns = tensors[name].shape
+        blocks = tensors[name].float().reshape(rows // block, block, columns // block, block)
+        scales = blocks.abs().amax((1, 3)) / torch.finfo(torch.float8_e4m3fn).max
+        tensors[name] = (blocks / scales[:, None, :, None]).reshape(rows, columns).to(torch.float8_e4m3fn)
+        tensors[f"{name}_scale_inv"] = scales
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    quantization = {"quant_method": "fp8", "weight_block_size": [block, block], "modules_to_not_convert": ["lm_head"]}
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": quantization}))
+    return folder
 
 
 def build_adapter(kind: str, base: Path, folder: Path) -> Path:

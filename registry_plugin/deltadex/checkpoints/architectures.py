@@ -12,7 +12,7 @@ from deltadex.errors import UnsupportedCheckpoint
 _READS_TEXT = re.compile(
     r"(ForCausalLM|LMHead(Model)?|DoubleHeadsModel|ForConditionalGeneration|ForMaskedLM|ForPreTraining"
     r"|ForSequenceClassification|ForTokenClassification|ForQuestionAnswering(Simple)?|ForMultipleChoice"
-    r"|ForNextSentencePrediction|ForTextToText|Generation(En|De)coder|Model)$"
+    r"|ForNextSentencePrediction|ForTextToText|ForVisionText2Text|Generation(En|De)coder|Model)$"
 )
 #: Families whose models carry such a name, and read sound, pictures or time series, or only pair them with text.
 _READS_NO_TEXT = re.compile(
@@ -20,7 +20,8 @@ _READS_NO_TEXT = re.compile(
     r"|Canary|CohereAsr|Pix2Struct|PPFormulaNet|PI0|Perceiver|VisionEncoderDecoder|VideoMAE|ViT|Hiera|Blip|InstructBlip"
     r"|Kosmos2(?!_)|\w*CLIP|Siglip|Align|Clap|Flava|GroupViT|Owl)"
 )
-_DEQUANTIZED = ("fp8", "mxfp4")  # by transformers itself, on any processor
+#: Undone by transformers itself, on any processor: `get_load_operations` of these quantizers needs no other package.
+_DEQUANTIZED = ("fp8", "mxfp8", "mxfp4")
 #: What transformers 5.23 asks for before it reads such weights.
 _QUANTIZED = {
     "bitsandbytes": "the package bitsandbytes",
@@ -42,6 +43,8 @@ _QUANTIZED = {
     "vptq": "a GPU and the package vptq",
     "fp_quant": "a GPU",
     "nvfp4": "a release that can load such checkpoints",
+    "bitnet": "layers that round activations too",
+    "metal": "an Apple GPU",
 }
 
 
