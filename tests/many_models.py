@@ -145,7 +145,7 @@ def attach(model: PreTrainedModel, config: PeftConfig, *, strength: float = 0.01
 
 
 def build_fp8(base: Path, folder: Path, *, block: int = 16) -> Path:
-    """Save `base` with its matrices in 8 bits and a scale for every block of them, as DeepSeek and Qwen publish them."""
+    """Save `base` with its matrices in 8 bits and a scale for each block of them, as DeepSeek and Qwen have them."""
     shutil.copytree(base, folder)
     tensors = load_file(base / "model.safetensors")
     for name in [name for name in tensors if name.endswith("proj.weight")]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State as RunState
@@ -29,6 +29,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _STEPS = 5
+_NEWS_SECONDS = 5.0
 
 
 def is_retryable(_task: Task[..., Any], _run: TaskRun, state: RunState[Any]) -> bool:
@@ -54,7 +55,7 @@ def _step(function: Callable[P, R], name: str, description: str) -> Task[P, R]:
 
 resolve = _step(pipeline.resolve, "resolve", "find the checkpoint and its base by their configs")
 fetch = _step(pipeline.fetch, "fetch", "fetch, digest and verify the weights")
-embed = _step(pipeline.embed, "embed", "run base and finetune over the probes, in a child process")
+embed = _step(pipeline.embed, "embed", "run base and finetune over the probes, in the embedding process")
 write_back = _step(pipeline.write_back, "write back", "artifact and tags in MLflow")
 store_and_find = _step(pipeline.store_and_find, "store and find", "vector, findings and state in one transaction")
 
@@ -71,8 +72,8 @@ def embed_model_version(version_id: int, attempt: int) -> RunState[Any]:
     """
     settings = load_settings()
     run_id = str(flow_run.get_id())
-    # The child imports torch while the version is resolved and fetched.
-    with open_services(settings) as services, EmbeddingProcess() as process:
+    # It imports torch, where it does not run yet, while the version is resolved and fetched.
+    with open_services(settings) as services, pipeline.embedding_process(settings) as process:
         row = pipeline.begin(services, version_id, attempt=attempt, flow_run_id=run_id)
         if row is None:
             return Completed(message="nothing to do: deleted, or a later attempt exists")
@@ -97,10 +98,13 @@ def _embed(services: Services, row: VersionRow, process: EmbeddingProcess, hold:
     with progress.step("fetch"):
         fetched = fetch(services, resolved)
     with progress.step("embed"):
-        embedding = embed(process, fetched, deadline_seconds=services.settings.embedding.deadline_seconds)
+        deadline_seconds = services.settings.embedding.deadline_seconds
+        embedding = embed(process, fetched, deadline_seconds=deadline_seconds, on_progress=progress.within)
     name = resolved.base_name
     with progress.step("write back"):
-        uri = write_back(services, resolved.version, embedding, base_name=name, seconds=dict(progress.seconds))
+        uri = write_back(
+            services, resolved.version, embedding, base_name=name, fit=fetched.fit, seconds=dict(progress.seconds)
+        )
     with progress.step("store and find"):
         found = store_and_find(services, row, embedding, base_name=name, artifact_uri=uri)
     create_markdown_artifact(
@@ -129,6 +133,7 @@ class Progress:
         # Typed for both of its callers; without an event loop it is the id itself.
         created = create_progress_artifact(progress=0.0, key="deltadex-progress", description=label)
         self._artifact = cast(UUID, created)
+        self._next_news = 0.0
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -137,6 +142,12 @@ class Progress:
         yield
         self.seconds[name] = round(time.perf_counter() - started, 3)
         update_progress_artifact(self._artifact, progress=100.0 * len(self.seconds) / _STEPS)
+
+    def within(self, at: str, read_bytes: int) -> None:
+        """Say where the embedding is, every few seconds."""
+        if time.monotonic() >= self._next_news:
+            self._next_news = time.monotonic() + _NEWS_SECONDS
+            get_run_logger().info("embedding at %s, %.2f GB of weights read", at.partition("+")[0], read_bytes / 1e9)
 
 
 def _summary(row: VersionRow, embedding: Embedding, base_name: str, found: int, progress: Progress) -> str:

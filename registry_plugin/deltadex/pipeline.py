@@ -10,23 +10,26 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from deltadex.activations.artifact import write_artifact
+from deltadex.activations.job import BaseModel, Finetune, OnProgress, ignore_progress
 from deltadex.activations.process import EmbeddingProcess
-from deltadex.checkpoints.base import check_fit, declared_base, locate_base
+from deltadex.checkpoints.base import declared_base, locate_base
 from deltadex.checkpoints.cache import FolderCache, Hold
-from deltadex.checkpoints.digest import weights_digest
+from deltadex.checkpoints.digest import identical_tensors, weights_digest
 from deltadex.checkpoints.files import Files
+from deltadex.checkpoints.fit import Fit, check_fit
 from deltadex.checkpoints.hub import hub_files, is_hub_name
-from deltadex.checkpoints.layout import Checkpoint, LocalCheckpoint, inspect
+from deltadex.checkpoints.layout import Checkpoint, Kind, chain, inspect
 from deltadex.domain import Embedding, FindingKind, RegisteredVersion, State, VersionRow
 from deltadex.errors import BaseMismatch, BaseNotFound, DeltadexError, RegistryError, StoreError, UnsupportedCheckpoint
 from deltadex.governance import rules
 from deltadex.mlflow_edge.artifacts import base_files, cache_key, version_files
 from deltadex.mlflow_edge.write_back import log_embedding, tag_embedded, tag_not_embedded
 from deltadex.services import Services
+from deltadex.settings import Settings
 from deltadex.store import embeddings, findings, versions
 
 _HEARTBEAT_SECONDS = 5.0
@@ -49,11 +52,9 @@ class Resolved:
 class Fetched:
     """A version whose weights lie on this machine, are whole, and fit their base."""
 
-    finetune: LocalCheckpoint
-    base: LocalCheckpoint
-    base_name: str
-    base_digest: str
-    weights_digest: str
+    finetune: Finetune
+    base: BaseModel
+    fit: Fit
 
 
 def begin(services: Services, version_id: int, *, attempt: int, flow_run_id: str) -> VersionRow | None:
@@ -62,6 +63,16 @@ def begin(services: Services, version_id: int, *, attempt: int, flow_run_id: str
         if not versions.mark_running(tx, version_id, attempt=attempt, flow_run_id=flow_run_id):
             return None
         return versions.get(tx, version_id)
+
+
+def embedding_process(settings: Settings) -> EmbeddingProcess:
+    """Return a connection to the embedding process that all workers of this machine and data folder share."""
+    limits = settings.embedding
+    return EmbeddingProcess(
+        shared_by=str(settings.data_dir.absolute()),
+        keep_warm_seconds=limits.keep_warm_seconds,
+        memory_bytes=limits.memory_bytes,
+    )
 
 
 @contextmanager
@@ -120,6 +131,10 @@ def resolve(services: Services, row: VersionRow, hold: Hold) -> Resolved:
         raise UnsupportedCheckpoint(f"{ref.label} is itself a base: its finetunes are embedded against it")
     base_name = declared_base(checkpoint, version.tags)
     base = inspect(_base_files(services, base_name, hold))
+    if checkpoint.kind is base.kind is Kind.ADAPTER:
+        checkpoint = chain(checkpoint, base)
+        base_name = declared_base(checkpoint, {})
+        base = inspect(_base_files(services, base_name, hold))
     return Resolved(version, checkpoint, base_name, base)
 
 
@@ -144,21 +159,33 @@ def fetch(services: Services, resolved: Resolved) -> Fetched:
     ------
     BrokenCheckpoint, BaseMismatch
     """
+    cache, limits = services.settings.cache_dir, services.settings.embedding
+    memo = cache / "digests"
     finetune, base = resolved.checkpoint.fetch(), resolved.base.fetch()
-    check_fit(finetune, base, base_name=resolved.base_name)
-    memo = services.settings.cache_dir / "digests"
-    return Fetched(finetune, base, resolved.base_name, weights_digest(base, memo=memo), weights_digest(finetune))
-
-
-def embed(process: EmbeddingProcess, fetched: Fetched, *, deadline_seconds: float) -> Embedding:
-    """Run finetune and base over the probes, in the child process."""
-    return process.embed(
-        fetched.finetune,
-        fetched.base,
-        deadline_seconds=deadline_seconds,
-        base_digest=fetched.base_digest,
-        weights_digest=fetched.weights_digest,
+    fit = check_fit(finetune, base, base_name=resolved.base_name)
+    identical = identical_tensors(finetune, base, memo=memo) if finetune.kind is Kind.FULL else frozenset()
+    return Fetched(
+        Finetune(finetune, weights_digest(finetune, memo=memo), identical),
+        BaseModel(base, weights_digest(base, memo=memo), limits.compute_dtype, cache / "base-states"),
+        fit,
     )
+
+
+def embed(
+    process: EmbeddingProcess,
+    fetched: Fetched,
+    *,
+    deadline_seconds: float,
+    on_progress: OnProgress = ignore_progress,
+) -> Embedding:
+    """Run finetune and base over the probes, in the embedding process."""
+    outcomes = process.embed(
+        fetched.base, [fetched.finetune], deadline_seconds=deadline_seconds, on_progress=on_progress
+    )
+    ((_, outcome),) = outcomes
+    if isinstance(outcome, DeltadexError):
+        raise outcome
+    return outcome
 
 
 def write_back(
@@ -167,6 +194,7 @@ def write_back(
     embedding: Embedding,
     *,
     base_name: str,
+    fit: Fit,
     seconds: Mapping[str, float],
 ) -> str:
     """Log vector and manifest to the version's run, tag the version, and return the artifact's URI."""
@@ -176,6 +204,7 @@ def write_back(
         "created_ms": version.ref.created_ms,
         "source": version.source,
         "base": base_name,
+        "fit": asdict(fit),
         "seconds": dict(seconds),
     }
     with tempfile.TemporaryDirectory(prefix="deltadex-") as folder:
@@ -220,7 +249,7 @@ def give_up(services: Services, row: VersionRow, error: DeltadexError) -> State:
             tx, row.id, state=state, reason=error.message, hint=error.hint, attempt=row.attempt
         )
         if is_current and isinstance(error, BaseMismatch):
-            wrong = rules.wrong_base(row.id, error.message)
+            wrong = rules.wrong_base(row.id, error.message, measure=error.measure, threshold=error.threshold)
             findings.replace(tx, [wrong], version_id=row.id, recipe_id=None, kinds=[FindingKind.WRONG_BASE])
     try:
         tag_not_embedded(services.registry, row.registered, state, reason=error.message)

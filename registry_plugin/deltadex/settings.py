@@ -10,7 +10,7 @@ import difflib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from platformdirs import user_data_path
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
@@ -63,6 +63,13 @@ class EmbeddingSettings(_Group):
     max_attempts: int = Field(3, ge=1, description="runs of a version that died before it is `failed`")
     silent_seconds: float = Field(60, gt=0, description="a running version without a heartbeat for this long has died")
     workers: int = Field(2, ge=1, description="versions embedded at the same time by the stack's worker")
+    compute_dtype: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32", description="part of the recipe; `auto` takes bfloat16 where this machine is twice as fast in it"
+    )
+    memory_bytes: ByteSize | None = Field(
+        None, description="memory that one embedding process may take; what needs more waits for another machine"
+    )
+    keep_warm_seconds: float = Field(120, ge=0, description="how long the embedding process waits for the next version")
 
 
 class CacheSettings(_Group):

@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from deltadex.activations.base_states import BaseStates
-from deltadex.activations.delta import Base, Finetune
+from deltadex.activations.delta import Base
+from deltadex.activations.job import BaseModel, Finetune
 from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.layout import LocalCheckpoint, inspect
 from deltadex.domain import Embedding
@@ -25,6 +26,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_models.build_base(tmp_path_factory.mktemp("models") / "base", config=config)
 
 
+def opened(base: Path, *, digest: str = "base", dtype: str = "float32", states: Path | None = None) -> Base:
+    return Base(BaseModel(local(base), digest, dtype, states))
+
+
 def changed_from(base: Path, folder: Path, layer: int) -> tuple[Path, frozenset[str]]:
     """A full finetune whose layers before one are the base's, and the names of the tensors that are."""
     full = tiny_models.build_full_finetune(base, folder)
@@ -39,7 +44,9 @@ def embed(base: Base, finetune: Path, identical: frozenset[str] = frozenset()) -
     """The embedding and the number of bytes of weights that it took."""
     read: list[int] = []
     base.states()
-    ((_, outcome),) = base.embed([Finetune(local(finetune), "weights", identical)], on_bytes=read.append)
+    ((_, outcome),) = base.embed(
+        [Finetune(local(finetune), "weights", identical)], on_progress=lambda _, count: read.append(count)
+    )
     assert isinstance(outcome, Embedding)
     return outcome, sum(read)
 
@@ -47,7 +54,7 @@ def embed(base: Base, finetune: Path, identical: frozenset[str] = frozenset()) -
 @pytest.mark.parametrize("layer", range(1, LAYERS + 1))
 def test_frozen_first_layers_are_not_read_and_change_no_bit(base: Path, tmp_path: Path, layer: int) -> None:
     full, identical = changed_from(base, tmp_path / "full", layer)
-    engine = Base(local(base), digest="base")
+    engine = opened(base)
     whole, all_bytes = embed(engine, full)
     resumed, some_bytes = embed(engine, full, identical)
     np.testing.assert_array_equal(resumed.probe_deltas, whole.probe_deltas)
@@ -58,13 +65,13 @@ def test_frozen_first_layers_are_not_read_and_change_no_bit(base: Path, tmp_path
 
 def test_a_changed_embedding_row_is_seen_although_every_layer_is_frozen(base: Path, tmp_path: Path) -> None:
     full, identical = changed_from(base, tmp_path / "full", LAYERS)
-    engine = Base(local(base), digest="base")
+    engine = opened(base)
     without = identical - {"model.embed_tokens.weight"}
     np.testing.assert_array_equal(embed(engine, full, without)[0].vector, embed(engine, full)[0].vector)
 
 
 def test_an_exact_copy_costs_no_pass(base: Path) -> None:
-    copy, read = embed(Base(local(base), digest="base"), base, frozenset(load_file(base / "model.safetensors")))
+    copy, read = embed(opened(base), base, frozenset(load_file(base / "model.safetensors")))
     assert not copy.probe_deltas.any()
     assert read == 0
 
@@ -72,7 +79,7 @@ def test_an_exact_copy_costs_no_pass(base: Path) -> None:
 def test_an_adapter_of_the_last_layer_starts_there(base: Path, tmp_path: Path) -> None:
     last = tiny_models.build_adapter(base, tmp_path / "last", layers_to_transform=[LAYERS - 1])
     wide = tiny_models.build_adapter(base, tmp_path / "wide")
-    known = Base(local(base), digest="base")
+    known = opened(base)
     _, few_bytes = embed(known, last)
     _, all_bytes = embed(known, wide)
     assert few_bytes < 1.5 * all_bytes / LAYERS
@@ -84,37 +91,37 @@ def test_a_module_that_an_adapter_replaces_counts_as_changed(base: Path, tmp_pat
     adapter = tiny_models.build_adapter(base, tmp_path / "adapter", **lora)
     tensors = load_file(adapter / "adapter_model.safetensors")
     moved = {name: tensor + 0.01 if saved in name else tensor for name, tensor in tensors.items()}
-    plain, _ = embed(Base(local(base), digest="base"), adapter)
+    plain, _ = embed(opened(base), adapter)
     save_file(moved, adapter / "adapter_model.safetensors")
-    assert not np.allclose(embed(Base(local(base), digest="base"), adapter)[0].vector, plain.vector)
+    assert not np.allclose(embed(opened(base), adapter)[0].vector, plain.vector)
 
 
 def test_states_are_kept_and_read_back_to_the_bit(base: Path, tmp_path: Path) -> None:
     adapter = tiny_models.build_adapter(base, tmp_path / "adapter")
-    first, _ = embed(Base(local(base), digest="base", states=tmp_path), adapter)
+    first, _ = embed(opened(base, states=tmp_path), adapter)
     (file,) = tmp_path.glob("*.safetensors")
     read: list[int] = []
-    again = Base(local(base), digest="base", states=tmp_path).states(on_bytes=read.append)
+    again = opened(base, states=tmp_path).states(on_progress=lambda _, count: read.append(count))
     assert not read
     assert len(again.after_layers) == LAYERS
-    second, _ = embed(Base(local(base), digest="base", states=tmp_path), adapter)
+    second, _ = embed(opened(base, states=tmp_path), adapter)
     np.testing.assert_array_equal(first.probe_deltas, second.probe_deltas)
     file.write_bytes(file.read_bytes()[:-5])
     assert BaseStates.read(file) is None
-    assert embed(Base(local(base), digest="base", states=tmp_path), adapter)[0].norm == first.norm
+    assert embed(opened(base, states=tmp_path), adapter)[0].norm == first.norm
 
 
 def test_states_of_another_base_or_dtype_are_never_taken(base: Path, tmp_path: Path) -> None:
-    Base(local(base), digest="base", states=tmp_path).states()
-    Base(local(base), digest="other", states=tmp_path).states()
-    Base(local(base), digest="base", dtype="bfloat16", states=tmp_path).states()
+    opened(base, states=tmp_path).states()
+    opened(base, digest="other", states=tmp_path).states()
+    opened(base, dtype="bfloat16", states=tmp_path).states()
     assert len(list(tmp_path.glob("*.safetensors"))) == 3
 
 
 def test_the_noise_floor_is_measured_and_small(base: Path) -> None:
     threads = torch.get_num_threads()
-    in_float32 = Base(local(base), digest="base").states().noise_floor
-    in_bfloat16 = Base(local(base), digest="base", dtype="bfloat16").states().noise_floor
+    in_float32 = opened(base).states().noise_floor
+    in_bfloat16 = opened(base, dtype="bfloat16").states().noise_floor
     assert 0 <= in_float32 < 1e-5
     assert 1e-5 < in_bfloat16 < 0.1
     assert torch.get_num_threads() == threads

@@ -11,9 +11,10 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from deltadex.activations.delta import Base, Finetune
-from deltadex.checkpoints.base import check_fit
+from deltadex.activations.delta import Base
+from deltadex.activations.job import BaseModel, Finetune
 from deltadex.checkpoints.files import LocalFiles
+from deltadex.checkpoints.fit import check_fit
 from deltadex.checkpoints.layout import LocalCheckpoint, inspect
 from deltadex.domain import Embedding
 from deltadex.errors import BaseMismatch, BrokenCheckpoint, DeltadexError, EmbeddingError, UnsupportedCheckpoint
@@ -63,7 +64,7 @@ def local(folder: Path) -> LocalCheckpoint:
 
 def ours(base: Path, finetune: Path) -> Embedding:
     check_fit(local(finetune), local(base))
-    ((_, outcome),) = Base(local(base), digest="base").embed([Finetune(local(finetune), "weights")])
+    ((_, outcome),) = Base(BaseModel(local(base), "base", "float32")).embed([Finetune(local(finetune), "weights")])
     if isinstance(outcome, DeltadexError):
         raise outcome
     return outcome

@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -11,12 +10,13 @@ import psutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from deltadex.activations.delta import Base, Finetune
-from deltadex.activations.process import EmbeddingProcess
+from deltadex.activations.delta import Base
+from deltadex.activations.job import BaseModel, Finetune
+from deltadex.activations.process import EmbeddingProcess, end_shared
 from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.layout import LocalCheckpoint, inspect
 from deltadex.domain import Embedding
-from deltadex.errors import BrokenCheckpoint, DeadlineExceeded, EmbeddingError
+from deltadex.errors import BrokenCheckpoint, DeadlineExceeded, DeltadexError, EmbeddingError
 from tests import tiny_models
 
 GENEROUS = 300.0
@@ -27,88 +27,99 @@ def local(folder: Path) -> LocalCheckpoint:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> LocalCheckpoint:
-    return local(tiny_models.build_base(tmp_path_factory.mktemp("models") / "base"))
+def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
+    folder = tiny_models.build_base(tmp_path_factory.mktemp("models") / "base")
+    return BaseModel(local(folder), "base", "float32")
 
 
 @pytest.fixture(scope="module")
-def adapter(base: LocalCheckpoint) -> LocalCheckpoint:
-    return local(tiny_models.build_adapter(base.folder, base.folder.parent / "adapter"))
+def adapter(base: BaseModel) -> Finetune:
+    folder = base.checkpoint.folder
+    return Finetune(local(tiny_models.build_adapter(folder, folder.parent / "adapter")), "weights")
 
 
-def ask(process: EmbeddingProcess, finetune: LocalCheckpoint, base: LocalCheckpoint, **changes: float) -> Embedding:
-    asked = {"deadline_seconds": GENEROUS, **changes}
-    return process.embed(finetune, base, base_digest="base", weights_digest="weights", **asked)
+def ask(process: EmbeddingProcess, base: BaseModel, finetune: Finetune, *, deadline: float = GENEROUS) -> Embedding:
+    ((_, outcome),) = process.embed(base, [finetune], deadline_seconds=deadline)
+    if isinstance(outcome, DeltadexError):
+        raise outcome
+    return outcome
 
 
 def is_gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def test_the_child_embeds_as_the_engine_does_and_survives_a_bad_checkpoint(
-    base: LocalCheckpoint, adapter: LocalCheckpoint, tmp_path: Path
+def is_gone_soon(pid: int) -> bool:
+    give_up = time.monotonic() + 120
+    while not is_gone(pid) and time.monotonic() < give_up:
+        time.sleep(0.1)
+    return is_gone(pid)
+
+
+def test_it_embeds_as_the_engine_does_and_one_bad_checkpoint_stops_no_other(
+    base: BaseModel, adapter: Finetune, tmp_path: Path
 ) -> None:
-    damaged = tiny_models.build_full_finetune(base.folder, tmp_path / "damaged")
+    damaged = tiny_models.build_full_finetune(base.checkpoint.folder, tmp_path / "damaged")
     tensors = load_file(damaged / "model.safetensors")
     save_file({n: t for n, t in tensors.items() if n != "model.norm.weight"}, damaged / "model.safetensors")
-    ((_, expected),) = Base(base, digest="base").embed([Finetune(adapter, "weights")])
+    ((_, expected),) = Base(base).embed([adapter])
     with EmbeddingProcess(threads=1) as process:
-        child = process.pid
-        with pytest.raises(BrokenCheckpoint, match=r"model\.norm\.weight") as caught:
-            ask(process, local(damaged), base)
-        found = ask(process, adapter, base)
-        assert process.pid == child
-    assert caught.value.hint
-    assert found.recipe == expected.recipe
-    np.testing.assert_allclose(found.probe_deltas, expected.probe_deltas, rtol=1e-4, atol=1e-6)
-    assert is_gone(child)
+        found = dict(process.embed(base, [Finetune(local(damaged), "weights"), adapter], deadline_seconds=GENEROUS))
+        pid = process.pid
+    assert isinstance(found[0], BrokenCheckpoint)
+    assert "model.norm.weight" in found[0].message
+    assert found[0].hint
+    assert found[1].recipe == expected.recipe
+    np.testing.assert_allclose(found[1].probe_deltas, expected.probe_deltas, rtol=1e-4, atol=1e-6)
+    assert is_gone(pid)
 
 
-def test_at_its_deadline_the_child_is_killed_and_the_next_job_gets_a_new_one(
-    base: LocalCheckpoint, adapter: LocalCheckpoint
+def test_at_its_deadline_the_process_is_killed_and_the_next_job_gets_a_new_one(
+    base: BaseModel, adapter: Finetune
 ) -> None:
     with EmbeddingProcess(threads=1) as process:
-        child = process.pid
+        pid = process.pid
         with pytest.raises(DeadlineExceeded, match=r"longer than 0\.1 s") as caught:
-            ask(process, adapter, base, deadline_seconds=0.1)
+            ask(process, base, adapter, deadline=0.1)
         assert "DEADLINE_SECONDS" in caught.value.hint
-        assert is_gone(child)
-        assert ask(process, adapter, base).norm > 0
-        assert process.pid != child
+        assert is_gone(pid)
+        assert ask(process, base, adapter).norm > 0
+        assert process.pid != pid
 
 
-def test_a_child_killed_at_work_is_a_retryable_error(base: LocalCheckpoint, adapter: LocalCheckpoint) -> None:
+def test_a_process_killed_at_work_is_a_retryable_error(base: BaseModel, adapter: Finetune) -> None:
     with EmbeddingProcess(threads=1) as process:
-        os.kill(process.pid, signal.SIGSTOP)  # so that it can't be done too soon
-        threading.Timer(1, os.kill, [process.pid, signal.SIGKILL]).start()
-        with pytest.raises(EmbeddingError, match="SIGKILL") as caught:
-            ask(process, adapter, base)
+        kill = lambda *_: os.kill(process.pid, signal.SIGKILL)  # noqa: E731
+        with pytest.raises(EmbeddingError, match="died") as caught:
+            list(process.embed(base, [adapter], deadline_seconds=GENEROUS, on_progress=kill))
         assert caught.value.retryable
+        assert ask(process, base, adapter).norm > 0
 
 
-def test_a_child_that_died_at_rest_is_replaced(base: LocalCheckpoint, adapter: LocalCheckpoint) -> None:
+def test_a_process_that_died_at_rest_is_replaced(base: BaseModel, adapter: Finetune) -> None:
     with EmbeddingProcess(threads=1) as process:
-        dead = psutil.Process(process.pid)
-        dead.kill()
-        while dead.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.01)
-        assert ask(process, adapter, base).norm > 0
+        dead = process.pid
+        os.kill(dead, signal.SIGKILL)
+        assert is_gone_soon(dead)
+        assert ask(process, base, adapter).norm > 0
 
 
-def test_what_a_crash_said_last_is_reported(base: LocalCheckpoint, adapter: LocalCheckpoint) -> None:
-    impossible = LocalCheckpoint(adapter.kind, adapter.folder, (adapter.folder / "gone",), None)
-    with EmbeddingProcess(threads=1) as process, pytest.raises(EmbeddingError, match=r"exit code 1: FileNotFound") as e:
-        ask(process, impossible, base)
-    assert not e.value.retryable
+def test_an_error_that_nobody_foresaw_is_stated_and_stops_no_later_job(base: BaseModel, adapter: Finetune) -> None:
+    impossible = LocalCheckpoint(adapter.checkpoint.kind, base.checkpoint.folder / "gone", (Path("gone"),), None)
+    with EmbeddingProcess(threads=1) as process:
+        with pytest.raises(EmbeddingError, match="FileNotFoundError") as caught:
+            ask(process, base, Finetune(impossible, "weights"))
+        assert not caught.value.retryable
+        assert ask(process, base, adapter).norm > 0
 
 
-def test_nothing_is_left_when_the_parent_leaves_without_asking() -> None:
+def test_nothing_is_left_when_the_caller_leaves_without_asking() -> None:
     with EmbeddingProcess() as process:
-        child = process.pid
-    assert is_gone(child)
+        pid = process.pid
+    assert is_gone(pid)
 
 
-def test_the_child_dies_with_a_parent_that_is_killed() -> None:
+def test_the_process_ends_with_a_caller_that_is_killed() -> None:
     script = (
         "import time\n"
         "from deltadex.activations.process import EmbeddingProcess\n"
@@ -116,16 +127,59 @@ def test_the_child_dies_with_a_parent_that_is_killed() -> None:
         "    print(process.pid, flush=True)\n"
         "    time.sleep(600)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
-        child = int(parent.stdout.readline())
-        parent.kill()
-    give_up = time.monotonic() + 120
-    while not is_gone(child) and time.monotonic() < give_up:
-        time.sleep(0.1)
-    assert is_gone(child)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as caller:
+        pid = int(caller.stdout.readline())
+        caller.kill()
+    assert is_gone_soon(pid)
 
 
-def test_the_child_gets_no_credentials_and_stays_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_callers_share_a_process_that_stays_warm_until_it_is_ended(
+    base: BaseModel, adapter: Finetune, tmp_path: Path
+) -> None:
+    def shared() -> EmbeddingProcess:
+        return EmbeddingProcess(shared_by=str(tmp_path), keep_warm_seconds=600, threads=1)
+
+    with shared() as one, shared() as other:
+        assert one.pid == other.pid
+        pid, first = one.pid, ask(one, base, adapter)
+    with shared() as later:
+        assert later.pid == pid
+        np.testing.assert_array_equal(ask(later, base, adapter).probe_deltas, first.probe_deltas)
+    assert not is_gone(pid)
+    end_shared(str(tmp_path))
+    assert is_gone_soon(pid)
+
+
+def test_a_shared_process_leaves_when_nobody_came_back_in_time(tmp_path: Path) -> None:
+    with EmbeddingProcess(shared_by=str(tmp_path), keep_warm_seconds=0.5) as process:
+        pid = process.pid
+    assert is_gone_soon(pid)
+
+
+def test_a_caller_who_is_killed_at_work_disturbs_no_other(base: BaseModel, adapter: Finetune, tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from deltadex.activations.process import EmbeddingProcess\n"
+        "with EmbeddingProcess(shared_by=sys.argv[1], threads=1) as process:\n"
+        "    process._connection.sendall(sys.stdin.buffer.read())\n"
+        "    print('asked', flush=True)\n"
+        "    sys.stdin.buffer.read()\n"
+        "    import time; time.sleep(600)\n"
+    )
+    from deltadex.activations.job import Job
+
+    job = Job(base, (adapter,), tmp_path).to_line()
+    with EmbeddingProcess(shared_by=str(tmp_path), threads=1) as process:
+        command = [sys.executable, "-c", script, str(tmp_path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as caller:
+            caller.stdin.write(job)
+            caller.stdin.close()
+            assert caller.stdout.readline() == b"asked\n"
+            caller.kill()
+        assert ask(process, base, adapter).norm > 0
+
+
+def test_the_process_gets_no_credentials_and_stays_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("DELTADEX_DATABASE__URL", "postgresql://user:secret@host/db")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
@@ -134,8 +188,3 @@ def test_the_child_gets_no_credentials_and_stays_offline(monkeypatch: pytest.Mon
     assert not [name for name, value in environment.items() if "secret" in value]
     assert environment["HF_HUB_OFFLINE"] == environment["OMP_NUM_THREADS"] == "1"
     assert environment["OMP_WAIT_POLICY"] == "ACTIVE"
-
-
-def test_the_parent_needs_no_torch() -> None:
-    script = "import sys, deltadex.activations.process; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", script], check=True)

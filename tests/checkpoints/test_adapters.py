@@ -8,9 +8,9 @@ import pytest
 import torch
 from peft import PeftModel
 
-from deltadex.checkpoints.base import check_fit
 from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.files import LocalFiles
+from deltadex.checkpoints.fit import check_fit
 from deltadex.checkpoints.layout import Checkpoint, Kind, LocalCheckpoint, chain, inspect
 from deltadex.errors import BaseMismatch, UnsupportedCheckpoint
 from tests import many_models, tiny_models

@@ -8,8 +8,8 @@ import transformers
 from transformers.models.auto import modeling_auto
 
 from deltadex.checkpoints.architectures import check_model
-from deltadex.checkpoints.base import check_fit
 from deltadex.checkpoints.files import LocalFiles
+from deltadex.checkpoints.fit import check_fit
 from deltadex.checkpoints.layout import LocalCheckpoint, inspect
 from deltadex.errors import BaseMismatch, UnsupportedCheckpoint
 from tests import many_models, tiny_models

@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from deltadex.checkpoints.base import BASE_TAG, UNRELATED_DISTANCE, check_fit, declared_base, locate_base
+from deltadex.checkpoints.base import declared_base, locate_base
 from deltadex.checkpoints.files import LocalFiles
+from deltadex.checkpoints.fit import BASE_TAG, UNRELATED_DISTANCE, check_fit
 from deltadex.checkpoints.layout import LocalCheckpoint, inspect
 from deltadex.errors import BaseMismatch, BaseNotFound, UnsupportedCheckpoint
 from tests import tiny_models

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from deltadex.checkpoints.base import Fit, check_fit
 from deltadex.checkpoints.digest import identical_tensors, weights_digest
 from deltadex.checkpoints.files import LocalFiles
+from deltadex.checkpoints.fit import Fit, check_fit
 from deltadex.checkpoints.layout import Kind, LocalCheckpoint, inspect
 from deltadex.errors import BaseMismatch
 from tests import many_models

@@ -9,9 +9,9 @@ import mlflow.transformers
 import pytest
 import transformers
 
-from deltadex.checkpoints.base import check_fit
 from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.files import LocalFiles
+from deltadex.checkpoints.fit import check_fit
 from deltadex.checkpoints.layout import Kind, inspect
 from deltadex.checkpoints.tensors import read_tensors
 from deltadex.errors import UnsupportedCheckpoint

@@ -24,6 +24,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELTADEX_DATA_DIR", str(tmp_path_factory.mktemp("home")))
+
+
 def run(*arguments: object) -> tuple[int, str]:
     result = CliRunner(env={"COLUMNS": "200"}).invoke(command, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):

@@ -8,9 +8,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from deltadex.activations.delta import embed
-from deltadex.checkpoints.base import check_fit
 from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.files import LocalFiles
+from deltadex.checkpoints.fit import check_fit
 from deltadex.checkpoints.layout import Checkpoint, inspect
 from deltadex.demo.company import Company, Model, build_specification
 from deltadex.demo.specification import BASE, LEGACY_BASE

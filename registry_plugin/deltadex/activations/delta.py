@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
 from deltadex.activations.base_states import BaseStates, states_key
+from deltadex.activations.dtype import resolve_dtype
+from deltadex.activations.job import BaseModel, Finetune, OnProgress, ignore_progress
 from deltadex.activations.lockstep import Buffer
 from deltadex.activations.passes import Reader, Reading
 from deltadex.activations.readout import Prompts, Readout
@@ -20,41 +23,17 @@ from deltadex.domain import Embedding, Recipe
 from deltadex.errors import BaseMismatch, BrokenCheckpoint, DeltadexError, UnsupportedCheckpoint
 from deltadex.probes import DELTA_ACTIVATION, PAPER_PROBES
 
+logger = logging.getLogger(__name__)
+
 #: Adapters that share one pass over the base: each holds its own tensors in memory meanwhile.
 _TOGETHER = 32
 
 
-@dataclass(frozen=True)
-class Finetune:
-    """A checkpoint to embed.
-
-    Attributes
-    ----------
-    weights_digest
-        Hex SHA-256 over its tensors.
-    identical
-        Names of its tensors that are the base's to the last bit: what computes like the base is not computed again.
-    """
-
-    checkpoint: LocalCheckpoint
-    weights_digest: str
-    identical: frozenset[str] = frozenset()
-
-
-Outcome = tuple[Finetune, Embedding | DeltadexError]
+Outcome = Embedding | DeltadexError
 
 
 class Base:
     """A base model that finetunes are compared with. It stays mapped, and nothing ever writes to it.
-
-    Parameters
-    ----------
-    digest
-        Of its weights: its identity, in every recipe.
-    dtype
-        What everything is computed in, `float32` or `bfloat16`; part of the recipe.
-    states
-        A folder in which the states of bases are kept.
 
     Raises
     ------
@@ -62,23 +41,17 @@ class Base:
         The base can't be loaded.
     """
 
-    def __init__(
-        self,
-        checkpoint: LocalCheckpoint,
-        *,
-        digest: str,
-        dtype: str = DELTA_ACTIVATION.dtype,
-        states: Path | None = None,
-    ) -> None:
-        stored = StoredModel(checkpoint)
-        prompts = Prompts.tokenize(_load_tokenizer(checkpoint), PAPER_PROBES)
-        self._reader = Reader(stored, prompts, Buffer(getattr(torch, dtype)))
-        self._method = replace(DELTA_ACTIVATION, readout=Readout.of(stored.config).value, dtype=dtype)
-        self._digest = digest
-        self._folder = states
+    def __init__(self, model: BaseModel) -> None:
+        stored = StoredModel(model.checkpoint)
+        prompts = Prompts.tokenize(_load_tokenizer(model.checkpoint), PAPER_PROBES)
+        dtype = resolve_dtype(model.dtype)
+        self._reader = Reader(stored, prompts, Buffer(dtype))
+        named = str(dtype).removeprefix("torch.")
+        self._method = replace(DELTA_ACTIVATION, readout=Readout.of(stored.config).value, dtype=named)
+        self._model = model
         self._states: BaseStates | None = None
 
-    def states(self, *, on_bytes: Callable[[int], None] | None = None) -> BaseStates:
+    def states(self, *, on_progress: OnProgress = ignore_progress) -> BaseStates:
         """Return what the base makes of the probes; read once, then known.
 
         Raises
@@ -86,19 +59,26 @@ class Base:
         DeltadexError
             The base can't be read: nothing can be embedded.
         """
-        file = self._folder and self._folder / f"{states_key(self._digest, self._method)}.safetensors"
+        model = self._model
+        file = model.states and model.states / f"{states_key(model.digest, self._method)}.safetensors"
         if self._states is None and file:
             self._states = BaseStates.read(file)
         if self._states is None:
-            self._states = replace(self._reader, on_bytes=on_bytes or self._reader.on_bytes).read_base()
+            self._states = replace(self._reader, on_progress=on_progress).read_base()
             if file:
-                self._states.write(file)
+                self._remember(self._states, file)
         return self._states
 
+    def _remember(self, states: BaseStates, file: Path) -> None:
+        try:
+            states.write(file)
+        except (OSError, SafetensorError) as error:  # the next process reads the base again, and that is all
+            logger.warning("base states not kept file=%s error=%s", file, error)
+
     def embed(
-        self, finetunes: Sequence[Finetune], *, on_bytes: Callable[[int], None] | None = None
-    ) -> Iterator[Outcome]:
-        """Yield each finetune with its embedding or with the error that prevented it, in any order.
+        self, finetunes: Sequence[Finetune], *, on_progress: OnProgress = ignore_progress
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Yield each finetune's number with its embedding or the error that prevented it, in any order.
 
         Adapters go through the base together; a full finetune costs at most one pass over its own files.
 
@@ -107,18 +87,18 @@ class Base:
         DeltadexError
             The base itself can't be read: nothing can be embedded.
         """
-        base = self.states(on_bytes=on_bytes)
-        reader = replace(self._reader, base=base, on_bytes=on_bytes or self._reader.on_bytes)
-        adapters = [one for one in finetunes if one.checkpoint.kind is Kind.ADAPTER]
+        base = self.states(on_progress=on_progress)
+        reader = replace(self._reader, base=base, on_progress=on_progress)
+        adapters = [number for number, one in enumerate(finetunes) if one.checkpoint.kind is Kind.ADAPTER]
         for start in range(0, len(adapters), _TOGETHER):
             group = adapters[start : start + _TOGETHER]
-            for one, result in zip(group, reader.read([one.checkpoint for one in group]), strict=True):
-                yield one, self._embedding(one, result, base)
-        for one in finetunes:
-            if one.checkpoint.kind is Kind.FULL:
-                yield one, self._embedding(one, _read_full(one, reader), base)
+            results = reader.read([finetunes[number].checkpoint for number in group])
+            for number, result in zip(group, results, strict=True):
+                yield number, self._embedding(finetunes[number], result, base)
+        for number in sorted(set(range(len(finetunes))) - set(adapters)):
+            yield number, self._embedding(finetunes[number], _read_full(finetunes[number], reader), base)
 
-    def _embedding(self, one: Finetune, result: Reading, base: BaseStates) -> Embedding | DeltadexError:
+    def _embedding(self, one: Finetune, result: Reading, base: BaseStates) -> Outcome:
         if isinstance(result, DeltadexError):
             return result
         if result.shape != base.states.shape:
@@ -127,7 +107,7 @@ class Base:
                 hint="Declare the base that the model was really trained from.",
             )
         return Embedding(
-            recipe=Recipe(method=self._method, base_digest=self._digest, dimension=result.shape[1]),
+            recipe=Recipe(method=self._method, base_digest=self._model.digest, dimension=result.shape[1]),
             probe_deltas=result - base.states,
             base_norm=base.norm,
             weights_digest=one.weights_digest,

@@ -1,8 +1,9 @@
-"""What the embedding process is asked and what it answers, as one line of JSON each."""
+"""What the embedder is asked and what it answers, each as one line of JSON. Knows no torch."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,57 +12,138 @@ from deltadex import errors
 from deltadex.checkpoints.layout import Kind, LocalCheckpoint
 from deltadex.errors import DeltadexError, EmbeddingError
 
+#: Called with the name of a part of the model and the bytes of weights that were read for it, or until it.
+OnProgress = Callable[[str, int], None]
+
+
+def ignore_progress(_part: str, _read_bytes: int) -> None:
+    """Be told about progress and do nothing."""
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """A checkpoint to embed.
+
+    Attributes
+    ----------
+    weights_digest
+        Hex SHA-256 over its tensors.
+    identical
+        Names of its tensors that are the base's to the last bit: what computes like the base is not computed again.
+    """
+
+    checkpoint: LocalCheckpoint
+    weights_digest: str
+    identical: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base to compare with.
+
+    Attributes
+    ----------
+    digest
+        Hex SHA-256 over its tensors: its identity.
+    dtype
+        What everything is computed in: `float32`, `bfloat16` or `auto`.
+    states
+        A folder in which the states of bases are kept; None keeps them in memory only.
+    """
+
+    checkpoint: LocalCheckpoint
+    digest: str
+    dtype: str
+    states: Path | None = None
+
 
 @dataclass(frozen=True)
 class Job:
-    """One embedding to make; the result is written into `result` with `write_artifact`."""
+    """Embeddings to make against one base; those of `finetunes[3]` go into `results/3` with `write_artifact`."""
 
-    finetune: LocalCheckpoint
-    base: LocalCheckpoint
-    base_digest: str
-    weights_digest: str
-    result: Path
+    base: BaseModel
+    finetunes: tuple[Finetune, ...]
+    results: Path
 
-    def to_line(self) -> str:
+    def to_line(self) -> bytes:
         """Return the job as a line of JSON."""
-        return json.dumps(asdict(self), default=str) + "\n"
+        return _line(asdict(self))
 
     @classmethod
-    def from_line(cls, line: str) -> Job:
+    def from_line(cls, line: bytes) -> Job:
         """Read what `to_line` wrote."""
         content = json.loads(line)
+        base = content["base"]
         return cls(
-            finetune=_checkpoint(content["finetune"]),
-            base=_checkpoint(content["base"]),
-            base_digest=content["base_digest"],
-            weights_digest=content["weights_digest"],
-            result=Path(content["result"]),
+            base=BaseModel(
+                _checkpoint(base["checkpoint"]), base["digest"], base["dtype"], base["states"] and Path(base["states"])
+            ),
+            finetunes=tuple(
+                Finetune(_checkpoint(one["checkpoint"]), one["weights_digest"], frozenset(one["identical"]))
+                for one in content["finetunes"]
+            ),
+            results=Path(content["results"]),
         )
 
 
-def answer_line(error: DeltadexError | None) -> str:
-    """Return the answer to a job: nothing, or the error it ended with, by the name of its class."""
-    if error is None:
-        return "{}\n"
-    named = {"error": type(error).__name__, "message": error.message, "hint": error.hint, "retryable": error.retryable}
-    return json.dumps(named) + "\n"
+@dataclass(frozen=True)
+class Answer:
+    """News about a job.
+
+    Attributes
+    ----------
+    number
+        Of the finetune that is done; None where the news is about all of them.
+    error
+        Why it could not be embedded; None where its result is written.
+    read_bytes, at
+        Weights read so far for the jobs that go together, and the part of the model that computes.
+    """
+
+    number: int | None = None
+    error: DeltadexError | None = None
+    read_bytes: int = 0
+    at: str = ""
+
+    def to_line(self) -> bytes:
+        """Return the answer as a line of JSON; an error goes by the name of its class."""
+        error = self.error and {
+            "kind": type(self.error).__name__,
+            "message": self.error.message,
+            "hint": self.error.hint,
+            "retryable": self.error.retryable,
+        }
+        return _line({"number": self.number, "error": error, "read_bytes": self.read_bytes, "at": self.at})
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Answer:
+        """Read what `to_line` wrote."""
+        content = json.loads(line)
+        error = content["error"] and _error(content["error"])
+        return cls(content["number"], error, content["read_bytes"], content["at"])
 
 
-def raise_answer(line: str) -> None:
-    """Raise the error of an answer, if it holds one."""
-    answer = json.loads(line)
-    if answer:
-        found = getattr(errors, answer["error"], None)
-        kind = found if isinstance(found, type) and issubclass(found, DeltadexError) else EmbeddingError
-        raise kind(answer["message"], hint=answer["hint"], retryable=answer["retryable"])
+def _error(content: Mapping[str, Any]) -> DeltadexError:
+    found = getattr(errors, content["kind"], None)
+    kind = found if isinstance(found, type) and issubclass(found, DeltadexError) else EmbeddingError
+    return kind(content["message"], hint=content["hint"], retryable=content["retryable"])
 
 
 def _checkpoint(content: dict[str, Any]) -> LocalCheckpoint:
     tokenizer, below = content["tokenizer_folder"], content["below"]
     return LocalCheckpoint(
-        below=None if below is None else _checkpoint(below),
         kind=Kind(content["kind"]),
         folder=Path(content["folder"]),
         weight_files=tuple(Path(file) for file in content["weight_files"]),
         tokenizer_folder=None if tokenizer is None else Path(tokenizer),
+        below=None if below is None else _checkpoint(below),
+    )
+
+
+def _line(content: object) -> bytes:
+    return (
+        json.dumps(
+            content, default=lambda value: sorted(value) if isinstance(value, frozenset) else str(value)
+        ).encode()
+        + b"\n"
     )

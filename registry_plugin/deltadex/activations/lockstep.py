@@ -16,6 +16,7 @@ import torch
 from greenlet import getcurrent, greenlet
 from torch.utils.hooks import RemovableHandle
 
+from deltadex.activations.job import OnProgress
 from deltadex.activations.stored_model import StoredModel
 from deltadex.activations.units import Unit
 
@@ -40,8 +41,8 @@ class Lockstep:
     ----------
     buffer
         Where weights are upcast into; nobody else uses it meanwhile.
-    on_bytes
-        Called with the number of bytes of weights that each step has read.
+    on_progress
+        Called with each unit's key and the bytes of weights that were read for it.
 
     Attributes
     ----------
@@ -49,10 +50,10 @@ class Lockstep:
         Keys of the units in the order in which they were computed.
     """
 
-    def __init__(self, stored: StoredModel, buffer: Buffer, *, on_bytes: Callable[[int], None]) -> None:
+    def __init__(self, stored: StoredModel, buffer: Buffer, *, on_progress: OnProgress) -> None:
         self._stored = stored
         self._buffer = buffer
-        self._on_bytes = on_bytes
+        self._on_progress = on_progress
         self._hooks: list[RemovableHandle] = []
         self.visited: list[str] = []
 
@@ -119,7 +120,7 @@ class Lockstep:
                     budget -= origins[name].nbytes
         names = [name for name in unit.names if name in origins]
         self.visited.append(unit.key)
-        self._on_bytes(sum(origins[name].nbytes for name in names))
+        self._on_progress(unit.key, sum(origins[name].nbytes for name in names))
         return self._buffer.hold({name: self._stored.load(name) for name in names})
 
     def _release(self, unit: Unit) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from deltadex.activations.adapters import AdaptedModel, is_adapted
 from deltadex.activations.base_states import BaseStates, Layers
+from deltadex.activations.job import OnProgress, ignore_progress
 from deltadex.activations.lockstep import Buffer, Lockstep
 from deltadex.activations.readout import Prompts, read
 from deltadex.activations.stored_model import StoredModel, first_line
@@ -37,8 +38,8 @@ class Reader:
         What the base made of the probes, where that is known: whoever begins like the base starts from there.
     identical
         Names of the tensors of `stored` that are the base's to the last bit; None for the base itself.
-    on_bytes
-        Called with the number of bytes of weights that each step has read.
+    on_progress
+        Called with each unit's key and the bytes of weights that were read for it.
     """
 
     stored: StoredModel
@@ -46,7 +47,7 @@ class Reader:
     buffer: Buffer
     base: BaseStates | None = None
     identical: frozenset[str] | None = None
-    on_bytes: Callable[[int], None] = lambda _: None
+    on_progress: OnProgress = ignore_progress
 
     def read(self, adapters: Sequence[LocalCheckpoint | None]) -> list[Reading]:
         """Return, for each adapter and for None without one, `(n_probes, hidden_size)` float32 or what went wrong."""
@@ -115,7 +116,7 @@ class Reader:
         return [next(results) if isinstance(one, _Pass) else one for one in passes]
 
     def _lockstep(self) -> Lockstep:
-        return Lockstep(self.stored, self.buffer, on_bytes=self.on_bytes)
+        return Lockstep(self.stored, self.buffer, on_progress=self.on_progress)
 
     def _pass(self, adapter: LocalCheckpoint | None, whole_layers: bool) -> _Pass | Reading:
         """Return a pass to run, or what came of it where there is nothing to run."""

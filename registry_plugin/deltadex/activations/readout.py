@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 import torch
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PreTrainedModel
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from deltadex.errors import BaseMismatch
@@ -33,9 +33,8 @@ class Readout(StrEnum):
         """Return how a model with this config is read."""
         if config.is_encoder_decoder:
             return cls.DECODER_START
-        masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
-        causal_only = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
-        return cls.MEAN_TOKEN if masked and not causal_only else cls.LAST_TOKEN
+        encodes = type(config) in MODEL_FOR_MASKED_LM_MAPPING or type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+        return cls.MEAN_TOKEN if encodes and not getattr(config, "is_decoder", False) else cls.LAST_TOKEN
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,5 +124,6 @@ def _with_virtual(model: PreTrainedModel, prompts: Prompts, virtual: VirtualToke
 def _decoder_start(model: PreTrainedModel) -> int:
     """Return the token that a decoder begins with; T5 and its like begin with the padding."""
     text = model.config.get_text_config(decoder=True)
-    found = (getattr(part, "decoder_start_token_id", None) for part in (model.generation_config, model.config, text))
+    generation = getattr(model, "generation_config", None)
+    found = (getattr(part, "decoder_start_token_id", None) for part in (generation, model.config, text))
     return int(next((token for token in found if token is not None), text.pad_token_id or 0))

@@ -17,6 +17,7 @@ from accelerate import init_empty_weights
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
+from transformers.quantizers.auto import get_hf_quantizer
 
 from deltadex.activations.mapped import MappedFiles
 from deltadex.checkpoints.layout import LocalCheckpoint
@@ -61,7 +62,7 @@ class StoredModel:
         self.checkpoint = checkpoint
         self.files = MappedFiles()
         self._model = _build(checkpoint)
-        self._origins()
+        self._find_origins(_conversions(self._model, checkpoint))
         self._check_shapes()
         self.missing = self._missing()
 
@@ -85,8 +86,7 @@ class StoredModel:
             return self.files.tensor(origin.stored[0])
         return self._convert(origin, [self.files.tensor(stored) for stored in origin.stored])[name]
 
-    def _origins(self) -> None:
-        mapping = get_model_conversion_mapping(self._model)
+    def _find_origins(self, mapping: Sequence[Any]) -> None:
         renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
         converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
         state, prefix = self._model.state_dict(), self._model.base_model_prefix
@@ -115,6 +115,10 @@ class StoredModel:
             results = self._convert(origin, empty)
         except (RuntimeError, ValueError, KeyError, IndexError) as error:
             raise _does_not_fit(self.checkpoint, [origin.first_target]) from error
+        state = self._model.state_dict()
+        wrong = sorted(name for name, value in results.items() if name in state and value.shape != state[name].shape)
+        if wrong:
+            raise _does_not_fit(self.checkpoint, wrong)
         self.origins |= dict.fromkeys(results, origin)
 
     def _convert(self, origin: Origin, tensors: Sequence[torch.Tensor]) -> Mapping[str, torch.Tensor]:
@@ -158,6 +162,27 @@ def _build(checkpoint: LocalCheckpoint) -> PreTrainedModel:
             f"{checkpoint.folder} reads {model.main_input_name}, not text", hint="Register language models."
         )
     return model
+
+
+def _conversions(model: PreTrainedModel, checkpoint: LocalCheckpoint) -> list[Any]:
+    """Return what the library does to names and tensors on their way from a file into this model."""
+    section = next((part for part in (model.config, model.config.get_text_config()) if _quantization(part)), None)
+    if section is None:
+        return list(get_model_conversion_mapping(model))
+    section.quantization_config = {**_quantization(section), "dequantize": True}
+    try:
+        quantizer, _, _ = get_hf_quantizer(model.config, None, "cpu", weights_only=True, user_agent={})
+        quantizer.preprocess_model(model, dtype=torch.float32)
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        raise UnsupportedCheckpoint(
+            f"transformers cannot undo the quantization of {checkpoint.folder}: {first_line(error)}",
+            hint="Register the model before it was quantized.",
+        ) from error
+    return list(get_model_conversion_mapping(model, None, quantizer))
+
+
+def _quantization(config: Any) -> Any:
+    return getattr(config, "quantization_config", None)
 
 
 def _model_class(config: Any) -> Any:

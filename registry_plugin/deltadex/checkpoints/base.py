@@ -7,10 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PureWindowsPath
 
-from deltadex.checkpoints.fit import BASE_TAG as BASE_TAG
-from deltadex.checkpoints.fit import UNRELATED_DISTANCE as UNRELATED_DISTANCE
-from deltadex.checkpoints.fit import Fit as Fit
-from deltadex.checkpoints.fit import check_fit as check_fit
+from deltadex.checkpoints.fit import BASE_TAG
 from deltadex.checkpoints.layout import Checkpoint
 from deltadex.errors import BaseNotFound
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,14 +14,15 @@ from zipfile import ZipFile
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
+from deltadex.activations.job import BaseModel, Finetune, OnProgress
 from deltadex.activations.process import EmbeddingProcess
-from deltadex.checkpoints.base import check_fit
-from deltadex.checkpoints.digest import weights_digest
+from deltadex.checkpoints.digest import identical_tensors, weights_digest
 from deltadex.checkpoints.files import LocalFiles
-from deltadex.checkpoints.layout import LocalCheckpoint, inspect
+from deltadex.checkpoints.fit import check_fit
+from deltadex.checkpoints.layout import Kind, LocalCheckpoint, inspect
 from deltadex.domain import Embedding, FloatArray
 from deltadex.errors import DeltadexError
 from deltadex.settings import load_settings
@@ -31,13 +34,6 @@ class _Outcome:
 
     name: str
     result: Embedding | DeltadexError
-
-
-@dataclass(frozen=True)
-class _Base:
-    checkpoint: LocalCheckpoint
-    digest: str
-    deadline_seconds: float
 
 
 def embed(
@@ -75,27 +71,44 @@ def _named(models: list[Path]) -> dict[str, Path]:
 
 
 def _embed_all(named: dict[str, Path], folder: Path) -> list[_Outcome]:
-    deadline_seconds = load_settings().embedding.deadline_seconds
-    with EmbeddingProcess() as process:
+    settings = load_settings()
+    memo, states = settings.cache_dir / "digests", settings.cache_dir / "base-states"
+    limits = settings.embedding
+    with EmbeddingProcess(memory_bytes=limits.memory_bytes) as process:
         checkpoint = inspect(LocalFiles(folder)).fetch()
-        base = _Base(checkpoint, weights_digest(checkpoint), deadline_seconds)
-        models = track(named.items(), description="Embedding", console=Console(stderr=True), transient=True)
-        return [_Outcome(name, _embed_one(model, base, process=process)) for name, model in models]
+        base = BaseModel(checkpoint, weights_digest(checkpoint, memo=memo), limits.compute_dtype, states)
+        outcomes: dict[str, Embedding | DeltadexError] = {}
+        finetunes: dict[str, Finetune] = {}
+        for name, model in named.items():
+            try:
+                finetunes[name] = _finetune(model, checkpoint, memo)
+            except DeltadexError as error:
+                outcomes[name] = error
+        deadline_seconds = limits.deadline_seconds * max(1, len(finetunes))
+        with _progress(checkpoint, finetunes.values()) as on_progress:
+            for number, result in process.embed(
+                base, list(finetunes.values()), deadline_seconds=deadline_seconds, on_progress=on_progress
+            ):
+                outcomes[list(finetunes)[number]] = result
+    return [_Outcome(name, outcomes[name]) for name in named]
 
 
-def _embed_one(model: Path, base: _Base, *, process: EmbeddingProcess) -> Embedding | DeltadexError:
-    try:
-        finetune = inspect(LocalFiles(model)).fetch()
-        check_fit(finetune, base.checkpoint)
-        return process.embed(
-            finetune,
-            base.checkpoint,
-            deadline_seconds=base.deadline_seconds,
-            base_digest=base.digest,
-            weights_digest=weights_digest(finetune),
-        )
-    except DeltadexError as error:
-        return error
+def _finetune(folder: Path, base: LocalCheckpoint, memo: Path) -> Finetune:
+    finetune = inspect(LocalFiles(folder)).fetch()
+    check_fit(finetune, base)
+    identical = identical_tensors(finetune, base, memo=memo) if finetune.kind is Kind.FULL else frozenset()
+    return Finetune(finetune, weights_digest(finetune, memo=memo), identical)
+
+
+@contextmanager
+def _progress(base: LocalCheckpoint, finetunes: Iterable[Finetune]) -> Iterator[OnProgress]:
+    """Show how much has been read, of at most this much: what is known or shared is not read again."""
+    checkpoints = [base, base, *(one.checkpoint for one in finetunes if one.checkpoint.kind is Kind.FULL)]
+    total = sum(file.stat().st_size for checkpoint in checkpoints for file in checkpoint.weight_files)
+    columns = (*Progress.get_default_columns(), DownloadColumn(), TextColumn("{task.fields[at]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("Embedding", total=total, at="")
+        yield lambda at, read_bytes: progress.update(task, completed=read_bytes, at=at.partition("+")[0])
 
 
 def _write(vectors: dict[str, FloatArray], output: Path) -> None:

@@ -147,8 +147,8 @@ def _behind_run(registry: Registry, uri: str) -> str:
     name, _, rest = (path or "").partition("/")
     for model in _logged_models(registry, run.info.experiment_id, name):
         if model.source_run_id == run_id:
-            return append_to_uri_path(model.artifact_location, rest)
-    return append_to_uri_path(run.info.artifact_uri, path or "")
+            return str(append_to_uri_path(model.artifact_location, rest))
+    return str(append_to_uri_path(run.info.artifact_uri, path or ""))
 
 
 def _logged_models(registry: Registry, experiment_id: str, name: str) -> Iterator[LoggedModel]:
