@@ -15,7 +15,7 @@ from pathlib import Path
 
 from deltadex.activations.artifact import write_artifact
 from deltadex.activations.job import BaseModel, Finetune, OnProgress, ignore_progress
-from deltadex.activations.process import EmbeddingProcess
+from deltadex.activations.process import EmbeddingProcess, end_shared
 from deltadex.checkpoints.base import declared_base, locate_base
 from deltadex.checkpoints.cache import FolderCache, Hold
 from deltadex.checkpoints.digest import identical_tensors, weights_digest
@@ -73,6 +73,11 @@ def embedding_process(settings: Settings) -> EmbeddingProcess:
         keep_warm_seconds=limits.keep_warm_seconds,
         memory_bytes=limits.memory_bytes,
     )
+
+
+def end_embedding_process(settings: Settings) -> None:
+    """End the process that `embedding_process` connects to, where it still waits for work."""
+    end_shared(str(settings.data_dir.absolute()))
 
 
 @contextmanager

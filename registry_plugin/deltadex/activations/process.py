@@ -122,6 +122,8 @@ class EmbeddingProcess:
         EmbeddingError
             The process died; retryable, because another caller's job may have been the reason.
         """
+        if not finetunes:
+            return
         results = Path(mkdtemp(dir=self._results.name))
         missing = set(range(len(finetunes)))
         for answer in self._answers(Job(base, tuple(finetunes), results).to_line(), deadline_seconds):

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
+from deltadex import pipeline
 from deltadex.errors import StackError
 from deltadex.initialise import initialise
 from deltadex.services import open_services
@@ -83,6 +84,7 @@ class Stack:
             self._report(f"stopping {service.spec.name}")
             service.stop()
         self.services.clear()
+        pipeline.end_embedding_process(self.settings)
         # Without the lock, the file is that of another stack.
         if self._lock is not None:
             (self.settings.data_dir / STACK_FILE).unlink(missing_ok=True)
