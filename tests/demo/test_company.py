@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from deltadex.activations.delta import embed
+from deltadex.activations.delta import Base
+from deltadex.activations.job import BaseModel, Finetune
 from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.fit import check_fit
@@ -79,7 +80,8 @@ def test_finetunes_declare_the_base_and_change_its_hidden_states(tiny_company: C
     finetune, base = checkpoint(found.folder), checkpoint(tiny_company.bases[BASE]).fetch()
     assert finetune.declared_base == BASE
     check_fit(finetune.fetch(), base)
-    embedding = embed(finetune.fetch(), base, base_digest="base", weights_digest="finetune")
+    engine = Base(BaseModel(base, digest="base", dtype="float32"))
+    ((_, embedding),) = engine.embed([Finetune(finetune.fetch(), "finetune")])
     assert embedding.strength > 0
 
 
