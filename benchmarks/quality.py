@@ -32,7 +32,8 @@ from safetensors.numpy import load_file
 from sklearn.metrics import silhouette_score
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from deltadex.activations.delta import embed
+from deltadex.activations.delta import Base
+from deltadex.activations.job import BaseModel, Finetune
 from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.layout import LocalCheckpoint, inspect
@@ -40,6 +41,7 @@ from deltadex.demo import Size, training
 from deltadex.demo.company import Company, Model, build_specification
 from deltadex.demo.specification import BASE, GRID, Method, Specification, specification
 from deltadex.domain import Embedding
+from deltadex.errors import DeltadexError
 from deltadex.probes import PAPER_PROBES
 
 Matrix = NDArray[np.float32]
@@ -128,13 +130,20 @@ def _in_grid(model: Model) -> bool:
 
 
 def _embeddings(company: Company) -> Iterator[tuple[str, Embedding]]:
-    base = _checkpoint(company.bases[BASE])
-    digest = weights_digest(base)
-    for model in company.models:
-        if model.version.declared_base != BASE or model.version.truncated or model.version.copy_of:
-            continue
-        finetune = _checkpoint(model.folder)
-        yield model.version.label, embed(finetune, base, base_digest=digest, weights_digest=weights_digest(finetune))
+    checkpoint = _checkpoint(company.bases[BASE])
+    models = [model for model in company.models if _is_embedded(model)]
+    checkpoints = [_checkpoint(model.folder) for model in models]
+    base = Base(BaseModel(checkpoint, weights_digest(checkpoint), "float32"))
+    for number, result in base.embed([Finetune(one, weights_digest(one)) for one in checkpoints]):
+        if isinstance(result, DeltadexError):
+            raise result
+        yield models[number].version.label, result
+
+
+def _is_embedded(model: Model) -> bool:
+    """Tell the models of the company's own base from copies and from what is wrong on purpose."""
+    version = model.version
+    return version.declared_base == BASE and not version.truncated and not version.copy_of
 
 
 def _checkpoint(folder: Path) -> LocalCheckpoint:
