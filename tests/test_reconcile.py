@@ -6,8 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from deltadex import discovery
+from deltadex import discovery, pipeline
 from deltadex.domain import State, VersionRow
+from deltadex.errors import Resource, Shortage
 from deltadex.reconcile import reconcile
 from deltadex.services import Services
 from deltadex.store import versions, watchers
@@ -76,6 +77,25 @@ def test_a_silent_run_is_crashed_and_revived_and_at_last_given_up(services: Serv
     row = only_row(services)
     assert row.state is State.FAILED
     assert "died 2 times" in row.reason
+
+
+def test_a_version_waits_until_a_machine_with_more_reconciles(services: Services, queued: VersionRow) -> None:
+    start(services, queued)
+    memory = services.settings.embedding.memory_bytes
+    shortage = Shortage("too large", hint="give it more", resource=Resource.MEMORY, more_than=memory)
+    assert pipeline.give_up(services, queued, shortage) is State.WAITING
+    row = only_row(services)
+    assert (row.state, row.reason, row.hint) == (State.WAITING, "too large", "give it more")
+    done = reconcile(services)
+    assert done is not None
+    assert (done.resumed, done.submitted) == (0, 0)
+    larger = services.settings.embedding.model_copy(update={"memory_bytes": memory + 1})
+    settings = services.settings.model_copy(update={"embedding": larger})
+    done = reconcile(Services(settings, services.database, services.registry, services.scheduler))
+    assert done is not None
+    assert (done.resumed, done.submitted) == (1, 1)
+    row = only_row(services)
+    assert (row.state, row.attempt, row.deaths) == (State.QUEUED, 2, 0)
 
 
 def test_only_one_reconciler_works_at_a_time(services: Services) -> None:

@@ -34,6 +34,7 @@ _STATE_COLORS: Mapping[State, str] = {
     State.RUNNING: "#8e62c9",
     State.QUEUED: "#4c78dd",
     State.DISCOVERED: "#7d879b",
+    State.WAITING: "#c9a227",
     State.UNSUPPORTED: "#b8700f",
     State.FAILED: "#d1495b",
 }

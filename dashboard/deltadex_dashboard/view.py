@@ -21,6 +21,7 @@ STATE_COLORS: Mapping[State, str] = {
     State.DISCOVERED: "gray",
     State.QUEUED: "blue",
     State.RUNNING: "violet",
+    State.WAITING: "yellow",
     State.EMBEDDED: "green",
     State.UNSUPPORTED: "orange",
     State.FAILED: "red",

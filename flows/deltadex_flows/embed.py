@@ -66,7 +66,7 @@ store_and_find = _step(pipeline.store_and_find, "store and find", "vector, findi
     persist_result=False,
 )
 def embed_model_version(version_id: int, attempt: int) -> RunState[Any]:
-    """Bring one version to `embedded`, `unsupported` or `failed`; the run fails only where a person should look.
+    """Bring a version to `embedded`, `waiting`, `unsupported` or `failed`; the run fails where a person should look.
 
     A retryable error that outlasts its retries leaves the version to the reconciler, which gives it another attempt.
     """
@@ -108,7 +108,9 @@ def _embed(services: Services, row: VersionRow, process: EmbeddingProcess, hold:
     with progress.step("store and find"):
         found = store_and_find(services, row, embedding, base_name=name, artifact_uri=uri)
     create_markdown_artifact(
-        key="deltadex-embedding", markdown=_summary(row, embedding, name, found, progress), description=row.label
+        key="deltadex-embedding",
+        markdown=_summary(row, embedding, name, fetched.fit.remark, found, progress),
+        description=row.label,
     )
     return Completed(message=f"{row.label} embedded, {found} finding(s)")
 
@@ -122,7 +124,7 @@ def _give_up(services: Services, row: VersionRow, error: DeltadexError) -> RunSt
         description=row.label,
     )
     # What we don't embed is nothing that went wrong: only a failed version turns the run red.
-    return Failed(message=message) if state is State.FAILED else Completed(message=message, name="Unsupported")
+    return Failed(message=message) if state is State.FAILED else Completed(message=message, name=state.capitalize())
 
 
 class Progress:
@@ -150,7 +152,7 @@ class Progress:
             get_run_logger().info("embedding at %s, %.2f GB of weights read", at.partition("+")[0], read_bytes / 1e9)
 
 
-def _summary(row: VersionRow, embedding: Embedding, base_name: str, found: int, progress: Progress) -> str:
+def _summary(row: VersionRow, embedding: Embedding, base_name: str, remark: str, found: int, progress: Progress) -> str:
     facts = {
         "base": f"`{base_name}`",
         "strength": f"{embedding.strength:.4f} of the base's hidden state norm",
@@ -159,7 +161,7 @@ def _summary(row: VersionRow, embedding: Embedding, base_name: str, found: int, 
         "recipe": f"`{embedding.recipe.digest[:12]}`",
         "weights": f"`{embedding.weights_digest[:12]}`",
     }
-    lines = [f"**{row.label}** is embedded.", "", "| fact | value |", "|---|---|"]
+    lines = [f"**{row.label}** is embedded. {remark}", "", "| fact | value |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts.items()]
     lines += ["", "| step | seconds |", "|---|---:|"]
     lines += [f"| {step} | {seconds:.2f} |" for step, seconds in progress.seconds.items()]

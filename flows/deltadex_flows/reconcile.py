@@ -22,9 +22,9 @@ def reconcile_registry() -> str:
     if done is None:
         return "another reconciler is at it"
     note = (
-        f"{done.swept.found} found, {done.swept.deleted} deleted, {done.revived} revived, "
-        f"{done.given_up} given up, {done.submitted} submitted"
+        f"{done.swept.found} found, {done.swept.deleted} deleted, {done.resumed} resumed, "
+        f"{done.revived} revived, {done.given_up} given up, {done.submitted} submitted"
     )
-    if done.swept.found or done.swept.deleted or done.revived or done.given_up:
+    if done.swept.found or done.swept.deleted or done.resumed or done.revived or done.given_up:
         create_markdown_artifact(key="deltadex-reconcile", markdown=f"**Reconciled:** {note}.")
     return note

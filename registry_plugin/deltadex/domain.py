@@ -12,6 +12,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from deltadex.errors import Resource
+
 FloatArray = NDArray[np.float32]
 
 
@@ -21,6 +23,7 @@ class State(StrEnum):
     DISCOVERED = "discovered"
     QUEUED = "queued"
     RUNNING = "running"
+    WAITING = "waiting"
     EMBEDDED = "embedded"
     UNSUPPORTED = "unsupported"
     FAILED = "failed"
@@ -119,12 +122,16 @@ class Embedding:
         Mean L2 norm of the base's own hidden states over the probes: the unit for `strength`.
     weights_digest
         Hex SHA-256 over the finetune's own tensors, whatever the file layout.
+    noise_floor
+        How far the base's own states move between machines and batch shapes, as a share of `base_norm`; None where
+        nobody measured it. A `strength` below it means nothing.
     """
 
     recipe: Recipe
     probe_deltas: FloatArray
     base_norm: float
     weights_digest: str
+    noise_floor: float | None = None
 
     @property
     def vector(self) -> FloatArray:
@@ -173,7 +180,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class VersionRow:
-    """One model version as the store holds it."""
+    """One model version as the store holds it.
+
+    Attributes
+    ----------
+    deaths
+        Runs in a row that ended without saying why.
+    lacking, more_than
+        What a waiting version needs more of than it was given, in bytes or seconds.
+    """
 
     id: int
     registered: RegisteredVersion
@@ -188,6 +203,9 @@ class VersionRow:
     weights_digest: str | None = None
     artifact_uri: str | None = None
     heartbeat_at: datetime | None = None
+    deaths: int = 0
+    lacking: Resource | None = None
+    more_than: float = 0.0
 
     @property
     def label(self) -> str:

@@ -8,14 +8,23 @@ DeltadexError
 │       ├── BaseNotFound     the base is not declared, or nobody told us where it is
 │       └── BaseMismatch     the declared base does not fit the weights; becomes a `wrong_base` finding
 ├── EmbeddingError           the forward pass failed or gave numbers that are not finite
-│   └── DeadlineExceeded     the child process was killed at its deadline
+├── Shortage                 this machine has too little memory, disk or time for a version → `waiting`
 ├── RegistryError            MLflow
 ├── StoreError               Postgres
 ├── SchedulerError           Prefect
 └── StackError               a child process of the embedded stack
 """
 
+from enum import StrEnum
 from typing import Any
+
+
+class Resource(StrEnum):
+    """What settings and machines bound."""
+
+    MEMORY = "memory"
+    DISK = "disk"
+    TIME = "time"
 
 
 class DeltadexError(Exception):
@@ -95,8 +104,23 @@ class EmbeddingError(DeltadexError):
     """The forward pass failed."""
 
 
-class DeadlineExceeded(EmbeddingError):
-    """The embedding process was killed at its deadline."""
+class Shortage(DeltadexError):
+    """A version needs more than this machine may give it; it waits for one that has more.
+
+    Parameters
+    ----------
+    resource
+        What there is too little of.
+    more_than
+        In bytes or seconds: what was not enough.
+    """
+
+    def __init__(
+        self, message: str, *, resource: Resource, more_than: float, hint: str = "", retryable: bool = False
+    ) -> None:
+        super().__init__(message, hint=hint, retryable=retryable)
+        self.resource = Resource(resource)
+        self.more_than = more_than
 
 
 class RegistryError(DeltadexError):

@@ -17,15 +17,24 @@ from deltadex.activations.artifact import write_artifact
 from deltadex.activations.job import BaseModel, Finetune, OnProgress, ignore_progress
 from deltadex.activations.process import EmbeddingProcess, end_shared
 from deltadex.checkpoints.base import declared_base, locate_base
-from deltadex.checkpoints.cache import FolderCache, Hold
+from deltadex.checkpoints.cache import Hold
 from deltadex.checkpoints.digest import identical_tensors, weights_digest
 from deltadex.checkpoints.files import Files
 from deltadex.checkpoints.fit import Fit, check_fit
 from deltadex.checkpoints.hub import hub_files, is_hub_name
 from deltadex.checkpoints.layout import Checkpoint, Kind, chain, inspect
 from deltadex.domain import Embedding, FindingKind, RegisteredVersion, State, VersionRow
-from deltadex.errors import BaseMismatch, BaseNotFound, DeltadexError, RegistryError, StoreError, UnsupportedCheckpoint
+from deltadex.errors import (
+    BaseMismatch,
+    BaseNotFound,
+    DeltadexError,
+    RegistryError,
+    Shortage,
+    StoreError,
+    UnsupportedCheckpoint,
+)
 from deltadex.governance import rules
+from deltadex.limits import open_cache
 from deltadex.mlflow_edge.artifacts import base_files, cache_key, version_files
 from deltadex.mlflow_edge.write_back import log_embedding, tag_embedded, tag_not_embedded
 from deltadex.services import Services
@@ -67,11 +76,10 @@ def begin(services: Services, version_id: int, *, attempt: int, flow_run_id: str
 
 def embedding_process(settings: Settings) -> EmbeddingProcess:
     """Return a connection to the embedding process that all workers of this machine and data folder share."""
-    limits = settings.embedding
     return EmbeddingProcess(
         shared_by=str(settings.data_dir.absolute()),
-        keep_warm_seconds=limits.keep_warm_seconds,
-        memory_bytes=limits.memory_bytes,
+        keep_warm_seconds=settings.embedding.keep_warm_seconds,
+        memory_bytes=settings.embedding.memory_bytes,
     )
 
 
@@ -109,8 +117,7 @@ def workspace(services: Services, row: VersionRow) -> Iterator[Hold]:
     A killed run leaves the version's own files to the next attempt, an ended one removes them: a finetune may change
     after it was registered. Bases stay until there is no room.
     """
-    settings = services.settings
-    cache = FolderCache(settings.cache_dir / "folders", max_bytes=settings.cache.max_bytes)
+    cache = open_cache(services.settings)
     with cache.holding() as hold:
         yield hold
     cache.discard(cache_key(services.registry, row.registered.ref, role="finetune"))
@@ -164,14 +171,14 @@ def fetch(services: Services, resolved: Resolved) -> Fetched:
     ------
     BrokenCheckpoint, BaseMismatch
     """
-    cache, limits = services.settings.cache_dir, services.settings.embedding
+    cache, dtype = services.settings.cache_dir, services.settings.embedding.compute_dtype
     memo = cache / "digests"
     finetune, base = resolved.checkpoint.fetch(), resolved.base.fetch()
     fit = check_fit(finetune, base, base_name=resolved.base_name)
     identical = identical_tensors(finetune, base, memo=memo) if finetune.kind is Kind.FULL else frozenset()
     return Fetched(
         Finetune(finetune, weights_digest(finetune, memo=memo), identical),
-        BaseModel(base, weights_digest(base, memo=memo), limits.compute_dtype, cache / "base-states"),
+        BaseModel(base, weights_digest(base, memo=memo), dtype, cache / "base-states"),
         fit,
     )
 
@@ -248,17 +255,26 @@ def store_and_find(
 
 def give_up(services: Services, row: VersionRow, error: DeltadexError) -> State:
     """Bring a version that can't be embedded into a visible state with its reason, and return that state."""
-    state = State.UNSUPPORTED if isinstance(error, UnsupportedCheckpoint) else State.FAILED
+    state = _state_after(error)
     with services.database.transaction() as tx:
-        is_current = versions.mark_ended(
-            tx, row.id, state=state, reason=error.message, hint=error.hint, attempt=row.attempt
-        )
-        if is_current and isinstance(error, BaseMismatch):
-            wrong = rules.wrong_base(row.id, error.message, measure=error.measure, threshold=error.threshold)
-            findings.replace(tx, [wrong], version_id=row.id, recipe_id=None, kinds=[FindingKind.WRONG_BASE])
+        if isinstance(error, Shortage):
+            versions.mark_waiting(tx, row.id, error, attempt=row.attempt)
+        else:
+            is_current = versions.mark_ended(
+                tx, row.id, state=state, reason=error.message, hint=error.hint, attempt=row.attempt
+            )
+            if is_current and isinstance(error, BaseMismatch):
+                wrong = rules.wrong_base(row.id, error.message, measure=error.measure, threshold=error.threshold)
+                findings.replace(tx, [wrong], version_id=row.id, recipe_id=None, kinds=[FindingKind.WRONG_BASE])
     try:
         tag_not_embedded(services.registry, row.registered, state, reason=error.message)
     except RegistryError as failure:
         # The tag is a courtesy; our own state is written already.
         log.warning("not tagged version=%s error=%r", row.label, failure.message)
     return state
+
+
+def _state_after(error: DeltadexError) -> State:
+    if isinstance(error, Shortage):
+        return State.WAITING
+    return State.UNSUPPORTED if isinstance(error, UnsupportedCheckpoint) else State.FAILED

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from deltadex.discovery import Swept, submit_waiting, sweep
 from deltadex.domain import State, VersionRow
+from deltadex.limits import limits
 from deltadex.services import Services
 from deltadex.store import versions, watchers
 
@@ -19,6 +20,7 @@ class Reconciled:
     """What one round changed."""
 
     swept: Swept
+    resumed: int
     revived: int
     given_up: int
     submitted: int
@@ -37,10 +39,23 @@ def reconcile(services: Services) -> Reconciled | None:
         swept = sweep(services)
         with services.database.transaction() as tx:
             under_way = versions.listing(tx, name, states={State.QUEUED, State.RUNNING})
+            waiting = versions.listing(tx, name, states={State.WAITING})
         died = _died(services, under_way)
         revived = sum(_revive(services, row) for row in died)
+        resumed = _resume(services, waiting)
         submitted = submit_waiting(services)
-    return Reconciled(swept, revived, len(died) - revived, submitted)
+    return Reconciled(swept, resumed, revived, len(died) - revived, submitted)
+
+
+def _resume(services: Services, waiting: list[VersionRow]) -> int:
+    """Start what waited for a machine like this one; return how many versions that were."""
+    has = limits(services.settings)
+    fitting = [row for row in waiting if row.lacking and has[row.lacking] > row.more_than]
+    for row in fitting:
+        with services.database.transaction() as tx:
+            versions.requeue(tx, row.id, reason=f"a machine with more {row.lacking} is there")
+        log.info("resumed version=%s lacked=%s more_than=%g", row.label, row.lacking, row.more_than)
+    return len(fitting)
 
 
 def _died(services: Services, under_way: list[VersionRow]) -> list[VersionRow]:
@@ -59,16 +74,16 @@ def _revive(services: Services, row: VersionRow) -> bool:
     if row.flow_run_id:
         services.scheduler.crash(row.flow_run_id, reason="died silently; found by Deltadex's reconciler")
     with services.database.transaction() as tx:
-        if row.attempt >= limit:
+        if row.deaths + 1 >= limit:
             versions.mark_ended(
                 tx,
                 row.id,
                 state=State.FAILED,
-                reason=f"its flow run died {row.attempt} times without an error",
+                reason=f"its flow run died {row.deaths + 1} times without an error",
                 hint="Out of memory is the usual cause: see the worker's log, then `deltadex retry`.",
             )
-            log.error("gave up version=%s attempts=%d", row.label, row.attempt)
+            log.error("gave up version=%s deaths=%d", row.label, row.deaths + 1)
             return False
-        versions.requeue(tx, row.id, reason=f"flow run of attempt {row.attempt} died")
+        versions.requeue(tx, row.id, reason=f"flow run of attempt {row.attempt} died", died=True)
     log.warning("revived version=%s after_attempt=%d", row.label, row.attempt)
     return True

@@ -66,8 +66,9 @@ class EmbeddingSettings(_Group):
     compute_dtype: Literal["float32", "bfloat16", "auto"] = Field(
         "float32", description="part of the recipe; `auto` takes bfloat16 where this machine is twice as fast in it"
     )
-    memory_bytes: ByteSize | None = Field(
-        None, description="memory that one embedding process may take; what needs more waits for another machine"
+    memory_bytes: ByteSize = Field(
+        default_factory=lambda: ByteSize(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        description="memory that no file backs, for one embedding process; all of the machine's where it is not set",
     )
     keep_warm_seconds: float = Field(120, ge=0, description="how long the embedding process waits for the next version")
 

@@ -1,4 +1,6 @@
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from deltadex.activations.process import EmbeddingProcess, end_shared
 from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.layout import LocalCheckpoint, inspect
 from deltadex.domain import Embedding
-from deltadex.errors import BrokenCheckpoint, DeadlineExceeded, DeltadexError, EmbeddingError
+from deltadex.errors import BrokenCheckpoint, DeltadexError, EmbeddingError, Resource, Shortage
 from tests import tiny_models
 
 GENEROUS = 300.0
@@ -79,12 +81,50 @@ def test_at_its_deadline_the_process_is_killed_and_the_next_job_gets_a_new_one(
 ) -> None:
     with EmbeddingProcess(threads=1) as process:
         pid = process.pid
-        with pytest.raises(DeadlineExceeded, match=r"longer than 0\.1 s") as caught:
+        with pytest.raises(Shortage, match=r"longer than 0\.1 s") as caught:
             ask(process, base, adapter, deadline=0.1)
         assert "DEADLINE_SECONDS" in caught.value.hint
+        assert (caught.value.resource, caught.value.more_than) == (Resource.TIME, 0.1)
         assert is_gone(pid)
         assert ask(process, base, adapter).norm > 0
         assert process.pid != pid
+
+
+def widen(folder: Path, base: Path, *, intermediate: int) -> Path:
+    """Copy a Llama and give its layers matrices of so many rows; zeros, which take no room on the disk."""
+    shutil.copytree(base, folder)
+    tensors = load_file(folder / "model.safetensors")
+    wide = {name: tensor.shape for name, tensor in tensors.items() if ".mlp." in name}
+    others = {name: tensor for name, tensor in tensors.items() if name not in wide}
+    save_file(others, folder / "model-1.safetensors", metadata={"format": "pt"})
+    header, end = {}, 0
+    for name, (rows, columns) in wide.items():
+        shape = (rows, intermediate) if name.endswith("down_proj.weight") else (intermediate, columns)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": (end, end := end + 2 * shape[0] * shape[1])}
+    encoded = json.dumps(header).encode()
+    with (folder / "model-2.safetensors").open("wb") as file:
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        file.truncate(8 + len(encoded) + end)
+    (folder / "model.safetensors").unlink()
+    weight_map = {name: f"model-{1 + (name in wide)}.safetensors" for name in tensors}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": intermediate}))
+    return folder
+
+
+def test_what_needs_more_memory_than_allowed_is_a_shortage_and_the_process_lives_on(
+    base: BaseModel, adapter: Finetune, tmp_path: Path
+) -> None:
+    wide = local(widen(tmp_path / "wide", base.checkpoint.folder, intermediate=2_000_000))
+    with EmbeddingProcess(threads=1, memory_bytes=450 << 20) as process:
+        pid = process.pid
+        with pytest.raises(Shortage, match=r"0\.5 GB of memory") as caught:
+            ask(process, BaseModel(wide, "wide", "float32"), adapter)
+        assert (caught.value.resource, caught.value.more_than) == (Resource.MEMORY, 450 << 20)
+        assert "MEMORY_BYTES" in caught.value.hint
+        assert ask(process, base, adapter).norm > 0
+        assert process.pid == pid
 
 
 def test_a_process_killed_at_work_is_a_retryable_error(base: BaseModel, adapter: Finetune) -> None:

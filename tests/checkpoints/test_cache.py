@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltadex.checkpoints.cache import Entry, FolderCache
-from deltadex.errors import SettingsError
+from deltadex.errors import Resource, SettingsError, Shortage
 
 
 def fill(entry: Entry, size: int, name: str = "content") -> None:
@@ -84,7 +84,7 @@ def test_holding_keeps_all_entries_until_the_end(tmp_path: Path) -> None:
         fill(hold("a"), 1000)
         fill(hold("b"), 1000)
         assert hold("a") is hold("a")
-        with pytest.raises(SettingsError) as caught:
+        with pytest.raises(Shortage) as caught:
             put(cache, "c", 1000)
         assert not caught.value.retryable  # what is in the way is our own
         assert "DELTADEX_CACHE__MAX_BYTES" in caught.value.hint
@@ -95,17 +95,19 @@ def test_holding_keeps_all_entries_until_the_end(tmp_path: Path) -> None:
 def test_what_can_never_fit_evicts_nothing_and_says_which_setting(tmp_path: Path) -> None:
     cache = FolderCache(tmp_path / "cache", max_bytes=2000)
     put(cache, "a", 1000)
-    with pytest.raises(SettingsError, match="2001 bytes") as caught:
+    with pytest.raises(Shortage, match="2001 bytes") as caught:
         put(cache, "b", 2001)
     assert not caught.value.retryable
+    assert (caught.value.resource, caught.value.more_than) == (Resource.DISK, 2000)
     assert "DELTADEX_CACHE__MAX_BYTES" in caught.value.hint
     assert kept(cache, "a")
+    assert cache.capacity() == 2000
 
 
 def test_more_than_the_disk_has_is_refused_before_anything_is_evicted(tmp_path: Path) -> None:
     cache = FolderCache(tmp_path / "cache", max_bytes=1 << 62)
     put(cache, "a", 1000)
-    with pytest.raises(SettingsError, match="disk") as caught, cache.entry("b") as entry, entry.writing() as reserve:
+    with pytest.raises(Shortage, match="disk") as caught, cache.entry("b") as entry, entry.writing() as reserve:
         reserve(shutil.disk_usage(tmp_path).total + 1)
     assert not caught.value.retryable
     assert kept(cache, "a")
@@ -251,7 +253,7 @@ def test_it_is_the_textbook_cache_with_some_entries_pinned(steps: list[tuple[str
                         (entry.folder / "content").write_bytes(bytes(held + more))
                     assert fits
                     model[key] = held + more
-                except SettingsError:
+                except (SettingsError, Shortage):
                     assert not fits
             assert bytes_in(Path(folder)) == sum(model.values()) <= limit
 

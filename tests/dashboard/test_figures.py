@@ -30,7 +30,7 @@ def drifted(*vectors: tuple[float, float]) -> ModelDrift:
         VersionRow(number, registered("m", number), State.EMBEDDED, None, None, 1, Queue.FRESH)
         for number in range(1, len(vectors) + 1)
     )
-    return ModelDrift("m", RecipeRow(1, "d", "base", "b", 2, 2), rows, tuple(drift(np.array(vectors))))
+    return ModelDrift("m", RecipeRow(1, "d", "base", "b", 2, 2, None), rows, tuple(drift(np.array(vectors))))
 
 
 def test_every_group_has_a_trace_with_a_colour_and_a_symbol_of_its_own() -> None:

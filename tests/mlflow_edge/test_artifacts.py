@@ -19,7 +19,7 @@ from threading import Barrier, Thread
 import pytest
 
 from deltadex.checkpoints.cache import FolderCache
-from deltadex.errors import BaseNotFound, BrokenCheckpoint, RegistryError, SettingsError
+from deltadex.errors import BaseNotFound, BrokenCheckpoint, RegistryError, Shortage
 from deltadex.mlflow_edge.artifacts import base_files, version_files
 from deltadex.mlflow_edge.registry import Registry
 from tests.registering import register_folder
@@ -311,7 +311,7 @@ def test_a_base_that_the_cache_can_never_hold_is_not_asked_for(
     register_folder(registry, "base", folder)
     with FolderCache(tmp_path, max_bytes=LARGE - 1).holding() as hold:
         files = base_files(through, "models:/base/1", hold)
-        with pytest.raises(SettingsError, match=str(LARGE - 1)) as caught:
+        with pytest.raises(Shortage, match=str(LARGE - 1)) as caught:
             files.fetch(["large"])
     assert not caught.value.retryable
     assert proxy.asked == []

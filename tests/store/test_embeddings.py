@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,6 +49,16 @@ def test_saving_again_ends_in_the_same_place(database: Database) -> None:
         assert [recipe.base_name for recipe in embeddings.recipes(tx, REGISTRY)] == ["a"]
         assert len(embeddings.of_version(tx, version_id)) == 1
         assert [step.state for step in versions.history(tx, version_id)] == [State.DISCOVERED, State.EMBEDDED]
+
+
+def test_a_recipe_keeps_the_largest_noise_floor_that_was_measured(database: Database) -> None:
+    with database.transaction() as tx:
+        for number, floor in enumerate((None, 2e-6, 1e-6, None), start=1):
+            value = replace(embedding(RIGHT), noise_floor=floor)
+            version_id = discovered(tx, version=number)
+            embeddings.save(tx, version_id, value, base_name="b", artifact_uri="u", is_weak=False)
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+    assert recipe.noise_floor == 2e-6
 
 
 def test_a_version_that_failed_before_has_no_reason_left(database: Database) -> None:

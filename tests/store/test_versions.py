@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deltadex.domain import Queue, State
-from deltadex.errors import StoreError
+from deltadex.errors import Resource, Shortage, StoreError
 from deltadex.store import versions
 from deltadex.store.database import Database
 from tests.store.examples import HOUR_MS, REGISTRY, discovered, embedded, registered
@@ -189,6 +189,28 @@ def test_a_superseded_attempt_changes_nothing(database: Database) -> None:
         assert not versions.heartbeat(tx, version_id)
         assert versions.get(tx, version_id) == before
         assert (before.flow_run_id, before.heartbeat_at) == (None, None)
+
+
+def test_deaths_in_a_row_are_counted_and_forgotten_by_any_other_start(database: Database) -> None:
+    with database.transaction() as tx:
+        version_id = discovered(tx)
+        for deaths in (1, 2):
+            versions.requeue(tx, version_id, reason="died", died=True)
+            assert versions.get(tx, version_id).deaths == deaths
+        versions.requeue(tx, version_id, reason="a person asked for it")
+        assert versions.get(tx, version_id).deaths == 0
+
+
+def test_a_version_that_is_not_under_way_does_not_begin_to_wait(database: Database) -> None:
+    shortage = Shortage("slow", resource=Resource.TIME, more_than=1800)
+    with database.transaction() as tx:
+        version_id = discovered(tx)
+        assert not versions.mark_waiting(tx, version_id, shortage, attempt=2)
+        assert versions.mark_waiting(tx, version_id, shortage, attempt=1)
+        row = versions.get(tx, version_id)
+        assert (row.state, row.lacking, row.more_than) == (State.WAITING, Resource.TIME, 1800)
+        assert not versions.mark_waiting(tx, version_id, shortage, attempt=1)
+        assert not versions.mark_running(tx, version_id, attempt=1, flow_run_id="f")
 
 
 @pytest.mark.parametrize("state", FINISHED)

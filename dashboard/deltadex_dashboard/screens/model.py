@@ -56,7 +56,7 @@ def _head(row: VersionRow) -> None:
     st.caption(f"Registered {view.utc(view.registered_at(row))} · state since {view.ago(row.state_since)}")
     if row.registered.description:
         st.markdown(view.plain(row.registered.description))
-    if row.state in (State.FAILED, State.UNSUPPORTED):
+    if row.state in (State.WAITING, State.FAILED, State.UNSUPPORTED):
         st.error(f"**{row.state.capitalize()}:** {view.plain(row.reason)}")
         if row.hint:
             st.info(row.hint)

@@ -70,7 +70,7 @@ def _numbers(now: reads.Snapshot, rows: Sequence[VersionRow]) -> None:
 
 def _needs_attention(row: VersionRow) -> bool:
     """Whether a person should look: an unsupported version without a hint, such as a base model, is as it should be."""
-    return row.state is State.FAILED or (row.state is State.UNSUPPORTED and bool(row.hint))
+    return row.state in (State.WAITING, State.FAILED) or (row.state is State.UNSUPPORTED and bool(row.hint))
 
 
 def _attention(rows: Sequence[VersionRow]) -> None:

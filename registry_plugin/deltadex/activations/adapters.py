@@ -11,9 +11,9 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 from transformers import PreTrainedModel
 
+from deltadex.activations.failures import first_line
 from deltadex.activations.mapped import MappedFiles
 from deltadex.activations.readout import VirtualTokens
-from deltadex.activations.stored_model import first_line
 from deltadex.activations.units import Slot, slots_of
 from deltadex.checkpoints.layout import LocalCheckpoint
 from deltadex.errors import BaseMismatch

@@ -49,7 +49,13 @@ def read_artifact(folder: Path) -> Embedding:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         deltas = load_file(folder / TENSORS)["probe_deltas"]
         recipe = _recipe(manifest["recipe"])
-        embedding = Embedding(recipe, deltas, float(manifest["base_norm"]), str(manifest["weights_digest"]))
+        embedding = Embedding(
+            recipe,
+            deltas,
+            float(manifest["base_norm"]),
+            str(manifest["weights_digest"]),
+            manifest.get("noise_floor"),  # None in those of earlier versions
+        )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise EmbeddingError(f"{folder} holds no embedding: {error}", hint="Embed the model version again.") from error
     if manifest["format"] != FORMAT or recipe.digest != manifest["recipe"]["digest"]:
@@ -66,6 +72,7 @@ def _describe(embedding: Embedding) -> dict[str, Any]:
         "weights_digest": embedding.weights_digest,
         "norm": embedding.norm,
         "base_norm": embedding.base_norm,
+        "noise_floor": embedding.noise_floor,
         "strength": embedding.strength,
         "probe_agreement": embedding.probe_agreement,
         "versions": {library: version(library) for library in _LIBRARIES},

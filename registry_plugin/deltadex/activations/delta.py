@@ -13,11 +13,12 @@ from transformers import AutoTokenizer
 
 from deltadex.activations.base_states import BaseStates, states_key
 from deltadex.activations.dtype import resolve_dtype
+from deltadex.activations.failures import first_line, stated
 from deltadex.activations.job import BaseModel, Finetune, OnProgress, ignore_progress
 from deltadex.activations.lockstep import Buffer
 from deltadex.activations.passes import Reader, Reading
 from deltadex.activations.readout import Prompts, Readout
-from deltadex.activations.stored_model import StoredModel, first_line
+from deltadex.activations.stored_model import StoredModel
 from deltadex.checkpoints.layout import Kind, LocalCheckpoint
 from deltadex.domain import Embedding, Recipe
 from deltadex.errors import BaseMismatch, BrokenCheckpoint, DeltadexError, UnsupportedCheckpoint
@@ -111,15 +112,16 @@ class Base:
             probe_deltas=result - base.states,
             base_norm=base.norm,
             weights_digest=one.weights_digest,
+            noise_floor=base.noise_floor,
         )
 
 
 def _read_full(one: Finetune, reader: Reader) -> Reading:
     try:
         stored = StoredModel(one.checkpoint)
-    except DeltadexError as error:
-        return error
-    return replace(reader, stored=stored, identical=one.identical).read([None])[0]
+        return replace(reader, stored=stored, identical=one.identical).read([None])[0]
+    except Exception as error:  # noqa: BLE001 - the next one may be better
+        return stated(error, what=f"{one.checkpoint.folder} could not be run")
 
 
 def _load_tokenizer(base: LocalCheckpoint) -> Any:

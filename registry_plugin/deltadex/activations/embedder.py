@@ -21,14 +21,14 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from deltadex.activations.artifact import write_artifact
+from deltadex.activations.failures import stated
 from deltadex.activations.job import Answer, BaseModel, Job
 from deltadex.domain import Embedding
-from deltadex.errors import DeltadexError, EmbeddingError
+from deltadex.errors import DeltadexError
 
 if TYPE_CHECKING:
     from deltadex.activations.delta import Base
 
-logger = logging.getLogger(__name__)
 
 _FIRST_CALLER_SECONDS = 60.0
 _PROGRESS_SECONDS = 0.25
@@ -110,10 +110,10 @@ class Embedder:
                 request.answer(_keep(request.job, number, outcome))
                 unanswered.remove(position)
         except Exception as error:  # noqa: BLE001 - the next job may be a good one
-            stated = _stated(error)
+            reason = stated(error, what="The base could not be run")
             for position in unanswered:
                 request, number = asked[position]
-                request.answer(Answer(number, stated))
+                request.answer(Answer(number, reason))
 
     def _base(self, model: BaseModel) -> Base:
         """Return the base, as it was left by the last job where that was about the same."""
@@ -155,15 +155,6 @@ def _keep(job: Job, number: int, outcome: Embedding | DeltadexError) -> Answer:
     folder.mkdir()
     write_artifact(outcome, folder, manifest={})
     return Answer(number)
-
-
-def _stated(error: Exception) -> DeltadexError:
-    if isinstance(error, DeltadexError):
-        return error
-    logger.error("job failed", exc_info=error)
-    return EmbeddingError(
-        f"unexpected {type(error).__name__}: {error}", hint="This is a bug in Deltadex: see embedder.log."
-    )
 
 
 def _import_libraries() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from deltadex import errors
 from deltadex.checkpoints.layout import Kind, LocalCheckpoint
-from deltadex.errors import DeltadexError, EmbeddingError
+from deltadex.errors import DeltadexError
 
 #: Called with the name of a part of the model and the bytes of weights that were read for it, or until it.
 OnProgress = Callable[[str, int], None]
@@ -107,12 +107,7 @@ class Answer:
 
     def to_line(self) -> bytes:
         """Return the answer as a line of JSON; an error goes by the name of its class."""
-        error = self.error and {
-            "kind": type(self.error).__name__,
-            "message": self.error.message,
-            "hint": self.error.hint,
-            "retryable": self.error.retryable,
-        }
+        error = self.error and {"kind": type(self.error).__name__, **vars(self.error)}
         return _line({"number": self.number, "error": error, "read_bytes": self.read_bytes, "at": self.at})
 
     @classmethod
@@ -124,9 +119,8 @@ class Answer:
 
 
 def _error(content: Mapping[str, Any]) -> DeltadexError:
-    found = getattr(errors, content["kind"], None)
-    kind = found if isinstance(found, type) and issubclass(found, DeltadexError) else EmbeddingError
-    return kind(content["message"], hint=content["hint"], retryable=content["retryable"])
+    kind: type[DeltadexError] = getattr(errors, content["kind"])
+    return kind(**{name: value for name, value in content.items() if name != "kind"})
 
 
 def _checkpoint(content: dict[str, Any]) -> LocalCheckpoint:

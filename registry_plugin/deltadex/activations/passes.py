@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,16 +11,15 @@ from transformers import PreTrainedModel
 
 from deltadex.activations.adapters import AdaptedModel, is_adapted
 from deltadex.activations.base_states import BaseStates, Layers
+from deltadex.activations.failures import stated
 from deltadex.activations.job import OnProgress, ignore_progress
 from deltadex.activations.lockstep import Buffer, Lockstep
 from deltadex.activations.readout import Prompts, read
-from deltadex.activations.stored_model import StoredModel, first_line
+from deltadex.activations.stored_model import StoredModel
 from deltadex.activations.units import Unit, slots_of, units_of
 from deltadex.checkpoints.layout import LocalCheckpoint
 from deltadex.domain import FloatArray
 from deltadex.errors import BrokenCheckpoint, DeltadexError, EmbeddingError
-
-logger = logging.getLogger(__name__)
 
 Reading = FloatArray | DeltadexError
 
@@ -148,11 +146,8 @@ class Reader:
 
     def _checked(self, result: FloatArray | Exception) -> Reading:
         folder, missing = self.stored.checkpoint.folder, sorted(self.stored.missing)
-        if isinstance(result, DeltadexError):
-            return result
         if isinstance(result, Exception):
-            logger.error("forward failed folder=%s", folder, exc_info=result)
-            return EmbeddingError(f"{folder} could not be run: {first_line(result)}", hint="See the log.")
+            return stated(result, what=f"{folder} could not be run")
         if np.isfinite(result).all():
             return result
         if missing:

@@ -24,7 +24,7 @@ from typing import Self
 from deltadex.activations.artifact import read_artifact
 from deltadex.activations.job import Answer, BaseModel, Finetune, Job, OnProgress, ignore_progress
 from deltadex.domain import Embedding
-from deltadex.errors import DeadlineExceeded, DeltadexError, EmbeddingError
+from deltadex.errors import DeltadexError, EmbeddingError, Resource, Shortage
 
 logger = logging.getLogger(__name__)
 
@@ -117,8 +117,8 @@ class EmbeddingProcess:
 
         Raises
         ------
-        DeadlineExceeded
-            The process was killed, with everything it started.
+        Shortage
+            The deadline was not enough; the process was killed, with everything it started.
         EmbeddingError
             The process died; retryable, because another caller's job may have been the reason.
         """
@@ -167,9 +167,11 @@ class EmbeddingProcess:
             return self._connection.recv(1 << 16)
         except TimeoutError:
             _kill(self.pid)
-            raise DeadlineExceeded(
+            raise Shortage(
                 f"The embedding took longer than {deadline_seconds:g} s and was killed",
                 hint="Raise DELTADEX_EMBEDDING__DEADLINE_SECONDS, or give the worker more processors.",
+                resource=Resource.TIME,
+                more_than=deadline_seconds,
             ) from None
         except OSError:
             return b""

@@ -19,6 +19,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
 from transformers.quantizers.auto import get_hf_quantizer
 
+from deltadex.activations.failures import first_line
 from deltadex.activations.mapped import MappedFiles
 from deltadex.checkpoints.layout import LocalCheckpoint
 from deltadex.checkpoints.tensors import StoredTensor
@@ -198,8 +199,3 @@ def _does_not_fit(checkpoint: LocalCheckpoint, names: Sequence[str]) -> BrokenCh
         f"{len(names)} tensors of {checkpoint.folder} do not fit its config, such as {names[0]}",
         hint="Save the model with save_pretrained and log it again.",
     )
-
-
-def first_line(error: Exception) -> str:
-    """Return what an error says first; some say nothing, and some a page."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

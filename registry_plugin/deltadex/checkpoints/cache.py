@@ -25,7 +25,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from deltadex.errors import SettingsError
+from deltadex.errors import Resource, SettingsError, Shortage
 
 _LOCK = "lock"
 _PROMISE = "promise"
@@ -83,6 +83,11 @@ class FolderCache:
 
             yield hold
 
+    def capacity(self) -> int:
+        """Return how many bytes it can hold if nothing in it is in use."""
+        held = sum(_measure(home).held for home in self._homes()) if self._root.is_dir() else 0
+        return min(self._max_bytes, shutil.disk_usage(_existing(self._root)).free + held)
+
     def discard(self, key: str) -> None:
         """Remove the entry of a key, unless somebody uses it."""
         with suppress(FileNotFoundError), _locked(self._root / _LOCK):  # not found: gone already
@@ -125,15 +130,19 @@ class FolderCache:
         ours = [usage for usage in usages if usage.home == home or self._in_use[usage.home]]
         needed = sum(usage.promised for usage in ours) + more
         if needed > self._max_bytes:
-            raise SettingsError(
+            raise Shortage(
                 f"{needed} bytes are needed at the same time, and the cache may hold {self._max_bytes}",
                 hint=f"Raise {_SETTING} to {needed} or more.",
+                resource=Resource.DISK,
+                more_than=needed - 1,
             )
         available = self._free_bytes() + sum(usage.held for usage in usages if usage not in ours)
         if more > available:
-            raise SettingsError(
+            raise Shortage(
                 f"The disk of {self._root} has room for {available} bytes, and {more} are needed",
                 hint=f"Free disk space, or move DELTADEX_DATA_DIR to a larger disk ({_SETTING} is {self._max_bytes}).",
+                resource=Resource.DISK,
+                more_than=needed - 1,
             )
 
     def _free_bytes(self) -> int:
@@ -251,6 +260,10 @@ def _hold(home: Path) -> int:
             if _is_at(home / _LOCK, descriptor):
                 return descriptor
             os.close(descriptor)
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
 def _touch(descriptor: int) -> None:

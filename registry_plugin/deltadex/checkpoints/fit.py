@@ -52,6 +52,8 @@ class Fit:
         The few largest of these distances: name in the base, distance; largest first.
     modules
         How many modules of the base an adapter changes; 0 for a full model and for prompts.
+    remark
+        What a reader of the embedding has to know; empty for most.
     """
 
     compared: int
@@ -59,6 +61,7 @@ class Fit:
     median_distance: float | None
     largest: tuple[tuple[str, float], ...]
     modules: int = 0
+    remark: str = ""
 
 
 def check_fit(finetune: LocalCheckpoint, base: LocalCheckpoint, *, base_name: str = "") -> Fit:
@@ -174,7 +177,8 @@ def _check_adapter(adapter: LocalCheckpoint, base: _Base) -> Fit:
     config = adapter.read_config()
     if config.get("peft_type") in PROMPT_TYPES:
         _check_prompt(config, tensors, base)
-        return Fit(0, 0, None, ())
+        count = config.get("num_virtual_tokens")
+        return Fit(0, 0, None, (), remark=f"{count} virtual tokens stand before each probe: it reads a longer text")
     wanted = {update.name: update for update in updates(tensors)}
     ours, theirs = in_common_terms(wanted, base.tensors)
     replaced, modules = {}, 0

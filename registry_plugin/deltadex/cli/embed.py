@@ -34,6 +34,7 @@ class _Outcome:
 
     name: str
     result: Embedding | DeltadexError
+    remark: str
 
 
 def embed(
@@ -79,9 +80,10 @@ def _embed_all(named: dict[str, Path], folder: Path) -> list[_Outcome]:
         base = BaseModel(checkpoint, weights_digest(checkpoint, memo=memo), limits.compute_dtype, states)
         outcomes: dict[str, Embedding | DeltadexError] = {}
         finetunes: dict[str, Finetune] = {}
+        remarks: dict[str, str] = {}
         for name, model in named.items():
             try:
-                finetunes[name] = _finetune(model, checkpoint, memo)
+                finetunes[name], remarks[name] = _finetune(model, checkpoint, memo)
             except DeltadexError as error:
                 outcomes[name] = error
         deadline_seconds = limits.deadline_seconds * max(1, len(finetunes))
@@ -90,14 +92,14 @@ def _embed_all(named: dict[str, Path], folder: Path) -> list[_Outcome]:
                 base, list(finetunes.values()), deadline_seconds=deadline_seconds, on_progress=on_progress
             ):
                 outcomes[list(finetunes)[number]] = result
-    return [_Outcome(name, outcomes[name]) for name in named]
+    return [_Outcome(name, outcomes[name], remarks.get(name, "")) for name in named]
 
 
-def _finetune(folder: Path, base: LocalCheckpoint, memo: Path) -> Finetune:
+def _finetune(folder: Path, base: LocalCheckpoint, memo: Path) -> tuple[Finetune, str]:
     finetune = inspect(LocalFiles(folder)).fetch()
-    check_fit(finetune, base)
+    fit = check_fit(finetune, base)
     identical = identical_tensors(finetune, base, memo=memo) if finetune.kind is Kind.FULL else frozenset()
-    return Finetune(finetune, weights_digest(finetune, memo=memo), identical)
+    return Finetune(finetune, weights_digest(finetune, memo=memo), identical), fit.remark
 
 
 @contextmanager
@@ -130,17 +132,19 @@ def _described(outcome: _Outcome) -> dict[str, object]:
         "norm": result.norm,
         "strength": result.strength,
         "probe_agreement": result.probe_agreement,
+        "noise_floor": result.noise_floor,
+        "remark": outcome.remark,
         "weights_digest": result.weights_digest,
         "recipe": result.recipe.digest,
     }
 
 
 def _show(outcomes: list[_Outcome], output: Path | None) -> None:
-    table = Table("model", "strength", "probe agreement", "reason")
+    table = Table("model", "strength", "probe agreement", "remark")
     for outcome in outcomes:
         result = outcome.result
         if isinstance(result, Embedding):
-            table.add_row(outcome.name, f"{result.strength:.3f}", f"{result.probe_agreement:.3f}", "")
+            table.add_row(outcome.name, f"{result.strength:.3f}", f"{result.probe_agreement:.3f}", outcome.remark)
         else:
             table.add_row(outcome.name, "–", "–", f"{result.message}\n{result.hint}".strip())
     console = Console()

@@ -20,7 +20,13 @@ from deltadex.store.versions import StateChange
 
 console = Console(highlight=False)
 
-_COLOURS = {State.EMBEDDED: "green", State.FAILED: "red", State.UNSUPPORTED: "yellow", State.DELETED: "dim"}
+_COLOURS = {
+    State.EMBEDDED: "green",
+    State.WAITING: "yellow",
+    State.FAILED: "red",
+    State.UNSUPPORTED: "yellow",
+    State.DELETED: "dim",
+}
 
 
 def status(

@@ -22,7 +22,15 @@ from deltadex.store.versions import by_ids
 
 @dataclass(frozen=True)
 class RecipeRow:
-    """One comparable space; `embedded` counts its versions that are not deleted, weak ones included."""
+    """One comparable space.
+
+    Attributes
+    ----------
+    embedded
+        How many of its versions are not deleted, weak ones included.
+    noise_floor
+        The largest that any embedding of it was made with, as in `deltadex.domain.Embedding`.
+    """
 
     id: int
     digest: str
@@ -30,6 +38,7 @@ class RecipeRow:
     base_digest: str
     dimension: int
     embedded: int
+    noise_floor: float | None
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ def save(
     """
     # Copies may have been embedded under different bases; they must see each other as well.
     _lock(tx, f"weights:{embedding.weights_digest}")
-    recipe_id = _save_recipe(tx, embedding.recipe, base_name)
+    recipe_id = _save_recipe(tx, embedding, base_name)
     tx.execute(
         """
         insert into embeddings (
@@ -247,7 +256,8 @@ def recipes(tx: Transaction, registry: str) -> list[RecipeRow]:
 def _recipes(tx: Transaction, condition: LiteralString, parameters: Mapping[str, object]) -> list[RecipeRow]:
     query = SQL(
         """
-        select recipes.id, digest, base_name, base_digest, dimension, count(*) filter (where state <> 'deleted')
+        select recipes.id, digest, base_name, base_digest, dimension, count(*) filter (where state <> 'deleted'),
+            noise_floor
         from recipes
         join embeddings on recipe_id = recipes.id
         join model_versions on model_versions.id = model_version_id
@@ -258,13 +268,23 @@ def _recipes(tx: Transaction, condition: LiteralString, parameters: Mapping[str,
     return [RecipeRow(*values) for values in tx.execute(query, parameters)]
 
 
-def _save_recipe(tx: Transaction, recipe: Recipe, base_name: str) -> int:
+def _save_recipe(tx: Transaction, embedding: Embedding, base_name: str) -> int:
+    recipe = embedding.recipe
     tx.execute(
         """
-        insert into recipes (digest, method, base_digest, base_name, dimension) values (%s, %s, %s, %s, %s)
-        on conflict (digest) do nothing
+        insert into recipes as known (digest, method, base_digest, base_name, dimension, noise_floor)
+        values (%s, %s, %s, %s, %s, %s)
+        on conflict (digest) do update set noise_floor = excluded.noise_floor
+        where excluded.noise_floor > coalesce(known.noise_floor, -1)
         """,
-        [recipe.digest, Jsonb(asdict(recipe.method)), recipe.base_digest, base_name, recipe.dimension],
+        [
+            recipe.digest,
+            Jsonb(asdict(recipe.method)),
+            recipe.base_digest,
+            base_name,
+            recipe.dimension,
+            embedding.noise_floor,
+        ],
     )
     row = tx.execute("select id from recipes where digest = %s", [recipe.digest]).fetchone()
     assert row is not None  # noqa: S101 - we have just made sure of it

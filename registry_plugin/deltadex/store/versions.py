@@ -15,10 +15,10 @@ from psycopg.sql import SQL
 from psycopg.types.json import Jsonb
 
 from deltadex.domain import ModelVersionRef, Queue, RegisteredVersion, State, VersionRow
-from deltadex.errors import StoreError
+from deltadex.errors import Resource, Shortage, StoreError
 from deltadex.store.database import Transaction
 
-_WAITING_OR_RUNNING = (State.DISCOVERED, State.QUEUED, State.RUNNING)
+_UNDER_WAY = (State.DISCOVERED, State.QUEUED, State.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def mark_running(tx: Transaction, version_id: int, *, attempt: int, flow_run_id:
         set state = 'running', flow_run_id = %(flow_run_id)s, heartbeat_at = now(), reason = '', hint = ''
         where id = %(id)s and attempt = %(attempt)s and state = any(%(before)s)
         """,
-        {"id": version_id, "attempt": attempt, "flow_run_id": flow_run_id, "before": list(_WAITING_OR_RUNNING)},
+        {"id": version_id, "attempt": attempt, "flow_run_id": flow_run_id, "before": list(_UNDER_WAY)},
     )
 
 
@@ -198,7 +198,7 @@ def mark_ended(
     Returns False where nothing changed: it was deleted before, is embedded (that only `deleted` may end), or the
     given attempt was superseded.
     """
-    before = set(State) - {State.DELETED} if state is State.DELETED else set(_WAITING_OR_RUNNING)
+    before = set(State) - {State.DELETED} if state is State.DELETED else set(_UNDER_WAY)
     return _changes(
         tx,
         """
@@ -216,8 +216,34 @@ def mark_ended(
     )
 
 
-def requeue(tx: Transaction, version_id: int, *, reason: str) -> int:
+def mark_waiting(tx: Transaction, version_id: int, shortage: Shortage, *, attempt: int) -> bool:
+    """Let a version wait for a machine with more; False where it is not under way or the attempt was superseded."""
+    return _changes(
+        tx,
+        """
+        update model_versions
+        set state = 'waiting', reason = %(reason)s, hint = %(hint)s, lacking = %(lacking)s, more_than = %(more_than)s
+        where id = %(id)s and state = any(%(before)s) and attempt = %(attempt)s
+        """,
+        {
+            "id": version_id,
+            "reason": _storable(shortage.message),
+            "hint": _storable(shortage.hint),
+            "lacking": shortage.resource,
+            "more_than": shortage.more_than,
+            "attempt": attempt,
+            "before": list(_UNDER_WAY),
+        },
+    )
+
+
+def requeue(tx: Transaction, version_id: int, *, reason: str, died: bool = False) -> int:
     """Start a version over with a higher attempt, whatever its state, and return that attempt.
+
+    Parameters
+    ----------
+    died
+        Count another death; any other reason forgets those that were.
 
     Raises
     ------
@@ -227,10 +253,11 @@ def requeue(tx: Transaction, version_id: int, *, reason: str) -> int:
     row = tx.execute(
         """
         update model_versions
-        set state = 'discovered', attempt = attempt + 1, reason = %s, hint = '', flow_run_id = null, heartbeat_at = null
+        set state = 'discovered', attempt = attempt + 1, reason = %s, hint = '', flow_run_id = null,
+            heartbeat_at = null, deaths = case when %s then deaths + 1 else 0 end
         where id = %s returning attempt
         """,
-        [_storable(reason), version_id],
+        [_storable(reason), died, version_id],
     ).fetchone()
     if row is None:
         raise StoreError(f"There is no model version with id {version_id}", hint="`deltadex status` lists them.")
@@ -293,6 +320,9 @@ def _row(values: Mapping[str, Any]) -> VersionRow:
         weights_digest=values["weights_digest"],
         artifact_uri=values["artifact_uri"],
         heartbeat_at=values["heartbeat_at"],
+        deaths=values["deaths"],
+        lacking=values["lacking"] and Resource(values["lacking"]),
+        more_than=values["more_than"],
     )
 
 
