@@ -171,14 +171,16 @@ def fetch(services: Services, resolved: Resolved) -> Fetched:
     ------
     BrokenCheckpoint, BaseMismatch
     """
-    cache, dtype = services.settings.cache_dir, services.settings.embedding.compute_dtype
+    cache, settings = services.settings.cache_dir, services.settings.embedding
     memo = cache / "digests"
     finetune, base = resolved.checkpoint.fetch(), resolved.base.fetch()
     fit = check_fit(finetune, base, base_name=resolved.base_name)
     identical = identical_tensors(finetune, base, memo=memo) if finetune.kind is Kind.FULL else frozenset()
     return Fetched(
         Finetune(finetune, weights_digest(finetune, memo=memo), identical),
-        BaseModel(base, weights_digest(base, memo=memo), dtype, cache / "base-states"),
+        BaseModel(
+            base, weights_digest(base, memo=memo), settings.compute_dtype, cache / "base-states", settings.device
+        ),
         fit,
     )
 

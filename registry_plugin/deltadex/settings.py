@@ -66,6 +66,7 @@ class EmbeddingSettings(_Group):
     compute_dtype: Literal["float32", "bfloat16", "auto"] = Field(
         "float32", description="part of the recipe; `auto` takes bfloat16 where this machine is twice as fast in it"
     )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where there is one")
     memory_bytes: ByteSize = Field(
         default_factory=lambda: ByteSize(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
         description="memory that no file backs, for one embedding process; all of the machine's where it is not set",

@@ -11,7 +11,8 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 from transformers import PreTrainedModel
 
-from deltadex.activations.failures import first_line
+from deltadex.activations.compute import Compute
+from deltadex.activations.failures import first_line, is_out_of_memory
 from deltadex.activations.mapped import MappedFiles
 from deltadex.activations.readout import VirtualTokens
 from deltadex.activations.units import Slot, slots_of
@@ -38,15 +39,17 @@ class AdaptedModel:
         The adapter does not fit the model.
     """
 
-    def __init__(self, model: PreTrainedModel, adapter: LocalCheckpoint, *, dtype: torch.dtype) -> None:
+    def __init__(self, model: PreTrainedModel, adapter: LocalCheckpoint, *, compute: Compute) -> None:
         self.model = model
         self._adapter = adapter
-        tensors = _read(adapter, dtype)
+        tensors = _read(adapter, compute)
         _resize_vocabulary(model, tensors)
         slots = slots_of(model)
         try:
-            self._peft = self._attach(tensors, slots, dtype)
+            self._peft = self._attach(tensors, slots, compute)
         except (ValueError, KeyError, RuntimeError, ImportError, AttributeError, TypeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise self._mismatch(f"cannot be attached to its base: {first_line(error)}") from error
         self.slots = [slot for slot in slots if not _own_names(slot) & tensors.keys()]
 
@@ -64,12 +67,12 @@ class AdaptedModel:
             return VirtualTokens(prompt.shape[1], embeddings=prompt)
         return VirtualTokens(self._config.num_virtual_tokens, cache=prompt)
 
-    def _attach(self, tensors: dict[str, Any], slots: list[Slot], dtype: torch.dtype) -> PeftModel:
+    def _attach(self, tensors: dict[str, Any], slots: list[Slot], compute: Compute) -> PeftModel:
         self._config = PeftConfig.from_pretrained(self._adapter.folder, inference_mode=True)
         # What peft first puts into a LoRA layer is replaced at once: it need not exist. Other types compute from it.
         lean = self._config.peft_type == "LORA" and not self._config.trainable_token_indices
         if not lean:
-            _rest(slots, dtype)
+            _rest(slots, compute)
         below = self._adapter.below
         if below is None:
             peft = PeftModel(self.model, self._config, _NAME, low_cpu_mem_usage=lean)
@@ -77,10 +80,10 @@ class AdaptedModel:
             underneath = PeftConfig.from_pretrained(below.folder, inference_mode=True)
             peft = PeftModel(self.model, underneath, _BELOW, low_cpu_mem_usage=True)
             peft.add_adapter(_NAME, self._config, low_cpu_mem_usage=True)
-        _rest(slots, dtype)
+        _rest(slots, compute)
         self._fill(peft, tensors, _NAME)
         if below is not None:
-            self._fill(peft, _read(below, dtype), _BELOW)
+            self._fill(peft, _read(below, compute), _BELOW)
             peft.base_model.set_adapter([_BELOW, _NAME], inference_mode=True)
         return peft.eval()
 
@@ -103,9 +106,10 @@ class AdaptedModel:
         )
 
 
-def _rest(slots: list[Slot], dtype: torch.dtype) -> None:
+def _rest(slots: list[Slot], compute: Compute) -> None:
+    stand_in = compute.stand_in()
     for slot in slots:
-        slot.rest(dtype)
+        slot.rest(stand_in)
 
 
 def is_adapted(module: nn.Module) -> bool:
@@ -113,11 +117,14 @@ def is_adapted(module: nn.Module) -> bool:
     return any(isinstance(part, BaseTunerLayer | AuxiliaryTrainingWrapper) for part in module.modules())
 
 
-def _read(adapter: LocalCheckpoint, dtype: torch.dtype) -> dict[str, Any]:
+def _read(adapter: LocalCheckpoint, compute: Compute) -> dict[str, Any]:
     """Return an adapter's tensors without the copies that peft adds under two more names to resized embeddings."""
     files, copies = MappedFiles(), (".modules_to_save.weight", ".original_module.weight")
     tensors = {name: files.tensor(stored) for name, stored in adapter.tensors().items() if not name.endswith(copies)}
-    return {name: t.to(dtype, copy=True) if t.is_floating_point() else t.clone() for name, t in tensors.items()}
+    return {
+        name: tensor.to(compute.device, compute.dtype if tensor.is_floating_point() else None, copy=True)
+        for name, tensor in tensors.items()
+    }
 
 
 def _resize_vocabulary(model: PreTrainedModel, tensors: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,7 +60,7 @@ class BaseStates:
         """Write everything into one file, which appears when it is complete; the least used of many others go."""
         file.parent.mkdir(parents=True, exist_ok=True)
         tensors = {"states": torch.from_numpy(self.states)}
-        tensors |= {f"after.{number:04}": state.contiguous() for number, state in enumerate(self.after_layers)}
+        tensors |= {f"after.{number:04}": state.cpu().contiguous() for number, state in enumerate(self.after_layers)}
         described = {"order": json.dumps(self.order), "noise_floor": repr(self.noise_floor)}
         unfinished = file.with_suffix(f".{os.getpid()}")
         save_file(tensors, unfinished, metadata=described)
@@ -85,14 +84,14 @@ class BaseStates:
             return None
 
 
-def states_key(base_digest: str, method: EmbeddingMethod) -> str:
+def states_key(base_digest: str, method: EmbeddingMethod, machine: Sequence[object]) -> str:
     """Return a name for the states of a base that no other recipe, machine type or library version shares."""
     made_by = {
         "base": base_digest,
         "method": asdict(method),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "machine": [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()],
+        "machine": machine,
     }
     return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:32]
 

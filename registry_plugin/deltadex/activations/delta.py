@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
 from deltadex.activations.base_states import BaseStates, states_key
-from deltadex.activations.dtype import resolve_dtype
+from deltadex.activations.buffers import buffer_for
+from deltadex.activations.compute import Compute
 from deltadex.activations.failures import first_line, stated
 from deltadex.activations.job import BaseModel, Finetune, OnProgress, ignore_progress
-from deltadex.activations.lockstep import Buffer
 from deltadex.activations.passes import Reader, Reading
 from deltadex.activations.readout import Prompts, Readout
 from deltadex.activations.stored_model import StoredModel
@@ -44,10 +44,10 @@ class Base:
 
     def __init__(self, model: BaseModel) -> None:
         stored = StoredModel(model.checkpoint)
-        prompts = Prompts.tokenize(_load_tokenizer(model.checkpoint), PAPER_PROBES)
-        dtype = resolve_dtype(model.dtype)
-        self._reader = Reader(stored, prompts, Buffer(dtype))
-        named = str(dtype).removeprefix("torch.")
+        compute = Compute.resolve(model.dtype, model.device)
+        prompts = Prompts.tokenize(_load_tokenizer(model.checkpoint), PAPER_PROBES).to(compute.device)
+        self._reader = Reader(stored, prompts, buffer_for(compute))
+        named = str(compute.dtype).removeprefix("torch.")
         self._method = replace(DELTA_ACTIVATION, readout=Readout.of(stored.config).value, dtype=named)
         self._model = model
         self._states: BaseStates | None = None
@@ -61,7 +61,8 @@ class Base:
             The base can't be read: nothing can be embedded.
         """
         model = self._model
-        file = model.states and model.states / f"{states_key(model.digest, self._method)}.safetensors"
+        key = states_key(model.digest, self._method, self._reader.buffer.compute.machine)
+        file = model.states and model.states / f"{key}.safetensors"
         if self._states is None and file:
             self._states = BaseStates.read(file)
         if self._states is None:

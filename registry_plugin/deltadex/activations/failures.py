@@ -24,7 +24,7 @@ def stated(error: Exception, *, what: str) -> DeltadexError:
     """
     if isinstance(error, DeltadexError):
         return error
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
         return Shortage(
             f"{what}: more than {limit / 1e9:.1f} GB of memory are needed",
@@ -41,7 +41,8 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether there was too little memory for what was asked, on the processor's side."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or (

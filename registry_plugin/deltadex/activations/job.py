@@ -47,6 +47,8 @@ class BaseModel:
         Hex SHA-256 over its tensors: its identity.
     dtype
         What everything is computed in: `float32`, `bfloat16` or `auto`.
+    device
+        Where: `cpu`, `cuda` or `auto`.
     states
         A folder in which the states of bases are kept; None keeps them in memory only.
     """
@@ -55,6 +57,7 @@ class BaseModel:
     digest: str
     dtype: str
     states: Path | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,11 @@ class Job:
         base = content["base"]
         return cls(
             base=BaseModel(
-                _checkpoint(base["checkpoint"]), base["digest"], base["dtype"], base["states"] and Path(base["states"])
+                checkpoint=_checkpoint(base["checkpoint"]),
+                digest=base["digest"],
+                dtype=base["dtype"],
+                states=base["states"] and Path(base["states"]),
+                device=base["device"],
             ),
             finetunes=tuple(
                 Finetune(_checkpoint(one["checkpoint"]), one["weights_digest"], frozenset(one["identical"]))

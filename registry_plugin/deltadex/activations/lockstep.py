@@ -16,6 +16,7 @@ import torch
 from greenlet import getcurrent, greenlet
 from torch.utils.hooks import RemovableHandle
 
+from deltadex.activations.buffers import Buffer
 from deltadex.activations.job import OnProgress
 from deltadex.activations.stored_model import StoredModel
 from deltadex.activations.units import Unit
@@ -93,12 +94,12 @@ class Lockstep:
         return [results[worker] for worker in workers]
 
     def _attach(self, units: Iterable[Unit]) -> None:
-        dtype = self._buffer.dtype
+        stand_in = self._buffer.compute.stand_in()
         for unit in units:
-            unit.empty(dtype)
+            unit.empty(stand_in)
             before = self._take_rows(unit) if unit.rows_only else _wait(unit)
             self._hooks.append(unit.module.register_forward_pre_hook(before))
-            after = partial(_empty, unit, dtype)
+            after = partial(_empty, unit, stand_in)
             self._hooks.append(unit.module.register_forward_hook(after, always_call=True))
 
     @contextmanager
@@ -136,39 +137,11 @@ class Lockstep:
             self.visited.append(unit.key)
             rows, numbers = torch.unique(arguments[0], return_inverse=True)
             names = [name for name in unit.names if name in self._stored.origins]
-            unit.fill({name: self._stored.load(name)[rows].to(self._buffer.dtype) for name in names})
+            compute, rows = self._buffer.compute, rows.cpu()
+            unit.fill({name: self._stored.load(name)[rows].to(compute.device, compute.dtype) for name in names})
             return (numbers, *arguments[1:])
 
         return hook
-
-
-class Buffer:
-    """One piece of memory for every unit in turn: a fresh one each time would spend more on page faults than on work.
-
-    Attributes
-    ----------
-    dtype
-        What everything is computed in.
-    """
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self._memory = torch.empty(0, dtype=dtype)
-
-    def hold(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return the tensors in the dtype of the computation; what is in it already is not copied."""
-        dtype = self.dtype
-        cast = {name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.dtype != dtype}
-        size = sum(tensors[name].numel() for name in cast)
-        if size > len(self._memory):
-            self._memory = torch.empty(0, dtype=dtype)  # before the larger one is there
-            self._memory = torch.empty(size, dtype=dtype)
-        held, start = dict(tensors), 0
-        for name in cast:
-            piece = self._memory[start : start + tensors[name].numel()]
-            held[name] = piece.view(tensors[name].shape).copy_(tensors[name])
-            start += tensors[name].numel()
-        return held
 
 
 def _wait(unit: Unit) -> Callable[..., None]:
@@ -178,8 +151,8 @@ def _wait(unit: Unit) -> Callable[..., None]:
     return hook
 
 
-def _empty(unit: Unit, dtype: torch.dtype, *_: Any) -> None:
-    unit.empty(dtype)
+def _empty(unit: Unit, stand_in: torch.Tensor, *_: Any) -> None:
+    unit.empty(stand_in)
 
 
 def _result_of(run: Callable[[], Any]) -> Any:

@@ -11,9 +11,10 @@ from transformers import PreTrainedModel
 
 from deltadex.activations.adapters import AdaptedModel, is_adapted
 from deltadex.activations.base_states import BaseStates, Layers
+from deltadex.activations.buffers import Buffer, buffer_for
 from deltadex.activations.failures import stated
 from deltadex.activations.job import OnProgress, ignore_progress
-from deltadex.activations.lockstep import Buffer, Lockstep
+from deltadex.activations.lockstep import Lockstep
 from deltadex.activations.readout import Prompts, read
 from deltadex.activations.stored_model import StoredModel
 from deltadex.activations.units import Unit, slots_of, units_of
@@ -31,7 +32,7 @@ class Reader:
     Attributes
     ----------
     buffer
-        Where weights are upcast into, in the dtype of the computation.
+        Where weights go to compute, and in what dtype.
     base
         What the base made of the probes, where that is known: whoever begins like the base starts from there.
     identical
@@ -92,7 +93,8 @@ class Reader:
 
     def _noise_floor(self, states: FloatArray, *, whole_layers: bool) -> float:
         """Return how far two probes move when each is read alone, in float32, with half of the threads."""
-        exact = self if self.buffer.dtype == torch.float32 else replace(self, buffer=Buffer(torch.float32))
+        compute = replace(self.buffer.compute, dtype=torch.float32)
+        exact = self if self.buffer.compute == compute else replace(self, buffer=buffer_for(compute))
         alone, threads = self.prompts.alone(), torch.get_num_threads()
         lengths = [one.ids.shape[1] for one in alone]
         chosen = sorted({lengths.index(min(lengths)), lengths.index(max(lengths))})
@@ -109,7 +111,8 @@ class Reader:
         if not adapters:
             return []
         passes = [self._pass(adapter, whole_layers) for adapter in adapters]
-        order = units_of(model := self.stored.new_model(), slots_of(model), whole_layers=whole_layers)
+        model = self.stored.new_model(self.buffer.compute.device)
+        order = units_of(model, slots_of(model), whole_layers=whole_layers)
         results = iter(self._lockstep().run([one for one in passes if isinstance(one, _Pass)], order=order))
         return [next(results) if isinstance(one, _Pass) else one for one in passes]
 
@@ -118,12 +121,13 @@ class Reader:
 
     def _pass(self, adapter: LocalCheckpoint | None, whole_layers: bool) -> _Pass | Reading:
         """Return a pass to run, or what came of it where there is nothing to run."""
-        model = self.stored.new_model()
+        compute = self.buffer.compute
+        model = self.stored.new_model(compute.device)
         try:
             self.prompts.check_vocabulary(model)
-            adapted = None if adapter is None else AdaptedModel(model, adapter, dtype=self.buffer.dtype)
-        except DeltadexError as error:
-            return error
+            adapted = None if adapter is None else AdaptedModel(model, adapter, compute=compute)
+        except Exception as error:  # noqa: BLE001 - the next adapter may be a good one
+            return stated(error, what=f"{adapter and adapter.folder} could not be put onto its base")
         units = units_of(model, slots_of(model) if adapted is None else adapted.slots, whole_layers=whole_layers)
         one = _Pass(model, adapted, self.prompts, units)
         if self.base is None or (adapted is not None and adapted.is_prompt):
@@ -133,7 +137,7 @@ class Reader:
         if first is None:
             return self.base.states
         if first and self.base.after_layers:
-            one.layers.start_at(first, self.base.after_layers[first - 1])
+            one.layers.start_at(first, self.base.after_layers[first - 1].to(compute.device))
         return one
 
     def _is_unchanged(self, unit: Unit) -> bool:
@@ -176,7 +180,7 @@ class _Pass:
 
     def run(self) -> FloatArray:
         virtual = None if self.adapted is None else self.adapted.virtual_tokens(len(self.prompts.ids))
-        states: FloatArray = read(self.model, self.prompts, virtual).numpy()
+        states: FloatArray = read(self.model, self.prompts, virtual).cpu().numpy()
         return states
 
 

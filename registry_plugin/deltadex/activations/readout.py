@@ -57,6 +57,10 @@ class Prompts:
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
         return cls(ids, mask)
 
+    def to(self, device: torch.device) -> Prompts:
+        """Return the same on a device."""
+        return Prompts(self.ids.to(device), self.mask.to(device))
+
     def alone(self) -> list[Prompts]:
         """Return each probe as a batch of its own, without padding."""
         lengths = self.mask.sum(dim=1).tolist()
@@ -90,7 +94,7 @@ def read(model: PreTrainedModel, prompts: Prompts, virtual: VirtualTokens | None
         inputs |= _with_virtual(model, prompts, virtual)
         skipped = 0 if virtual.embeddings is None else virtual.count
     if readout is Readout.DECODER_START:
-        inputs["decoder_input_ids"] = torch.full((len(prompts.ids), 1), _decoder_start(model))
+        inputs["decoder_input_ids"] = prompts.ids.new_full((len(prompts.ids), 1), _decoder_start(model))
     if virtual is None or virtual.cache is None:
         inputs |= {"use_cache": False} if hasattr(model.config, "use_cache") else {}
     states = _last_hidden_state(model, inputs)
@@ -99,7 +103,7 @@ def read(model: PreTrainedModel, prompts: Prompts, virtual: VirtualTokens | None
     states, mask = states[:, skipped:], prompts.mask
     if readout is Readout.MEAN_TOKEN:
         return (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-    return states[torch.arange(len(mask)), mask.sum(dim=1) - 1]
+    return states[torch.arange(len(mask), device=mask.device), mask.sum(dim=1) - 1]
 
 
 def _last_hidden_state(model: PreTrainedModel, inputs: dict[str, Any]) -> torch.Tensor:

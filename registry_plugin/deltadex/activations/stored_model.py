@@ -72,12 +72,15 @@ class StoredModel:
         """The model's config, as transformers reads it."""
         return self._model.config
 
-    def new_model(self) -> PreTrainedModel:
+    def new_model(self, device: torch.device) -> PreTrainedModel:
         """Return a module tree of its own, with parameters on the meta device and every buffer in place."""
         model = copy.deepcopy(self._model)
         for name, buffer in model.named_buffers():
             if name in self.origins:
                 buffer.copy_(self.load(name))
+        for module in model.modules():
+            for name, buffer in module._buffers.items():
+                module._buffers[name] = None if buffer is None else buffer.to(device)
         return model.eval()
 
     def load(self, name: str) -> torch.Tensor:

@@ -8,7 +8,6 @@ layer at a time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,10 +26,9 @@ class Slot:
     name: str
     shape: tuple[int, ...]
 
-    def rest(self, dtype: torch.dtype) -> None:
-        """Put the stand-in there."""
-        nan = torch.full((1,), math.nan, dtype=dtype)
-        self.module._parameters[self.attribute] = _parameter(nan.expand(self.shape))
+    def rest(self, stand_in: torch.Tensor) -> None:
+        """Put one NaN there, in the parameter's shape."""
+        self.module._parameters[self.attribute] = _parameter(stand_in.expand(self.shape))
 
 
 @dataclass(frozen=True)
@@ -63,10 +61,10 @@ class Unit:
             if slot.name in tensors:
                 slot.module._parameters[slot.attribute] = _parameter(tensors[slot.name])
 
-    def empty(self, dtype: torch.dtype) -> None:
+    def empty(self, stand_in: torch.Tensor) -> None:
         """Put the stand-ins back."""
         for slot in self.slots:
-            slot.rest(dtype)
+            slot.rest(stand_in)
 
 
 def slots_of(model: nn.Module) -> list[Slot]:

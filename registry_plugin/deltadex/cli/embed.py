@@ -77,7 +77,8 @@ def _embed_all(named: dict[str, Path], folder: Path) -> list[_Outcome]:
     limits = settings.embedding
     with EmbeddingProcess(memory_bytes=limits.memory_bytes) as process:
         checkpoint = inspect(LocalFiles(folder)).fetch()
-        base = BaseModel(checkpoint, weights_digest(checkpoint, memo=memo), limits.compute_dtype, states)
+        digest = weights_digest(checkpoint, memo=memo)
+        base = BaseModel(checkpoint, digest, limits.compute_dtype, states, limits.device)
         outcomes: dict[str, Embedding | DeltadexError] = {}
         finetunes: dict[str, Finetune] = {}
         remarks: dict[str, str] = {}
