@@ -26,7 +26,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
@@ -41,7 +41,7 @@ from rich.table import Table
 
 from benchmarks.engine_models import SHAPES, Models, Shape, Task, base_model, build, checkpoint
 from deltadex.activations.job import Finetune
-from deltadex.activations.process import EmbeddingProcess
+from deltadex.activations.process import FRUGAL_HEAP, PATIENT_THREADS, EmbeddingProcess
 from deltadex.checkpoints.digest import weights_digest
 from deltadex.errors import DeltadexError
 
@@ -51,9 +51,6 @@ CACHES = ("cold", "warm")
 MEMORY_TARGETS = {"1b": 0.15, "8b": 0.06}
 SIMILARITY_TARGETS = {"float32": 0.99999, "bfloat16": 0.999}
 _PUBLISHED_ADAPTERS = 4
-_PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
-#: As `deltadex.activations.process` starts the embedder.
-_FRUGAL_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 #: What a process needs beside its imports, for threads and for one layer of the smallest model.
 _ROOM = 256 << 20
 
@@ -153,8 +150,8 @@ def _plan(models: Models, states: str) -> Iterator[tuple[str, Callable[[], dict[
 def _run(task: Task, prepare: Callable[[], None] = lambda: None, *, memory_bytes: int = 0) -> dict[str, Any]:
     """Return what a program found, with the wall time from its start and its peak memory."""
     prepare()
-    environment = {**os.environ, **_PATIENT_THREADS, "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
-    environment |= _FRUGAL_HEAP if task.program.startswith("ours") else {}
+    environment = {**os.environ, **PATIENT_THREADS, "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
+    environment |= FRUGAL_HEAP if task.program.startswith("ours") else {}
     limit = memory_bytes or resource.RLIM_INFINITY
     program = [sys.executable, "-m", "benchmarks.engine_models", json.dumps(asdict(task))]
     with tempfile.TemporaryFile("w+") as complaints:
@@ -178,7 +175,9 @@ def _memory_of(pid: int) -> Iterator[dict[str, int]]:
     def watch() -> None:
         fields = {"RssAnon": "anonymous", "VmRSS": "resident", "VmData": "data"}
         while not ended.wait(0.01):
-            status = Path(f"/proc/{pid}/status").read_text()
+            status = ""
+            with suppress(OSError):  # ended meanwhile
+                status = Path(f"/proc/{pid}/status").read_text()
             for field, kilobytes in re.findall(r"^(RssAnon|VmRSS|VmData):\s+(\d+) kB", status, re.MULTILINE):
                 peak[fields[field]] = max(peak[fields[field]], 1024 * int(kilobytes))
 

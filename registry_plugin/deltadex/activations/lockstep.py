@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -56,6 +57,7 @@ class Lockstep:
         self._buffer = buffer
         self._on_progress = on_progress
         self._hooks: list[RemovableHandle] = []
+        self._asked_for: set[str] = set()
         self.visited: list[str] = []
 
     def run(self, passes: Sequence[Pass], *, order: Sequence[Unit]) -> list[Any]:
@@ -85,7 +87,7 @@ class Lockstep:
             while waiting:
                 key = min((unit.key for unit in waiting.values()), key=lambda key: position.get(key, -1))
                 here = [(worker, unit) for worker, unit in waiting.items() if unit.key == key]
-                tensors = self._load(here[0][1], order[position.get(key, -1) + 1 :])
+                tensors = self._load(here[0][1], islice(order, position.get(key, -1) + 1, None))
                 for worker, unit in here:
                     unit.fill(tensors)
                     del waiting[worker]
@@ -111,18 +113,25 @@ class Lockstep:
             for hook in self._hooks:
                 hook.remove()
 
-    def _load(self, unit: Unit, ahead: Sequence[Unit]) -> Mapping[str, torch.Tensor]:
+    def _load(self, unit: Unit, ahead: Iterable[Unit]) -> Mapping[str, torch.Tensor]:
         origins = self._stored.origins
-        budget = _READ_AHEAD_BYTES
-        for coming in ahead:
-            for name in coming.names:
-                if name in origins and not coming.rows_only and budget > 0:
-                    self._stored.files.will_need(origins[name].stored)
-                    budget -= origins[name].nbytes
+        self._read_ahead(unit for unit in ahead if not unit.rows_only)
         names = [name for name in unit.names if name in origins]
         self.visited.append(unit.key)
         self._on_progress(unit.key, sum(origins[name].nbytes for name in names))
         return self._buffer.hold({name: self._stored.load(name) for name in names})
+
+    def _read_ahead(self, coming: Iterable[Unit]) -> None:
+        origins, budget = self._stored.origins, _READ_AHEAD_BYTES
+        for unit in coming:
+            if budget <= 0:
+                return
+            needed = [origins[name] for name in unit.names if name in origins]
+            budget -= sum(origin.nbytes for origin in needed)
+            if unit.key not in self._asked_for:
+                self._asked_for.add(unit.key)
+                for origin in needed:
+                    self._stored.files.will_need(origin.stored)
 
     def _release(self, unit: Unit) -> None:
         for name in unit.names:

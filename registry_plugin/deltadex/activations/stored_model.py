@@ -14,9 +14,11 @@ from typing import Any
 import torch
 import transformers
 from accelerate import init_empty_weights
+from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
+from transformers.initialization import no_init_weights
 from transformers.quantizers.auto import get_hf_quantizer
 
 from deltadex.activations.failures import first_line
@@ -149,10 +151,20 @@ class StoredModel:
         return frozenset(name for name, _ in self._model.named_parameters()) - self.origins.keys()
 
 
+class _EmptyOnMeta(TorchFunctionMode):
+    """Has `torch.empty` take no memory, not even for a moment: the largest matrix may be more than there is."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = kwargs or {}
+        if function is torch.empty and named.get("device") is None:
+            named["device"] = "meta"
+        return function(*args, **named)
+
+
 def _build(checkpoint: LocalCheckpoint) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
-        with init_empty_weights(include_buffers=False):
+        with _EmptyOnMeta(), init_empty_weights(include_buffers=False), no_init_weights():
             model = _model_class(config)._from_config(config, dtype=torch.float32)
         if (checkpoint.folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(checkpoint.folder, local_files_only=True)
