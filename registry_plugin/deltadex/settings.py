@@ -69,6 +69,7 @@ class EmbeddingSettings(_Group):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where there is one")
     memory_bytes: ByteSize = Field(
         default_factory=lambda: ByteSize(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        ge=512 << 20,  # the libraries alone take 400 MB
         description="memory that no file backs, for one embedding process; all of the machine's where it is not set",
     )
     keep_warm_seconds: float = Field(120, ge=0, description="how long the embedding process waits for the next version")

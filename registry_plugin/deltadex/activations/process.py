@@ -216,7 +216,7 @@ class EmbeddingProcess:
 
     def _death(self) -> EmbeddingError:
         written = (self._place / "embedder.log").read_text(errors="replace").strip()
-        logger.warning("embedding process died pid=%d log=%s", self.pid, written[-2000:])
+        logger.info("embedding process died pid=%d log=%s", self.pid, written[-2000:])
         _kill(self.pid)
         last = written.rpartition("\n")[2][-500:]
         return EmbeddingError(
