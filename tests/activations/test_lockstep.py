@@ -271,7 +271,6 @@ def test_each_units_weights_are_read_once_for_all_adapters(base: Path, mixed: li
     assert_read_once(base, [folder for folder in mixed if "norms" not in folder.name])
 
 
-@pytest.mark.xfail(strict=True, reason="passes are ordered as modules are registered, where norms come after matrices")
 def test_an_adapter_that_waits_for_fewer_units_does_not_run_ahead(base: Path, mixed: list[Path]) -> None:
     assert_read_once(base, mixed)
 

@@ -62,7 +62,6 @@ def test_every_dtype_is_read_to_the_bit_wherever_it_lies(name: str, moved_by: in
         assert_same_bits(files.tensor(stored), tensors[key])
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="tensors.py knows these dtypes, mapped.py does not")
 @pytest.mark.parametrize("name", ["float8_e4m3fnuz", "float8_e5m2fnuz"])
 def test_the_other_kind_of_float8_is_read_to_the_bit(name: str, tmp_path: Path) -> None:
     tensor = random(getattr(torch, name), 4, 8)

@@ -120,7 +120,8 @@ class Base:
 def _read_full(one: Finetune, reader: Reader) -> Reading:
     try:
         stored = StoredModel(one.checkpoint)
-        return replace(reader, stored=stored, identical=one.identical).read([None])[0]
+        identical = one.identical if stored.computes_like(reader.stored) else frozenset()
+        return replace(reader, stored=stored, identical=identical).read([None])[0]
     except Exception as error:  # noqa: BLE001 - the next one may be better
         return stated(error, what=f"{one.checkpoint.folder} could not be run")
 

@@ -81,15 +81,22 @@ class Reader:
     def _resumable(
         self, answers: Sequence[object], states: FloatArray, *, whole_layers: bool
     ) -> tuple[torch.Tensor, ...]:
-        """Return the layers' answers if running on from the middle one gives the same states to the last bit."""
+        """Return the layers' answers if running on from the middle and the last one gives the same states exactly.
+
+        The last layers are those that may use more of the first ones than the states between them.
+        """
         tensors = tuple(answer for answer in answers if isinstance(answer, torch.Tensor))
-        one = _started(self._pass(None, whole_layers))
-        middle = len(one.layers) // 2
-        if not middle or not len(tensors) == len(answers) == len(one.layers):
+        if len(tensors) < len(answers) or len(tensors) < 2:
             return ()
-        one.layers.start_at(middle, tensors[middle - 1])
-        (result,) = self._lockstep().run([one], order=one.units)
-        return tensors if isinstance(result, np.ndarray) and np.array_equal(result, states) else ()
+        for start in {len(tensors) // 2, len(tensors) - 1}:
+            one = _started(self._pass(None, whole_layers))
+            if len(one.layers) != len(tensors):
+                return ()
+            one.layers.start_at(start, tensors[start - 1])
+            (result,) = self._lockstep().run([one], order=one.units)
+            if not isinstance(result, np.ndarray) or not np.array_equal(result, states):
+                return ()
+        return tensors
 
     def _noise_floor(self, states: FloatArray, *, whole_layers: bool) -> float:
         """Return how far two probes move when each is read alone, in float32, with half of the threads."""
@@ -113,6 +120,9 @@ class Reader:
         passes = [self._pass(adapter, whole_layers) for adapter in adapters]
         model = self.stored.new_model(self.buffer.compute.device)
         order = units_of(model, slots_of(model), whole_layers=whole_layers)
+        if self.base is not None:  # modules are registered in another order than they compute
+            computed = {key: number for number, key in enumerate(self.base.order)}
+            order.sort(key=lambda unit: computed.get(unit.key, -1))
         results = iter(self._lockstep().run([one for one in passes if isinstance(one, _Pass)], order=order))
         return [next(results) if isinstance(one, _Pass) else one for one in passes]
 

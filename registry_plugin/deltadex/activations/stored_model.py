@@ -27,6 +27,12 @@ from deltadex.checkpoints.layout import LocalCheckpoint
 from deltadex.checkpoints.tensors import StoredTensor
 from deltadex.errors import BrokenCheckpoint, UnsupportedCheckpoint
 
+#: Fields of configs that change no hidden state of a prompt; whatever else differs is taken to change it.
+_SAYS_NOTHING = {
+    "_name_or_path", "architectures", "bos_token_id", "dtype", "eos_token_id", "id2label", "label2id", "problem_type",
+    "tie_word_embeddings", "torch_dtype", "transformers_version", "use_cache", "vocab_size",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -73,6 +79,11 @@ class StoredModel:
     def config(self) -> Any:
         """The model's config, as transformers reads it."""
         return self._model.config
+
+    def computes_like(self, other: StoredModel) -> bool:
+        """Tell whether equal weights would give equal states in both: nothing in the configs says otherwise."""
+        ours, theirs = (_computation(model.config.to_dict()) for model in (self, other))
+        return ours == theirs
 
     def new_model(self, device: torch.device) -> PreTrainedModel:
         """Return a module tree of its own, with parameters on the meta device and every buffer in place."""
@@ -207,6 +218,14 @@ def _model_class(config: Any) -> Any:
     if isinstance(named, type) and issubclass(named, PreTrainedModel):
         return named
     return transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+
+def _computation(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _computation(value) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key not in _SAYS_NOTHING
+    }
 
 
 def _does_not_fit(checkpoint: LocalCheckpoint, names: Sequence[str]) -> BrokenCheckpoint:
