@@ -115,6 +115,7 @@ class Lockstep:
 
     def _load(self, unit: Unit, ahead: Iterable[Unit]) -> Mapping[str, torch.Tensor]:
         origins = self._stored.origins
+        self._stored.check_present(self._stored.missing.intersection(unit.names))
         self._read_ahead(unit for unit in ahead if not unit.rows_only)
         names = [name for name in unit.names if name in origins]
         self.visited.append(unit.key)
@@ -144,6 +145,7 @@ class Lockstep:
 
         def hook(_module: Any, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             self.visited.append(unit.key)
+            self._stored.check_present(self._stored.missing.intersection(unit.names))
             rows, numbers = torch.unique(arguments[0], return_inverse=True)
             names = [name for name in unit.names if name in self._stored.origins]
             compute, rows = self._buffer.compute, rows.cpu()

@@ -20,7 +20,7 @@ from deltadex.activations.stored_model import StoredModel
 from deltadex.activations.units import Unit, slots_of, units_of
 from deltadex.checkpoints.layout import LocalCheckpoint
 from deltadex.domain import FloatArray
-from deltadex.errors import BrokenCheckpoint, DeltadexError, EmbeddingError
+from deltadex.errors import DeltadexError, EmbeddingError
 
 Reading = FloatArray | DeltadexError
 
@@ -159,16 +159,11 @@ class Reader:
         return all(origin and {stored.name for stored in origin.stored} <= self.identical for origin in origins)
 
     def _checked(self, result: FloatArray | Exception) -> Reading:
-        folder, missing = self.stored.checkpoint.folder, sorted(self.stored.missing)
+        folder = self.stored.checkpoint.folder
         if isinstance(result, Exception):
             return stated(result, what=f"{folder} could not be run")
         if np.isfinite(result).all():
             return result
-        if missing:
-            return BrokenCheckpoint(
-                f"{len(missing)} tensors of {folder} are missing, such as {missing[0]}",
-                hint="Save the model with save_pretrained and log it again.",
-            )
         return EmbeddingError(
             f"The hidden states of {folder} are not finite",
             hint="The weights hold NaN or infinity, or overflow: check the training run.",

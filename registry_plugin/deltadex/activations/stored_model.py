@@ -7,7 +7,7 @@ that are stacked, blocks that are dequantised), is the library's own mapping too
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ class StoredModel:
     origins
         Parameter or buffer name → where it comes from.
     missing
-        Parameters that no file holds; see `Unit.fill` for what they compute as.
+        Parameters that no file holds: fine as long as none of them computes.
 
     Raises
     ------
@@ -73,7 +73,13 @@ class StoredModel:
         self._model = _build(checkpoint)
         self._find_origins(_conversions(self._model, checkpoint))
         self._check_shapes()
-        self.missing = self._missing()
+        self._tie()
+        state = self._model.state_dict()
+        self.missing = frozenset(state) - self.origins.keys()
+        buffers = {name for name, buffer in self._model.named_buffers() if buffer.is_floating_point()}
+        self.check_present(self.missing & buffers)
+        if any(map(_quantization, (self.config, self.config.get_text_config()))):
+            self.check_present(self._without_scales())
 
     @property
     def config(self) -> Any:
@@ -153,13 +159,27 @@ class StoredModel:
         if wrong:
             raise _does_not_fit(self.checkpoint, wrong)
 
-    def _missing(self) -> frozenset[str]:
-        """Give tied parameters the one tensor that is stored for them, and return what is in no file."""
+    def check_present(self, names: Iterable[str]) -> None:
+        """Raise BrokenCheckpoint where one of these tensors is in no file, or not whole."""
+        lacking = sorted(set(names))
+        if lacking:
+            raise BrokenCheckpoint(
+                f"{len(lacking)} tensors of {self.checkpoint.folder} are missing, such as {lacking[0]}",
+                hint="Save the model with save_pretrained and log it again.",
+            )
+
+    def _without_scales(self) -> Iterator[str]:
+        """Yield the scales that blocks of 8 bits lack: without them the blocks are plausible numbers, and wrong."""
+        for name, origin in self.origins.items():
+            if not any("scale" in stored.name for stored in origin.stored):
+                yield from (f"{name}_scale_inv" for stored in origin.stored if stored.dtype.startswith("F8_"))
+
+    def _tie(self) -> None:
+        """Give tied parameters the one tensor that is stored for them."""
         for one, other in getattr(self._model, "all_tied_weights_keys", {}).items():
             for name, twin in ((one, other), (other, one)):
                 if name not in self.origins and twin in self.origins:
                     self.origins[name] = self.origins[twin]
-        return frozenset(name for name, _ in self._model.named_parameters()) - self.origins.keys()
 
 
 class _EmptyOnMeta(TorchFunctionMode):
@@ -179,7 +199,7 @@ def _build(checkpoint: LocalCheckpoint) -> PreTrainedModel:
             model = _model_class(config)._from_config(config, dtype=torch.float32)
         if (checkpoint.folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(checkpoint.folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+    except Exception as error:  # a stranger's config can break a library anywhere
         raise UnsupportedCheckpoint(
             f"transformers cannot build {checkpoint.folder}: {first_line(error)}",
             hint="Deltadex loads architectures that transformers knows, from safetensors, without code of their own.",

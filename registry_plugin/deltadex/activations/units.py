@@ -56,7 +56,7 @@ class Unit:
         return tuple(slot.name for slot in self.slots)
 
     def fill(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Put weights in; what is in no file stays NaN, which no result survives."""
+        """Put weights in; what an adapter brings itself is there already."""
         for slot in self.slots:
             if slot.name in tensors:
                 slot.module._parameters[slot.attribute] = _parameter(tensors[slot.name])
