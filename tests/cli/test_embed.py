@@ -40,8 +40,9 @@ def test_every_folder_becomes_one_vector_under_its_name(models: Path, tmp_path: 
     names, output = ["file", "full-v1.5"], tmp_path / "out.npz"
     code, printed = run(*(models / name for name in names), "--base", models / "base", "--output", output, "--json")
     assert code == 0
-    arrays = np.load(output, allow_pickle=False)
-    assert sorted(arrays.files) == names
+    with np.load(output, allow_pickle=False) as content:
+        arrays = dict(content)
+    assert sorted(arrays) == names
     assert all(arrays[name].shape == (tiny_models.HIDDEN_SIZE,) for name in names)
     described = json.loads(printed)
     assert [entry["model"] for entry in described] == names
@@ -53,7 +54,8 @@ def test_a_bad_model_is_reported_and_does_not_stop_the_others(models: Path, tmp_
     code, printed = run(models / "empty", models / "file", "--base", models / "base", "--output", output)
     assert code == 1
     assert "holds no files" in printed
-    assert np.load(output).files == ["file"]
+    with np.load(output) as content:
+        assert content.files == ["file"]
     assert list(tmp_path.iterdir()) == [output]
 
 

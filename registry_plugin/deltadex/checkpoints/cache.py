@@ -222,11 +222,12 @@ class _Usage:
 
 
 def _measure(home: Path) -> _Usage:
+    promised = _live_promise(home / _PROMISE)  # first: a writer that ends meanwhile is then in what is held
     held = sum(_size(Path(folder, name)) for folder, _, names in os.walk(home) for name in names)
     last_use_ns = 0
     with suppress(FileNotFoundError):  # killed as it was made
         last_use_ns = (home / _LOCK).stat().st_mtime_ns
-    return _Usage(home, held, max(held, _live_promise(home / _PROMISE)), last_use_ns)
+    return _Usage(home, held, max(held, promised), last_use_ns)
 
 
 def _size(path: Path) -> int:
