@@ -1,4 +1,4 @@
-"""`neighbors`, `duplicates`, `drift` and `clusters`: what the embeddings say."""
+"""`neighbors`, `drift` and `clusters`: what the embeddings say."""
 
 from __future__ import annotations
 
@@ -35,58 +35,19 @@ def neighbors(
 ) -> None:
     """Show the versions that behave most like one version: cosine similarity in the full space, higher is closer."""
     name, number = parse_label(label)
-    with _reading(data_dir, database_url) as (tx, settings):
+    with reading(data_dir, database_url) as (tx, settings):
         found = versions.find(tx, settings.registry, name, number)
         if not found:
             raise unknown_version(label)
         near = embeddings.neighbors(tx, found[0].id, limit=limit)
     if json:
-        _print_json([{**_named(one.version), "similarity": one.similarity} for one in near])
+        print_json([{**version_json(one.version), "similarity": one.similarity} for one in near])
         return
     table = Table("version", "similarity", "same weights", caption=None if near else "nothing to compare it with")
     for one in near:
         same = one.version.weights_digest == found[0].weights_digest
         table.add_row(one.version.label, f"{one.similarity:.4f}", "yes" if same else "")
     console.print(table)
-
-
-def duplicates(
-    threshold: Annotated[
-        float | None,
-        typer.Option(help="Cosine similarity of a near duplicate.", min=-1, max=1, show_default="the setting"),
-    ] = None,
-    json: Json = False,
-    data_dir: DataDir = None,
-    database_url: DatabaseUrl = None,
-) -> None:
-    """Show groups of redundant finetunes: equal weights, or nearly equal behaviour."""
-    # SciPy and scikit-learn take a second to import: only for the commands that need them.
-    from deltadex import answers
-
-    with _reading(data_dir, database_url) as (tx, settings):
-        limit = settings.thresholds.near_duplicate_similarity if threshold is None else threshold
-        groups = answers.duplicate_groups(tx, settings.registry, min_similarity=limit)
-    if json:
-        _print_json(
-            {
-                "threshold": limit,
-                "groups": [
-                    {
-                        "exact": group.is_exact,
-                        "lowest_similarity": group.lowest_similarity,
-                        "recipe": group.recipe.digest,
-                        "versions": [_named(row) for row in group.versions],
-                    }
-                    for group in groups
-                ],
-            }
-        )
-        return
-    table = Table("kind", "versions", "lowest similarity", caption=f"near means a similarity of at least {limit}")
-    for group in groups:
-        kind = "same weights" if group.is_exact else "near"
-        table.add_row(kind, ", ".join(row.label for row in group.versions), f"{group.lowest_similarity:.4f}")
-    console.print(table if groups else "[dim]No duplicates.[/]")
 
 
 def drift(
@@ -98,13 +59,13 @@ def drift(
     """Show how far each version of a registered model moved from the one before, and from the first."""
     from deltadex import answers
 
-    with _reading(data_dir, database_url) as (tx, settings):
+    with reading(data_dir, database_url) as (tx, settings):
         if not versions.find(tx, settings.registry, name):
             raise unknown_version(name)
         drifts = answers.model_drifts(tx, settings.registry, name=name)
         limit = settings.thresholds.drift_distance
     if json:
-        _print_json([_drift_json(drifted, limit) for drifted in drifts])
+        print_json([_drift_json(drifted, limit) for drifted in drifts])
         return
     for drifted in drifts:
         table = Table("step", "distance", "from the first", "strength", "", title=f"base {drifted.recipe.base_name}")
@@ -123,13 +84,13 @@ def clusters(json: Json = False, data_dir: DataDir = None, database_url: Databas
     from deltadex import answers
     from deltadex.analysis.clusters import ALONE
 
-    with _reading(data_dir, database_url) as (tx, settings):
+    with reading(data_dir, database_url) as (tx, settings):
         found = [
             answers.domains(tx, settings.registry, recipe, min_similarity=settings.thresholds.cluster_similarity)
             for recipe in embeddings.recipes(tx, settings.registry)
         ]
     if json:
-        _print_json([_domains_json(domains) for domains in found])
+        print_json([_domains_json(domains) for domains in found])
         return
     for domains in found:
         silhouette = domains.clusters.silhouette
@@ -145,13 +106,15 @@ def clusters(json: Json = False, data_dir: DataDir = None, database_url: Databas
 
 
 @contextmanager
-def _reading(data_dir: DataDir, database_url: DatabaseUrl) -> Iterator[tuple[Transaction, Settings]]:
+def reading(data_dir: DataDir, database_url: DatabaseUrl) -> Iterator[tuple[Transaction, Settings]]:
+    """Give a transaction on the store that the options and the environment name, and the settings."""
     settings = settings_from(data_dir, database_url=database_url)
     with Database(settings.database_url) as database, database.transaction() as tx:
         yield tx, settings
 
 
-def _named(row: VersionRow) -> dict[str, Any]:
+def version_json(row: VersionRow) -> dict[str, Any]:
+    """Return what JSON calls a version by."""
     return {"name": row.registered.ref.name, "version": row.registered.ref.version}
 
 
@@ -183,12 +146,17 @@ def _domains_json(domains: answers.Domains) -> dict[str, Any]:
         "silhouette": domains.clusters.silhouette,
         "note": domains.clusters.note,
         "clusters": [
-            {"name": named.text, "named_by": named.origin, "versions": [_named(row) for row in domains.members(label)]}
+            {
+                "name": named.text,
+                "named_by": named.origin,
+                "versions": [version_json(row) for row in domains.members(label)],
+            }
             for label, named in enumerate(domains.names)
         ],
-        "alone": [_named(row) for row in domains.members(ALONE)],
+        "alone": [version_json(row) for row in domains.members(ALONE)],
     }
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
+    """Print a value on standard output, indented."""
     print(json_format.dumps(value, indent=2))
