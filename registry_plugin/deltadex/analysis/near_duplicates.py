@@ -72,7 +72,7 @@ class PairSearch:
         on_progress(done, steps)
         for number, start in enumerate(starts):
             if not self._result(start).exists():
-                self._save(self._result(start), self._pairs_from(codes, start))
+                save_whole(self._result(start), self._pairs_from(codes, start))
             done += len(starts) - number
             on_progress(done, steps)
 
@@ -90,14 +90,6 @@ class PairSearch:
 
     def _starts(self) -> range:
         return range(0, len(self.vectors), self.block)
-
-    def _save(self, path: Path, pairs: Pairs) -> None:
-        unfinished = path.with_suffix(".part")
-        with unfinished.open("wb") as file:
-            np.save(file, pairs)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(path)
 
     def _codes(self) -> FloatArray:
         """Return `(n, at most code_size + 1)` float32, made once: any two's scalar product bounds their similarity."""
@@ -148,6 +140,16 @@ class PairSearch:
             pairs["first"], pairs["second"] = rows[these], columns[these]
             pairs["similarity"] = np.clip(similarity.round(DECIMALS), -1, 1)
             yield pairs[pairs["similarity"] >= self.threshold]
+
+
+def save_whole(path: Path, array: NDArray[Any]) -> None:
+    """Save an array so that the file is there whole or not at all, whatever ends this process or machine."""
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("wb") as file:
+        np.save(file, array)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(path)
 
 
 def _coded(vectors: FloatArray, basis: FloatArray | None) -> FloatArray:
