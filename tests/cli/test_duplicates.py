@@ -22,15 +22,8 @@ def test_recomputing_says_what_changed(database: Database, tmp_path: Path) -> No
         "DELTADEX_DATA_DIR": str(tmp_path),
     }
     [first] = json.loads(deltadex("duplicates", "--recompute", "--json", **variables).stdout)
-    assert {**first, "recipe": ""} == {
-        "recipe": "", "base": "base", "versions": 3, "pairs": 1, "changed": 1, "removed": 0
-    }
-        "base",
-        3,
-        1,
-        1,
-        0,
-    )
+    numbers = {"versions": 3, "pairs": 1, "changed": 1, "removed": 0}
+    assert first == {"recipe": first["recipe"], "base": "base", **numbers}
     again = deltadex("duplicates", "--recompute", **variables)
     assert again.returncode == 0
     assert "near duplicates" in again.stdout
