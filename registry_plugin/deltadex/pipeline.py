@@ -39,7 +39,7 @@ from deltadex.mlflow_edge.artifacts import base_files, cache_key, version_files
 from deltadex.mlflow_edge.write_back import log_embedding, tag_embedded, tag_not_embedded
 from deltadex.services import Services
 from deltadex.settings import Settings
-from deltadex.store import embeddings, findings, versions
+from deltadex.store import embeddings, findings, search, versions
 
 _HEARTBEAT_SECONDS = 5.0
 _JUDGED = (FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE, FindingKind.TOO_WEAK, FindingKind.WRONG_BASE)
@@ -241,7 +241,7 @@ def store_and_find(
             tx, row.id, embedding, base_name=base_name, artifact_uri=artifact_uri, is_weak=bool(weak)
         )
         same = [other.id for other in embeddings.same_weights(tx, row.id)]
-        near = embeddings.neighbors(tx, row.id, limit=1000, min_similarity=thresholds.near_duplicate_similarity)
+        near = search.neighbors(tx, row.id, k=None, min_similarity=thresholds.near_duplicate_similarity).neighbors
         pairs = rules.judge_pairs(
             row.id, same, [(neighbor.version.id, neighbor.similarity) for neighbor in near], thresholds=thresholds
         )

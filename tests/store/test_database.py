@@ -11,7 +11,7 @@ import pytest
 
 from deltadex.errors import RegistryError, StoreError
 from deltadex.store import database as database_module
-from deltadex.store import embeddings, versions
+from deltadex.store import search, versions
 from deltadex.store.database import Database
 from deltadex.store.embedded import EmbeddedPostgres
 from deltadex.store.migrate import migrate
@@ -126,7 +126,7 @@ def test_pgvector_may_live_in_a_schema_of_its_own(new_database_url: Callable[...
         migrate(database)
         with database.transaction() as tx:
             first, second = embedded(tx, "a", np.ones(3)), embedded(tx, "b", np.ones(3))
-            assert [neighbor.version.id for neighbor in embeddings.neighbors(tx, first)] == [second]
+            assert [neighbor.version.id for neighbor in search.neighbors(tx, first).neighbors] == [second]
 
 
 def test_many_threads_share_one_database(database: Database) -> None:

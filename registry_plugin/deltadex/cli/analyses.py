@@ -5,6 +5,8 @@ from __future__ import annotations
 import json as json_format
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,9 +15,9 @@ from rich.table import Table
 
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse_label, settings_from
 from deltadex.cli.status import unknown_version
-from deltadex.domain import VersionRow
+from deltadex.domain import State, VersionRow
 from deltadex.settings import Settings
-from deltadex.store import embeddings, versions
+from deltadex.store import embeddings, search, versions
 from deltadex.store.database import Database, Transaction
 
 if TYPE_CHECKING:
@@ -28,26 +30,60 @@ _NOTHING_YET = "[dim]Nothing is embedded yet: register finetunes in MLflow, then
 
 def neighbors(
     label: VersionLabel,
-    limit: Annotated[int, typer.Option(help="How many.", min=1)] = 10,
+    limit: Annotated[int, typer.Option("--limit", "-k", help="How many.", min=1)] = 10,
+    min_similarity: Annotated[float, typer.Option(help="Cosine similarity to have at least.", min=-1, max=1)] = -1.0,
+    mixed_with: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="NAME/VERSION", help="Search near the sum with this one; may be repeated."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Only this registered model.", show_default=False)] = None,
+    alias: Annotated[str | None, typer.Option(help="Only versions with this alias.", show_default=False)] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only versions with this tag; may be repeated.")
+    ] = None,
+    state: Annotated[list[State] | None, typer.Option(help="Only in this state; may be repeated.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only registered at this time (UTC) or later.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Only registered before this time (UTC).")] = None,
+    base: Annotated[str | None, typer.Option(help="Compare under this base model.", show_default="latest")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say how the answer was found.")] = False,
     json: Json = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
     """Show the versions that behave most like one version: cosine similarity in the full space, higher is closer."""
-    name, number = parse_label(label)
+    conditions = search.Conditions(
+        name=model,
+        alias=alias,
+        tags=dict(_parse_tag(one) for one in tag or ()),
+        states=frozenset(state or ()),
+        created_from=since and since.replace(tzinfo=UTC),
+        created_before=until and until.replace(tzinfo=UTC),
+    )
     with reading(data_dir, database_url) as (tx, settings):
-        found = versions.find(tx, settings.registry, name, number)
-        if not found:
-            raise unknown_version(label)
-        near = embeddings.neighbors(tx, found[0].id, limit=limit)
+        target, *others = [_known(tx, settings, one) for one in (label, *(mixed_with or ()))]
+        questions = search.mixture(tx, {row.id: 1.0 for row in (target, *others)}, base=base)
+        [found] = (
+            search.answer(tx, questions, k=limit, min_similarity=min_similarity, conditions=conditions)
+            if questions
+            else [search.NOTHING]
+        )
     if json:
-        print_json([{**version_json(one.version), "similarity": one.similarity} for one in near])
+        near = [
+            {**version_json(one.version), "similarity": one.similarity, "exact": found.is_exact}
+            for one in found.neighbors
+        ]
+        print_json({"plan": asdict(found.plan) if found.plan else None, "neighbors": near} if explain else near)
         return
-    table = Table("version", "similarity", "same weights", caption=None if near else "nothing to compare it with")
-    for one in near:
-        same = one.version.weights_digest == found[0].weights_digest
+    table = Table("version", "similarity", "same weights", caption=_caption(found))
+    for one in found.neighbors:
+        same = one.version.weights_digest == target.weights_digest
         table.add_row(one.version.label, f"{one.similarity:.4f}", "yes" if same else "")
     console.print(table)
+    if explain and found.plan:
+        plan = found.plan
+        console.print(
+            f"{plan.route}: {plan.reason}; {plan.compared:,} of {plan.candidates:,} candidates compared in full"
+        )
 
 
 def drift(
@@ -116,6 +152,27 @@ def reading(data_dir: DataDir, database_url: DatabaseUrl) -> Iterator[tuple[Tran
 def version_json(row: VersionRow) -> dict[str, Any]:
     """Return what JSON calls a version by."""
     return {"name": row.registered.ref.name, "version": row.registered.ref.version}
+
+
+def _known(tx: Transaction, settings: Settings, label: str) -> VersionRow:
+    name, number = parse_label(label)
+    found = versions.find(tx, settings.registry, name, number)
+    if not found:
+        raise unknown_version(label)
+    return found[0]
+
+
+def _parse_tag(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not (key and separator):
+        raise typer.BadParameter(f"{text!r} is not KEY=VALUE, such as team=search")
+    return key, value
+
+
+def _caption(found: search.Found) -> str | None:
+    if not found.neighbors:
+        return "nothing to compare it with"
+    return None if found.is_exact else "approximate: others may be as close"
 
 
 def _drift_json(drifted: answers.ModelDrift, limit: float) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import psycopg
 from psycopg import Connection
 
 from deltadex.errors import StoreError
+from deltadex.store import codes
 
 if TYPE_CHECKING:
     from deltadex.store.database import Database
@@ -72,6 +73,8 @@ def migrate(database: Database) -> list[str]:
                 "insert into schema_migrations (name, checksum) values (%s, %s)", [migration.name, migration.checksum]
             )
             log.info("migrated name=%s", migration.name)
+        if missing and (written := codes.fill(connection)):
+            log.info("codes written count=%d", written)
     return [migration.name for migration in missing]
 
 

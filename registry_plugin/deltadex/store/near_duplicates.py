@@ -21,11 +21,11 @@ Members = NDArray[Any]
 _FETCHED_ROWS = 512
 #: A version takes part under its latest recipe only, as it was compared when it arrived.
 _COMPARED: LiteralString = """
-    embeddings join model_versions on id = model_version_id
+    current_embeddings embeddings join model_versions on id = model_version_id
     where recipe_id = %(recipe_id)s and registry = %(registry)s and state <> 'deleted' and not is_weak and norm > 0
         and not exists (
-            select from embeddings later where later.model_version_id = id
-                and (later.created_at, later.recipe_id) > (embeddings.created_at, embeddings.recipe_id))
+            select from current_embeddings later where later.model_version_id = id
+                and (later.current_since, later.recipe_id) > (embeddings.current_since, embeddings.recipe_id))
 """
 _STORED_US: LiteralString = "(extract(epoch from embeddings.created_at) * 1000000)::bigint"
 
