@@ -18,6 +18,7 @@ from deltadex.cli.status import unknown_version
 from deltadex.domain import State, VersionRow
 from deltadex.settings import Settings
 from deltadex.store import embeddings, search, versions
+from deltadex.store.conditions import Conditions
 from deltadex.store.database import Database, Transaction
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def neighbors(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Show the versions that behave most like one version: cosine similarity in the full space, higher is closer."""
-    conditions = search.Conditions(
+    conditions = Conditions(
         name=model,
         alias=alias,
         tags=dict(_parse_tag(one) for one in tag or ()),

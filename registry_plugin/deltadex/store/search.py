@@ -14,17 +14,16 @@ with a selective filter returns too few rows, silently.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 from pgvector import HalfVector, Vector
-from psycopg.sql import SQL, Composable, Literal
-from psycopg.types.json import Jsonb
+from psycopg.sql import SQL, Literal
 
-from deltadex.domain import FloatArray, State, VersionRow
+from deltadex.domain import FloatArray, VersionRow
 from deltadex.store import codes
+from deltadex.store.conditions import Conditions, Listed, listed
 from deltadex.store.database import Transaction
 from deltadex.store.indexes import SCANNED_AT_MOST, Index, find_index
 from deltadex.store.versions import by_ids
@@ -34,29 +33,7 @@ _CANDIDATES = 1_000
 _CANDIDATES_OF_INDEX = 400
 #: Compared before anything is known about how close the neighbours are.
 _COMPARED_FIRST = 40
-_SAMPLED_PAGES = 1_000
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What a version must meet to be an answer; None and empty: anything.
-
-    Attributes
-    ----------
-    tags
-        All of these keys with these values.
-    created_from, created_before
-        When it was registered in MLflow.
-    states
-        Any of these; deleted versions are never an answer.
-    """
-
-    name: str | None = None
-    alias: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
-    states: frozenset[State] = frozenset()
-    created_from: datetime | None = None
-    created_before: datetime | None = None
+_SAMPLED_PAGES = 200
 
 
 class Route(StrEnum):
@@ -137,8 +114,7 @@ class Questions:
 class _Search:
     k: int | None
     min_similarity: float
-    where: Composable
-    parameters: Mapping[str, object]
+    listed: Listed
 
 
 def neighbors(
@@ -215,10 +191,9 @@ def answer(
     min_similarity
         Cosine similarity that a neighbour has at least.
     """
-    where, parameters = _clauses(conditions or Conditions())
     wanted = None if k is None else k + len(questions.excluded)
-    search = _Search(wanted, min_similarity, where, {**parameters, "registry": questions.registry})
-    index, reason = _route(tx, questions, search, is_narrow=conditions not in (None, Conditions()))
+    search = _Search(wanted, min_similarity, listed(conditions))
+    index, reason = _route(tx, questions, search)
     rows = _execute(tx, questions, search, index=index)
     if k is None and not all(row[-1] for row in rows):
         # More are that close than were looked at, which only a scan without a limit can list.
@@ -228,33 +203,28 @@ def answer(
     return _found(tx, rows, questions.excluded, plan, k=k)
 
 
-def _route(tx: Transaction, questions: Questions, search: _Search, *, is_narrow: bool) -> tuple[Index | None, str]:
+def _route(tx: Transaction, questions: Questions, search: _Search) -> tuple[Index | None, str]:
     index = find_index(tx, questions.recipe_id)
     if index is None:
         return None, "the recipe has no index"
-    if not is_narrow:
-        return index, f"the index knows about {index.versions:,} versions"
-    expected = _share(tx, questions.recipe_id, search) * index.versions
-    if expected <= SCANNED_AT_MOST:
-        return None, f"about {expected:,.0f} of {index.versions:,} versions meet the conditions"
-    return index, f"about {expected:,.0f} of {index.versions:,} versions meet the conditions"
+    if not search.listed.conditions:
+        return index, f"the recipe has {index.versions:,} versions"
+    expected = _share(tx, questions.recipe_id, search.listed) * index.versions
+    reason = f"about {expected:,.0f} of {index.versions:,} versions meet the conditions"
+    return (index if expected > SCANNED_AT_MOST else None), reason
 
 
-def _share(tx: Transaction, recipe_id: int, search: _Search) -> float:
+def _share(tx: Transaction, recipe_id: int, listed: Listed) -> float:
     """Estimate which share of a recipe's versions meets the conditions, on pages that are the same every time."""
-    query = SQL(
-        """
-        select count(*) filter (where true {where})::float8 / nullif(count(*), 0)
-        from codes tablesample system ({percent}) repeatable (0) where recipe_id = %(recipe_id)s
-        """
-    )
     size = tx.execute("select pg_relation_size('codes') / current_setting('block_size')::bigint").fetchone()
     percent = min(100.0, 100 * _SAMPLED_PAGES / max(1, size[0] if size else 1))
-    row = tx.execute(
-        query.format(where=search.where, percent=Literal(percent)),
-        {**search.parameters, "recipe_id": recipe_id},
-        prepare=False,
-    ).fetchone()
+    query = SQL(
+        """
+        select count(*) filter (where {where})::float8 / nullif(count(*), 0)
+        from codes tablesample system ({percent}) repeatable (0) where recipe_id = %(recipe_id)s
+        """
+    ).format(where=listed.where(by_index=True), percent=Literal(percent))
+    row = tx.execute(query, {**listed.parameters, "recipe_id": recipe_id}, prepare=False).fetchone()
     return float(row[0]) if row and row[0] is not None else 1.0
 
 
@@ -266,8 +236,7 @@ cross join lateral (
     with scanned as materialized (
         select model_version_id as id, {code} <#> questions.code as distance
         from codes
-        where recipe_id = {recipe_id} and registry = %(registry)s
-            and not exists (select from model_versions where id = model_version_id and state = 'deleted') {where}
+        where recipe_id = {recipe_id} and registry = %(registry)s and {where}
         order by distance limit %(candidates)s
     ), first as materialized (
         select id, 1 - (full_size.vector <=> questions.vector) as similarity
@@ -312,25 +281,19 @@ def _execute(
         candidates = min(_CANDIDATES, max(_CANDIDATES_OF_INDEX, 4 * (search.k or _CANDIDATES)))
     elif candidates is not None:
         candidates = max(_CANDIDATES, 10 * (search.k or 0))
-    # Compiling takes longer than any of these queries.
-    tx.execute(
-        """
-        select set_config('jit', 'off', true), set_config('hnsw.iterative_scan', 'strict_order', true),
-            set_config('hnsw.ef_search', %s, true)
-        """,
-        [str(min(_CANDIDATES, candidates or _CANDIDATES))],
-    )
+    _configure(tx, ef_search=min(_CANDIDATES, candidates or _CANDIDATES))
     query = SQL(_ANSWER).format(
         code=SQL("code") if index is None else index.expression,
         recipe_id=Literal(questions.recipe_id),
-        where=search.where,
+        where=search.listed.where(by_index=index is not None),
         cutoff_of_kth=_CUTOFF.format(SQL("kth.similarity")),
         cutoff_of_found=_CUTOFF.format(SQL("found.similarity")),
     )
     return tx.execute(
         query,
         {
-            **search.parameters,
+            **search.listed.parameters,
+            "registry": questions.registry,
             "codes": [HalfVector(code) for code in codes.codes_of(questions.vectors)],
             "vectors": [Vector(vector) for vector in questions.vectors],
             "candidates": _ALL if candidates is None else candidates,
@@ -345,6 +308,17 @@ def _execute(
         # A plan for any parameters would not know how selective these are.
         prepare=False,
     ).fetchall()
+
+
+def _configure(tx: Transaction, *, ef_search: int) -> None:
+    # Compiling takes longer than any of these queries; what `not in` excludes must fit in memory to be hashed.
+    tx.execute(
+        """
+        select set_config('jit', 'off', true), set_config('work_mem', '64MB', true),
+            set_config('hnsw.iterative_scan', 'strict_order', true), set_config('hnsw.ef_search', %s, true)
+        """,
+        [str(ef_search)],
+    )
 
 
 def _found(
@@ -368,24 +342,3 @@ def _found(
         )
         for _, candidates, compared, ids, similarities, is_complete in rows
     ]
-
-
-def _clauses(conditions: Conditions) -> tuple[Composable, dict[str, object]]:
-    """Return the conditions as SQL that follows `where … `, and its parameters."""
-    clauses: dict[str, tuple[SQL, object]] = {
-        "name": (SQL("name = %(name)s"), conditions.name),
-        "alias": (SQL("aliases @> array[%(alias)s]"), conditions.alias),
-        "tags": (SQL("tags @> %(tags)s"), Jsonb(dict(conditions.tags)) if conditions.tags else None),
-        "states": (SQL("state = any(%(states)s)"), sorted(conditions.states) or None),
-        "created_from": (SQL("created_ms >= %(created_from)s"), _milliseconds(conditions.created_from)),
-        "created_before": (SQL("created_ms < %(created_before)s"), _milliseconds(conditions.created_before)),
-    }
-    used: dict[str, object] = {name: value for name, (_, value) in clauses.items() if value is not None}
-    if not used:
-        return SQL(""), {}
-    meets = SQL(" and ").join(clauses[name][0] for name in used)
-    return SQL("and model_version_id in (select id from model_versions where {})").format(meets), used
-
-
-def _milliseconds(moment: datetime | None) -> int | None:
-    return None if moment is None else round(moment.timestamp() * 1000)
