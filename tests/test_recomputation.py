@@ -15,7 +15,7 @@ from deltadex.domain import Finding, FindingKind, State
 from deltadex.errors import StoreError
 from deltadex.recomputation import recompute_near_duplicates
 from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
-from deltadex.store import embeddings, findings, versions
+from deltadex.store import embeddings, findings, search, versions
 from deltadex.store.database import Database, Transaction
 from deltadex.store.near_duplicates import Replaced
 from tests.analysis.vectors import families
@@ -64,7 +64,7 @@ def test_it_finds_what_arrivals_find_and_nothing_else(settings: Settings, databa
     assert recompute(settings, database) == Replaced(versions=4, pairs=2, changed=2, removed=0)
     assert pairs(database) == {(one, two), (two, copy)}
     with database.transaction() as tx:
-        similarity = embeddings.neighbors(tx, one, limit=2)[1].similarity
+        similarity = search.neighbors(tx, one, k=2).neighbors[1].similarity
         row = findings.listing(tx, REGISTRY, version_id=one)[0]
     assert (row.finding.measure, row.finding.threshold) == (pytest.approx(similarity, abs=1e-6), 0.95)
 
