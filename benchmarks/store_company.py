@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from pgvector import Vector
@@ -63,6 +64,14 @@ class Company:
                 "relnamespace = 'deltadex'::regnamespace"
             ).fetchone()
         return float(row[0] if row else 0) / self.vectors.nbytes - 1
+
+    def cpu_seconds(self) -> float:
+        """Return what this process and all of the server's have computed so far."""
+        with self.database.transaction() as tx:
+            row = tx.execute("select split_part(pg_read_file('postmaster.pid'), chr(10), 1)::integer").fetchone()
+        server = psutil.Process(row[0] if row else None)
+        times = [process.cpu_times() for process in [server, *server.children()]]
+        return time.process_time() + sum(used.user + used.system for used in times)
 
     def nearest(self, rows: Sequence[int], team: str | None) -> list[set[int]]:
         """Return the ids of the `LIMIT` versions nearest to each row, of one team or of all, by brute force."""
