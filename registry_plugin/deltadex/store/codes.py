@@ -35,6 +35,7 @@ ROUNDING = 1e-3
 #: Codes of one database must share one matrix: another seed or another way to draw it needs a migration of all codes.
 _SEED = 20_250_904
 _BATCH = 256
+_FEW = 8
 
 
 def codes_of(vectors: ArrayLike) -> FloatArray:
@@ -43,7 +44,9 @@ def codes_of(vectors: ArrayLike) -> FloatArray:
     # Twice: the squares of very large or small numbers leave float32.
     rows = rows / np.abs(rows).max(axis=1, keepdims=True)
     if rows.shape[1] > CODE_SIZE:
-        rows = rows @ _signs(rows.shape[1])
+        # For a few rows BLAS wakes threads that then spin for 10 ms, and take a core from the Postgres beside them.
+        few = len(rows) <= _FEW
+        rows = np.einsum("ij,jk->ik", rows, _signs(rows.shape[1])) if few else rows @ _signs(rows.shape[1])
     unit: FloatArray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return unit
 
