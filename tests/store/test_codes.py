@@ -96,7 +96,7 @@ def _insert_as_before(connection: psycopg.Connection, vectors: np.ndarray) -> No
                 insert into model_versions (registry, name, version, created_ms, source, queue, state)
                 values ('acme', 'm', %(number)s, %(number)s, 's', 'fresh', 'embedded') returning id)
             insert into embeddings
-            select version.id, recipes.id, %(vector)b, %(norm)s, 1, 1, %(is_weak)s, %(number)s::text from version, recipes
+            select version.id, recipes.id, %(vector)b, %(norm)s, 1, 1, %(is_weak)s, %(digest)s from version, recipes
             """,
-            {"number": number, "vector": Vector(vector * norm), "norm": norm, "is_weak": is_weak},
+            {"number": number, "vector": Vector(vector * norm), "norm": norm, "is_weak": is_weak, "digest": "d"},
         )

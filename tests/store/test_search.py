@@ -185,6 +185,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
         (Conditions(states=frozenset({State.DISCOVERED})), {"c/4"}),
         (Conditions(created_from=EPOCH + 3 * HOUR), {"b/3", "c/4"}),
         (Conditions(created_before=EPOCH + 3 * HOUR), {"a/2"}),
+        (Conditions(cluster="sql"), {"b/3", "c/4"}),
+        (Conditions(cluster="sql", alias="champion"), {"b/3"}),
         (Conditions(name="a", alias="champion"), set()),
     ],
 )
@@ -197,6 +199,13 @@ def test_conditions_leave_only_what_meets_them_all(
         embedded(tx, "b", UP, version=3, tags={"team": "search", "stage": "live"}, aliases=("champion",))
         again = embedded(tx, "c", UP, version=4)
         versions.requeue(tx, again, reason="by hand")
+        tx.execute(
+            "insert into clusters (recipe_id, registry, number, label, method) values (1, 'acme', 0, 'sql', '{}')"
+        )
+        tx.execute(
+            "insert into cluster_assignments select 1, model_versions.id, clusters.id from model_versions, clusters "
+            "where name in ('b', 'c')"
+        )
         found = search.neighbors(tx, here, conditions=conditions)
     assert {one.version.label for one in found.neighbors} == expected
 

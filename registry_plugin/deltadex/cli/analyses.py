@@ -43,6 +43,7 @@ def neighbors(
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only versions with this tag; may be repeated.")
     ] = None,
     state: Annotated[list[State] | None, typer.Option(help="Only in this state; may be repeated.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="Only in the cluster of this name.", show_default=False)] = None,
     since: Annotated[datetime | None, typer.Option(help="Only registered at this time (UTC) or later.")] = None,
     until: Annotated[datetime | None, typer.Option(help="Only registered before this time (UTC).")] = None,
     base: Annotated[str | None, typer.Option(help="Compare under this base model.", show_default="latest")] = None,
@@ -52,16 +53,18 @@ def neighbors(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Show the versions that behave most like one version: cosine similarity in the full space, higher is closer."""
+    labels = [parse_label(one) for one in (label, *(mixed_with or ()))]
     conditions = Conditions(
         name=model,
         alias=alias,
         tags=dict(_parse_tag(one) for one in tag or ()),
         states=frozenset(state or ()),
+        cluster=cluster,
         created_from=since and since.replace(tzinfo=UTC),
         created_before=until and until.replace(tzinfo=UTC),
     )
     with reading(data_dir, database_url) as (tx, settings):
-        target, *others = [_known(tx, settings, one) for one in (label, *(mixed_with or ()))]
+        target, *others = [_known(tx, settings, name, number) for name, number in labels]
         questions = search.mixture(tx, {row.id: 1.0 for row in (target, *others)}, base=base)
         [found] = (
             search.answer(tx, questions, k=limit, min_similarity=min_similarity, conditions=conditions)
@@ -155,11 +158,10 @@ def version_json(row: VersionRow) -> dict[str, Any]:
     return {"name": row.registered.ref.name, "version": row.registered.ref.version}
 
 
-def _known(tx: Transaction, settings: Settings, label: str) -> VersionRow:
-    name, number = parse_label(label)
+def _known(tx: Transaction, settings: Settings, name: str, number: int) -> VersionRow:
     found = versions.find(tx, settings.registry, name, number)
     if not found:
-        raise unknown_version(label)
+        raise unknown_version(f"{name}/{number}")
     return found[0]
 
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import LiteralString
 
 from psycopg.sql import SQL, Composable, Composed
 from psycopg.types.json import Jsonb
 
 from deltadex.domain import State
+
+_IN_CLUSTER: LiteralString = """
+    id in (select assigned.model_version_id from cluster_assignments assigned join clusters on clusters.id = cluster_id
+    where assigned.recipe_id = %(recipe_id)s and label = %(cluster)s)
+"""
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,8 @@ class Conditions:
     ----------
     tags
         All of these keys with these values.
+    cluster
+        The name of a stored cluster of the recipe.
     created_from, created_before
         When it was registered in MLflow.
     states
@@ -30,6 +38,7 @@ class Conditions:
     alias: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     states: frozenset[State] = frozenset()
+    cluster: str | None = None
     created_from: datetime | None = None
     created_before: datetime | None = None
 
@@ -41,7 +50,7 @@ class Listed:
     Attributes
     ----------
     conditions, parameters
-        On the columns of `model_versions`, and their values; none where anything will do.
+        On the columns of `model_versions`, and their values besides `recipe_id`; none where anything will do.
     """
 
     conditions: tuple[Composable, ...]
@@ -67,6 +76,7 @@ def listed(conditions: Conditions | None) -> Listed:
         "alias": (SQL("aliases @> array[%(alias)s]"), wanted.alias),
         "tags": (SQL("tags @> %(tags)s"), Jsonb(dict(wanted.tags)) if wanted.tags else None),
         "states": (SQL("state = any(%(states)s)"), sorted(wanted.states) or None),
+        "cluster": (SQL(_IN_CLUSTER), wanted.cluster),
         "created_from": (SQL("created_ms >= %(created_from)s"), _milliseconds(wanted.created_from)),
         "created_before": (SQL("created_ms < %(created_before)s"), _milliseconds(wanted.created_before)),
     }

@@ -293,6 +293,7 @@ def _execute(
         query,
         {
             **search.listed.parameters,
+            "recipe_id": questions.recipe_id,
             "registry": questions.registry,
             "codes": [HalfVector(code) for code in codes.codes_of(questions.vectors)],
             "vectors": [Vector(vector) for vector in questions.vectors],
