@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deltadex.cli import analyses, demo, doctor, duplicates, embed, stack, status, watch
+from deltadex.cli import analyses, db, demo, doctor, duplicates, embed, stack, status, watch
 from deltadex.errors import DeltadexError
 
 _TRY_AGAIN = 3
@@ -54,6 +54,7 @@ for command in (
     doctor.doctor,
 ):
     app.command()(command)
+app.add_typer(db.db)
 
 
 def main() -> None:
