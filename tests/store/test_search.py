@@ -259,7 +259,7 @@ def test_an_index_answers_broad_questions_and_says_that_it_may_miss_some(
         assert narrow.plan.route is Route.LOOKUP
         assert narrow.plan.candidates in (248, 249)
         # As if these were many: the same versions come from the index.
-        monkeypatch.setattr(search, "SCANNED_AT_MOST", 100)
+        monkeypatch.setattr(search, "LOOKED_UP_AT_MOST", 100)
         broad = search.neighbors(tx, first, conditions=few)
         assert broad.plan is not None
         assert broad.plan.route is Route.INDEX

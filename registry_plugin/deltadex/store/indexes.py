@@ -17,7 +17,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 from deltadex.store.codes import CODE_SIZE
 from deltadex.store.database import Database, Transaction
 
-#: Codes that a search may scan: about 20 ms. An index is worth its price, inserts fifty times slower, above them.
+#: Codes that a search may scan: about 15 ms. An index is worth its price, inserts fifty times slower, above them.
 SCANNED_AT_MOST = 30_000
 
 #: Any number, as long as all versions of Deltadex use this one.

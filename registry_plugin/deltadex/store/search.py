@@ -2,13 +2,15 @@
 
 The codes of a recipe are scanned; the best `_CANDIDATES` are compared in full, best estimate first, down to where no
 other version can be among the answers by the law that `deltadex.store.codes` states. Where that point lies among the
-candidates the answer is exact. Measured on 10,000 and 100,000 synthetic 4,096-d vectors with families of up to
-thousands of near equals: 111 and 236 comparisons on average for 10 neighbours, and recall 1.0 also where the candidates
-ran out first (4 of 100 questions), which says `is_exact` False.
+candidates the answer is exact, and says so. Measured on synthetic 4,096-d vectors with families of up to thousands of
+near equals, for 10 neighbours: of 10,000 versions 158 compared, all answers exact; of 100,000 versions 224 compared,
+93 to 96 of 100 answers exact, recall of the others 1.0 too. What takes the time are 0.5 ms per 1,000 codes and 15 µs
+per comparison.
 
-Where more than `indexes.SCANNED_AT_MOST` codes would have to be scanned and the recipe has an HNSW index, the index
-gives the candidates, and the answer is approximate. It is never asked where conditions leave few versions: an index
-with a selective filter returns too few rows, silently.
+A recipe with an HNSW index (`deltadex.store.indexes`) gets its candidates from there, and the answer is approximate;
+but where conditions leave no more than `LOOKED_UP_AT_MOST` versions the codes of those are looked up, and the answer is
+exact. Measured on 100,000 versions, recall@10 and CPU: the index alone .996 in 8 ms; with a tenth of the versions .990
+in 22 ms (looked up: 1.0 in 34 ms), with a hundredth .995 in 92 ms (looked up: 1.0 in 9 ms).
 """
 
 from __future__ import annotations
@@ -25,8 +27,11 @@ from deltadex.domain import FloatArray, VersionRow
 from deltadex.store import codes
 from deltadex.store.conditions import Conditions, Listed, Route, listed
 from deltadex.store.database import Transaction
-from deltadex.store.indexes import SCANNED_AT_MOST, Index, find_index
+from deltadex.store.indexes import Index, find_index
 from deltadex.store.versions import by_ids
+
+#: Versions that meet conditions: one by one takes 3 ms per 1,000, and the index 20 ms where a tenth meets them.
+LOOKED_UP_AT_MOST = 15_000
 
 _CANDIDATES = 1_000
 #: In an index of up to 100,000 versions, and as many more for every ten times that: see `deltadex.store.indexes`.
@@ -204,7 +209,7 @@ def _plan(tx: Transaction, recipe_id: int, listed: Listed, index: Index | None) 
     if not listed.conditions:
         return Plan(Route.INDEX, f"the recipe has {index.versions:,} versions")
     expected = _share(tx, recipe_id, listed) * index.versions
-    route = Route.INDEX if expected > SCANNED_AT_MOST else Route.LOOKUP
+    route = Route.INDEX if expected > LOOKED_UP_AT_MOST else Route.LOOKUP
     return Plan(route, f"about {expected:,.0f} of {index.versions:,} versions meet the conditions")
 
 
