@@ -251,15 +251,15 @@ def test_an_index_answers_broad_questions_and_says_that_it_may_miss_some(
         assert [one.similarity for one in found.neighbors] == pytest.approx(similarities_to_first(vectors)[1:11])
         assert not found.is_exact
         assert found.plan is not None
-        assert (found.plan.route, found.plan.candidates) == (Route.INDEX, 400)
+        assert (found.plan.route, found.plan.candidates) == (Route.INDEX, 200)
         few = Conditions(tags={"team": "search"})
         narrow = search.neighbors(tx, first, conditions=few)
         assert narrow.is_exact
         assert narrow.plan is not None
-        assert narrow.plan.route is Route.SCAN
+        assert narrow.plan.route is Route.LOOKUP
         assert narrow.plan.candidates in (248, 249)
         # As if these were many: the same versions come from the index.
-        monkeypatch.setattr(search, "SCANNED_AT_MOST", 100)
+        monkeypatch.setattr(search, "LOOKED_UP_AT_MOST", 100)
         broad = search.neighbors(tx, first, conditions=few)
         assert broad.plan is not None
         assert broad.plan.route is Route.INDEX

@@ -2,8 +2,9 @@
 
 A vector of more than `CODE_SIZE` numbers is projected by a fixed matrix of random signs (Achlioptas 2003) and brought
 to length 1. The estimate of a similarity s then follows Fisher's law for correlation coefficients: its atanh is normal
-around atanh(s) with a standard deviation of 1 / sqrt(CODE_SIZE), whatever the data. Measured over 300 × 100,000 pairs
-of synthetic 4,096-d vectors: 0.98 of it. A shorter vector is its own code, and only rounding to half precision errs.
+around atanh(s) with a standard deviation of 1 / sqrt(CODE_SIZE), whatever the data. Measured: .98 of it over
+300 × 100,000 pairs of synthetic 4,096-d vectors, 1.01 to 1.09 of it over 47 really trained finetunes of the demo (192
+dimensions, codes of 16 to 128, 30 seeds). A shorter vector is its own code, and only rounding to half precision errs.
 
 The size was measured as well, on 100,000 such vectors, with candidates re-ranked down to `SIGMAS` below the k-th best
 (recall@10; mean number re-ranked; an exact scan of 10,000 codes): 384 numbers .9997, 291; **512 1.0000, 236, 4.2 ms**;

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import LiteralString
 
-from psycopg.sql import SQL, Composable, Composed
+from psycopg.sql import SQL, Composable, Composed, Literal
 from psycopg.types.json import Jsonb
 
 from deltadex.domain import State
@@ -43,6 +44,14 @@ class Conditions:
     created_before: datetime | None = None
 
 
+class Route(StrEnum):
+    """How the codes that a search compares are found."""
+
+    SCAN = "scan"
+    LOOKUP = "lookup"
+    INDEX = "index"
+
+
 @dataclass(frozen=True)
 class Listed:
     """Versions that are not deleted and meet conditions, for a query on `codes`.
@@ -56,16 +65,43 @@ class Listed:
     conditions: tuple[Composable, ...]
     parameters: Mapping[str, object]
 
-    def where(self, *, by_index: bool) -> Composed:
-        """Return the condition on `model_version_id`, for candidates in an index's order or for a scan of codes."""
-        met = SQL(" and ").join([SQL("state <> 'deleted'"), *self.conditions])
-        if by_index:
-            # Looked up for each candidate, nearest first: nothing can come between the index and its order.
-            return SQL("(select {} from model_versions where id = model_version_id)").format(met)
-        if self.conditions:
-            return SQL("model_version_id in (select id from model_versions where {})").format(met)
-        # Few are deleted, and `not in` always hashes them; a join was seen to compare each with each.
-        return SQL("model_version_id not in (select id from model_versions where state = 'deleted')").format()
+    def codes(self, route: Route, recipe_id: int) -> Composed:
+        """Return what follows `select … from`: the codes of these versions under one recipe, ready for `order by`."""
+        return SQL(_SOURCES[route if self.conditions or route is Route.INDEX else _EVERYTHING]).format(
+            recipe_id=Literal(recipe_id), met=self.met
+        )
+
+    @property
+    def met(self) -> Composed:
+        """Return the condition on a row of `model_versions`."""
+        return SQL(" and ").join([SQL("state <> 'deleted'"), *self.conditions])
+
+
+_EVERYTHING = "everything"
+_SOURCES: dict[str, LiteralString] = {
+    # Few are deleted, and `not in` always hashes them; a join was seen to compare each with each.
+    _EVERYTHING: """
+        codes where recipe_id = {recipe_id} and registry = %(registry)s
+        and model_version_id not in (select id from model_versions where state = 'deleted')
+    """,
+    Route.SCAN: """
+        codes where recipe_id = {recipe_id} and registry = %(registry)s
+        and model_version_id in (select id from model_versions where {met})
+    """,
+    # `offset 0` keeps the planner from reading all codes of a large recipe because it takes few versions for many.
+    Route.LOOKUP: """
+        (select id from model_versions where {met}) as meeting
+        cross join lateral (
+            select * from codes
+            where recipe_id = {recipe_id} and model_version_id = id and registry = %(registry)s offset 0
+        ) as codes
+    """,
+    # Looked up for each candidate, nearest first: nothing can come between the index and its order.
+    Route.INDEX: """
+        codes where recipe_id = {recipe_id} and registry = %(registry)s
+        and (select {met} from model_versions where id = model_version_id)
+    """,
+}
 
 
 def listed(conditions: Conditions | None) -> Listed:
