@@ -17,11 +17,12 @@ from deltadex.analysis.similarity import cosine_similarity
 from deltadex.answers import Domains, DuplicateGroup, ModelDrift
 from deltadex.domain import State, VersionRow
 from deltadex.settings import Settings, load_settings
-from deltadex.store import embeddings, findings, versions, watchers
+from deltadex.store import embeddings, findings, search, versions, watchers
 from deltadex.store.database import Database, Transaction
-from deltadex.store.embeddings import Neighbor, RecipeRow, StoredEmbedding
+from deltadex.store.embeddings import RecipeRow, StoredEmbedding
 from deltadex.store.findings import FindingRow
 from deltadex.store.revision import revision
+from deltadex.store.search import Neighbor
 from deltadex.store.versions import StateChange
 from deltadex.store.watchers import WatcherRow
 
@@ -131,7 +132,7 @@ def version(now: Snapshot, version_id: int) -> VersionFacts:
     with now.transaction() as tx:
         return VersionFacts(
             embeddings=tuple(embeddings.of_version(tx, version_id)),
-            neighbors=tuple(embeddings.neighbors(tx, version_id)),
+            neighbors=search.neighbors(tx, version_id).neighbors,
             same_weights=tuple(embeddings.same_weights(tx, version_id)),
             findings=tuple(findings.listing(tx, now.settings.registry, version_id=version_id)),
             history=tuple(versions.history(tx, version_id)),

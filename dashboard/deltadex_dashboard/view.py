@@ -11,7 +11,7 @@ import streamlit as st
 
 from deltadex.domain import FindingKind, State, VersionRow
 from deltadex.errors import DeltadexError, StoreError
-from deltadex.store.embeddings import Neighbor
+from deltadex.store.search import Neighbor
 from deltadex_dashboard import reads
 
 #: How often an open page looks whether the data have changed.

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice, takewhile
 
 from deltadex.domain import RegisteredVersion, State
@@ -33,15 +34,13 @@ class Swept:
 def poll(services: Services) -> int:
     """Read the registry's newest versions, back to the watermark minus an overlap; return how many were new."""
     registry, settings = services.registry, services.settings.watch
-    with services.database.transaction() as tx:
-        watermark_ms = watchers.read(tx, registry.name).watermark_ms
+    watermark_ms = services.database.run(lambda tx: watchers.read(tx, registry.name)).watermark_ms
     horizon_ms = watermark_ms - int(settings.overlap_seconds * 1000)
     found = 0
     for batch in _batches(takewhile(lambda version: version.ref.created_ms >= horizon_ms, registry.newest_first())):
         found += _take_in(services, batch)
         watermark_ms = max(watermark_ms, *(version.ref.created_ms for version in batch))
-    with services.database.transaction() as tx:
-        watchers.polled(tx, registry.name, watermark_ms=watermark_ms)
+    services.database.run(lambda tx: watchers.polled(tx, registry.name, watermark_ms=watermark_ms))
     return found
 
 
@@ -52,16 +51,16 @@ def sweep(services: Services) -> Swept:
     found = 0
     for batch in _batches(listed):
         found += _take_in(services, batch)
-    with database.transaction() as tx:
-        versions.discover(tx, _with_aliases(services, listed), fresh_since_ms=0)
-        rows = versions.listing(tx, registry.name)
+    listed = _with_aliases(services, listed)
+    database.run(lambda tx: versions.discover(tx, listed, fresh_since_ms=0))
+    rows = database.run(lambda tx: versions.listing(tx, registry.name))
     listed_refs = {version.ref for version in listed}
     gone = [row for row in rows if row.registered.ref not in listed_refs and _is_gone(services, row.registered)]
     for row in gone:
-        with database.transaction() as tx:
-            versions.mark_ended(tx, row.id, state=State.DELETED, reason="no longer in the registry")
-    with database.transaction() as tx:
-        watchers.swept(tx, registry.name)
+        database.run(
+            partial(versions.mark_ended, version_id=row.id, state=State.DELETED, reason="no longer in the registry")
+        )
+    database.run(lambda tx: watchers.swept(tx, registry.name))
     if found or gone:
         log.info("swept found=%d deleted=%d", found, len(gone))
     return Swept(found, len(gone))
@@ -72,36 +71,31 @@ def submit_waiting(services: Services) -> int:
 
     Killed between the two steps, the next round gets the same run again by its idempotency key.
     """
-    with services.database.transaction() as tx:
-        waiting = versions.waiting(tx, services.registry.name, limit=_SUBMITTED_PER_ROUND)
+    waiting = services.database.run(lambda tx: versions.waiting(tx, services.registry.name, limit=_SUBMITTED_PER_ROUND))
     for row in waiting:
         run_id = services.scheduler.submit(row)
-        with services.database.transaction() as tx:
-            versions.mark_queued(tx, row.id, attempt=row.attempt, flow_run_id=run_id)
+        services.database.run(partial(versions.mark_queued, version_id=row.id, attempt=row.attempt, flow_run_id=run_id))
         log.info("queued version=%s attempt=%d queue=%s run=%s", row.label, row.attempt, row.queue, run_id)
     return len(waiting)
 
 
 def _take_in(services: Services, batch: Collection[RegisteredVersion]) -> int:
     """Write the versions that we don't know yet; return how many there were."""
-    with services.database.transaction() as tx:
-        unknown = versions.unknown(tx, batch)
+    unknown = services.database.run(lambda tx: versions.unknown(tx, batch))
     new = [version for version in unknown if not _follow_rename(services, version)]
     if not new:
         return 0
     fresh_since_ms = int((time.time() - services.settings.watch.fresh_seconds) * 1000)
-    with services.database.transaction() as tx:
-        return len(versions.discover(tx, _with_aliases(services, new), fresh_since_ms=fresh_since_ms))
+    new = _with_aliases(services, new)
+    return len(services.database.run(lambda tx: versions.discover(tx, new, fresh_since_ms=fresh_since_ms)))
 
 
 def _follow_rename(services: Services, version: RegisteredVersion) -> bool:
     """Whether this is a version that we know under a name that is gone; its row then takes the new name."""
-    with services.database.transaction() as tx:
-        candidates = versions.renamed(tx, version)
+    candidates = services.database.run(lambda tx: versions.renamed(tx, version))
     for candidate in candidates:
         if _is_gone(services, candidate.registered):
-            with services.database.transaction() as tx:
-                versions.rename(tx, candidate.id, version.ref.name)
+            services.database.run(partial(versions.rename, version_id=candidate.id, name=version.ref.name))
             log.info("renamed from=%s to=%s", candidate.label, version.ref.label)
             return True
     return False

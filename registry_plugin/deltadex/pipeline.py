@@ -39,7 +39,8 @@ from deltadex.mlflow_edge.artifacts import base_files, cache_key, version_files
 from deltadex.mlflow_edge.write_back import log_embedding, tag_embedded, tag_not_embedded
 from deltadex.services import Services
 from deltadex.settings import Settings
-from deltadex.store import embeddings, findings, versions
+from deltadex.store import embeddings, findings, search, versions
+from deltadex.store.database import Transaction
 
 _HEARTBEAT_SECONDS = 5.0
 _JUDGED = (FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE, FindingKind.TOO_WEAK, FindingKind.WRONG_BASE)
@@ -68,10 +69,12 @@ class Fetched:
 
 def begin(services: Services, version_id: int, *, attempt: int, flow_run_id: str) -> VersionRow | None:
     """Take a version on; None when there is nothing to do (deleted meanwhile, or a later attempt exists)."""
-    with services.database.transaction() as tx:
-        if not versions.mark_running(tx, version_id, attempt=attempt, flow_run_id=flow_run_id):
-            return None
-        return versions.get(tx, version_id)
+
+    def take_on(tx: Transaction) -> VersionRow | None:
+        is_ours = versions.mark_running(tx, version_id, attempt=attempt, flow_run_id=flow_run_id)
+        return versions.get(tx, version_id) if is_ours else None
+
+    return services.database.run(take_on)
 
 
 def embedding_process(settings: Settings) -> EmbeddingProcess:
@@ -96,8 +99,7 @@ def alive(services: Services, version_id: int) -> Iterator[None]:
     def beat() -> None:
         while not stop.wait(_HEARTBEAT_SECONDS):
             try:
-                with services.database.transaction() as tx:
-                    versions.heartbeat(tx, version_id)
+                services.database.run(lambda tx: versions.heartbeat(tx, version_id))
             except StoreError as error:
                 log.warning("heartbeat failed version_id=%d error=%r", version_id, error.message)
 
@@ -237,13 +239,14 @@ def store_and_find(
     """
     thresholds = services.settings.thresholds
     weak = rules.judge_weak(row.id, embedding, thresholds=thresholds)
-    with services.database.transaction() as tx:
+
+    def store(tx: Transaction) -> int:
         embeddings.lock_recipe(tx, embedding.recipe)
         recipe_id = embeddings.save(
             tx, row.id, embedding, base_name=base_name, artifact_uri=artifact_uri, is_weak=bool(weak)
         )
         same = [other.id for other in embeddings.same_weights(tx, row.id)]
-        near = embeddings.neighbors(tx, row.id, limit=1000, min_similarity=thresholds.near_duplicate_similarity)
+        near = search.neighbors(tx, row.id, k=None, min_similarity=thresholds.near_duplicate_similarity).neighbors
         pairs = rules.judge_pairs(
             row.id, same, [(neighbor.version.id, neighbor.similarity) for neighbor in near], thresholds=thresholds
         )
@@ -252,22 +255,27 @@ def store_and_find(
         ids, vectors = embeddings.of_model(tx, row.registered.ref, recipe_id)
         drifts = rules.judge_drift(ids, vectors, thresholds=thresholds)
         findings.replace_drift(tx, drifts, ref=row.registered.ref, recipe_id=recipe_id)
-    return len(found) + sum(row.id in (drift.version_id, drift.other_id) for drift in drifts)
+        return len(found) + sum(row.id in (drift.version_id, drift.other_id) for drift in drifts)
+
+    return services.database.run(store)
 
 
 def give_up(services: Services, row: VersionRow, error: DeltadexError) -> State:
     """Bring a version that can't be embedded into a visible state with its reason, and return that state."""
     state = _state_after(error)
-    with services.database.transaction() as tx:
+
+    def end(tx: Transaction) -> None:
         if isinstance(error, Shortage):
             versions.mark_waiting(tx, row.id, error, attempt=row.attempt)
-        else:
-            is_current = versions.mark_ended(
-                tx, row.id, state=state, reason=error.message, hint=error.hint, attempt=row.attempt
-            )
-            if is_current and isinstance(error, BaseMismatch):
-                wrong = rules.wrong_base(row.id, error.message, measure=error.measure, threshold=error.threshold)
-                findings.replace(tx, [wrong], version_id=row.id, recipe_id=None, kinds=[FindingKind.WRONG_BASE])
+            return
+        is_current = versions.mark_ended(
+            tx, row.id, state=state, reason=error.message, hint=error.hint, attempt=row.attempt
+        )
+        if is_current and isinstance(error, BaseMismatch):
+            wrong = rules.wrong_base(row.id, error.message, measure=error.measure, threshold=error.threshold)
+            findings.replace(tx, [wrong], version_id=row.id, recipe_id=None, kinds=[FindingKind.WRONG_BASE])
+
+    services.database.run(end)
     try:
         tag_not_embedded(services.registry, row.registered, state, reason=error.message)
     except RegistryError as failure:

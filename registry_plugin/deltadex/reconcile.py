@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from deltadex.discovery import Swept, submit_waiting, sweep
 from deltadex.domain import State, VersionRow
@@ -37,9 +38,8 @@ def reconcile(services: Services) -> Reconciled | None:
         if not watchers.lock(lock, f"reconcile:{name}"):
             return None
         swept = sweep(services)
-        with services.database.transaction() as tx:
-            under_way = versions.listing(tx, name, states={State.QUEUED, State.RUNNING})
-            waiting = versions.listing(tx, name, states={State.WAITING})
+        under_way = services.database.run(lambda tx: versions.listing(tx, name, states={State.QUEUED, State.RUNNING}))
+        waiting = services.database.run(lambda tx: versions.listing(tx, name, states={State.WAITING}))
         died = _died(services, under_way)
         revived = sum(_revive(services, row) for row in died)
         resumed = _resume(services, waiting)
@@ -52,8 +52,9 @@ def _resume(services: Services, waiting: list[VersionRow]) -> int:
     has = limits(services.settings)
     fitting = [row for row in waiting if row.lacking and has[row.lacking] > row.more_than]
     for row in fitting:
-        with services.database.transaction() as tx:
-            versions.requeue(tx, row.id, reason=f"a machine with more {row.lacking} is there")
+        services.database.run(
+            partial(versions.requeue, version_id=row.id, reason=f"a machine with more {row.lacking} is there")
+        )
         log.info("resumed version=%s lacked=%s more_than=%g", row.label, row.lacking, row.more_than)
     return len(fitting)
 

@@ -48,8 +48,8 @@ def _wait(wake: threading.Event, stop: threading.Event, seconds: float) -> None:
 
 def _record(services: Services, error: DeltadexError) -> None:
     try:
-        with services.database.transaction() as tx:
-            watchers.failed(tx, services.registry.name, f"{error.message} {error.hint}".strip())
+        said = f"{error.message} {error.hint}".strip()
+        services.database.run(lambda tx: watchers.failed(tx, services.registry.name, said))
     except StoreError:
         log.warning("the error could not be recorded: the database is away too")
 

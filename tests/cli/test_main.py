@@ -104,3 +104,21 @@ def test_the_analyses_answer_in_words_and_in_json(filled: dict[str, str]) -> Non
         done = deltadex(*command, **filled)
         assert done.returncode == 0
         assert "copy" in done.stdout or "drift" in done.stdout
+
+
+def test_neighbors_are_narrowed_mixed_and_explained(filled: dict[str, str]) -> None:
+    options = ("--model", "sql-writer", "--until", "1970-01-01T02:30:00", "-k", "5", "--min-similarity", "0.5")
+    done = json.loads(deltadex("neighbors", "copy/1", *options, "--explain", "--json", **filled).stdout)
+    assert [(one["name"], one["version"], one["exact"]) for one in done["neighbors"]] == [
+        ("sql-writer", 1, True),
+        ("sql-writer", 2, True),
+    ]
+    assert done["plan"]["route"] == "scan"
+    mixed = json.loads(deltadex("neighbors", "sql-writer/3", "--with", "copy/1", "--json", **filled).stdout)
+    assert [one["version"] for one in mixed] == [2, 1]
+    assert mixed[0]["similarity"] == pytest.approx(0.5**0.5, abs=0.01)
+    said = deltadex("neighbors", "copy/1", "--tag", "team=none", "--explain", **filled).stdout
+    assert "nothing to compare it with" in said
+    assert "scan: the recipe has no index; 0 of 0 candidates" in said
+    wrong = deltadex("neighbors", "copy/1", "--tag", "team", **filled)
+    assert (wrong.returncode, "KEY=VALUE" in wrong.stderr) == (2, True)

@@ -9,7 +9,7 @@ import numpy as np
 from deltadex.domain import FindingKind, FloatArray, State
 from deltadex.governance import rules
 from deltadex.settings import ThresholdSettings
-from deltadex.store import embeddings, findings, versions, watchers
+from deltadex.store import embeddings, findings, search, versions, watchers
 from deltadex.store.database import Transaction
 from tests.store.examples import HOUR_MS, REGISTRY, discovered, embedded, embedding, registered
 
@@ -93,7 +93,7 @@ def _judge(tx: Transaction) -> None:
 def _judge_one(tx: Transaction, version_id: int, recipe_id: int) -> None:
     [stored] = embeddings.of_version(tx, version_id)
     limit = _THRESHOLDS.near_duplicate_similarity
-    near = embeddings.neighbors(tx, version_id, min_similarity=limit)
+    near = search.neighbors(tx, version_id, k=None, min_similarity=limit).neighbors
     same = [other.id for other in embeddings.same_weights(tx, version_id)]
     found = rules.judge_pairs(
         version_id, same, [(one.version.id, one.similarity) for one in near], thresholds=_THRESHOLDS

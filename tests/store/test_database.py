@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import LiteralString
 
 import numpy as np
 import psycopg
@@ -11,8 +13,8 @@ import pytest
 
 from deltadex.errors import RegistryError, StoreError
 from deltadex.store import database as database_module
-from deltadex.store import embeddings, versions
-from deltadex.store.database import Database
+from deltadex.store import search, versions, watchers
+from deltadex.store.database import Database, Transaction
 from deltadex.store.embedded import EmbeddedPostgres
 from deltadex.store.migrate import migrate
 from tests.conftest import unused_port
@@ -92,7 +94,7 @@ def test_other_errors_pass_through_and_roll_back(database: Database, error: Exce
 
 def test_a_refused_statement_is_not_retryable(database: Database) -> None:
     with pytest.raises(StoreError, match="check constraint") as caught, database.transaction() as tx:
-        tx.execute("update model_versions set attempt = 0 where id = %s", [discovered(tx)])
+        tx.execute("update model_versions set deaths = -1 where id = %s", [discovered(tx)])
     assert not caught.value.retryable
 
 
@@ -126,7 +128,7 @@ def test_pgvector_may_live_in_a_schema_of_its_own(new_database_url: Callable[...
         migrate(database)
         with database.transaction() as tx:
             first, second = embedded(tx, "a", np.ones(3)), embedded(tx, "b", np.ones(3))
-            assert [neighbor.version.id for neighbor in embeddings.neighbors(tx, first)] == [second]
+            assert [neighbor.version.id for neighbor in search.neighbors(tx, first).neighbors] == [second]
 
 
 def test_many_threads_share_one_database(database: Database) -> None:
@@ -154,3 +156,143 @@ def test_many_threads_share_one_database(database: Database) -> None:
 def _ask(database: Database) -> None:
     with database.transaction() as tx:
         versions.counts(tx, REGISTRY)
+
+
+def test_a_deadlock_is_run_again_and_both_are_done(database: Database) -> None:
+    with database.transaction() as tx:
+        ids = [discovered(tx, name) for name in ("one", "two")]
+    together, calls = threading.Barrier(2), []
+
+    def swap(first: int, second: int) -> None:
+        def change(tx: Transaction) -> None:
+            calls.append(first)
+            tx.execute("update model_versions set description = description || 'x' where id = %s", [first])
+            if len(calls) <= 2:
+                together.wait()
+            tx.execute("update model_versions set description = description || 'y' where id = %s", [second])
+
+        database.run(change)
+
+    threads = [threading.Thread(target=swap, args=pair) for pair in (ids, reversed(ids))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 3
+    with database.transaction() as tx:
+        assert {"".join(sorted(row.registered.description)) for row in versions.listing(tx, REGISTRY)} == {"xy"}
+
+
+def test_writers_that_collide_are_run_again_until_nothing_is_lost(database: Database) -> None:
+    with database.transaction() as tx:
+        version_id = discovered(tx)
+
+    def raise_attempt(tx: Transaction) -> None:
+        tx.execute("set transaction isolation level serializable")
+        versions.requeue(tx, version_id, reason="again")
+
+    writers = [threading.Thread(target=lambda: [database.run(raise_attempt) for _ in range(5)]) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    with database.transaction() as tx:
+        assert versions.get(tx, version_id).attempt == 16
+
+
+def test_a_transaction_whose_connection_was_lost_is_run_again(database: Database) -> None:
+    calls = []
+
+    def discover(tx: Transaction) -> int:
+        calls.append(1)
+        version_id = discovered(tx)
+        if len(calls) < 3:
+            kill(database, tx)
+            tx.execute("select 1")
+        return version_id
+
+    version_id = database.run(discover)
+    with database.transaction() as tx:
+        assert [row.id for row in versions.listing(tx, REGISTRY)] == [version_id]
+
+
+def test_a_connection_lost_within_the_commit_is_no_reason_to_run_again(database: Database) -> None:
+    calls = []
+
+    def discover(tx: Transaction) -> None:
+        calls.append(discovered(tx))
+        kill(database, tx)
+
+    with pytest.raises(StoreError) as caught:
+        database.run(discover)
+    assert (len(calls), caught.value.retryable) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("select 1 / 0", "division by zero"),
+        ("set local statement_timeout = 1; select pg_sleep(1)", "statement timeout"),
+        ("update model_versions set nothing = 1", "are missing"),
+    ],
+)
+def test_nothing_else_is_run_again(database: Database, statement: LiteralString, says: str) -> None:
+    calls = []
+
+    def ask(tx: Transaction) -> None:
+        calls.append(1)
+        tx.execute(statement)
+
+    with pytest.raises(StoreError, match=says):
+        database.run(ask)
+    assert len(calls) == 1
+
+
+def test_endless_collisions_end(database: Database) -> None:
+    calls = []
+
+    def collide(tx: Transaction) -> None:
+        calls.append(1)
+        raise psycopg.errors.SerializationFailure("could not serialize")
+
+    with pytest.raises(StoreError, match="could not serialize") as caught:
+        database.run(collide)
+    assert caught.value.retryable
+    assert "Try again" in caught.value.hint
+    assert len(calls) == 6
+
+
+def test_word_of_changes_comes_at_once_and_only_of_those_that_matter(database: Database) -> None:
+    changes = database.changes(every_seconds=20)
+    next(changes)
+    with database.transaction() as tx:
+        version_id = discovered(tx)
+        versions.mark_running(tx, version_id, attempt=1, flow_run_id="f")
+    started = time.monotonic()
+    next(changes)
+    assert time.monotonic() - started < 2
+    quiet = database.changes(every_seconds=0.3)
+    next(quiet)
+    with database.transaction() as tx:
+        versions.heartbeat(tx, version_id)
+        watchers.polled(tx, REGISTRY, watermark_ms=1)
+    started = time.monotonic()
+    next(quiet)
+    assert time.monotonic() - started >= 0.3
+    changes.close()
+    quiet.close()
+
+
+def test_who_listens_hears_that_postgres_has_gone(database: Database) -> None:
+    changes = database.changes(every_seconds=20)
+    next(changes)
+    with database.connect() as other:
+        other.execute("select pg_terminate_backend(pid) from pg_stat_activity where query like 'listen%'")
+    with pytest.raises(StoreError) as caught:
+        next(changes)
+    assert caught.value.retryable
+
+
+def kill(database: Database, tx: Transaction) -> None:
+    with database.connect() as other:
+        other.execute("select pg_terminate_backend(%s, 10000)", [tx.info.backend_pid])

@@ -3,14 +3,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import LiteralString
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
 
+from deltadex.domain import State
 from deltadex.errors import StoreError
-from deltadex.store.database import Database
-from deltadex.store.migrate import migrate, shipped
+from deltadex.store import findings, search, versions
+from deltadex.store import migrate as migrations
+from deltadex.store.database import Database, Transaction
+from deltadex.store.migrate import Migration, migrate, read_status, shipped
 
 SIMULTANEOUS = 8
 
@@ -115,6 +120,90 @@ def test_an_ordinary_user_needs_only_what_an_administrator_prepared(empty: Datab
         _execute(empty, "create schema deltadex authorization ordinary")
         assert migrate(ours)
         assert ours.check()
+
+
+@pytest.mark.parametrize("applied", range(1, len(shipped())))
+def test_every_earlier_database_comes_along_with_its_data(empty: Database, applied: int) -> None:
+    _as_released(empty, shipped()[:applied])
+    with empty.connect() as tx:
+        tx.execute(_COMPANY)
+        if applied >= 2:
+            tx.execute("update model_versions set state = 'waiting', lacking = 'memory' where name = 'failed'")
+        # Whatever was known before is known after.
+        tables = ("recipes", "model_versions", "state_changes", "embeddings", "findings", "watchers")
+        before = {name: _rows(tx, name) for name in tables}
+    assert read_status(empty).pending == [migration.name for migration in shipped()[applied:]]
+
+    assert migrate(empty) == [migration.name for migration in shipped()[applied:]]
+
+    assert empty.check()
+    with empty.transaction() as tx:
+        for name, rows in before.items():
+            kept = [row.items() >= old.items() for row, old in zip(_rows(tx, name), rows, strict=True)]
+            assert kept == [True] * len(rows)
+        one, two, *_ = versions.listing(tx, "acme", states={State.EMBEDDED})
+        [neighbor] = search.neighbors(tx, one.id).neighbors
+        assert (neighbor.version.id, neighbor.similarity) == (two.id, pytest.approx(0.8))
+        assert [row.finding.measure for row in findings.listing(tx, "acme")] == [0.8]
+        for row in versions.listing(tx, "acme"):
+            assert versions.requeue(tx, row.id, reason="all of them still move") == row.attempt + 1
+
+
+@pytest.mark.parametrize("applied", range(len(shipped())))
+def test_a_migration_that_fails_leaves_nothing_behind(
+    empty: Database, monkeypatch: pytest.MonkeyPatch, applied: int
+) -> None:
+    _as_released(empty, shipped()[:applied])
+    broken = [*shipped(), Migration("9999_broken.sql", b"create table half (); select 1 / 0")]
+    monkeypatch.setattr(migrations, "shipped", lambda: broken)
+    with pytest.raises(StoreError, match="division by zero"):
+        migrate(empty)
+    assert len(read_status(empty).applied) == applied
+
+
+#: Written in the words of the first release; each state that it knew, a pair, and a version that is gone.
+_COMPANY: LiteralString = """
+    insert into recipes (digest, method, base_digest, base_name, dimension)
+    values ('r', '{"name": "m"}', 'b', 'base', 3);
+    insert into model_versions (registry, name, version, created_ms, source, queue, tags, aliases)
+    select 'acme', state, 1, number, 'runs:/x', 'fresh', '{"team": "ä"}', '{prod}'
+    from unnest('{one,two,weak,discovered,queued,running,unsupported,failed,deleted}'::text[])
+        with ordinality as listed (state, number);
+    update model_versions set state = 'embedded', weights_digest = 'w' || name, artifact_uri = 'runs:/x/a'
+    where name in ('one', 'two', 'weak', 'deleted');
+    update model_versions set state = 'running', heartbeat_at = now() where name = 'running';
+    update model_versions set state = name, reason = 'why'
+    where name in ('queued', 'unsupported', 'failed', 'deleted');
+    insert into embeddings (
+        model_version_id, recipe_id, vector, norm, base_norm, probe_agreement, is_weak, weights_digest)
+    select id, 1, (case name when 'two' then '[3,4,0]' else '[0,5,0]' end)::vector, 5, 10, 1, name = 'weak',
+        weights_digest
+    from model_versions where weights_digest is not null;
+    insert into findings (kind, model_version_id, other_id, recipe_id, measure, threshold, evidence)
+    select 'near_duplicate', two.id, one.id, 1, 0.8, 0.7, '{"a": 1}'
+    from model_versions one, model_versions two where one.name = 'one' and two.name = 'two';
+    insert into watchers (registry, watermark_ms, polled_at) values ('acme', 9, now());
+"""
+
+
+def _as_released(database: Database, migrations: list[Migration]) -> None:
+    """Make what a release with these migrations had made; codes were not written before there were any."""
+    with database.connect() as tx:
+        tx.execute("create extension if not exists vector; create schema deltadex")
+        tx.execute(
+            "create table deltadex.schema_migrations ("
+            "name text primary key, checksum text not null, applied_at timestamptz not null default now())"
+        )
+        for migration in migrations:
+            tx.execute(migration.sql)
+            tx.execute("insert into schema_migrations values (%s, %s)", [migration.name, migration.checksum])
+
+
+def _rows(tx: Transaction, table: str) -> list[dict[str, object]]:
+    query = SQL("select to_jsonb(each) from {} each order by 1").format(Identifier(table))
+    return sorted(
+        (row for (row,) in tx.execute(query)), key=lambda row: str(row.get("id", row.get("model_version_id")))
+    )
 
 
 def _execute(database: Database, statement: str) -> None:

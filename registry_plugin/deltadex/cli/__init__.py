@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deltadex.cli import analyses, demo, doctor, embed, stack, status, watch
+from deltadex.cli import analyses, db, demo, doctor, duplicates, embed, stack, status, watch
 from deltadex.errors import DeltadexError
 
 _TRY_AGAIN = 3
@@ -48,12 +48,13 @@ for command in (
     status.status,
     status.retry,
     analyses.neighbors,
-    analyses.duplicates,
+    duplicates.duplicates,
     analyses.drift,
     analyses.clusters,
     doctor.doctor,
 ):
     app.command()(command)
+app.add_typer(db.db)
 
 
 def main() -> None:

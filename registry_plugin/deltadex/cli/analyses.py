@@ -1,10 +1,12 @@
-"""`neighbors`, `duplicates`, `drift` and `clusters`: what the embeddings say."""
+"""`neighbors`, `drift` and `clusters`: what the embeddings say."""
 
 from __future__ import annotations
 
 import json as json_format
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,9 +15,10 @@ from rich.table import Table
 
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse_label, settings_from
 from deltadex.cli.status import unknown_version
-from deltadex.domain import VersionRow
+from deltadex.domain import State, VersionRow
 from deltadex.settings import Settings
-from deltadex.store import embeddings, versions
+from deltadex.store import embeddings, search, versions
+from deltadex.store.conditions import Conditions
 from deltadex.store.database import Database, Transaction
 
 if TYPE_CHECKING:
@@ -28,65 +31,63 @@ _NOTHING_YET = "[dim]Nothing is embedded yet: register finetunes in MLflow, then
 
 def neighbors(
     label: VersionLabel,
-    limit: Annotated[int, typer.Option(help="How many.", min=1)] = 10,
+    limit: Annotated[int, typer.Option("--limit", "-k", help="How many.", min=1)] = 10,
+    min_similarity: Annotated[float, typer.Option(help="Cosine similarity to have at least.", min=-1, max=1)] = -1.0,
+    mixed_with: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="NAME/VERSION", help="Search near the sum with this one; may be repeated."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Only this registered model.", show_default=False)] = None,
+    alias: Annotated[str | None, typer.Option(help="Only versions with this alias.", show_default=False)] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only versions with this tag; may be repeated.")
+    ] = None,
+    state: Annotated[list[State] | None, typer.Option(help="Only in this state; may be repeated.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="Only in the cluster of this name.", show_default=False)] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only registered at this time (UTC) or later.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Only registered before this time (UTC).")] = None,
+    base: Annotated[str | None, typer.Option(help="Compare under this base model.", show_default="latest")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say how the answer was found.")] = False,
     json: Json = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
     """Show the versions that behave most like one version: cosine similarity in the full space, higher is closer."""
-    name, number = parse_label(label)
-    with _reading(data_dir, database_url) as (tx, settings):
-        found = versions.find(tx, settings.registry, name, number)
-        if not found:
-            raise unknown_version(label)
-        near = embeddings.neighbors(tx, found[0].id, limit=limit)
+    labels = [parse_label(one) for one in (label, *(mixed_with or ()))]
+    conditions = Conditions(
+        name=model,
+        alias=alias,
+        tags=dict(_parse_tag(one) for one in tag or ()),
+        states=frozenset(state or ()),
+        cluster=cluster,
+        created_from=since and since.replace(tzinfo=UTC),
+        created_before=until and until.replace(tzinfo=UTC),
+    )
+    with reading(data_dir, database_url) as (tx, settings):
+        target, *others = [_known(tx, settings, name, number) for name, number in labels]
+        questions = search.mixture(tx, {row.id: 1.0 for row in (target, *others)}, base=base)
+        [found] = (
+            search.answer(tx, questions, k=limit, min_similarity=min_similarity, conditions=conditions)
+            if questions
+            else [search.NOTHING]
+        )
     if json:
-        _print_json([{**_named(one.version), "similarity": one.similarity} for one in near])
+        near = [
+            {**version_json(one.version), "similarity": one.similarity, "exact": found.is_exact}
+            for one in found.neighbors
+        ]
+        print_json({"plan": asdict(found.plan) if found.plan else None, "neighbors": near} if explain else near)
         return
-    table = Table("version", "similarity", "same weights", caption=None if near else "nothing to compare it with")
-    for one in near:
-        same = one.version.weights_digest == found[0].weights_digest
+    table = Table("version", "similarity", "same weights", caption=_caption(found))
+    for one in found.neighbors:
+        same = one.version.weights_digest == target.weights_digest
         table.add_row(one.version.label, f"{one.similarity:.4f}", "yes" if same else "")
     console.print(table)
-
-
-def duplicates(
-    threshold: Annotated[
-        float | None,
-        typer.Option(help="Cosine similarity of a near duplicate.", min=-1, max=1, show_default="the setting"),
-    ] = None,
-    json: Json = False,
-    data_dir: DataDir = None,
-    database_url: DatabaseUrl = None,
-) -> None:
-    """Show groups of redundant finetunes: equal weights, or nearly equal behaviour."""
-    # SciPy and scikit-learn take a second to import: only for the commands that need them.
-    from deltadex import answers
-
-    with _reading(data_dir, database_url) as (tx, settings):
-        limit = settings.thresholds.near_duplicate_similarity if threshold is None else threshold
-        groups = answers.duplicate_groups(tx, settings.registry, min_similarity=limit)
-    if json:
-        _print_json(
-            {
-                "threshold": limit,
-                "groups": [
-                    {
-                        "exact": group.is_exact,
-                        "lowest_similarity": group.lowest_similarity,
-                        "recipe": group.recipe.digest,
-                        "versions": [_named(row) for row in group.versions],
-                    }
-                    for group in groups
-                ],
-            }
+    if explain and found.plan:
+        plan = found.plan
+        console.print(
+            f"{plan.route}: {plan.reason}; {plan.compared:,} of {plan.candidates:,} candidates compared in full"
         )
-        return
-    table = Table("kind", "versions", "lowest similarity", caption=f"near means a similarity of at least {limit}")
-    for group in groups:
-        kind = "same weights" if group.is_exact else "near"
-        table.add_row(kind, ", ".join(row.label for row in group.versions), f"{group.lowest_similarity:.4f}")
-    console.print(table if groups else "[dim]No duplicates.[/]")
 
 
 def drift(
@@ -98,13 +99,13 @@ def drift(
     """Show how far each version of a registered model moved from the one before, and from the first."""
     from deltadex import answers
 
-    with _reading(data_dir, database_url) as (tx, settings):
+    with reading(data_dir, database_url) as (tx, settings):
         if not versions.find(tx, settings.registry, name):
             raise unknown_version(name)
         drifts = answers.model_drifts(tx, settings.registry, name=name)
         limit = settings.thresholds.drift_distance
     if json:
-        _print_json([_drift_json(drifted, limit) for drifted in drifts])
+        print_json([_drift_json(drifted, limit) for drifted in drifts])
         return
     for drifted in drifts:
         table = Table("step", "distance", "from the first", "strength", "", title=f"base {drifted.recipe.base_name}")
@@ -123,13 +124,13 @@ def clusters(json: Json = False, data_dir: DataDir = None, database_url: Databas
     from deltadex import answers
     from deltadex.analysis.clusters import ALONE
 
-    with _reading(data_dir, database_url) as (tx, settings):
+    with reading(data_dir, database_url) as (tx, settings):
         found = [
             answers.domains(tx, settings.registry, recipe, min_similarity=settings.thresholds.cluster_similarity)
             for recipe in embeddings.recipes(tx, settings.registry)
         ]
     if json:
-        _print_json([_domains_json(domains) for domains in found])
+        print_json([_domains_json(domains) for domains in found])
         return
     for domains in found:
         silhouette = domains.clusters.silhouette
@@ -145,14 +146,36 @@ def clusters(json: Json = False, data_dir: DataDir = None, database_url: Databas
 
 
 @contextmanager
-def _reading(data_dir: DataDir, database_url: DatabaseUrl) -> Iterator[tuple[Transaction, Settings]]:
+def reading(data_dir: DataDir, database_url: DatabaseUrl) -> Iterator[tuple[Transaction, Settings]]:
+    """Give a transaction on the store that the options and the environment name, and the settings."""
     settings = settings_from(data_dir, database_url=database_url)
     with Database(settings.database_url) as database, database.transaction() as tx:
         yield tx, settings
 
 
-def _named(row: VersionRow) -> dict[str, Any]:
+def version_json(row: VersionRow) -> dict[str, Any]:
+    """Return what JSON calls a version by."""
     return {"name": row.registered.ref.name, "version": row.registered.ref.version}
+
+
+def _known(tx: Transaction, settings: Settings, name: str, number: int) -> VersionRow:
+    found = versions.find(tx, settings.registry, name, number)
+    if not found:
+        raise unknown_version(f"{name}/{number}")
+    return found[0]
+
+
+def _parse_tag(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not (key and separator):
+        raise typer.BadParameter(f"{text!r} is not KEY=VALUE, such as team=search")
+    return key, value
+
+
+def _caption(found: search.Found) -> str | None:
+    if not found.neighbors:
+        return "nothing to compare it with"
+    return None if found.is_exact else "approximate: others may be as close"
 
 
 def _drift_json(drifted: answers.ModelDrift, limit: float) -> dict[str, Any]:
@@ -183,12 +206,17 @@ def _domains_json(domains: answers.Domains) -> dict[str, Any]:
         "silhouette": domains.clusters.silhouette,
         "note": domains.clusters.note,
         "clusters": [
-            {"name": named.text, "named_by": named.origin, "versions": [_named(row) for row in domains.members(label)]}
+            {
+                "name": named.text,
+                "named_by": named.origin,
+                "versions": [version_json(row) for row in domains.members(label)],
+            }
             for label, named in enumerate(domains.names)
         ],
-        "alone": [_named(row) for row in domains.members(ALONE)],
+        "alone": [version_json(row) for row in domains.members(ALONE)],
     }
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
+    """Print a value on standard output, indented."""
     print(json_format.dumps(value, indent=2))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psycopg
 from pgvector.psycopg import register_vector
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import SQL, Identifier
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from deltadex.errors import StoreError
@@ -23,9 +26,21 @@ _CONNECT_SECONDS = 3
 _POOL_SECONDS = 5.0
 _OPTIONS: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS, "application_name": "deltadex"}
 _INIT = "Run `deltadex init`."
+_CHANNEL = "deltadex"
+
+#: Attempts at one transaction, and the longest pause after the first; it doubles with each.
+_ATTEMPTS = 6
+_PAUSE_SECONDS = 0.05
+#: Deadlocks and serialization failures: Postgres has rolled back, and asks to do it again.
+_ROLLED_BACK = "40"
+#: Connection exceptions, and a server that was told to stop or has crashed.
+_LOST = ("08", "57P01", "57P02")
 
 #: The pool logs every failed attempt as a warning; we answer with an error that says the same once.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+_Result = TypeVar("_Result")
+log = logging.getLogger(__name__)
 
 
 class Database:
@@ -77,6 +92,55 @@ class Database:
         with self._translated(), self._open_pool().connection() as connection:
             yield connection
 
+    def run(self, function: Callable[[Transaction], _Result]) -> _Result:
+        """Give a transaction to a function, commit, and return its result; repeat all of it where Postgres asks to.
+
+        That is after deadlocks and serialization failures, and when the connection was lost before the commit began,
+        with random pauses in between. After one that is lost within the commit nobody knows whether it happened: that
+        error, like every other, is raised at once.
+
+        Parameters
+        ----------
+        function
+            Has no effects outside the transaction, or none that matter when it is called again.
+
+        Raises
+        ------
+        StoreError
+            As `transaction`.
+        """
+        with self._translated():
+            for attempt in range(_ATTEMPTS - 1):
+                done = _Progress()
+                try:
+                    return self._once(function, done)
+                except psycopg.OperationalError as error:
+                    if not done.may_repeat(error):
+                        raise
+                    log.info("transaction repeated attempt=%d error=%s", attempt + 1, type(error).__name__)
+                time.sleep(random.uniform(0, _PAUSE_SECONDS * 2**attempt))  # noqa: S311 - no secret
+            return self._once(function, _Progress())
+
+    def changes(self, *, every_seconds: float) -> Iterator[None]:
+        """Yield now, whenever versions or findings have changed, and at the latest after so many seconds.
+
+        Word comes by LISTEN on a connection of its own. Where that does not arrive (a pooler between us and Postgres),
+        this is a poll.
+
+        Raises
+        ------
+        StoreError
+            Postgres is away.
+        """
+        with self._translated(), self._connect() as connection:
+            connection.autocommit = True
+            connection.execute(SQL("listen {}").format(Identifier(_CHANNEL)))
+            while True:
+                yield
+                # Ends with the first, and takes along whatever came together with it.
+                for _ in connection.notifies(timeout=every_seconds, stop_after=1):
+                    pass
+
     @contextmanager
     def connect(self) -> Iterator[Transaction]:
         """Give a connection of its own that needs no tables and knows no vectors; commits like `transaction`."""
@@ -120,6 +184,13 @@ class Database:
                 )
             return self._pool
 
+    def _once(self, function: Callable[[Transaction], _Result], done: _Progress) -> _Result:
+        with self._open_pool().connection() as connection:
+            done.connected = True
+            result = function(connection)
+            done.called = True
+        return result
+
     def _connect(self) -> Transaction:
         return psycopg.connect(self.url, **_OPTIONS)
 
@@ -134,18 +205,38 @@ class Database:
         except psycopg.Error as error:
             raise StoreError(
                 f"Postgres at {self._address} refused: {_first_line(error)}",
-                hint="`deltadex doctor` checks the schema.",
+                hint=error.diag.message_hint or "`deltadex doctor` checks the schema.",
             ) from error
 
     def _unavailable(self, error: psycopg.OperationalError) -> StoreError:
         hint = "Is it running and reachable? `deltadex doctor` checks every connection."
+        if _state(error).startswith(_ROLLED_BACK):
+            hint = "Others were writing the same. Try again."
         if isinstance(error, PoolTimeout):
             try:
                 self._connect().close()
-                hint = "All connections are in use: raise DELTADEX_DATABASE__POOL_SIZE."
+                hint = "All connections are in use: raise this service's DELTADEX_DATABASE__…POOL_SIZE."
             except psycopg.OperationalError as reason:
                 error = reason
         return StoreError(f"Postgres at {self._address}: {_first_line(error)}", hint=hint, retryable=True)
+
+
+class _Progress:
+    """How far an attempt at a transaction came."""
+
+    connected = False
+    called = False
+
+    def may_repeat(self, error: psycopg.OperationalError) -> bool:
+        if _state(error).startswith(_ROLLED_BACK):
+            return True
+        # libpq gives no state for a connection that broke.
+        is_lost = not _state(error) or _state(error).startswith(_LOST)
+        return self.connected and not self.called and is_lost
+
+
+def _state(error: psycopg.Error) -> str:
+    return error.sqlstate or ""
 
 
 def _configure(connection: Transaction) -> None:

@@ -16,6 +16,7 @@ from psycopg.sql import SQL
 from psycopg.types.json import Jsonb
 
 from deltadex.domain import Embedding, FloatArray, ModelVersionRef, Recipe, VersionRow
+from deltadex.store import codes
 from deltadex.store.database import Transaction
 from deltadex.store.versions import by_ids
 
@@ -39,14 +40,6 @@ class RecipeRow:
     dimension: int
     embedded: int
     noise_floor: float | None
-
-
-@dataclass(frozen=True)
-class Neighbor:
-    """Another version and its cosine similarity; higher is closer."""
-
-    version: VersionRow
-    similarity: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,20 +94,27 @@ def save(
 ) -> int:
     """Store an embedding and mark its version embedded, unless that was deleted meanwhile; return the recipe's id.
 
-    Storing it again changes nothing but the time.
+    Stored again it is what it was, whatever the rounding of another machine; whether it is weak follows the thresholds
+    of the day. An embedding of other weights takes the place of an earlier one, which stays as history.
     """
     # Copies may have been embedded under different bases; they must see each other as well.
     _lock(tx, f"weights:{embedding.weights_digest}")
     recipe_id = _save_recipe(tx, embedding, base_name)
     tx.execute(
         """
+        update embeddings set current_since = null
+        where model_version_id = %s and recipe_id = %s and weights_digest <> %s and current_since is not null
+        """,
+        [version_id, recipe_id, embedding.weights_digest],
+    )
+    stored = tx.execute(
+        """
         insert into embeddings (
             model_version_id, recipe_id, vector, norm, base_norm, probe_agreement, is_weak, weights_digest)
         values (%s, %s, %b, %s, %s, %s, %s, %s)
-        on conflict (model_version_id, recipe_id) do update set
-            vector = excluded.vector, norm = excluded.norm, base_norm = excluded.base_norm,
-            probe_agreement = excluded.probe_agreement, is_weak = excluded.is_weak,
-            weights_digest = excluded.weights_digest, created_at = now()
+        on conflict (model_version_id, recipe_id, weights_digest) do update set
+            is_weak = excluded.is_weak, current_since = now()
+        returning vector
         """,
         [
             version_id,
@@ -126,7 +126,10 @@ def save(
             is_weak,
             embedding.weights_digest,
         ],
-    )
+        binary=True,
+    ).fetchone()
+    assert stored is not None  # noqa: S101 - an upsert without a condition always returns its row
+    codes.put(tx, recipe_id, version_id, None if is_weak else stored[0].to_numpy())
     tx.execute(
         """
         update model_versions
@@ -136,39 +139,6 @@ def save(
         [embedding.weights_digest, artifact_uri, version_id],
     )
     return recipe_id
-
-
-def neighbors(tx: Transaction, version_id: int, *, limit: int = 10, min_similarity: float = -1.0) -> list[Neighbor]:
-    """Return the versions of the same registry that are closest under the version's latest recipe, closest first.
-
-    An exact scan by pgvector. Nothing is returned for a version that is itself too weak to place.
-    """
-    target = _latest(tx, version_id)
-    if target is None:
-        return []
-    recipe_id, registry, vector = target
-    found = tx.execute(
-        """
-        with compared as materialized (
-            select model_version_id, 1 - (vector <=> %(vector)b) as similarity
-            from embeddings join model_versions on model_versions.id = model_version_id
-            where recipe_id = %(recipe_id)s and not is_weak and norm > 0
-                and model_version_id <> %(id)s and registry = %(registry)s and state <> 'deleted'
-        )
-        select model_version_id, similarity from compared where similarity >= %(min_similarity)s
-        order by similarity desc, model_version_id limit %(limit)s
-        """,
-        {
-            "id": version_id,
-            "registry": registry,
-            "recipe_id": recipe_id,
-            "vector": vector,
-            "min_similarity": min_similarity,
-            "limit": limit,
-        },
-    ).fetchall()
-    rows = by_ids(tx, [other_id for other_id, _ in found])
-    return [Neighbor(rows[other_id], similarity) for other_id, similarity in found]
 
 
 def same_weights(tx: Transaction, version_id: int) -> list[VersionRow]:
@@ -187,7 +157,7 @@ def of_model(tx: Transaction, ref: ModelVersionRef, recipe_id: int) -> tuple[lis
     """Return a registered model's versions under one recipe, oldest first, as ids and `(n, dimension)` vectors."""
     found = tx.execute(
         """
-        select id, vector from embeddings join model_versions on id = model_version_id
+        select id, vector from current_embeddings join model_versions on id = model_version_id
         where registry = %s and name = %s and recipe_id = %s and not is_weak and state <> 'deleted'
         order by created_ms, version
         """,
@@ -202,7 +172,7 @@ def of_version(tx: Transaction, version_id: int) -> list[StoredEmbedding]:
     found = tx.execute(
         """
         select recipe_id, vector, norm, base_norm, probe_agreement, is_weak, created_at
-        from embeddings where model_version_id = %s order by created_at desc, recipe_id desc
+        from current_embeddings where model_version_id = %s order by current_since desc, recipe_id desc
         """,
         [version_id],
         binary=True,
@@ -213,7 +183,7 @@ def of_version(tx: Transaction, version_id: int) -> list[StoredEmbedding]:
             tx,
             """
             registry = (select registry from model_versions where id = %(id)s)
-            and recipes.id in (select recipe_id from embeddings where model_version_id = %(id)s)
+            and recipes.id in (select recipe_id from current_embeddings where model_version_id = %(id)s)
             """,
             {"id": version_id},
         )
@@ -231,7 +201,7 @@ def table(tx: Transaction, recipe_id: int, *, with_weak: bool = False, registry:
     found = tx.execute(
         """
         select id, vector, norm, coalesce(norm / nullif(base_norm, 0), 0), probe_agreement
-        from embeddings join model_versions on id = model_version_id
+        from current_embeddings join model_versions on id = model_version_id
         where recipe_id = %s and (%s or not is_weak) and registry = coalesce(%s, registry) and state <> 'deleted'
         order by id
         """,
@@ -259,7 +229,7 @@ def _recipes(tx: Transaction, condition: LiteralString, parameters: Mapping[str,
         select recipes.id, digest, base_name, base_digest, dimension, count(*) filter (where state <> 'deleted'),
             noise_floor
         from recipes
-        join embeddings on recipe_id = recipes.id
+        join current_embeddings on recipe_id = recipes.id
         join model_versions on model_versions.id = model_version_id
         where {}
         group by recipes.id order by 6 desc, recipes.id
@@ -289,20 +259,6 @@ def _save_recipe(tx: Transaction, embedding: Embedding, base_name: str) -> int:
     row = tx.execute("select id from recipes where digest = %s", [recipe.digest]).fetchone()
     assert row is not None  # noqa: S101 - we have just made sure of it
     return int(row[0])
-
-
-def _latest(tx: Transaction, version_id: int) -> tuple[int, str, Vector] | None:
-    """Return recipe, registry and vector of a version's latest embedding, unless it is too weak to place."""
-    row = tx.execute(
-        """
-        select recipe_id, registry, vector, is_weak or norm = 0
-        from embeddings join model_versions on id = model_version_id
-        where id = %s order by created_at desc, recipe_id desc limit 1
-        """,
-        [version_id],
-        binary=True,
-    ).fetchone()
-    return None if row is None or row[3] else row[:3]
 
 
 def _ordered(tx: Transaction, ids: Sequence[int]) -> tuple[VersionRow, ...]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,14 @@ import psycopg
 from psycopg import Connection
 
 from deltadex.errors import StoreError
+from deltadex.store import codes, roles
+from deltadex.store.roles import Role
 
 if TYPE_CHECKING:
     from deltadex.store.database import Database
 
+#: `unique nulls not distinct` is from 15.
+MINIMUM_SERVER = 15
 #: Earlier ones have a heap overflow (CVE-2026-3172) and faulty vacuums.
 MINIMUM_PGVECTOR = (0, 8, 4)
 
@@ -42,6 +47,35 @@ class Migration:
         return hashlib.sha256(self.sql).hexdigest()
 
 
+@dataclass(frozen=True)
+class Status:
+    """What a database holds of ours.
+
+    Attributes
+    ----------
+    server, vector
+        Versions of Postgres and of pgvector; `vector` is None where that is not enabled.
+    owner
+        Who made the tables and may migrate, copy, prune and index; None where there are none.
+    applied
+        Names of migrations and when they were applied.
+    pending
+        Names of those that are not applied.
+    without_rights
+        Roles that may not use these tables.
+    size_bytes
+        What the tables and their indexes take on disk.
+    """
+
+    server: str
+    vector: str | None
+    owner: str | None
+    applied: dict[str, datetime]
+    pending: list[str]
+    without_rights: list[Role]
+    size_bytes: int
+
+
 def shipped() -> list[Migration]:
     """Return the migrations of this package, in order."""
     folder = files("deltadex.store") / "migrations"
@@ -62,6 +96,7 @@ def migrate(database: Database) -> list[str]:
     """
     with database.connect() as connection:
         connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
+        _require_server(connection)
         _create_vector(connection)
         require_vector(connection)
         _create_schema(connection)
@@ -72,7 +107,47 @@ def migrate(database: Database) -> list[str]:
                 "insert into schema_migrations (name, checksum) values (%s, %s)", [migration.name, migration.checksum]
             )
             log.info("migrated name=%s", migration.name)
+        if missing and (written := codes.fill(connection)):
+            log.info("codes written count=%d", written)
+        roles.grant(connection)
     return [migration.name for migration in missing]
+
+
+def read_status(database: Database) -> Status:
+    """Look at a database without changing anything.
+
+    Raises
+    ------
+    StoreError
+        Postgres is away, or what was applied is not what this Deltadex ships.
+    """
+    with database.connect() as connection:
+        has_tables = connection.execute("select to_regclass('deltadex.schema_migrations')").fetchone() != (None,)
+        vector = connection.execute("select extversion from pg_extension where extname = 'vector'").fetchone()
+        applied, owner, size = _what_is_there(connection) if has_tables else ({}, None, 0)
+        return Status(
+            server=_server(connection),
+            vector=str(vector[0]) if vector else None,
+            owner=owner,
+            applied=applied,
+            pending=[migration.name for migration in (pending(connection) if has_tables else shipped())],
+            without_rights=roles.without_rights(connection) if has_tables else list(Role),
+            size_bytes=size,
+        )
+
+
+def _what_is_there(connection: Connection) -> tuple[dict[str, datetime], str, int]:
+    applied: dict[str, datetime] = dict(
+        connection.execute("select name, applied_at from schema_migrations order by name").fetchall()
+    )
+    row = connection.execute(
+        """
+        select max(pg_get_userbyid(relowner)), sum(pg_total_relation_size(oid))::bigint
+        from pg_class where relnamespace = 'deltadex'::regnamespace and relkind = 'r'
+        """
+    ).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate has one row
+    return applied, *row
 
 
 def pending(connection: Connection) -> list[Migration]:
@@ -114,6 +189,18 @@ def require_vector(connection: Connection) -> str:
             hint="Install a newer one on the server, then `ALTER EXTENSION vector UPDATE` in this database.",
         )
     return version
+
+
+def _server(connection: Connection) -> str:
+    version = connection.info.server_version
+    return f"{version // 10_000}.{version % 10_000}"
+
+
+def _require_server(connection: Connection) -> None:
+    if connection.info.server_version // 10_000 < MINIMUM_SERVER:
+        raise StoreError(
+            f"PostgreSQL {_server(connection)} is too old, {MINIMUM_SERVER} is needed", hint="Upgrade the server."
+        )
 
 
 def _create_vector(connection: Connection) -> None:

@@ -1,0 +1,75 @@
+"""Synthetic embeddings of plausible structure: nested clusters, and noise in the upper dimensions.
+
+No model made these. What a version's vector shares with all others, with its domain and with its family (finetunes on
+the same data) lies mostly in the lower dimensions, some of which are outliers, as in hidden states; noise of its own
+fills all of them. Some versions are retrained, slightly changed, from another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float32]
+
+CHUNK = 5_000
+_DOMAINS, _FAMILY_SIZE, _RETRAINED = 20, 50, 0.1
+#: Dimensions after which the structure fades, and how many of them stick out by how much.
+_LOWER, _OUTLIERS, _OUTLIER_SCALE = 128, 4, 6.0
+#: Shares of a vector's energy; the rest is its own, half of it spread evenly over all dimensions.
+_COMMON, _DOMAIN = 0.15, 0.25
+_FAMILY = (0.15, 0.45)
+
+
+@dataclass(frozen=True)
+class SyntheticVectors:
+    """A repeatable stream of `count` vectors of `dimension` numbers."""
+
+    count: int
+    dimension: int
+    seed: int = 0
+
+    def chunks(self) -> Iterator[Matrix]:
+        """Yield `(up to CHUNK, dimension)` float32, not normalised."""
+        generator = np.random.default_rng(self.seed)
+        scale = self._scale(generator)
+        common = _directions(generator, scale, 1)
+        domains = _directions(generator, scale, _DOMAINS)
+        families = _directions(generator, scale, max(1, self.count // _FAMILY_SIZE))
+        domain_of = generator.integers(_DOMAINS, size=len(families))
+        tightness = generator.uniform(*_FAMILY, size=len(families)).astype(np.float32)
+        # A few families are large, as a company's favourite dataset is.
+        popularity = generator.dirichlet(np.full(len(families), 0.5))
+        for start in range(0, self.count, CHUNK):
+            size = min(CHUNK, self.count - start)
+            family = generator.choice(len(families), size=size, p=popularity)
+            share = tightness[family, None]
+            own = (1 - _COMMON - _DOMAIN - share) / 2
+            rows = _COMMON**0.5 * common + _DOMAIN**0.5 * domains[domain_of[family]]
+            rows += np.sqrt(share) * families[family]
+            rows += np.sqrt(own) * _directions(generator, scale, size)
+            rows += np.sqrt(own) * _directions(generator, np.ones_like(scale), size)
+            self._retrain(generator, rows)
+            yield rows * generator.uniform(2, 20, size=(size, 1)).astype(np.float32)
+
+    def _scale(self, generator: np.random.Generator) -> Matrix:
+        scale = 1 / np.sqrt(1 + np.arange(self.dimension) / _LOWER)
+        scale[generator.choice(min(_LOWER, self.dimension), size=_OUTLIERS, replace=False)] *= _OUTLIER_SCALE
+        return scale.astype(np.float32)
+
+    def _retrain(self, generator: np.random.Generator, rows: Matrix) -> None:
+        """Make some rows slight changes of others: cosine similarities of about .95 to 1."""
+        copies = int(len(rows) * _RETRAINED)
+        sources = generator.integers(copies, len(rows), size=copies) if copies < len(rows) else np.arange(0)
+        change = np.sqrt(generator.uniform(0, 0.1, size=(copies, 1))).astype(np.float32)
+        rows[:copies] = rows[sources] + change * _directions(generator, np.ones(self.dimension, np.float32), copies)
+        generator.shuffle(rows)
+
+
+def _directions(generator: np.random.Generator, scale: Matrix, count: int) -> Matrix:
+    rows = generator.standard_normal((count, len(scale)), dtype=np.float32) * scale
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows

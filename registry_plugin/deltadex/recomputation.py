@@ -1,0 +1,86 @@
+"""All near duplicates of a recipe anew: after a threshold has changed, a backfill, or a doubt."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from deltadex.analysis.near_duplicates import PairSearch, save_whole
+from deltadex.errors import StoreError
+from deltadex.settings import Settings
+from deltadex.store import near_duplicates
+from deltadex.store.database import Database
+from deltadex.store.embeddings import RecipeRow
+from deltadex.store.near_duplicates import Members, Replaced
+
+#: Called with what is being done, the steps done and all of them.
+Report = Callable[[str, int, int], None]
+
+
+def recompute_near_duplicates(settings: Settings, database: Database, recipe: RecipeRow, report: Report) -> Replaced:
+    """Compare all versions of a recipe with each other and make the findings what comes out.
+
+    Killed at any point and called again, it goes on where it was, with the versions of that time: later ones were
+    compared with all others as they arrived.
+
+    Raises
+    ------
+    StoreError
+        Another process is at it; or Postgres is away.
+    """
+    registry, threshold = settings.registry, settings.thresholds.near_duplicate_similarity
+    folder = settings.data_dir / "near-duplicates" / f"{quote(registry, safe='')}-{recipe.digest}"
+    with _held(folder):
+        members = _exported(database, recipe, registry, folder, report)
+        search = PairSearch(np.load(folder / "vectors.npy", mmap_mode="r"), folder, threshold)
+        search.run(partial(report, "comparing"))
+        pairs = (
+            (int(members["id"][first]), int(members["id"][second]), float(similarity))
+            for block in search.pairs()
+            for first, second, similarity in block
+        )
+        with database.transaction() as tx:
+            replaced = near_duplicates.replace(
+                tx, recipe.id, registry, members=members, pairs=pairs, threshold=threshold
+            )
+        shutil.rmtree(folder)
+    return replaced
+
+
+def _exported(database: Database, recipe: RecipeRow, registry: str, folder: Path, report: Report) -> Members:
+    """Return the members whose vectors lie in the folder, where none do after reading them from the store."""
+    done = folder / "members.npy"
+    if not done.exists():
+        path = folder / "vectors.npy"
+        with database.transaction() as tx:
+            exported = near_duplicates.export(
+                tx, recipe.id, registry, path=path, on_progress=partial(report, "reading")
+            )
+        save_whole(done, exported)
+    members: Members = np.load(done)
+    report("reading", len(members), len(members))
+    return members
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; the kernel lets go of it however the process ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # Beside the folder: whoever opened a lock in it would hold nothing once the folder is removed.
+    with folder.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(
+                f"Another process recomputes near duplicates in {folder}",
+                hint="Wait for it.",
+                retryable=True,
+            ) from None
+        yield
