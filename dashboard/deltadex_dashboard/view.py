@@ -30,6 +30,7 @@ STATE_COLORS: Mapping[State, str] = {
 FINDING_NAMES: Mapping[FindingKind, str] = {
     FindingKind.EXACT_DUPLICATE: "Same weights",
     FindingKind.NEAR_DUPLICATE: "Near duplicates",
+    FindingKind.SAME_TASK: "Same task",
     FindingKind.DRIFT: "Drift",
     FindingKind.WRONG_BASE: "Wrong base",
     FindingKind.TOO_WEAK: "Too weak to place",

@@ -42,6 +42,7 @@ class FindingKind(StrEnum):
 
     EXACT_DUPLICATE = "exact_duplicate"
     NEAR_DUPLICATE = "near_duplicate"
+    SAME_TASK = "same_task"
     DRIFT = "drift"
     WRONG_BASE = "wrong_base"
     TOO_WEAK = "too_weak"
@@ -65,6 +66,11 @@ class ModelVersionRef:
         """`name/version`, as people write it."""
         return f"{self.name}/{self.version}"
 
+    @property
+    def age(self) -> tuple[int, str, int]:
+        """What versions of one registry are put into the order of their registration by, the oldest first."""
+        return self.created_ms, self.name, self.version
+
 
 @dataclass(frozen=True)
 class RegisteredVersion:
@@ -76,6 +82,26 @@ class RegisteredVersion:
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is known about how a version was made, besides what the registry says.
+
+    Attributes
+    ----------
+    weights_bytes
+        Size of its own weight files; None where nobody looked.
+    training_digest
+        Equal for finetunes of the same data under the same parameters but for the seed; None where its run does not
+        say what it was trained on.
+    metrics
+        The last value of each metric of its run.
+    """
+
+    weights_bytes: int | None = None
+    training_digest: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,7 +191,8 @@ class Finding:
     Attributes
     ----------
     version_id, other_id
-        Rows of `model_versions`; `other_id` is the older one of a pair, None where only one version is concerned.
+        Rows of `model_versions`; `other_id` is the one of a pair that was registered first, None where only one version
+        is concerned.
     measure, threshold
         The number that was found and the threshold it crossed; None where no number is involved.
     """
@@ -206,6 +233,7 @@ class VersionRow:
     deaths: int = 0
     lacking: Resource | None = None
     more_than: float = 0.0
+    provenance: Provenance = Provenance()
 
     @property
     def label(self) -> str:

@@ -76,7 +76,7 @@ def _findings(row: VersionRow, found: Sequence[FindingRow]) -> None:
 def _sentence(one: FindingRow, *, newer: bool) -> str:
     finding, name = one.finding, f"**{view.FINDING_NAMES[one.finding.kind]}**"
     match finding.kind:
-        case FindingKind.NEAR_DUPLICATE:
+        case FindingKind.NEAR_DUPLICATE | FindingKind.SAME_TASK:
             return f"{name}: similarity {finding.measure:.4f}, threshold {finding.threshold:g}"
         case FindingKind.DRIFT:
             from_ = "this version is far from the one before" if newer else "the next version is far from this one"
