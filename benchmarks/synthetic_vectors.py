@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.float32]
+Labels = NDArray[np.int64]
 
 CHUNK = 5_000
-_DOMAINS, _FAMILY_SIZE, _RETRAINED = 20, 50, 0.1
+_RETRAINED = 0.1
 #: Dimensions after which the structure fades, and how many of them stick out by how much.
 _LOWER, _OUTLIERS, _OUTLIER_SCALE = 128, 4, 6.0
 #: Shares of a vector's energy; the rest is its own, half of it spread evenly over all dimensions.
@@ -26,20 +27,27 @@ _FAMILY = (0.15, 0.45)
 
 @dataclass(frozen=True)
 class SyntheticVectors:
-    """A repeatable stream of `count` vectors of `dimension` numbers."""
+    """A repeatable stream of `count` vectors of `dimension` numbers, in families of `family_size` on average."""
 
     count: int
     dimension: int
     seed: int = 0
+    domains: int = 20
+    family_size: int = 50
 
     def chunks(self) -> Iterator[Matrix]:
         """Yield `(up to CHUNK, dimension)` float32, not normalised."""
+        for rows, _, _ in self.labelled_chunks():
+            yield rows
+
+    def labelled_chunks(self) -> Iterator[tuple[Matrix, Labels, Labels]]:
+        """Yield the same with the domain and the family of each row, `(up to CHUNK,)` each."""
         generator = np.random.default_rng(self.seed)
         scale = self._scale(generator)
         common = _directions(generator, scale, 1)
-        domains = _directions(generator, scale, _DOMAINS)
-        families = _directions(generator, scale, max(1, self.count // _FAMILY_SIZE))
-        domain_of = generator.integers(_DOMAINS, size=len(families))
+        domains = _directions(generator, scale, self.domains)
+        families = _directions(generator, scale, max(1, self.count // self.family_size))
+        domain_of = generator.integers(self.domains, size=len(families))
         tightness = generator.uniform(*_FAMILY, size=len(families)).astype(np.float32)
         # A few families are large, as a company's favourite dataset is.
         popularity = generator.dirichlet(np.full(len(families), 0.5))
@@ -52,21 +60,25 @@ class SyntheticVectors:
             rows += np.sqrt(share) * families[family]
             rows += np.sqrt(own) * _directions(generator, scale, size)
             rows += np.sqrt(own) * _directions(generator, np.ones_like(scale), size)
-            self._retrain(generator, rows)
-            yield rows * generator.uniform(2, 20, size=(size, 1)).astype(np.float32)
+            family = self._retrain(generator, rows, family)
+            yield rows * generator.uniform(2, 20, size=(size, 1)).astype(np.float32), domain_of[family], family
 
     def _scale(self, generator: np.random.Generator) -> Matrix:
         scale = 1 / np.sqrt(1 + np.arange(self.dimension) / _LOWER)
         scale[generator.choice(min(_LOWER, self.dimension), size=_OUTLIERS, replace=False)] *= _OUTLIER_SCALE
         return scale.astype(np.float32)
 
-    def _retrain(self, generator: np.random.Generator, rows: Matrix) -> None:
-        """Make some rows slight changes of others: cosine similarities of about .95 to 1."""
+    def _retrain(self, generator: np.random.Generator, rows: Matrix, family: Labels) -> Labels:
+        """Make some rows slight changes of others: cosine similarities of about .95 to 1; return all rows' families."""
         copies = int(len(rows) * _RETRAINED)
         sources = generator.integers(copies, len(rows), size=copies) if copies < len(rows) else np.arange(0)
         change = np.sqrt(generator.uniform(0, 0.1, size=(copies, 1))).astype(np.float32)
         rows[:copies] = rows[sources] + change * _directions(generator, np.ones(self.dimension, np.float32), copies)
-        generator.shuffle(rows)
+        family[:copies] = family[sources]
+        order = np.arange(len(rows))
+        generator.shuffle(order)
+        rows[:] = rows[order]
+        return family[order]
 
 
 def _directions(generator: np.random.Generator, scale: Matrix, count: int) -> Matrix:

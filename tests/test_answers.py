@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from deltadex import answers
-from deltadex.store import embeddings, versions
 from deltadex.store.database import Database
 from tests.store.examples import REGISTRY, embedded
 
@@ -51,15 +50,3 @@ def test_drift_follows_version_numbers_whatever_the_order_of_embedding(database:
         assert answers.model_drifts(tx, REGISTRY, name="two") == []
     assert [row.registered.ref.version for row in drifted.versions] == [1, 2, 3]
     assert drifted.steps[0].distance < 0.01 < 0.9 < drifted.steps[1].distance == drifted.largest_step
-
-
-def test_domains_are_named_and_hold_every_version(database: Database) -> None:
-    with database.transaction() as tx:
-        for number in range(3):
-            embedded(tx, f"sql-{number}", SQL + 0.01 * number, tags={"domain": "sql"})
-        embedded(tx, "odd", LEGAL)
-        [recipe] = embeddings.recipes(tx, REGISTRY)
-        found = answers.domains(tx, REGISTRY, recipe, min_similarity=0.6)
-        assert len(versions.listing(tx, REGISTRY)) == len(found.table.rows)
-    assert [name.text for name in found.names] == ["sql"]
-    assert len(found.members(0)) == 3

@@ -11,15 +11,16 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from deltadex import answers
+from deltadex import answers, clustering
 from deltadex.analysis.projection import project
 from deltadex.analysis.similarity import cosine_similarity
-from deltadex.answers import Domains, DuplicateGroup, ModelDrift
+from deltadex.answers import DuplicateGroup, ModelDrift
+from deltadex.clustering import Domains
 from deltadex.domain import State, VersionRow
 from deltadex.settings import Settings, load_settings
 from deltadex.store import embeddings, findings, search, versions, watchers
 from deltadex.store.database import Database, Transaction
-from deltadex.store.embeddings import RecipeRow, StoredEmbedding
+from deltadex.store.embeddings import EmbeddingTable, RecipeRow, StoredEmbedding
 from deltadex.store.findings import FindingRow
 from deltadex.store.revision import revision
 from deltadex.store.search import Neighbor
@@ -63,9 +64,10 @@ class VersionFacts:
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """The map of one recipe: `coordinates` `(n, 2)` are parallel to `domains.table.rows`."""
+    """The map of one recipe: `coordinates` `(n, 2)` are parallel to `table.rows`."""
 
     domains: Domains
+    table: EmbeddingTable
     coordinates: NDArray[np.float64]
 
 
@@ -144,10 +146,10 @@ def version(now: Snapshot, version_id: int) -> VersionFacts:
 def chart(now: Snapshot, recipe_id: int) -> Chart:
     """Return the map of one recipe."""
     recipe = next(recipe for recipe in recipes(now) if recipe.id == recipe_id)
-    limit = now.settings.thresholds.cluster_similarity
     with now.transaction() as tx:
-        domains = answers.domains(tx, now.settings.registry, recipe, min_similarity=limit)
-    return Chart(domains, project(domains.table.vectors))
+        domains = clustering.domains(tx, now.settings.registry, recipe)
+        table = embeddings.table(tx, recipe.id, registry=now.settings.registry)
+    return Chart(domains, table, project(table.vectors))
 
 
 @_kept

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deltadex.analysis.clusters import Clusters, cluster
-from deltadex.analysis.domains import DomainName, name_cluster
 from deltadex.analysis.drift import DriftStep, drift
 from deltadex.analysis.duplicates import connected_groups, near_duplicate_pairs
 from deltadex.analysis.similarity import cosine_similarity
@@ -57,20 +55,6 @@ class ModelDrift:
         return max(step.distance for step in self.steps)
 
 
-@dataclass(frozen=True, eq=False)
-class Domains:
-    """The clusters of one recipe; `clusters.labels` and `table.rows` are parallel, `names[label]` names a cluster."""
-
-    recipe: RecipeRow
-    table: EmbeddingTable
-    clusters: Clusters
-    names: tuple[DomainName, ...]
-
-    def members(self, label: int) -> list[VersionRow]:
-        """Return the versions of one cluster."""
-        return [self.table.rows[row] for row in self.clusters.members(label)]
-
-
 def duplicate_groups(tx: Transaction, registry: str, *, min_similarity: float) -> list[DuplicateGroup]:
     """Return all groups of redundant versions, exact ones first, then the largest."""
     found = [
@@ -95,17 +79,6 @@ def model_drifts(tx: Transaction, registry: str, *, name: str | None = None) -> 
                 rows = tuple(table.rows[position] for position in order)
                 found.append(ModelDrift(model, recipe, rows, tuple(drift(table.vectors[order]))))
     return sorted(found, key=lambda drifted: (-drifted.largest_step, drifted.name))
-
-
-def domains(tx: Transaction, registry: str, recipe: RecipeRow, *, min_similarity: float) -> Domains:
-    """Return the domains that the versions of one recipe fall into."""
-    table = embeddings.table(tx, recipe.id, registry=registry)
-    clusters = cluster(table.vectors, min_similarity=min_similarity)
-    names = [
-        name_cluster(label, [table.rows[row].registered for row in clusters.members(label)])
-        for label in range(clusters.count)
-    ]
-    return Domains(recipe, table, clusters, tuple(names))
 
 
 def _groups(recipe: RecipeRow, table: EmbeddingTable, min_similarity: float) -> Sequence[DuplicateGroup]:

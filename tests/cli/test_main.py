@@ -98,7 +98,7 @@ def test_the_analyses_answer_in_words_and_in_json(filled: dict[str, str]) -> Non
     assert [group["exact"] for group in groups] == [True, False]
     [drifted] = json.loads(deltadex("drift", "sql-writer", "--json", **filled).stdout)
     assert [step["is_drift"] for step in drifted["steps"]] == [False, True]
-    [domains] = json.loads(deltadex("clusters", "--json", **filled).stdout)
+    [domains] = json.loads(deltadex("clusters", "--recompute", "--json", **filled).stdout)
     assert domains["alone"] == [{"name": "sql-writer", "version": 3}]
     for command in (["neighbors", "sql-writer/1"], ["duplicates"], ["drift", "sql-writer"], ["clusters"]):
         done = deltadex(*command, **filled)

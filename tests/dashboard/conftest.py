@@ -12,6 +12,8 @@ from psycopg.conninfo import make_conninfo
 from streamlit.testing.v1 import AppTest
 
 import deltadex_dashboard
+from deltadex.clustering import recluster_where_due
+from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.store.migrate import migrate
 from tests.dashboard.company import fill
@@ -47,6 +49,7 @@ def company_url(postgres_url: str) -> str:
         migrate(database)
         with database.transaction() as tx:
             fill(tx)
+        recluster_where_due(database, Settings(registry=REGISTRY))
     return url
 
 

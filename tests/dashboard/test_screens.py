@@ -11,6 +11,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import deltadex_dashboard
+from deltadex.clustering import recluster_where_due
+from deltadex.settings import Settings
 from deltadex.store import versions, watchers
 from deltadex.store.database import Database
 from tests.dashboard.conftest import Open
@@ -128,6 +130,8 @@ def test_a_map_of_too_few_models_says_so(store: Database, open_page: Open) -> No
     with store.transaction() as tx:
         embedded(tx, "one", np.array([1.0, 0.0]))
         embedded(tx, "two", np.array([0.0, 1.0]))
+    assert "Not clustered yet" in text(open_page("map"))
+    recluster_where_due(store, Settings(registry=REGISTRY))
     assert "Clusters need at least 3 models" in text(open_page("map"))
 
 

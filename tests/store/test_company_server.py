@@ -202,7 +202,9 @@ WRITES = [
     "update findings set measure = 0",
     "update watchers set error = ''",
     "insert into recipes (digest, method, base_digest, base_name, dimension) values ('', '{}', '', '', 1)",
-    "insert into clusters (recipe_id, registry, number, method) values (1, 'r', 1, '{}')",
+    "insert into clusters (recipe_id, registry, number) values (1, 'r', 1)",
+    "update clusters set given_name = 'mine'",
+    "delete from cluster_runs",
     "insert into decisions (kind, model_version_id, evidence, decision, reason, reviewer)"
     " values ('drift', 1, '{}', 'confirmed', 'r', 'me')",
     "truncate decisions",

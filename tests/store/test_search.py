@@ -199,11 +199,9 @@ def test_conditions_leave_only_what_meets_them_all(
         embedded(tx, "b", UP, version=3, tags={"team": "search", "stage": "live"}, aliases=("champion",))
         again = embedded(tx, "c", UP, version=4)
         versions.requeue(tx, again, reason="by hand")
+        tx.execute("insert into clusters (recipe_id, registry, number, label) values (1, 'acme', 0, 'sql')")
         tx.execute(
-            "insert into clusters (recipe_id, registry, number, label, method) values (1, 'acme', 0, 'sql', '{}')"
-        )
-        tx.execute(
-            "insert into cluster_assignments select 1, model_versions.id, clusters.id from model_versions, clusters "
+            "insert into cluster_assignments select 1, model_versions.id, clusters.id, 1 from model_versions, clusters "
             "where name in ('b', 'c')"
         )
         found = search.neighbors(tx, here, conditions=conditions)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from deltadex.analysis.clusters import ALONE
 from deltadex.domain import FindingKind, VersionRow
 from deltadex_dashboard import figures, reads, view
 from deltadex_dashboard.figures import Place
@@ -25,7 +24,7 @@ def show(now: reads.Snapshot) -> None:
     recipe, color, chosen = st.columns([2, 2, 3])
     with recipe:
         chart = reads.chart(now, _recipe_id(now))
-    rows = chart.domains.table.rows
+    rows = chart.table.rows
     by_label = {row.label: row for row in rows}
     with color:
         by = st.selectbox("Colour by", _colorings(rows), key="color", bind="query-params")
@@ -61,20 +60,27 @@ def _colorings(rows: Sequence[VersionRow]) -> list[str]:
 
 
 def _groups(chart: reads.Chart, by: str) -> list[str | None]:
-    domains = chart.domains
     if by == _CLUSTER:
-        names = [name.text for name in domains.names]
-        shown = [name if names.count(name) == 1 else f"{name} ({label + 1})" for label, name in enumerate(names)]
-        return [None if label == ALONE else shown[label] for label in domains.clusters.labels]
+        domains = chart.domains.domains
+        names = [one.cluster.name for one in domains]
+        shown = [
+            name if names.count(name) == 1 else f"{name} ({one.cluster.id})"
+            for name, one in zip(names, domains, strict=True)
+        ]
+        group_of = {
+            member.version.id: group for group, one in zip(shown, domains, strict=True) for member in one.members
+        }
+        return [group_of.get(row.id) for row in chart.table.rows]
     if by == _STATE:
-        return [str(row.state) for row in domains.table.rows]
-    return [row.registered.tags.get(by.removeprefix("tag: ")) for row in domains.table.rows]
+        return [str(row.state) for row in chart.table.rows]
+    return [row.registered.tags.get(by.removeprefix("tag: ")) for row in chart.table.rows]
 
 
 def _draw(chart: reads.Chart, by: str, selected: str | None) -> list[str]:
     """Draw the map and return the labels of versions in a box; a clicked one becomes the selected one."""
-    table = chart.domains.table
-    order = sorted(range(len(table.rows)), key=lambda row: (chart.domains.clusters.labels[row], row))
+    table = chart.table
+    place = {member.version.id: place for place, one in enumerate(chart.domains.domains) for member in one.members}
+    order = sorted(range(len(table.rows)), key=lambda row: (place.get(table.rows[row].id, -1), row))
     groups = _groups(chart, by)
     places = [
         Place(table.rows[row].label, groups[row], f"{groups[row] or 'alone'} · strength {table.strengths[row]:.3f}")
@@ -96,15 +102,18 @@ def _take_click() -> None:
 
 
 def _caption(chart: reads.Chart) -> None:
-    clusters = chart.domains.clusters
-    if clusters.note:
-        st.info(clusters.note)
+    domains, run = chart.domains, chart.domains.run
+    if run is None:
+        st.info("Not clustered yet: the reconciler does it within a minute.")
         return
-    silhouette = "" if clusters.silhouette is None else f" · silhouette {clusters.silhouette:.2f}"
+    if run.note:
+        st.info(run.note)
+    silhouette = "" if run.silhouette is None else f" · silhouette {run.silhouette:.2f}"
     st.caption(
-        f"{clusters.count} clusters where the mean similarity is at least {clusters.min_similarity:g}{silhouette}. "
+        f"{len(domains.domains)} clusters where the mean similarity is at least {run.cut:g}{silhouette}, "
+        f"found {run.found_at:%Y-%m-%d %H:%M} UTC. "
         "**Distances on the map are not distances between models:** it flattens "
-        f"{chart.domains.recipe.dimension} dimensions into two. Similarities beside it are measured in all of them."
+        f"{domains.recipe.dimension} dimensions into two. Similarities beside it are measured in all of them."
     )
 
 
@@ -129,17 +138,20 @@ def _boxed(rows: Sequence[VersionRow]) -> None:
 
 def _domains(chart: reads.Chart) -> None:
     domains = chart.domains
-    if not domains.names:
-        return
-    st.subheader("Clusters")
-    for label, name in enumerate(domains.names):
-        with st.expander(f"**{view.plain(name.text)}** · {len(domains.members(label))}"):
-            st.caption(f"Named by: {name.origin}")
-            _members(domains.members(label))
-    if alone := domains.members(ALONE):
-        with st.expander(f"alone · {len(alone)}"):
-            st.caption("Similar enough to no other version.")
-            _members(alone)
+    if domains.domains:
+        st.subheader("Clusters")
+    for one in domains.domains:
+        with st.expander(f"**{view.plain(one.cluster.name)}** · {len(one.members)}"):
+            st.caption(f"Named by: {one.cluster.named_by}")
+            _members([member.version for member in one.members])
+    for name, rows, what in (
+        ("alone", domains.alone, "Similar enough to no other version."),
+        ("not placed yet", domains.unplaced, "They came after the clusters were found."),
+    ):
+        if rows:
+            with st.expander(f"{name} · {len(rows)}"):
+                st.caption(what)
+                _members(rows)
 
 
 def _members(rows: Sequence[VersionRow]) -> None:

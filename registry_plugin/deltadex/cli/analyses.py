@@ -1,4 +1,4 @@
-"""`neighbors`, `drift` and `clusters`: what the embeddings say."""
+"""`neighbors` and `drift`: what the embeddings say."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse
 from deltadex.cli.status import unknown_version
 from deltadex.domain import State, VersionRow
 from deltadex.settings import Settings
-from deltadex.store import embeddings, search, versions
+from deltadex.store import search, versions
 from deltadex.store.conditions import Conditions
 from deltadex.store.database import Database, Transaction
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from deltadex import answers
 
 console = Console(highlight=False)
-
-_NOTHING_YET = "[dim]Nothing is embedded yet: register finetunes in MLflow, then see `deltadex status`.[/]"
 
 
 def neighbors(
@@ -64,7 +62,7 @@ def neighbors(
         created_before=until and until.replace(tzinfo=UTC),
     )
     with reading(data_dir, database_url) as (tx, settings):
-        target, *others = [_known(tx, settings, name, number) for name, number in labels]
+        target, *others = [known_version(tx, settings, name, number) for name, number in labels]
         questions = search.mixture(tx, {row.id: 1.0 for row in (target, *others)}, base=base)
         [found] = (
             search.answer(tx, questions, k=limit, min_similarity=min_similarity, conditions=conditions)
@@ -119,32 +117,6 @@ def drift(
         console.print(f"[dim]{name} has fewer than two embedded versions that can be compared.[/]")
 
 
-def clusters(json: Json = False, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
-    """Show the domains that the models fall into, one table per base."""
-    from deltadex import answers
-    from deltadex.analysis.clusters import ALONE
-
-    with reading(data_dir, database_url) as (tx, settings):
-        found = [
-            answers.domains(tx, settings.registry, recipe, min_similarity=settings.thresholds.cluster_similarity)
-            for recipe in embeddings.recipes(tx, settings.registry)
-        ]
-    if json:
-        print_json([_domains_json(domains) for domains in found])
-        return
-    for domains in found:
-        silhouette = domains.clusters.silhouette
-        caption = domains.clusters.note or ("" if silhouette is None else f"silhouette {silhouette:.2f}")
-        table = Table("domain", "versions", "named by", title=f"base {domains.recipe.base_name}", caption=caption)
-        for label, named in enumerate(domains.names):
-            table.add_row(named.text, ", ".join(row.label for row in domains.members(label)), named.origin)
-        if alone := domains.members(ALONE):
-            table.add_row("[dim]alone[/]", ", ".join(row.label for row in alone), "")
-        console.print(table)
-    if not found:
-        console.print(_NOTHING_YET)
-
-
 @contextmanager
 def reading(data_dir: DataDir, database_url: DatabaseUrl) -> Iterator[tuple[Transaction, Settings]]:
     """Give a transaction on the store that the options and the environment name, and the settings."""
@@ -158,7 +130,14 @@ def version_json(row: VersionRow) -> dict[str, Any]:
     return {"name": row.registered.ref.name, "version": row.registered.ref.version}
 
 
-def _known(tx: Transaction, settings: Settings, name: str, number: int) -> VersionRow:
+def known_version(tx: Transaction, settings: Settings, name: str, number: int) -> VersionRow:
+    """Return a version that is in the store.
+
+    Raises
+    ------
+    DeltadexError
+        It is not.
+    """
     found = versions.find(tx, settings.registry, name, number)
     if not found:
         raise unknown_version(f"{name}/{number}")
@@ -194,26 +173,6 @@ def _drift_json(drifted: answers.ModelDrift, limit: float) -> dict[str, Any]:
             }
             for row, step in zip(drifted.versions[1:], drifted.steps, strict=True)
         ],
-    }
-
-
-def _domains_json(domains: answers.Domains) -> dict[str, Any]:
-    from deltadex.analysis.clusters import ALONE
-
-    return {
-        "recipe": domains.recipe.digest,
-        "base": domains.recipe.base_name,
-        "silhouette": domains.clusters.silhouette,
-        "note": domains.clusters.note,
-        "clusters": [
-            {
-                "name": named.text,
-                "named_by": named.origin,
-                "versions": [version_json(row) for row in domains.members(label)],
-            }
-            for label, named in enumerate(domains.names)
-        ],
-        "alone": [version_json(row) for row in domains.members(ALONE)],
     }
 
 

@@ -1,0 +1,167 @@
+"""Domains on a real store: found when due, kept from run to run, and what a version is made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deltadex import clustering
+from deltadex.clustering import Domains, recluster, recluster_where_due
+from deltadex.domain import State
+from deltadex.errors import StoreError
+from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
+from deltadex.store import clusters, embeddings, versions, watchers
+from deltadex.store.database import Database, Transaction
+from tests.store.examples import REGISTRY, embedded
+
+DIMENSION = 48
+DOMAINS = {"sql": 0, "legal": 1, "medical": 2}
+
+
+@pytest.fixture
+def settings(database: Database) -> Settings:
+    return Settings(registry=REGISTRY, database=DatabaseSettings(url=database.url))
+
+
+def like(domain: str, seed: int, *, and_also: str | None = None) -> np.ndarray:
+    row = 0.1 * np.random.default_rng(seed).normal(size=DIMENSION)
+    row[DOMAINS[domain]] += 2
+    if and_also:
+        row[DOMAINS[and_also]] += 1
+    return row
+
+
+def add(tx: Transaction, domain: str, numbers: range) -> list[int]:
+    return [
+        embedded(tx, f"{domain}-{number}", like(domain, 100 * DOMAINS[domain] + number), tags={"domain": domain})
+        for number in numbers
+    ]
+
+
+def read(database: Database) -> Domains:
+    with database.transaction() as tx:
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+        return clustering.domains(tx, REGISTRY, recipe)
+
+
+def ids(domains: Domains) -> dict[str, int]:
+    return {one.cluster.name: one.cluster.id for one in domains.domains}
+
+
+def test_domains_are_named_and_hold_every_version(settings: Settings, database: Database) -> None:
+    with database.transaction() as tx:
+        add(tx, "sql", range(5))
+        add(tx, "legal", range(3))
+        embedded(tx, "odd", np.eye(DIMENSION)[40])
+        embedded(tx, "weak", like("sql", 9), is_weak=True)
+    before = read(database)
+    assert (before.run, before.domains, len(before.unplaced)) == (None, (), 9)
+    [done] = recluster_where_due(database, settings)
+    assert (done.versions, done.clusters, done.continued) == (9, 2, 0)
+    found = read(database)
+    assert [one.cluster.name for one in found.domains] == ["sql", "legal"]
+    assert [len(one.members) for one in found.domains] == [5, 3]
+    strengths = [member.strength for member in found.domains[0].members]
+    assert strengths == sorted(strengths, reverse=True)
+    assert 0.8 < strengths[-1] < 1
+    assert [row.label for row in found.alone] == ["odd/1"]
+    assert found.run is not None
+    assert found.run.method["vectors"] == "full"
+    assert found.run.silhouette is not None
+
+
+def test_ids_and_given_names_survive_arrivals_and_departures(settings: Settings, database: Database) -> None:
+    with database.transaction() as tx:
+        sql, legal = add(tx, "sql", range(4)), add(tx, "legal", range(5))
+    recluster_where_due(database, settings)
+    before = ids(read(database))
+    with database.transaction() as tx:
+        clusters.rename(tx, REGISTRY, before["legal"], "Contracts")
+        add(tx, "sql", range(10, 16))
+        add(tx, "medical", range(3))
+        for gone in (sql[0], legal[1]):
+            versions.mark_ended(tx, gone, state=State.DELETED, reason="", hint="")
+    stale = read(database)
+    assert ids(stale) == {"sql": before["sql"], "Contracts": before["legal"]}
+    assert [len(one.members) for one in stale.domains] == [4, 3]
+    assert len(stale.unplaced) == 9
+    [done] = recluster_where_due(database, settings)
+    assert (done.versions, done.clusters, done.continued) == (16, 3, 2)
+    after = read(database)
+    assert ids(after).items() > {("sql", before["sql"]), ("Contracts", before["legal"])}
+    assert [len(one.members) for one in after.domains] == [9, 4, 3]
+    assert after.unplaced == ()
+
+
+def test_a_run_is_due_when_something_has_changed_and_only_then(settings: Settings, database: Database) -> None:
+    assert recluster_where_due(database, settings) == []
+    with database.transaction() as tx:
+        add(tx, "sql", range(4))
+    assert len(recluster_where_due(database, settings)) == 1
+    assert recluster_where_due(database, settings) == []
+    other = settings.model_copy(update={"thresholds": ThresholdSettings(cluster_similarity=0.3)})
+    assert len(recluster_where_due(database, other)) == 1
+    with database.transaction() as tx:
+        add(tx, "sql", range(10, 12))
+    assert len(recluster_where_due(database, other)) == 1
+
+
+def test_few_changes_of_many_wait_for_a_day(settings: Settings, database: Database) -> None:
+    with database.transaction() as tx:
+        add(tx, "sql", range(250))
+    recluster_where_due(database, settings)
+    with database.transaction() as tx:
+        add(tx, "legal", range(2))
+    assert recluster_where_due(database, settings) == []
+    with database.transaction() as tx:
+        tx.execute("update cluster_runs set found_at = found_at - interval '25 hours'")
+    assert len(recluster_where_due(database, settings)) == 1
+
+
+def test_two_never_recompute_the_same(settings: Settings, database: Database) -> None:
+    with database.transaction() as tx:
+        add(tx, "sql", range(4))
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+    with database.transaction() as tx:
+        assert watchers.lock(tx, f"clusters:{REGISTRY}:{recipe.id}")
+        with pytest.raises(StoreError, match="Another process") as caught:
+            recluster(database, settings, recipe)
+        assert caught.value.retryable
+        assert recluster_where_due(database, settings) == []
+    assert len(recluster_where_due(database, settings)) == 1
+
+
+def test_a_version_is_explained_by_the_domains_it_is_made_of(settings: Settings, database: Database) -> None:
+    with database.transaction() as tx:
+        for domain in DOMAINS:
+            add(tx, domain, range(4))
+        mixed = embedded(tx, "mixed", like("sql", 50, and_also="legal"))
+        weak = embedded(tx, "weak", like("sql", 51), is_weak=True)
+        [before] = clustering.explain(tx, REGISTRY, mixed)
+        assert (before.unexplained, before.parts) == (None, ())
+        assert "no clusters yet" in before.note
+    recluster_where_due(database, settings)
+    with database.transaction() as tx:
+        [found] = clustering.explain(tx, REGISTRY, mixed)
+        assert [part.cluster.name for part in found.parts] == ["sql", "legal"]
+        assert [part.share for part in found.parts] == pytest.approx([2 / 3, 1 / 3], abs=0.06)
+        assert found.unexplained is not None
+        assert found.unexplained < 0.15
+        [none] = clustering.explain(tx, REGISTRY, weak)
+        assert (none.unexplained, "too little" in none.note) == (None, True)
+
+
+def test_a_version_never_explains_itself(settings: Settings, database: Database) -> None:
+    corner = np.zeros(DIMENSION)
+    with database.transaction() as tx:
+        # A pair at a right angle to nothing but itself: each has a direction of its own beside the common one.
+        one, other = corner.copy(), corner.copy()
+        one[[0, 1]], other[[0, 2]] = (2, 1), (2, 1)
+        first = embedded(tx, "one", one)
+        embedded(tx, "other", other)
+        add(tx, "medical", range(4))
+    recluster_where_due(database, settings)
+    with database.transaction() as tx:
+        [found] = clustering.explain(tx, REGISTRY, first)
+    # By the other alone, whose similarity is .8.
+    assert found.unexplained == pytest.approx(1 - 0.8**2, abs=0.02)
