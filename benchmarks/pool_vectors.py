@@ -27,7 +27,7 @@ from deltadex.probes import PAPER_PROBES
 
 Matrix = NDArray[np.float64]
 #: Tokens that a finetune says after each probe.
-OUTPUT_TOKENS = 32
+OUTPUT_TOKENS = 24
 #: Ranks that are compared: what is above the rank of an adapter is zero.
 _FACTORS = 32
 _ADAPTED, _WHOLE = "adapter_model.safetensors", "model.safetensors"

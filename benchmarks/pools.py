@@ -10,7 +10,7 @@ from enum import StrEnum
 from benchmarks.pool_texts import DOMAINS, PARTS, Source, Template
 from deltadex.demo.specification import Schedule, Shape
 
-BASE, SMALL_BASE = "base", "small base"
+BASE, LARGER_BASE = "base", "larger base"
 #: Domains that there is another source of text for.
 TWO_SOURCES = ("cpp", "docs", "python")
 #: Domains that are trained together, or one after the other.
@@ -96,11 +96,11 @@ class Pool:
 
 
 BASES: Mapping[str, BaseModel] = {
-    BASE: BaseModel(Shape(), Schedule(steps=1000, batch=8, length=96, learning_rate=3e-3)),
-    SMALL_BASE: BaseModel(
+    BASE: BaseModel(
         Shape(hidden_size=128, layers=3, intermediate_size=352),
-        Schedule(steps=1000, batch=8, length=96, learning_rate=3e-3),
+        Schedule(steps=600, batch=8, length=96, learning_rate=3e-3),
     ),
+    LARGER_BASE: BaseModel(Shape(), Schedule(steps=1000, batch=8, length=96, learning_rate=3e-3)),
 }
 _LEARNING_RATES, _RANKS, _EPOCHS, _EXAMPLES = (
     (2e-4, 5e-4, 1e-3, 2e-3, 5e-3),
@@ -108,7 +108,7 @@ _LEARNING_RATES, _RANKS, _EPOCHS, _EXAMPLES = (
     (1, 2, 4, 6),
     (40, 80, 120),
 )
-_VARIATIONS = 8
+_VARIATIONS = 6
 
 
 def pools() -> tuple[Pool, ...]:
@@ -121,7 +121,7 @@ def pools() -> tuple[Pool, ...]:
         Pool("d: two prompt templates", _two_templates(grid), across="template"),
         Pool("d: two sources", (*grid, *_other_sources()), across="source"),
         Pool("e: adapters, full, DPO, merges", tuple(_methods()), across="method"),
-        Pool("f: smaller base", tuple(replace(one, base=SMALL_BASE) for one in grid)),
+        Pool("f: larger base", tuple(replace(one, base=LARGER_BASE) for one in grid)),
     )
 
 
@@ -190,6 +190,5 @@ def _methods() -> Iterator[Finetune]:
     for domain in DOMAINS:
         yield Finetune((domain,), part=1)
         yield Finetune((domain,), part=2, method=Method.MERGE)
-        for part in (1, 2):
-            yield Finetune((domain,), part=part, method=Method.FULL, learning_rate=3e-4)
-            yield Finetune((domain,), part=part, method=Method.DPO, learning_rate=5e-4, epochs=2)
+        yield Finetune((domain,), part=2, method=Method.FULL, learning_rate=3e-4)
+        yield Finetune((domain,), part=3, method=Method.DPO, learning_rate=5e-4, epochs=2)

@@ -6,7 +6,7 @@ The models are trained on the spot, once, on one thread: from text on the machin
   the delta's own norm explain (`deltadex.analysis.nuisance`), learned without the model that is looked at;
 - published: the algorithm of arXiv 2509.04442 with transformers alone, for whole models too (the released scripts
   refuse them);
-- outputs: each finetune continues the probes greedily for 32 tokens; the base reads that; the mean over tokens
+- outputs: each finetune continues the probes greedily for 24 tokens; the base reads that; the mean over tokens
   of its last hidden state. The paper uses a sentence encoder, which this machine has none of;
 - weights: A and B of all LoRA modules flattened (raw), in the one form that their product gives by QR and singular
   values (canonical), and the product itself.
@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -36,7 +36,7 @@ from benchmarks.nuisance import ALL_SETTINGS, Readings, without_settings
 from benchmarks.pool_scores import Matrix, Score
 from benchmarks.pool_training import Workshop, quiet
 from benchmarks.pool_vectors import Measured, describe, measure, weight_similarities
-from benchmarks.pools import BASE, SMALL_BASE, BaseModel, Finetune, Pool
+from benchmarks.pools import BASE, BASES, Finetune, Pool
 from deltadex.analysis.similarity import cosine_similarity
 
 OURS, PUBLISHED = "ours", "published"
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what decides which models are trained, and where."""
-    parser.add_argument("--quick", action="store_true", help="three domains on a small base: a few minutes")
+    parser.add_argument("--quick", action="store_true", help="three domains a few minutes")
     parser.add_argument("--folder", type=Path, default=user_cache_path("deltadex") / "quality", help="trained models")
     parser.add_argument("--json", type=Path, help="write the numbers to this file too")
 
@@ -125,24 +125,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def trained(given: argparse.Namespace) -> Iterator[Trained]:
     """Yield each pool, trained and measured."""
     with Console(stderr=True).status("") as status, quiet():
-        workshop = Workshop(given.folder, _bases(given), lambda what: status.update(f"{what} …"))
+        workshop = Workshop(given.folder, BASES, lambda what: status.update(f"{what} …"))
         for pool in pools.quick_pools() if given.quick else pools.pools():
             base = pool.finetunes[0].base
             measured = measure(workshop, base, pool.finetunes)
             yield Trained(pool, measured, weight_similarities(workshop, base, pool.finetunes))
 
 
-def _bases(given: argparse.Namespace) -> Mapping[str, BaseModel]:
-    small = pools.BASES[SMALL_BASE]
-    quick = replace(small, schedule=replace(small.schedule, steps=400))
-    return {BASE: quick} if given.quick else pools.BASES
-
-
 def _mixtures(given: argparse.Namespace) -> tuple[dict[Finetune, NDArray[np.float32]], tuple[Finetune, ...]]:
     mixtures = pools.mixtures()
     wanted = (*pools.singles(), *mixtures)
     with Console(stderr=True).status("") as status, quiet():
-        workshop = Workshop(given.folder, _bases(given), lambda what: status.update(f"{what} …"))
+        workshop = Workshop(given.folder, BASES, lambda what: status.update(f"{what} …"))
         measured = measure(workshop, BASE, wanted)
     return {one: each.ours.mean(0) for one, each in zip(wanted, measured, strict=True)}, mixtures
 

@@ -41,11 +41,12 @@ class Numbers:
 
     @classmethod
     def fit(cls, values: Sequence[Setting]) -> Numbers:
-        """Learn mean and standard deviation, 0 and 1 where there are none."""
+        """Learn mean and standard deviation; of equal numbers the deviation counts as 1."""
         logarithms = _logarithms(values)
         known = logarithms[np.isfinite(logarithms)]
-        deviation = float(known.std()) if len(known) else 0.0
-        return cls(float(known.mean()) if len(known) else 0.0, deviation or 1.0)
+        if not len(known) or not np.ptp(known):  # mean and deviation of equal numbers would have rounding errors
+            return cls(float(known[0]) if len(known) else 0.0, 1.0)
+        return cls(float(known.mean()), float(known.std()))
 
     def columns(self, values: Sequence[Setting]) -> Matrix:
         """Return `(n, 1)`."""
