@@ -1,15 +1,17 @@
-"""How well embeddings tell domains apart, on the demo company's really trained adapters (issue 2).
+"""How well embeddings tell domains apart, on pools of really trained finetunes (issue 5, point 8).
 
-Three embeddings of the same adapters, five domains × three disjoint splits, each scored by the silhouette over the
-domains (cosine), beside the means that the paper reports for its three bases (arXiv 2509.04442, table 1):
+The models are trained on the spot, once, on one thread: from text on the machine, with transformers and peft. Methods:
 
-- flattened adapter weights: all LoRA matrices A and B of an adapter, flattened, in one vector;
-- output embeddings: each finetune continues the five probes greedily for `OUTPUT_TOKENS` tokens; the base reads each
-  continuation alone; the mean over tokens of its last hidden state (after the final norm), the mean over the probes.
-  The paper uses a sentence encoder here, which this machine has none of;
-- Delta Activations, as `deltadex embed` computes them.
+- Delta Activations, ours: as `deltadex embed` computes them; *settings removed*: less what training settings and
+  the delta's own norm explain (`deltadex.analysis.nuisance`), learned without the model that is looked at;
+- published: the algorithm of arXiv 2509.04442 with transformers alone, for whole models too (the released scripts
+  refuse them);
+- outputs: each finetune continues the probes greedily for 24 tokens; the base reads that; the mean over tokens
+  of its last hidden state. The paper uses a sentence encoder, which this machine has none of;
+- weights: A and B of all LoRA modules flattened (raw), in the one form that their product gives by QR and singular
+  values (canonical), and the product itself.
 
-    python -m benchmarks.quality [--quick] [--folder FOLDER] [--json FILE]
+    python -m benchmarks.quality [--quick] [--folder FOLDER] [--json FILE] [--vectors FILE]
 """
 
 from __future__ import annotations
@@ -17,226 +19,223 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import combinations
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from peft import PeftModel
 from platformdirs import user_cache_path
 from rich.console import Console
 from rich.table import Table
-from safetensors.numpy import load_file
-from sklearn.metrics import silhouette_score
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from deltadex.activations.delta import Base
-from deltadex.activations.job import BaseModel, Finetune
-from deltadex.checkpoints.digest import weights_digest
-from deltadex.checkpoints.files import LocalFiles
-from deltadex.checkpoints.layout import LocalCheckpoint, inspect
-from deltadex.demo import Size, training
-from deltadex.demo.company import Company, Model, build_specification
-from deltadex.demo.specification import BASE, GRID, Method, Specification, specification
-from deltadex.domain import Embedding
-from deltadex.errors import DeltadexError
-from deltadex.probes import PAPER_PROBES
+from benchmarks import pool_additivity, pool_scores, pools
+from benchmarks.nuisance import ALL_SETTINGS, Readings, without_settings
+from benchmarks.pool_scores import Matrix, Score
+from benchmarks.pool_training import Workshop, quiet
+from benchmarks.pool_vectors import Measured, describe, measure, weight_similarities
+from benchmarks.pools import BASE, BASES, Finetune, Pool
+from deltadex.analysis.similarity import cosine_similarity
 
-Matrix = NDArray[np.float32]
-
-#: Mean silhouettes over LLaMA-3.1-8B, Gemma-2-9B and Qwen-2.5-7B.
-PAPER = {"flattened adapter weights": -0.043, "output embeddings": 0.087, "Delta Activations": 0.614}
-OUTPUT_TOKENS = 48
-QUICK_DOMAINS = ("sql", "legal", "cpp")
+OURS, PUBLISHED = "ours", "published"
+#: Mean silhouettes over LLaMA-3.1-8B, Gemma-2-9B and Qwen-2.5-7B: three splits of five domains.
+PAPER = {PUBLISHED: 0.614, "outputs": 0.087, "weights, raw": -0.043}
 
 
-@dataclass(frozen=True)
-class Result:
-    """What was measured.
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A pool and what was measured of it."""
 
-    Attributes
-    ----------
-    silhouettes
-        By method.
-    similarities
-        Cosine similarities of Delta Activations by what two adapters have in common.
-    strengths
-        Norm of each Delta Activation in units of the base's hidden state norm.
-    adapters
-        How many the silhouettes are over.
-    """
+    pool: Pool
+    measured: Sequence[Measured]
+    weights: Mapping[str, Matrix]
 
-    silhouettes: dict[str, float]
-    similarities: dict[str, list[float]]
-    strengths: list[float]
-    adapters: int
+    @property
+    def name(self) -> str:
+        """The pool's."""
+        return self.pool.name
+
+    @property
+    def labels(self) -> list[str]:
+        """The domain of each model."""
+        return [one.domain for one in self.pool.finetunes]
+
+    @property
+    def readings(self) -> Readings:
+        """What the nuisance analysis looks at."""
+        return Readings(
+            probe_deltas=np.stack([one.ours for one in self.measured]),
+            layers=np.stack([one.published for one in self.measured]),
+            labels=self.labels,
+            settings=[one.settings for one in self.pool.finetunes],
+            comparable=comparable(self.pool),
+        )
+
+    @cached_property
+    def similarities(self) -> dict[str, Matrix]:
+        """`(n, n)` by method; row i as seen from model i."""
+        published = np.stack([one.published[:, -1, 0].mean(0) for one in self.measured])
+        return {
+            OURS: cosine_similarity(self.readings.vectors),
+            "settings removed": without_settings(self.readings, ALL_SETTINGS),
+            PUBLISHED: cosine_similarity(published),
+            "outputs": cosine_similarity(np.stack([one.output for one in self.measured])),
+            **self.weights,
+        }
+
+
+def comparable(pool: Pool) -> NDArray[np.bool_]:
+    """Return `(n, n)`: pairs of different models that differ in what the pool looks across."""
+    models = pool.finetunes
+    apart = [[one != other and _differ(one, other, pool.across) for other in models] for one in models]
+    return np.array(apart)
+
+
+def _differ(one: Finetune, other: Finetune, field: str | None) -> bool:
+    return field is None or getattr(one, field) != getattr(other, field)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three domains and short trainings: under a minute")
-    parser.add_argument("--folder", type=Path, default=user_cache_path("deltadex") / "demo", help="trained models")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
-    given = parser.parse_args(arguments)
-    console = Console()
-    result = measure(quick_specification() if given.quick else specification(Size.COMPANY), given.folder, console)
-    show(result, console)
+    add_arguments(parser)
+    parser.add_argument("--vectors", type=Path, help="write all vectors, labels and settings to this .npz file")
+    given, console = parser.parse_args(arguments), Console()
+    found = list(trained(given))
+    table = scores(found)
+    show(table, console)
+    reseeded = reseeds(found[0])
+    show_reseeds(reseeded, console)
+    sums = [] if given.quick else list(pool_additivity.additivity(*_mixtures(given)))
+    pool_additivity.show(sums, console)
+    if given.vectors:
+        write(given.vectors, found)
     if given.json:
-        given.json.write_text(json.dumps(described(result), indent=2) + "\n", encoding="utf-8")
+        given.json.write_text(json.dumps(described(table, reseeded, sums), indent=2) + "\n", encoding="utf-8")
 
 
-def quick_specification() -> Specification:
-    """Return a company of nine adapters whose trainings are short."""
-    company = specification(Size.COMPANY)
-    return replace(
-        company,
-        name="quick",
-        versions=tuple(version for version in GRID if version.domain in QUICK_DOMAINS),
-        base=replace(company.base, steps=200),
-        adapter=replace(company.adapter, steps=40, length=48),
-        legacy=None,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what decides which models are trained, and where."""
+    parser.add_argument("--quick", action="store_true", help="three domains a few minutes")
+    parser.add_argument("--folder", type=Path, default=user_cache_path("deltadex") / "quality", help="trained models")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
 
 
-def measure(wanted: Specification, folder: Path, console: Console) -> Result:
-    """Build the company in `folder`, or find it there, and measure."""
-    with console.status("") as status:
-        company = build_specification(folder, wanted, progress=lambda what, n, of: status.update(f"{what}: {n}/{of}"))
-    with training.quiet():
-        embeddings = dict(_embeddings(company))
-        grid = [model for model in company.models if _in_grid(model)]
-        outputs = _output_embeddings(company, grid)
-    domains = [model.version.domain for model in grid]
-    vectors = {
-        "flattened adapter weights": np.stack([_flattened(model) for model in grid]),
-        "output embeddings": outputs,
-        "Delta Activations": np.stack([embeddings[model.version.label].vector for model in grid]),
-    }
-    return Result(
-        silhouettes={
-            name: float(silhouette_score(matrix, domains, metric="cosine")) for name, matrix in vectors.items()
-        },
-        similarities=_similarities(company.models, embeddings),
-        strengths=[embedding.strength for embedding in embeddings.values()],
-        adapters=len(grid),
-    )
+def trained(given: argparse.Namespace) -> Iterator[Trained]:
+    """Yield each pool, trained and measured."""
+    with Console(stderr=True).status("") as status, quiet():
+        workshop = Workshop(given.folder, BASES, lambda what: status.update(f"{what} …"))
+        for pool in pools.quick_pools() if given.quick else pools.pools():
+            base = pool.finetunes[0].base
+            measured = measure(workshop, base, pool.finetunes)
+            yield Trained(pool, measured, weight_similarities(workshop, base, pool.finetunes))
 
 
-def _in_grid(model: Model) -> bool:
-    """Tell the adapters that three teams trained on disjoint parts from copies, versions and special cases."""
-    return model.version in GRID
+def _mixtures(given: argparse.Namespace) -> tuple[dict[Finetune, NDArray[np.float32]], tuple[Finetune, ...]]:
+    mixtures = pools.mixtures()
+    wanted = (*pools.singles(), *mixtures)
+    with Console(stderr=True).status("") as status, quiet():
+        workshop = Workshop(given.folder, BASES, lambda what: status.update(f"{what} …"))
+        measured = measure(workshop, BASE, wanted)
+    return {one: each.ours.mean(0) for one, each in zip(wanted, measured, strict=True)}, mixtures
 
 
-def _embeddings(company: Company) -> Iterator[tuple[str, Embedding]]:
-    checkpoint = _checkpoint(company.bases[BASE])
-    models = [model for model in company.models if _is_embedded(model)]
-    checkpoints = [_checkpoint(model.folder) for model in models]
-    base = Base(BaseModel(checkpoint, weights_digest(checkpoint), "float32"))
-    for number, result in base.embed([Finetune(one, weights_digest(one)) for one in checkpoints]):
-        if isinstance(result, DeltadexError):
-            raise result
-        yield models[number].version.label, result
-
-
-def _is_embedded(model: Model) -> bool:
-    """Tell the models of the company's own base from copies and from what is wrong on purpose."""
-    version = model.version
-    return version.declared_base == BASE and not version.truncated and not version.copy_of
-
-
-def _checkpoint(folder: Path) -> LocalCheckpoint:
-    return inspect(LocalFiles(folder)).fetch()
-
-
-def _flattened(model: Model) -> Matrix:
-    tensors = load_file(model.folder / "adapter_model.safetensors")
-    return np.concatenate([tensors[name].ravel() for name in sorted(tensors)])
-
-
-def _output_embeddings(company: Company, models: Iterable[Model]) -> Matrix:
-    folder = company.bases[BASE]
-    base, tokenizer = training.load_base(folder).eval(), training.load_tokenizer(folder)
-    rows = []
-    for model in models:
-        finetune = training.load_adapter(folder, model.folder).eval()
-        rows.append(np.mean([_output_embedding(finetune, base, tokenizer, probe) for probe in PAPER_PROBES.probes], 0))
-    return np.stack(rows)
-
-
-def _output_embedding(
-    finetune: PeftModel, base: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompt: str
-) -> Matrix:
-    """Return `(hidden_size,)`: the base's mean last hidden state over what `finetune` says after `prompt`."""
-    read = tokenizer(prompt, return_tensors="pt")["input_ids"]
-    with torch.inference_mode():
-        said = finetune.generate(
-            input_ids=read, attention_mask=torch.ones_like(read), do_sample=False,
-            min_new_tokens=OUTPUT_TOKENS, max_new_tokens=OUTPUT_TOKENS,
-        )  # fmt: skip
-        states = base.model(input_ids=said[:, read.shape[1] :]).last_hidden_state
-    return np.asarray(states[0].mean(dim=0).numpy())
-
-
-def _similarities(models: Sequence[Model], embeddings: Mapping[str, Embedding]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {kind: [] for kind in ("same data, other seed", "same domain", "other domain")}
-    adapters = [
-        model.version for model in models if model.version.method is Method.ADAPTER and not model.version.copy_of
-    ]
-    for one, other in combinations(adapters, 2):
-        same_domain, same_part = one.domain == other.domain, one.part == other.part
-        kind = ("same data, other seed" if same_part else "same domain") if same_domain else "other domain"
-        found[kind].append(_cosine(embeddings[one.label], embeddings[other.label]))
-    return found
-
-
-def _cosine(one: Embedding, other: Embedding) -> float:
-    return float(one.vector @ other.vector) / (one.norm * other.norm)
-
-
-def described(result: Result) -> dict[str, object]:
-    """Return the result as JSON takes it."""
-    return {**asdict(result), "paper": PAPER, "ratios": ratios(result)}
-
-
-def ratios(result: Result) -> dict[str, tuple[float | None, float | None]]:
-    """Return how many times higher Delta Activations score, here and in the paper; None over a score not above 0."""
-    here, paper, delta = result.silhouettes, PAPER, "Delta Activations"
+def scores(found: Sequence[Trained]) -> dict[str, dict[str, Score]]:
+    """Score each pool by each method; pairs are called duplicates at the threshold that is best on the first pool."""
+    first = found[0]
+    truth = np.equal.outer(first.labels, first.labels)
+    thresholds = {name: pool_scores.best_threshold(matrix, truth) for name, matrix in first.similarities.items()}
     return {
-        f"{delta} / {other}": (_ratio(here[delta], here[other]), _ratio(paper[delta], paper[other]))
-        for other in here
-        if other != delta
-    } | {f"{delta}, here / paper": (here[delta] / paper[delta], 1.0)}
+        each.name: {
+            name: pool_scores.score(matrix, each.labels, threshold=thresholds[name], comparable=comparable(each.pool))
+            for name, matrix in each.similarities.items()
+        }
+        for each in found
+    }
 
 
-def _ratio(one: float, other: float) -> float | None:
-    return one / other if other > 0 else None
+def reseeds(found: Trained) -> dict[str, dict[str, float]]:
+    """Return how well similarity finds reseeded models: the same data in another order, from another start.
+
+    Every other pair counts as wrong, other splits of the same domain too.
+    """
+    parts = [f"{one.domain} {one.part}" for one in found.pool.finetunes]
+    truth = np.equal.outer(parts, parts)
+    report = {}
+    for name, matrix in found.similarities.items():
+        threshold = pool_scores.best_threshold(matrix, truth)
+        score = pool_scores.score(matrix, parts, threshold=threshold)
+        report[name] = {
+            "average precision": score.average_precision,
+            "precision": score.precision,
+            "recall": score.recall,
+            **_medians(matrix, truth, np.equal.outer(found.labels, found.labels)),
+        }
+    return report
 
 
-def show(result: Result, console: Console) -> None:
-    console.print(_similarity_table(result))
-    table = Table("silhouette over domains", "here", "paper", title=f"{result.adapters} adapters")
-    for name, score in result.silhouettes.items():
-        table.add_row(name, f"{score:.3f}", f"{PAPER[name]:.3f}")
-    console.print(table)
-    table = Table("ratio", "here", "paper")
-    for name, (here, paper) in ratios(result).items():
-        table.add_row(name, _times(here), _times(paper))
-    console.print(table)
+def _medians(matrix: Matrix, reseeded: NDArray[np.bool_], same_domain: NDArray[np.bool_]) -> dict[str, float]:
+    pairs = np.triu(np.ones_like(same_domain), 1)
+    kinds = {"reseed": reseeded, "other split": same_domain & ~reseeded, "other domain": ~same_domain}
+    return {name: float(np.median(matrix[pairs & kind])) for name, kind in kinds.items()}
 
 
-def _times(ratio: float | None) -> str:
-    return "–, not above 0" if ratio is None else f"{ratio:.2f}"
+def show(table: Mapping[str, Mapping[str, Score]], console: Console) -> None:
+    methods = list(dict.fromkeys(chain.from_iterable(table.values())))
+    for title, text in _VIEWS.items():
+        printed = Table("pool", *methods, title=title)
+        for pool, row in table.items():
+            printed.add_row(pool, *(text(row[method]) if method in row else "–" for method in methods))
+        if title.startswith("silhouette"):
+            printed.add_row("the paper's pool a, 7–9B", *(f"{PAPER[m]:.2f}" if m in PAPER else "" for m in methods))
+        console.print(printed)
 
 
-def _similarity_table(result: Result) -> Table:
-    table = Table("cosine similarity of two adapters", "pairs", "min", "median", "max")
-    for kind, values in result.similarities.items():
-        if values:
-            low, middle, high = np.quantile(values, [0, 0.5, 1])
-            table.add_row(kind, str(len(values)), f"{low:.3f}", f"{middle:.3f}", f"{high:.3f}")
-    return table
+_VIEWS: Mapping[str, Any] = {
+    "silhouette (cosine) ± jackknife error": lambda one: f"{one.silhouette:.2f} ± {one.error:.2f}",
+    "nearest other model has the same domain": lambda one: f"{one.accuracy:.2f}",
+    "pairs of one domain: average precision; precision / recall at the first pool's best threshold": lambda one: (
+        f"{one.average_precision:.2f}; {one.precision:.2f} / {one.recall:.2f}"
+    ),
+}
+
+
+def show_reseeds(report: Mapping[str, Mapping[str, float]], console: Console) -> None:
+    columns = list(next(iter(report.values())))
+    printed = Table("method", *columns, title="reseeds as the only true duplicates, and median similarities")
+    for name, row in report.items():
+        printed.add_row(name, *(f"{row[column]:.2f}" for column in columns))
+    console.print(printed)
+
+
+def described(
+    table: Mapping[str, Mapping[str, Score]],
+    reseeded: Mapping[str, Mapping[str, float]],
+    sums: Sequence[pool_additivity.Additivity],
+) -> dict[str, object]:
+    """Return everything as JSON takes it."""
+    return {
+        "pools": {pool: {name: asdict(score) for name, score in row.items()} for pool, row in table.items()},
+        "reseeds": reseeded,
+        "additivity": [asdict(one) for one in sums],
+        "paper": PAPER,
+    }
+
+
+def write(file: Path, found: Iterable[Trained]) -> None:
+    """Write arrays by pool: `<number>.probe_deltas`, `.layers`, `.outputs`, `.models` (JSON), and `pools` (names)."""
+    arrays: dict[str, Any] = {}
+    names = []
+    for number, each in enumerate(found):
+        names.append(each.name)
+        arrays |= {
+            f"{number}.probe_deltas": each.readings.probe_deltas,
+            f"{number}.layers": each.readings.layers,
+            f"{number}.outputs": np.stack([one.output for one in each.measured]),
+            f"{number}.models": np.array([json.dumps(one) for one in describe(each.pool.finetunes)]),
+        }
+    np.savez_compressed(file, pools=np.array(names), **arrays)
 
 
 if __name__ == "__main__":
