@@ -11,16 +11,18 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from deltadex import answers
-from deltadex.analysis.projection import project
+from deltadex import answers, layout
+from deltadex.analysis.clusters import ALONE
+from deltadex.analysis.domains import DomainName
 from deltadex.analysis.similarity import cosine_similarity
-from deltadex.answers import Domains, DuplicateGroup, ModelDrift
-from deltadex.domain import State, VersionRow
+from deltadex.answers import DuplicateGroup, ModelDrift
+from deltadex.domain import FindingKind, FloatArray, State, VersionRow
 from deltadex.settings import Settings, load_settings
-from deltadex.store import embeddings, findings, search, versions, watchers
+from deltadex.store import embeddings, findings, layouts, search, versions, watchers
 from deltadex.store.database import Database, Transaction
 from deltadex.store.embeddings import RecipeRow, StoredEmbedding
 from deltadex.store.findings import FindingRow
+from deltadex.store.layouts import Layout
 from deltadex.store.revision import revision
 from deltadex.store.search import Neighbor
 from deltadex.store.versions import StateChange
@@ -62,10 +64,29 @@ class VersionFacts:
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """The map of one recipe: `coordinates` `(n, 2)` are parallel to `domains.table.rows`."""
+    """The map of one recipe.
 
-    domains: Domains
-    coordinates: NDArray[np.float64]
+    Attributes
+    ----------
+    rows
+        `n` versions.
+    coordinates, strengths, labels
+        `(n, 2)` and twice `(n,)`, parallel to `rows`; a label is a position in `names`, -1 for none of them.
+    note
+        What the clusters rest on.
+    """
+
+    recipe: RecipeRow
+    rows: tuple[VersionRow, ...]
+    coordinates: FloatArray
+    strengths: FloatArray
+    labels: NDArray[np.int64]
+    names: tuple[DomainName, ...]
+    note: str
+
+    def members(self, label: int) -> list[VersionRow]:
+        """Return the versions of one cluster."""
+        return [self.rows[row] for row in np.flatnonzero(self.labels == label)]
 
 
 def snapshot() -> Snapshot:
@@ -113,6 +134,14 @@ def all_findings(now: Snapshot) -> list[FindingRow]:
 
 
 @_kept
+def weak(now: Snapshot) -> list[VersionRow]:
+    """Return the versions that are too weak to place."""
+    with now.transaction() as tx:
+        found = findings.listing(tx, now.settings.registry, kinds=[FindingKind.TOO_WEAK])
+    return [one.version for one in found]
+
+
+@_kept
 def recipes(now: Snapshot) -> list[RecipeRow]:
     """Return the comparable spaces, the largest first."""
     with now.transaction() as tx:
@@ -141,18 +170,52 @@ def version(now: Snapshot, version_id: int) -> VersionFacts:
 
 @_kept
 def chart(now: Snapshot, recipe_id: int) -> Chart:
-    """Return the map of one recipe."""
+    """Return the map of one recipe: laid out and clustered ahead of time, where that was done already."""
     recipe = next(recipe for recipe in recipes(now) if recipe.id == recipe_id)
+    known = {row.id: row for row in all_versions(now)}
+    with now.transaction() as tx:
+        stored = layouts.read(tx, recipe_id, now.settings.registry)
+        coordinates = layout.places(tx, now.settings.registry, recipe, stored)
+    # A version may have left between the two reads.
+    there = np.array([version_id in known for version_id in stored.ids.tolist()], dtype=bool)
+    ids = stored.ids[there].tolist()
+    names, labels, note = _clusters(now, recipe, stored)
+    return Chart(
+        recipe,
+        tuple(known[one] for one in ids),
+        coordinates[there],
+        stored.strengths[there],
+        labels[there],
+        names,
+        note,
+    )
+
+
+def _clusters(
+    now: Snapshot, recipe: RecipeRow, stored: Layout
+) -> tuple[tuple[DomainName, ...], NDArray[np.int64], str]:
+    if stored.clusters:
+        names = tuple(DomainName(name, "the stored clustering") for name in stored.clusters)
+        return names, stored.labels, f"{len(names)} clusters."
     limit = now.settings.thresholds.cluster_similarity
     with now.transaction() as tx:
-        domains = answers.domains(tx, now.settings.registry, recipe, min_similarity=limit)
-    return Chart(domains, project(domains.table.vectors))
+        found = answers.domains(tx, now.settings.registry, recipe, min_similarity=limit)
+    label_of = {row.id: int(label) for row, label in zip(found.table.rows, found.clusters.labels, strict=True)}
+    labels = np.array([label_of.get(one, ALONE) for one in stored.ids.tolist()], dtype=np.int64)
+    silhouette = found.clusters.silhouette
+    note = found.clusters.note or (
+        f"{found.clusters.count} clusters where the mean similarity is at least {limit:g}"
+        + ("." if silhouette is None else f" · silhouette {silhouette:.2f}.")
+    )
+    return found.names, labels, note
 
 
 @_kept
 def duplicates(now: Snapshot, min_similarity: float) -> list[DuplicateGroup]:
-    """Return the groups of redundant versions at one threshold."""
+    """Return the groups of redundant versions at one threshold; at the setting's own they are found already."""
     with now.transaction() as tx:
+        if min_similarity == now.settings.thresholds.near_duplicate_similarity:
+            return answers.found_duplicates(tx, now.settings.registry)
         return answers.duplicate_groups(tx, now.settings.registry, min_similarity=min_similarity)
 
 
@@ -160,7 +223,7 @@ def duplicates(now: Snapshot, min_similarity: float) -> list[DuplicateGroup]:
 def similarities(now: Snapshot, recipe_id: int, ids: tuple[int, ...]) -> NDArray[np.float64]:
     """Return the `(n, n)` cosine similarities between these versions."""
     with now.transaction() as tx:
-        table = embeddings.table(tx, recipe_id, registry=now.settings.registry)
+        table = embeddings.table(tx, recipe_id, registry=now.settings.registry, ids=ids)
     position = {row.id: place for place, row in enumerate(table.rows)}
     return cosine_similarity(table.vectors[[position[version_id] for version_id in ids]])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from deltadex.layout import lay_out
 from deltadex.reconcile import reconcile
 from deltadex.services import open_services
 from deltadex.settings import load_settings
@@ -12,13 +13,14 @@ from deltadex.settings import load_settings
 
 @flow(
     name="reconcile",
-    description="Compares the registry, Deltadex's rows and the flow runs, and mends the differences.",
+    description="Compares the registry, our rows and the flow runs, mends the differences, and lays out the map.",
     persist_result=False,
 )
 def reconcile_registry() -> str:
     """Run one round, and leave a note where it changed something."""
     with open_services(load_settings()) as services:
         done = reconcile(services)
+        lay_out(services.settings, services.database)
     if done is None:
         return "another reconciler is at it"
     note = (

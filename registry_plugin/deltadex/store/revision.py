@@ -16,6 +16,7 @@ def revision(tx: Transaction, registry: str) -> str:
         select concat_ws('.',
             (select sum(revision) from model_versions where registry = %(registry)s),
             (select concat_ws('.', count(*), sum(id)) from findings),
+            (select concat_ws('.', count(*), sum(x)) from layouts),
             (select md5(error) from watchers where registry = %(registry)s and error <> ''))
         """,
         {"registry": registry},
