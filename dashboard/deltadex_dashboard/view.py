@@ -33,9 +33,14 @@ STATE_COLORS: Mapping[State, str] = {
 FINDING_NAMES: Mapping[FindingKind, str] = {
     FindingKind.EXACT_DUPLICATE: "Same weights",
     FindingKind.NEAR_DUPLICATE: "Near duplicates",
+    FindingKind.SAME_TASK: "Same task",
     FindingKind.DRIFT: "Drift",
     FindingKind.WRONG_BASE: "Wrong base",
+    FindingKind.LABEL_CONTRADICTED: "Label contradicted",
     FindingKind.TOO_WEAK: "Too weak to place",
+    FindingKind.FAILED: "Embedding failed",
+    FindingKind.UNSUPPORTED: "Not supported",
+    FindingKind.LICENSE: "Licence",
 }
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|~<>$:.])")

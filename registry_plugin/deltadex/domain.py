@@ -42,9 +42,14 @@ class FindingKind(StrEnum):
 
     EXACT_DUPLICATE = "exact_duplicate"
     NEAR_DUPLICATE = "near_duplicate"
+    SAME_TASK = "same_task"
     DRIFT = "drift"
     WRONG_BASE = "wrong_base"
+    LABEL_CONTRADICTED = "label_contradicted"
     TOO_WEAK = "too_weak"
+    FAILED = "failed"
+    UNSUPPORTED = "unsupported"
+    LICENSE = "license"
 
 
 @dataclass(frozen=True, order=True)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from deltadex import reviews
 from deltadex.analysis.near_duplicates import PairSearch, save_whole
 from deltadex.errors import StoreError
 from deltadex.settings import Settings
@@ -50,6 +51,7 @@ def recompute_near_duplicates(settings: Settings, database: Database, recipe: Re
             replaced = near_duplicates.replace(
                 tx, recipe.id, registry, members=members, pairs=pairs, threshold=threshold
             )
+        database.run(lambda tx: reviews.follow(tx, settings))
         shutil.rmtree(folder)
     return replaced
 
