@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
@@ -24,8 +26,13 @@ COLORS = (
 )  # fmt: skip
 #: Halos of more points than this only cover each other.
 _MOST_HALOS = 500
+#: Smaller groups than the largest so many are drawn as one: each is a trace, and each trace is a pass of the GPU.
+MOST_GROUPS = 40
+#: From here on points are small, and the page carries no outlines.
+_MANY = 1_500
 #: With more groups than this their names on the map would cover it; the legend has them.
 _MOST_NAMES = 14
+_OTHERS = "smaller groups"
 _QUIET = "#8a93a6"
 _CALM = "#4c78dd"
 _ALERT = "#d1495b"
@@ -47,37 +54,42 @@ class Place:
 
     Attributes
     ----------
+    id
+        Row of `model_versions`: the point's `customdata`.
     label
-        `name/version`; the first of the point's `customdata`.
+        `name/version`.
     group
         What it is coloured by; None where it belongs to no group.
-    detail
-        A line for the hover box.
     """
 
+    id: int
     label: str
     group: str | None
-    detail: str
 
 
 def map_figure(
-    places: Sequence[Place], coordinates: NDArray[np.float64], *, selected: str | None = None, named: bool = True
+    places: Sequence[Place], coordinates: NDArray[np.floating], *, selected: int | None = None, named: bool = True
 ) -> go.Figure:
-    """Return the map: one trace per group, each with its own colour and symbol.
+    """Return the map: one trace per group, each with its own colour and symbol; float32 is sent as it is, in base64.
 
     Parameters
     ----------
     places, coordinates
         `n` versions and their `(n, 2)` positions. Groups are drawn in the order in which they are first met.
     selected
-        Label of the version that gets a ring.
+        Id of the version that gets a ring.
     named
         Whether groups are places on the map, so that their names are written there.
     """
-    figure, groups = go.Figure(), _groups(places)
-    for number, group in enumerate(groups):
-        rows = [row for row, place in enumerate(places) if place.group == group]
-        figure.add_trace(_group_trace([places[row] for row in rows], coordinates[rows], group, number))
+    figure, coordinates = go.Figure(), np.asarray(coordinates, dtype=np.float32)
+    groups = _groups(places)
+    members: dict[str | None, list[int]] = {group: [] for group in groups}
+    for row, place in enumerate(places):
+        members.get(place.group, members.setdefault(_OTHERS, [])).append(row)
+    is_large = len(places) > _MANY
+    for number, (group, rows) in enumerate(item for item in members.items() if item[1]):
+        trace = _group_trace([places[row] for row in rows], coordinates[rows], group, number, is_large=is_large)
+        figure.add_trace(trace)
     points = list(figure.data)
     if named and len(groups) <= _MOST_NAMES:
         _name_groups(figure, coordinates)
@@ -85,14 +97,14 @@ def map_figure(
         figure.add_traces([_halo(trace) for trace in points])
         # Below the points that they belong to.
         figure.data = figure.data[len(points) :] + figure.data[: len(points)]
-    ringed = [row for row, place in enumerate(places) if place.label == selected]
+    ringed = [row for row, place in enumerate(places) if place.id == selected]
     if ringed:
         figure.add_trace(_ring(coordinates[ringed]))
     figure.update_layout(
         height=600,
         margin=_MARGIN,
         uirevision="map",
-        dragmode="pan",
+        dragmode="select",
         legend={"orientation": "h", "y": -0.02, "yanchor": "top", "itemsizing": "constant"},
     )
     for update, values in zip((figure.update_xaxes, figure.update_yaxes), coordinates.T, strict=True):
@@ -188,7 +200,7 @@ def similarity_figure(labels: Sequence[str], similarity: NDArray[np.float64]) ->
     return figure
 
 
-def _with_room(values: NDArray[np.float64]) -> list[float]:
+def _with_room(values: NDArray[np.floating]) -> list[float]:
     """Return an axis's range that leaves room for names beside the outermost groups."""
     lowest, highest = float(values.min()), float(values.max())
     room = 0.14 * (highest - lowest) or 1.0
@@ -196,21 +208,25 @@ def _with_room(values: NDArray[np.float64]) -> list[float]:
 
 
 def _groups(places: Sequence[Place]) -> list[str | None]:
-    met = dict.fromkeys(place.group for place in places)
+    """Return the groups that get a colour, as they are first met; what is in none comes last."""
+    sizes = Counter(place.group for place in places)
+    largest = {group for group, _ in sizes.most_common(MOST_GROUPS)}
+    met = [group for group in dict.fromkeys(place.group for place in places) if group in largest]
     return [*(group for group in met if group is not None), *(group for group in met if group is None)]
 
 
 def _group_trace(
-    places: Sequence[Place], coordinates: NDArray[np.float64], group: str | None, number: int
+    places: Sequence[Place], coordinates: NDArray[np.floating], group: str | None, number: int, *, is_large: bool
 ) -> go.Scattergl:
     marker = {
-        "size": 12,
+        "size": 6 if is_large else 12,
         "symbol": SYMBOLS[number % len(SYMBOLS)],
         "color": COLORS[number % len(COLORS)],
-        "line": {"width": 1, "color": "rgba(255, 255, 255, 0.7)"},
+        "line": {"width": 0 if is_large else 1, "color": "rgba(255, 255, 255, 0.7)"},
     }
-    if group is None:
-        marker |= {"symbol": "circle-open", "color": _QUIET, "size": 10, "line": {"width": 2}}
+    if group in (None, _OTHERS):
+        marker |= {"symbol": "circle-open", "color": _QUIET, "size": 5 if is_large else 10}
+        marker["line"] = {"width": 1 if is_large else 2}
     return go.Scattergl(
         x=coordinates[:, 0],
         y=coordinates[:, 1],
@@ -219,12 +235,13 @@ def _group_trace(
         marker=marker,
         legendgroup=group or "",
         unselected={"marker": {"opacity": 0.25}},
-        customdata=[[place.label, place.detail] for place in places],
-        hovertemplate="<b>%{customdata[0]}</b><br>%{customdata[1]}<extra></extra>",
+        customdata=np.array([place.id for place in places], dtype=np.int32),
+        text=[place.label for place in places],
+        hovertemplate=f"<b>%{{text}}</b><br>{escape(group or 'alone')}<extra></extra>",
     )
 
 
-def _name_groups(figure: go.Figure, coordinates: NDArray[np.float64]) -> None:
+def _name_groups(figure: go.Figure, coordinates: NDArray[np.floating]) -> None:
     """Write each group's name on that side of it where most room is left by all points and the names before."""
     size = np.ptp(coordinates, axis=0) + np.finfo(float).tiny
     taken = coordinates
@@ -263,7 +280,7 @@ def _halo(points: go.Scattergl) -> go.Scattergl:
     )
 
 
-def _ring(coordinates: NDArray[np.float64]) -> go.Scattergl:
+def _ring(coordinates: NDArray[np.floating]) -> go.Scattergl:
     return go.Scattergl(
         x=coordinates[:, 0],
         y=coordinates[:, 1],

@@ -11,16 +11,15 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from deltadex import answers, clustering
-from deltadex.analysis.projection import project
+from deltadex import answers, layout
 from deltadex.analysis.similarity import cosine_similarity
 from deltadex.answers import DuplicateGroup, ModelDrift
-from deltadex.clustering import Domains
-from deltadex.domain import State, VersionRow
+from deltadex.domain import FindingKind, FloatArray, State, VersionRow
 from deltadex.settings import Settings, load_settings
-from deltadex.store import embeddings, findings, search, versions, watchers
+from deltadex.store import clusters, embeddings, findings, layouts, search, versions, watchers
+from deltadex.store.clusters import ClusterRow, ClusterRun
 from deltadex.store.database import Database, Transaction
-from deltadex.store.embeddings import EmbeddingTable, RecipeRow, StoredEmbedding
+from deltadex.store.embeddings import RecipeRow, StoredEmbedding
 from deltadex.store.findings import FindingRow
 from deltadex.store.revision import revision
 from deltadex.store.search import Neighbor
@@ -64,11 +63,40 @@ class VersionFacts:
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """The map of one recipe: `coordinates` `(n, 2)` are parallel to `table.rows`."""
+    """The map of one recipe.
 
-    domains: Domains
-    table: EmbeddingTable
-    coordinates: NDArray[np.float64]
+    Attributes
+    ----------
+    rows
+        `n` versions.
+    coordinates, strengths, labels
+        `(n, 2)` and twice `(n,)`, parallel to `rows`; a label is a position in `clusters`, -1 for none of them.
+    run
+        The latest clustering; None before the first.
+    """
+
+    recipe: RecipeRow
+    rows: tuple[VersionRow, ...]
+    coordinates: FloatArray
+    strengths: FloatArray
+    labels: NDArray[np.int64]
+    clusters: tuple[ClusterRow, ...]
+    run: ClusterRun | None
+
+    @property
+    def note(self) -> str:
+        """What the clusters rest on, or why there are none."""
+        if self.run is None:
+            return "Not clustered yet: the reconciler does it within a minute."
+        silhouette = "" if self.run.silhouette is None else f" · silhouette {self.run.silhouette:.2f}"
+        return self.run.note or (
+            f"{len(self.clusters)} clusters where the mean similarity is at least {self.run.cut:g}{silhouette}, "
+            f"found {self.run.found_at:%Y-%m-%d %H:%M} UTC."
+        )
+
+    def members(self, label: int) -> list[VersionRow]:
+        """Return the versions of one cluster."""
+        return [self.rows[row] for row in np.flatnonzero(self.labels == label)]
 
 
 def snapshot() -> Snapshot:
@@ -116,6 +144,14 @@ def all_findings(now: Snapshot) -> list[FindingRow]:
 
 
 @_kept
+def weak(now: Snapshot) -> list[VersionRow]:
+    """Return the versions that are too weak to place."""
+    with now.transaction() as tx:
+        found = findings.listing(tx, now.settings.registry, kinds=[FindingKind.TOO_WEAK])
+    return [one.version for one in found]
+
+
+@_kept
 def recipes(now: Snapshot) -> list[RecipeRow]:
     """Return the comparable spaces, the largest first."""
     with now.transaction() as tx:
@@ -144,18 +180,33 @@ def version(now: Snapshot, version_id: int) -> VersionFacts:
 
 @_kept
 def chart(now: Snapshot, recipe_id: int) -> Chart:
-    """Return the map of one recipe."""
+    """Return the map of one recipe: laid out and clustered ahead of time, where that was done already."""
     recipe = next(recipe for recipe in recipes(now) if recipe.id == recipe_id)
+    known = {row.id: row for row in all_versions(now)}
     with now.transaction() as tx:
-        domains = clustering.domains(tx, now.settings.registry, recipe)
-        table = embeddings.table(tx, recipe.id, registry=now.settings.registry)
-    return Chart(domains, table, project(table.vectors))
+        stored = layouts.read(tx, recipe_id, now.settings.registry)
+        coordinates = layout.places(tx, now.settings.registry, recipe, stored)
+        run = clusters.latest_run(tx, recipe_id, now.settings.registry)
+    # A version may have left between the two reads.
+    there = np.array([version_id in known for version_id in stored.ids.tolist()], dtype=bool)
+    ids = stored.ids[there].tolist()
+    return Chart(
+        recipe,
+        tuple(known[one] for one in ids),
+        coordinates[there],
+        stored.strengths[there],
+        stored.labels[there],
+        stored.clusters,
+        run,
+    )
 
 
 @_kept
 def duplicates(now: Snapshot, min_similarity: float) -> list[DuplicateGroup]:
-    """Return the groups of redundant versions at one threshold."""
+    """Return the groups of redundant versions at one threshold; at the setting's own they are found already."""
     with now.transaction() as tx:
+        if min_similarity == now.settings.thresholds.near_duplicate_similarity:
+            return answers.found_duplicates(tx, now.settings.registry)
         return answers.duplicate_groups(tx, now.settings.registry, min_similarity=min_similarity)
 
 
@@ -163,7 +214,7 @@ def duplicates(now: Snapshot, min_similarity: float) -> list[DuplicateGroup]:
 def similarities(now: Snapshot, recipe_id: int, ids: tuple[int, ...]) -> NDArray[np.float64]:
     """Return the `(n, n)` cosine similarities between these versions."""
     with now.transaction() as tx:
-        table = embeddings.table(tx, recipe_id, registry=now.settings.registry)
+        table = embeddings.table(tx, recipe_id, registry=now.settings.registry, ids=ids)
     position = {row.id: place for place, row in enumerate(table.rows)}
     return cosine_similarity(table.vectors[[position[version_id] for version_id in ids]])
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Literal
 
 import streamlit as st
 
 from deltadex.domain import FindingKind, State, VersionRow
 from deltadex.errors import DeltadexError, StoreError
+from deltadex.governance.report import Table, as_csv
 from deltadex.store.search import Neighbor
 from deltadex_dashboard import reads
 
@@ -33,7 +36,11 @@ FINDING_NAMES: Mapping[FindingKind, str] = {
     FindingKind.SAME_TASK: "Same task",
     FindingKind.DRIFT: "Drift",
     FindingKind.WRONG_BASE: "Wrong base",
+    FindingKind.LABEL_CONTRADICTED: "Label contradicted",
     FindingKind.TOO_WEAK: "Too weak to place",
+    FindingKind.FAILED: "Embedding failed",
+    FindingKind.UNSUPPORTED: "Not supported",
+    FindingKind.LICENSE: "Licence",
 }
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|~<>$:.])")
@@ -151,6 +158,43 @@ def _follow(shown: str | None, drawn_at: float) -> None:
         current = None
     if current != shown:
         st.rerun()
+
+
+def recipe_id(now: reads.Snapshot) -> int:
+    """Let a person choose the space that a page is about, and return its row; by digest in a link, to mean the same
+    thing in another store.
+    """
+    recipes = {recipe.digest[:12]: recipe for recipe in reads.recipes(now)}
+    digest = st.selectbox(
+        "Base model", list(recipes), key="recipe", bind="query-params", disabled=len(recipes) == 1,
+        format_func=lambda digest: f"{recipes[digest].base_name} · {recipes[digest].embedded:,} versions · {digest}",
+    )  # fmt: skip
+    return recipes[digest].id
+
+
+def cluster_names(chart: reads.Chart) -> list[str]:
+    """Return the clusters' names, told apart by their number where two are the same."""
+    names = [cluster.name for cluster in chart.clusters]
+    often = {name for name, count in Counter(names).items() if count > 1}
+    return [f"{name} ({number})" if name in often else name for number, name in enumerate(names, start=1)]
+
+
+def table(shown: Table, *, height: int | Literal["auto"] = "auto") -> None:
+    """Show a table that can be sorted and searched, and saved as the same CSV as the report's."""
+    columns = {name: [row[place] for row in shown.rows] for place, name in enumerate(shown.columns)}
+    st.dataframe(columns, hide_index=True, height=height, key=f"table-{shown.name}")
+    st.download_button(
+        "Download as CSV", lambda: as_csv(shown.columns, shown.rows), f"{shown.name}.csv", "text/csv",
+        key=f"csv-{shown.name}", on_click="ignore", type="tertiary",
+    )  # fmt: skip
+
+
+def some_links(rows: Sequence[VersionRow], *, most: int = 30) -> None:
+    """Link to versions, but to no more than a reader would look through."""
+    for row in rows[:most]:
+        version_link(row)
+    if len(rows) > most:
+        st.caption(f"And {len(rows) - most:,} more.")
 
 
 def neighbor_list(neighbors: Sequence[Neighbor], *, link: Callable[[VersionRow], None] = version_link) -> None:

@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from deltadex.clustering import recluster_where_due
+from deltadex.layout import lay_out
 from deltadex.reconcile import reconcile
 from deltadex.services import open_services
 from deltadex.settings import load_settings
@@ -13,7 +14,7 @@ from deltadex.settings import load_settings
 
 @flow(
     name="reconcile",
-    description="Compares the registry, Deltadex's rows and the flow runs, and mends the differences.",
+    description="Compares the registry, our rows and the flow runs, mends the differences, and lays out the map.",
     persist_result=False,
 )
 def reconcile_registry() -> str:
@@ -22,6 +23,7 @@ def reconcile_registry() -> str:
         done = reconcile(services)
         # Also where another round is under way: it has a lock of its own, and may take longer than a round.
         clustered = recluster_where_due(services.database, services.settings)
+        lay_out(services.settings, services.database)
     if done is None:
         return "another reconciler is at it"
     note = (

@@ -14,8 +14,8 @@ import numpy as np
 from deltadex.analysis.drift import DriftStep, drift
 from deltadex.analysis.duplicates import connected_groups, near_duplicate_pairs
 from deltadex.analysis.similarity import cosine_similarity
-from deltadex.domain import VersionRow
-from deltadex.store import embeddings
+from deltadex.domain import FindingKind, VersionRow
+from deltadex.store import embeddings, findings
 from deltadex.store.database import Transaction
 from deltadex.store.embeddings import EmbeddingTable, RecipeRow
 
@@ -62,18 +62,41 @@ def duplicate_groups(tx: Transaction, registry: str, *, min_similarity: float) -
         for recipe in embeddings.recipes(tx, registry)
         for group in _groups(recipe, embeddings.table(tx, recipe.id, registry=registry), min_similarity)
     ]
-    return sorted(found, key=lambda group: (not group.is_exact, -len(group.versions), group.versions[0].id))
+    return _ranked(found)
+
+
+def found_duplicates(tx: Transaction, registry: str) -> list[DuplicateGroup]:
+    """Return the groups that the stored findings make: those of `duplicate_groups` at the settings' threshold.
+
+    Reads the vectors of their members only.
+    """
+    kinds = (FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE)
+    pairs = [one for one in findings.listing(tx, registry, kinds=kinds) if one.other is not None]
+    ids = sorted({row.id for one in pairs for row in (one.version, one.other) if row is not None})
+    found: list[DuplicateGroup] = []
+    for recipe in embeddings.recipes(tx, registry) if ids else ():
+        table = embeddings.table(tx, recipe.id, registry=registry, ids=ids)
+        position = {row.id: place for place, row in enumerate(table.rows)}
+        near = [
+            (position[one.finding.other_id], position[one.finding.version_id])
+            for one in pairs
+            if one.finding.kind is FindingKind.NEAR_DUPLICATE
+            and one.finding.version_id in position
+            and one.finding.other_id in position
+        ]
+        found += _groups_of(recipe, table, near)
+    return _ranked(found)
 
 
 def model_drifts(tx: Transaction, registry: str, *, name: str | None = None) -> list[ModelDrift]:
     """Return the drift of each registered model with two or more comparable versions, the largest step first."""
     found: list[ModelDrift] = []
     for recipe in embeddings.recipes(tx, registry):
-        table = embeddings.table(tx, recipe.id, registry=registry)
+        table = embeddings.table(tx, recipe.id, registry=registry, name=name)
         positions: dict[str, list[int]] = defaultdict(list)
         for position, row in enumerate(table.rows):
             positions[row.registered.ref.name].append(position)
-        for model in positions if name is None else positions.keys() & {name}:
+        for model in positions:
             order = sorted(positions[model], key=lambda position: table.rows[position].registered.ref.version)
             if len(order) > 1:
                 rows = tuple(table.rows[position] for position in order)
@@ -81,9 +104,17 @@ def model_drifts(tx: Transaction, registry: str, *, name: str | None = None) -> 
     return sorted(found, key=lambda drifted: (-drifted.largest_step, drifted.name))
 
 
+def _ranked(groups: Sequence[DuplicateGroup]) -> list[DuplicateGroup]:
+    return sorted(groups, key=lambda group: (not group.is_exact, -len(group.versions), group.versions[0].id))
+
+
 def _groups(recipe: RecipeRow, table: EmbeddingTable, min_similarity: float) -> Sequence[DuplicateGroup]:
-    exact = _same_weights(table)
     near = [(pair.first, pair.second) for pair in near_duplicate_pairs(table.vectors, min_similarity)]
+    return _groups_of(recipe, table, near)
+
+
+def _groups_of(recipe: RecipeRow, table: EmbeddingTable, near: Sequence[tuple[int, int]]) -> Sequence[DuplicateGroup]:
+    exact = _same_weights(table)
     found = [_group(recipe, table, group, is_exact=True) for group in connected_groups(exact)]
     # A group that an exact one explains whole is not shown again; one that goes beyond it is.
     explained = {frozenset(group) for group in connected_groups(exact)}

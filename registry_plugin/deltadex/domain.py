@@ -45,7 +45,11 @@ class FindingKind(StrEnum):
     SAME_TASK = "same_task"
     DRIFT = "drift"
     WRONG_BASE = "wrong_base"
+    LABEL_CONTRADICTED = "label_contradicted"
     TOO_WEAK = "too_weak"
+    FAILED = "failed"
+    UNSUPPORTED = "unsupported"
+    LICENSE = "license"
 
 
 @dataclass(frozen=True, order=True)

@@ -9,6 +9,10 @@ DeltadexError
 │       └── BaseMismatch     the declared base does not fit the weights; becomes a `wrong_base` finding
 ├── EmbeddingError           the forward pass failed or gave numbers that are not finite
 ├── Shortage                 this machine has too little memory, disk or time for a version → `waiting`
+├── GovernanceError          a rule about findings and people says no
+│   ├── AccessDenied         this person may not
+│   ├── IllegalStep          a finding that stands where it does can't become that
+│   └── ChangedMeanwhile     somebody else, or a new measurement, was first: look again
 ├── RegistryError            MLflow
 ├── StoreError               Postgres
 ├── SchedulerError           Prefect
@@ -121,6 +125,22 @@ class Shortage(DeltadexError):
         super().__init__(message, hint=hint, retryable=retryable)
         self.resource = Resource(resource)
         self.more_than = more_than
+
+
+class GovernanceError(DeltadexError):
+    """A rule about findings and people says no."""
+
+
+class AccessDenied(GovernanceError):
+    """A person may not do that, or nobody knows who it is."""
+
+
+class IllegalStep(GovernanceError):
+    """A finding that stands where it does can't become that."""
+
+
+class ChangedMeanwhile(GovernanceError):
+    """The finding is not what the person saw any more."""
 
 
 class RegistryError(DeltadexError):

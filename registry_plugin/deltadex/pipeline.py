@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from deltadex import reviews
 from deltadex.activations.artifact import write_artifact
 from deltadex.activations.job import BaseModel, Finetune, OnProgress, ignore_progress
 from deltadex.activations.process import EmbeddingProcess, end_shared
@@ -281,6 +282,7 @@ def store_and_find(
         ids, vectors = embeddings.of_model(tx, row.registered.ref, recipe_id)
         drifts = rules.judge_drift(ids, vectors, thresholds=thresholds)
         findings.replace_drift(tx, drifts, ref=row.registered.ref, recipe_id=recipe_id)
+        reviews.follow(tx, services.settings, name=row.registered.ref.name)
         return len(found) + sum(row.id in (drift.version_id, drift.other_id) for drift in drifts)
 
     return services.database.run(store)
@@ -300,6 +302,7 @@ def give_up(services: Services, row: VersionRow, error: DeltadexError) -> State:
         if is_current and isinstance(error, BaseMismatch):
             wrong = rules.wrong_base(row.id, error.message, measure=error.measure, threshold=error.threshold)
             findings.replace(tx, [wrong], version_id=row.id, recipe_id=None, kinds=[FindingKind.WRONG_BASE])
+        reviews.follow(tx, services.settings, name=row.registered.ref.name)
 
     services.database.run(end)
     try:

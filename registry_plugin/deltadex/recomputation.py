@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from deltadex import reviews
 from deltadex.analysis.duplicates import closest_older
 from deltadex.analysis.near_duplicates import PairSearch, save_whole
 from deltadex.comparing import calibration_of
@@ -60,6 +61,7 @@ def recompute_near_duplicates(settings: Settings, database: Database, recipe: Re
             replaced = near_duplicates.replace(
                 tx, recipe.id, registry, members=members, pairs=pairs, tasks=tasks, calibration=calibration
             )
+        database.run(lambda tx: reviews.follow(tx, settings))
         shutil.rmtree(folder)
     return replaced
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from deltadex import reviews
+from deltadex.decision_tags import write_back_decisions
 from deltadex.discovery import Swept, submit_waiting, sweep
 from deltadex.domain import State, VersionRow
 from deltadex.limits import limits
@@ -44,6 +46,8 @@ def reconcile(services: Services) -> Reconciled | None:
         revived = sum(_revive(services, row) for row in died)
         resumed = _resume(services, waiting)
         submitted = submit_waiting(services)
+        services.database.run(lambda tx: reviews.follow(tx, services.settings))
+        write_back_decisions(services)
     return Reconciled(swept, resumed, revived, len(died) - revived, submitted)
 
 

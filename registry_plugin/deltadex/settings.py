@@ -16,6 +16,7 @@ from platformdirs import user_data_path
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from deltadex.domain import FindingKind
 from deltadex.errors import SettingsError
 
 PREFIX = "DELTADEX_"
@@ -102,6 +103,43 @@ class ThresholdSettings(_Group):
     cluster_similarity: float = Field(0.4, ge=-1, le=1, description="mean cosine similarity that clusters need to join")
 
 
+class RuleSettings(_Group):
+    """A decision that somebody delegated: what it is about, and what it says."""
+
+    name: str = Field(min_length=1)
+    kinds: tuple[FindingKind, ...] = Field(min_length=1)
+    models: str = "*"
+    tags: dict[str, str] = Field(default_factory=dict)
+    decision: Literal["dismissed"] = "dismissed"
+    reason: str
+    comment: str = Field(min_length=1)
+    by: str = Field(min_length=1)
+
+
+class ReviewSettings(_Group):
+    """What becomes of findings by itself."""
+
+    reopen_cosine: float = Field(
+        0.02, ge=0, description="a dismissed finding whose similarity or distance moves further is open again"
+    )
+    reopen_strength: float = Field(0.002, ge=0, description="the same for the strength of a version that is too weak")
+    due_days: tuple[int, int, int] = Field(
+        (7, 30, 90), description="days until a finding of high, medium and low severity is due, as JSON"
+    )
+    owner_tags: tuple[str, ...] = Field(
+        ("owner", "team"), description="tags of a version that name its owner, the first that is there, as JSON"
+    )
+    rules: tuple[RuleSettings, ...] = Field((), description="decisions that are made without a person, as JSON")
+
+
+class AccessSettings(_Group):
+    """Who may do what. Without a file, whoever sits at this machine may do everything."""
+
+    file: Path | None = Field(None, description="TOML or JSON file of people and groups; none: one local admin")
+    groups_claim: str = Field("groups", description="claim of an OIDC token that lists a person's groups")
+    name_claim: str = Field("email", description="claim of an OIDC token that people are known by")
+
+
 class PortSettings(_Group):
     """Preferred ports of the embedded stack; a free one is taken where one is in use."""
 
@@ -138,6 +176,8 @@ class Settings(BaseSettings):
     embedding: EmbeddingSettings = EmbeddingSettings()
     cache: CacheSettings = CacheSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
+    review: ReviewSettings = ReviewSettings()
+    access: AccessSettings = AccessSettings()
     ports: PortSettings = PortSettings()
 
     @property

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import streamlit as st
 
 from deltadex.answers import ModelDrift
+from deltadex.governance.report import Table
 from deltadex_dashboard import figures, reads, view
 
-_MOST_MODELS = 30
+#: Each chart costs the browser a tenth of a second.
+_MOST_CHARTS = 6
 
 
 def show(now: reads.Snapshot) -> None:
@@ -26,20 +28,27 @@ def show(now: reads.Snapshot) -> None:
         return
     threshold = now.settings.thresholds.drift_distance
     _numbers(drifts, threshold)
-    for number in range(0, len(drifts[:_MOST_MODELS]), 2):
-        for column, drifted in zip(st.columns(2), drifts[number : number + 2], strict=False):
+    names = sorted({drifted.name for drifted in drifts})
+    left, _ = st.columns([2, 3])
+    chosen = left.selectbox(
+        "Registered model", names, index=None, key="model", bind="query-params",
+        placeholder=f"The {min(_MOST_CHARTS, len(drifts))} with the largest steps",
+    )  # fmt: skip
+    shown = [one for one in drifts if chosen in (None, one.name)][:_MOST_CHARTS]
+    for number in range(0, len(shown), 2):
+        for column, drifted in zip(st.columns(2), shown[number : number + 2], strict=False):
             with column:
                 _model(drifted, threshold)
-    if len(drifts) > _MOST_MODELS:
-        st.caption(f"And {len(drifts) - _MOST_MODELS} more with smaller steps.")
+    st.subheader("All models")
+    view.table(_table(drifts, threshold))
 
 
 def _numbers(drifts: Sequence[ModelDrift], threshold: float) -> None:
     steps = [step for drifted in drifts for step in drifted.steps]
     first, second, third = st.columns(3)
-    first.metric("Models with two or more versions", len({drifted.name for drifted in drifts}), border=True)
-    second.metric("Steps compared", len(steps), border=True)
-    third.metric(f"Steps of {threshold:g} or more", sum(step.distance >= threshold for step in steps), border=True)
+    first.metric("Models with two or more versions", f"{len({drifted.name for drifted in drifts}):,}", border=True)
+    second.metric("Steps compared", f"{len(steps):,}", border=True)
+    third.metric(f"Steps of {threshold:g} or more", f"{sum(s.distance >= threshold for s in steps):,}", border=True)
 
 
 def _model(drifted: ModelDrift, threshold: float) -> None:
@@ -56,6 +65,21 @@ def _model(drifted: ModelDrift, threshold: float) -> None:
             if step.distance >= threshold:
                 numbers = f"v{older.registered.ref.version} → v{newer.registered.ref.version}"
                 view.version_link(newer, label=f"{numbers}: distance {step.distance:.3f}")
+
+
+def _table(drifts: Sequence[ModelDrift], threshold: float) -> Table:
+    rows = [
+        (
+            one.name,
+            one.recipe.base_name,
+            len(one.versions),
+            round(one.largest_step, 4),
+            sum(step.distance >= threshold for step in one.steps),
+        )
+        for one in drifts
+    ]
+    columns = ("model", "base model", "versions", "largest step", f"steps of {threshold:g} or more")
+    return Table("drift", "Drift", columns, tuple(rows))
 
 
 show(reads.snapshot())

@@ -8,10 +8,11 @@ import streamlit as st
 
 from deltadex.answers import DuplicateGroup
 from deltadex.domain import VersionRow
+from deltadex.governance.report import Table
 from deltadex_dashboard import figures, reads, view
 
-_MOST_GROUPS = 40
-_MOST_MEMBERS = 20
+_GROUPS_PER_PAGE = 8
+_MOST_MEMBERS = 10
 
 
 def show(now: reads.Snapshot) -> None:
@@ -25,10 +26,10 @@ def show(now: reads.Snapshot) -> None:
         view.empty("No two versions are duplicates.", "Lower the similarity above to see which come closest.")
         return
     _numbers(groups)
-    for number, group in enumerate(groups[:_MOST_GROUPS]):
-        _group(now, number, group)
-    if len(groups) > _MOST_GROUPS:
-        st.caption(f"And {len(groups) - _MOST_GROUPS} more groups: `deltadex duplicates` lists them all.")
+    for number in _page(len(groups)):
+        _group(now, number, groups[number])
+    st.subheader("All groups")
+    view.table(_table(groups))
 
 
 def _threshold(setting: float) -> float:
@@ -55,6 +56,33 @@ def _numbers(groups: Sequence[DuplicateGroup]) -> None:
     third.metric("Versions in a group", len(members), border=True)
 
 
+def _page(count: int) -> range:
+    """Let a person leaf through the groups, and return the numbers of those to show."""
+    pages = -(-count // _GROUPS_PER_PAGE)
+    if pages < 2:
+        return range(count)
+    left, _ = st.columns([1, 4])
+    page = left.number_input(f"Page of {pages}", 1, pages, key="page", bind="query-params")
+    return range((page - 1) * _GROUPS_PER_PAGE, min(page * _GROUPS_PER_PAGE, count))
+
+
+def _table(groups: Sequence[DuplicateGroup]) -> Table:
+    rows = [
+        (
+            number,
+            "same weights" if group.is_exact else "near",
+            row.registered.ref.name,
+            row.registered.ref.version,
+            row.registered.tags.get("team"),
+            round(group.lowest_similarity, 6),
+        )
+        for number, group in enumerate(groups, start=1)
+        for row in group.versions
+    ]
+    columns = ("group", "kind", "model", "version", "team", "lowest similarity in the group")
+    return Table("duplicates", "Duplicates", columns, tuple(rows))
+
+
 def _group(now: reads.Snapshot, number: int, group: DuplicateGroup) -> None:
     with st.container(border=True):
         kind = ":blue-badge[same weights]" if group.is_exact else ":orange-badge[near]"
@@ -66,12 +94,12 @@ def _group(now: reads.Snapshot, number: int, group: DuplicateGroup) -> None:
             _member(row)
         if len(group.versions) > _MOST_MEMBERS:
             st.caption(f"And {len(group.versions) - _MOST_MEMBERS} more.")
-        if not group.is_exact and len(group.versions) > 2:
-            with st.expander("Similarities"):
-                shown = group.versions[:_MOST_MEMBERS]
-                similarity = reads.similarities(now, group.recipe.id, tuple(row.id for row in shown))
-                figure = figures.similarity_figure([row.label for row in shown], similarity)
-                st.plotly_chart(figure, key=f"similarities-{number}")
+        key = f"compare-{group.versions[0].id}-{len(group.versions)}"
+        if not group.is_exact and len(group.versions) > 2 and st.toggle("Similarities", key=key):
+            shown = group.versions[:_MOST_MEMBERS]
+            similarity = reads.similarities(now, group.recipe.id, tuple(row.id for row in shown))
+            figure = figures.similarity_figure([row.label for row in shown], similarity)
+            st.plotly_chart(figure, key=f"similarities-{number}")
 
 
 def _member(row: VersionRow) -> None:

@@ -2,56 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import date
 
 import streamlit as st
 
-from deltadex.domain import FindingKind, VersionRow
+from deltadex.domain import VersionRow
+from deltadex.governance.report import Table
 from deltadex_dashboard import figures, reads, view
 from deltadex_dashboard.figures import Place
 
 _CLUSTER = "cluster"
 _STATE = "state"
 _OWN_TAGS = ("deltadex.", "mlflow.")
-_MOST_LISTED = 30
+#: More ids than this make no link that a chat program leaves whole.
+_MOST_IN_LINK = 100
 
 
 def show(now: reads.Snapshot) -> None:
     """Draw the page."""
-    view.heading("Map", "Finetunes that change their base in similar ways lie together. Click one, or draw a box.")
+    view.heading(
+        "Map", "Finetunes that change their base in similar ways lie together. Click one, or draw round several."
+    )
     if view.nothing_embedded(now):
         return
-    recipe, color, chosen = st.columns([2, 2, 3])
+    recipe, color, chosen, until = st.columns([3, 2, 3, 2])
     with recipe:
-        chart = reads.chart(now, _recipe_id(now))
-    rows = chart.table.rows
-    by_label = {row.label: row for row in rows}
+        chart = reads.chart(now, view.recipe_id(now))
+    labels = {row.id: row.label for row in chart.rows}
     with color:
-        by = st.selectbox("Colour by", _colorings(rows), key="color", bind="query-params")
+        by = st.selectbox("Colour by", _colorings(chart.rows), key="color", bind="query-params")
     with chosen:
         selected = st.selectbox(
-            "Selected version", sorted(by_label), index=None, key="selected", bind="query-params",
-            placeholder="Click a point, or choose a version",
+            "Selected version", sorted(labels.values()), index=None, key="selected", bind="query-params",
+            placeholder="Click a point, or choose one",
         )  # fmt: skip
+    with until:
+        last = _until(chart.rows)
+    row = next((row for row in chart.rows if row.label == selected), None)
     left, right = st.columns([7, 3], gap="medium")
     with left, st.container(border=True):
-        boxed = _draw(chart, by, selected) if rows else []
+        if chart.rows:
+            _draw(chart, by, row, last)
         _caption(chart)
     with right:
-        _selected(now, by_label.get(selected or ""))
-        _boxed([by_label[label] for label in boxed if label in by_label])
-        _domains(chart)
+        _selected(now, row)
         _weak(now)
-
-
-def _recipe_id(now: reads.Snapshot) -> int:
-    # By digest: a shared link must mean the same thing in another store.
-    recipes = {recipe.digest[:12]: recipe for recipe in reads.recipes(now)}
-    digest = st.selectbox(
-        "Base model", list(recipes), key="recipe", bind="query-params", disabled=len(recipes) == 1,
-        format_func=lambda digest: f"{recipes[digest].base_name} · {recipes[digest].embedded} versions · {digest}",
-    )  # fmt: skip
-    return recipes[digest].id
+    _chosen(chart, _chosen_ids())
 
 
 def _colorings(rows: Sequence[VersionRow]) -> list[str]:
@@ -59,115 +56,107 @@ def _colorings(rows: Sequence[VersionRow]) -> list[str]:
     return [_CLUSTER, *(f"tag: {tag}" for tag in sorted(tags)), _STATE]
 
 
+def _until(rows: Sequence[VersionRow]) -> date:
+    days = sorted({view.registered_at(row).date() for row in rows}) or [date.max]
+    if len(days) < 2:
+        return days[-1]
+    # No value in the link while all are shown: the newest day is another one tomorrow.
+    return st.select_slider("Registered until", days, days[-1], key="until", bind="query-params")
+
+
 def _groups(chart: reads.Chart, by: str) -> list[str | None]:
     if by == _CLUSTER:
-        domains = chart.domains.domains
-        names = [one.cluster.name for one in domains]
-        shown = [
-            name if names.count(name) == 1 else f"{name} ({one.cluster.id})"
-            for name, one in zip(names, domains, strict=True)
-        ]
-        group_of = {
-            member.version.id: group for group, one in zip(shown, domains, strict=True) for member in one.members
-        }
-        return [group_of.get(row.id) for row in chart.table.rows]
+        names = view.cluster_names(chart)
+        return [names[label] if label >= 0 else None for label in chart.labels.tolist()]
     if by == _STATE:
-        return [str(row.state) for row in chart.table.rows]
-    return [row.registered.tags.get(by.removeprefix("tag: ")) for row in chart.table.rows]
+        return [str(row.state) for row in chart.rows]
+    return [row.registered.tags.get(by.removeprefix("tag: ")) for row in chart.rows]
 
 
-def _draw(chart: reads.Chart, by: str, selected: str | None) -> list[str]:
-    """Draw the map and return the labels of versions in a box; a clicked one becomes the selected one."""
-    table = chart.table
-    place = {member.version.id: place for place, one in enumerate(chart.domains.domains) for member in one.members}
-    order = sorted(range(len(table.rows)), key=lambda row: (place.get(table.rows[row].id, -1), row))
-    groups = _groups(chart, by)
-    places = [
-        Place(table.rows[row].label, groups[row], f"{groups[row] or 'alone'} · strength {table.strengths[row]:.3f}")
-        for row in order
-    ]
-    state = st.plotly_chart(
-        figures.map_figure(places, chart.coordinates[order], selected=selected, named=by == _CLUSTER),
-        key="map", on_select=_take_click, selection_mode=("points", "box"),
+def _draw(chart: reads.Chart, by: str, selected: VersionRow | None, last: date) -> None:
+    labels, groups = chart.labels, _groups(chart, by)
+    shown = [number for number, row in enumerate(chart.rows) if view.registered_at(row).date() <= last]
+    order = sorted(shown, key=lambda row: (labels[row] < 0, labels[row], row))
+    places = [Place(chart.rows[row].id, chart.rows[row].label, groups[row]) for row in order]
+    figure = figures.map_figure(
+        places, chart.coordinates[order], selected=selected.id if selected else None, named=by == _CLUSTER
+    )
+    st.plotly_chart(
+        figure, key="map", on_select=_take_selection, selection_mode=("points", "box", "lasso"),
         config={"displaylogo": False, "scrollZoom": True}, alt="Map of model versions",
     )  # fmt: skip
-    labels = [str(point["customdata"][0]) for point in state["selection"]["points"] if point.get("customdata")]
-    return labels if len(labels) > 1 else []
 
 
-def _take_click() -> None:
-    points = [point for point in st.session_state["map"]["selection"]["points"] if point.get("customdata")]
-    if len(points) == 1:
-        st.session_state["selected"] = str(points[0]["customdata"][0])
+def _take_selection() -> None:
+    points = st.session_state["map"]["selection"]["points"]
+    ids = {int(point["customdata"]): str(point["text"]) for point in points if point.get("customdata") is not None}
+    if len(ids) == 1:
+        [st.session_state["selected"]] = ids.values()
+    st.session_state["chosen"] = sorted(ids) if len(ids) > 1 else []
+    if 1 < len(ids) <= _MOST_IN_LINK:
+        st.query_params["chosen"] = ",".join(map(str, sorted(ids)))
+    elif "chosen" in st.query_params:
+        del st.query_params["chosen"]
+
+
+def _chosen_ids() -> Iterable[int]:
+    if "chosen" not in st.session_state:
+        written = st.query_params.get("chosen", "").split(",")
+        st.session_state["chosen"] = [int(one) for one in written if one.isdecimal()]
+    chosen: list[int] = st.session_state["chosen"]
+    return chosen
 
 
 def _caption(chart: reads.Chart) -> None:
-    domains, run = chart.domains, chart.domains.run
-    if run is None:
-        st.info("Not clustered yet: the reconciler does it within a minute.")
+    if not chart.clusters:
+        st.info(chart.note)
         return
-    if run.note:
-        st.info(run.note)
-    silhouette = "" if run.silhouette is None else f" · silhouette {run.silhouette:.2f}"
     st.caption(
-        f"{len(domains.domains)} clusters where the mean similarity is at least {run.cut:g}{silhouette}, "
-        f"found {run.found_at:%Y-%m-%d %H:%M} UTC. "
-        "**Distances on the map are not distances between models:** it flattens "
-        f"{domains.recipe.dimension} dimensions into two. Similarities beside it are measured in all of them."
+        f"{chart.note} **Distances on the map are not distances between models:** it flattens "
+        f"{chart.recipe.dimension:,} dimensions into two. Similarities beside it are measured in all of them."
     )
 
 
 def _selected(now: reads.Snapshot, row: VersionRow | None) -> None:
-    if row is None:
-        return
     st.subheader("Selected")
+    if row is None:
+        st.caption("Nothing yet. A click on a point shows what behaves most like it, measured in the full space.")
+        return
     view.version_link(row)
     st.caption("Its neighbours, by cosine similarity in the full space:")
     view.neighbor_list(reads.version(now, row.id).neighbors)
 
 
-def _boxed(rows: Sequence[VersionRow]) -> None:
+def _chosen(chart: reads.Chart, ids: Iterable[int]) -> None:
+    names, wanted = view.cluster_names(chart), set(ids)
+    rows = [
+        (
+            row.registered.ref.name,
+            row.registered.ref.version,
+            names[label] if label >= 0 else None,
+            row.registered.tags.get("team"),
+            row.state.value,
+            view.registered_at(row),
+            round(strength, 4),
+        )
+        for row, label, strength in zip(chart.rows, chart.labels.tolist(), chart.strengths.tolist(), strict=True)
+        if row.id in wanted
+    ]
+    st.subheader(f"{len(rows):,} chosen" if rows else "Chosen")
     if not rows:
+        st.caption("Draw a box or a lasso on the map (its tools are above it) to list the versions inside.")
         return
-    st.subheader(f"{len(rows)} in the box")
-    for row in rows[:_MOST_LISTED]:
-        view.version_link(row)
-    if len(rows) > _MOST_LISTED:
-        st.caption(f"And {len(rows) - _MOST_LISTED} more.")
-
-
-def _domains(chart: reads.Chart) -> None:
-    domains = chart.domains
-    if domains.domains:
-        st.subheader("Clusters")
-    for one in domains.domains:
-        with st.expander(f"**{view.plain(one.cluster.name)}** · {len(one.members)}"):
-            st.caption(f"Named by: {one.cluster.named_by}")
-            _members([member.version for member in one.members])
-    for name, rows, what in (
-        ("alone", domains.alone, "Similar enough to no other version."),
-        ("not placed yet", domains.unplaced, "They came after the clusters were found."),
-    ):
-        if rows:
-            with st.expander(f"{name} · {len(rows)}"):
-                st.caption(what)
-                _members(rows)
-
-
-def _members(rows: Sequence[VersionRow]) -> None:
-    for row in rows[:_MOST_LISTED]:
-        view.version_link(row)
-    if len(rows) > _MOST_LISTED:
-        st.caption(f"And {len(rows) - _MOST_LISTED} more.")
+    columns = ("model", "version", "cluster", "team", "state", "registered", "strength")
+    view.table(Table("chosen-versions", "Chosen versions", columns, tuple(rows)))
 
 
 def _weak(now: reads.Snapshot) -> None:
-    weak = [one for one in reads.all_findings(now) if one.finding.kind is FindingKind.TOO_WEAK]
+    weak = reads.weak(now)
     if not weak:
         return
     with st.expander(f"Too weak to place · {len(weak)}"):
         st.caption("They move their base too little for a comparison to mean anything.")
-        _members([one.version for one in weak])
+        view.some_links(weak)
 
 
 show(reads.snapshot())

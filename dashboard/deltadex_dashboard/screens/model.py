@@ -83,10 +83,10 @@ def _sentence(one: FindingRow, *, newer: bool) -> str:
             return f"{name}: {from_}: distance {finding.measure:.3f}, threshold {finding.threshold:g}"
         case FindingKind.TOO_WEAK:
             return f"{name}: strength {finding.measure:.4f}, threshold {finding.threshold:g}"
-        case FindingKind.WRONG_BASE:
-            return f"{name}: {view.plain(str(finding.evidence.get('reason', '')))}"
         case FindingKind.EXACT_DUPLICATE:
             return f"{name} as another version"
+        case _:
+            return f"{name}: {view.plain(str(finding.evidence.get('reason', '')))}"
 
 
 def _numbers(facts: reads.VersionFacts) -> None:

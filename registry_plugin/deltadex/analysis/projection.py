@@ -16,6 +16,8 @@ _PERPLEXITY = (5.0, 30.0)
 #: t-SNE looks at neighbours, and these many principal components keep them.
 _TSNE_COMPONENTS = 50
 _SEED = 0
+#: Neighbours whose median is the place of a model that came later.
+_NEAREST = 10
 
 
 def project(vectors: ArrayLike) -> NDArray[np.float64]:
@@ -29,11 +31,40 @@ def project(vectors: ArrayLike) -> NDArray[np.float64]:
     vectors
         `(n, d)`, finite, all of one recipe.
     """
-    units = unit_vectors(vectors)
-    components = _principal_components(units)
-    flat = np.zeros((len(units), 2))
+    components = _principal_components(unit_vectors(vectors))
+    flat = _plane(components)
+    return flat if len(flat) < _TSNE_FROM or not flat.any() else _spread(components, start=flat)
+
+
+def principal_plane(vectors: ArrayLike) -> NDArray[np.float64]:
+    """Return `(n, 2)` coordinates on the first two principal components: quick, and families lie on each other."""
+    return _plane(_principal_components(unit_vectors(vectors)))
+
+
+def place_near(vectors: ArrayLike, coordinates: ArrayLike) -> NDArray[np.float32]:
+    """Return the map with places for those that have none: the median of their nearest neighbours' (Poličar 2019).
+
+    Parameters
+    ----------
+    vectors
+        `(n, d)`, finite, all of one recipe.
+    coordinates
+        `(n, 2)`; NaN for a model without a place. At least one has one.
+    """
+    placed = np.array(coordinates, dtype=np.float32)
+    is_placed = np.isfinite(placed[:, 0])
+    units = unit_vectors(vectors).astype(np.float32)
+    similarity = units[~is_placed] @ units[is_placed].T
+    count = min(_NEAREST, similarity.shape[1])
+    nearest = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
+    placed[~is_placed] = np.median(placed[is_placed][nearest], axis=1)
+    return placed
+
+
+def _plane(components: NDArray[np.float64]) -> NDArray[np.float64]:
+    flat = np.zeros((len(components), 2))
     flat[:, : components.shape[1]] = components[:, :2]
-    return flat if len(units) < _TSNE_FROM or not flat.any() else _spread(components, start=flat)
+    return flat
 
 
 def _principal_components(units: NDArray[np.float64]) -> NDArray[np.float64]:

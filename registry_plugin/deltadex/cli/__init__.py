@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deltadex.cli import analyses, clusters, db, demo, doctor, duplicates, embed, rebuild, stack, status, watch
+from deltadex.cli import analyses, clusters, db, demo, doctor, duplicates, embed, rebuild, report, stack, status, watch
 from deltadex.errors import DeltadexError
 
 _TRY_AGAIN = 3
@@ -52,6 +52,7 @@ for command in (
     analyses.drift,
     clusters.explain,
     rebuild.rebuild,
+    report.report,
     doctor.doctor,
 ):
     app.command()(command)

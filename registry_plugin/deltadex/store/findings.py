@@ -150,9 +150,7 @@ def _upsert(tx: Transaction, findings: Sequence[Finding], recipe_id: int | None)
             values (%s, %s, %s, %s, %s, %s, %s)
             on conflict (kind, model_version_id, other_id) do update set
                 recipe_id = excluded.recipe_id, measure = excluded.measure,
-                threshold = excluded.threshold, evidence = excluded.evidence
-            where (known.recipe_id, known.measure, known.threshold, known.evidence)
-                is distinct from (excluded.recipe_id, excluded.measure, excluded.threshold, excluded.evidence)
+                threshold = excluded.threshold, evidence = excluded.evidence, measured_at = now()
             """,
             [
                 (

@@ -9,7 +9,8 @@ def revision(tx: Transaction, registry: str) -> str:
     """Return a token that is another one after every committed change but heartbeats and the watchers' times.
 
     Sums and counts rather than latest ids or times: those of a transaction that started early and commits late lie
-    below what a reader saw before. Findings change together with a version or by coming and going.
+    below what a reader saw before. Findings change together with a version or by coming and going; reviews count
+    their own changes.
     """
     row = tx.execute(
         """
@@ -17,6 +18,8 @@ def revision(tx: Transaction, registry: str) -> str:
             (select sum(revision) from model_versions where registry = %(registry)s),
             (select concat_ws('.', count(*), sum(id)) from findings),
             (select sum(revision) from cluster_runs where registry = %(registry)s),
+            (select concat_ws('.', count(*), sum(x)) from layouts),
+            (select concat_ws('.', count(*), sum(revision)) from reviews),
             (select md5(error) from watchers where registry = %(registry)s and error <> ''))
         """,
         {"registry": registry},

@@ -1,0 +1,210 @@
+"""How long a person waits for each page, with 10,000 synthetic versions and 2,000 findings, in a real Chromium.
+
+A *first view* opens the page's address in a new browser after the data changed, so that nothing is kept; *again* is
+the same without a change; an *interaction* is what the page is for. Each ends when the script has run, nothing is
+marked as stale, charts are drawn, and two frames later. No GPU: WebGL runs on the processor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from benchmarks.dashboard_company import fill
+from benchmarks.store_company import REGISTRY, Company, load, scratch_database
+from benchmarks.synthetic_vectors import SyntheticVectors
+from deltadex.settings import DatabaseSettings, PortSettings, Settings
+from deltadex.stack import specs
+from deltadex.stack.ports import free_port
+from deltadex.stack.process import Service
+
+_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+_DRAWN = """() => {
+  const app = document.querySelector('[data-testid="stApp"]');
+  const charts = [...document.querySelectorAll('[data-testid="stPlotlyChart"]')];
+  return app && app.dataset.testScriptState === 'notRunning' && document.querySelector('[data-testid="stHeading"]')
+    && !document.querySelector('[data-stale="true"], [data-testid="stSkeleton"]')
+    && charts.every(chart => chart.querySelector('.main-svg'));
+}"""
+_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A page, what a person does there, and the seconds that they may wait for either."""
+
+    name: str
+    path: str
+    act: Callable[[Page, int], None]
+    view_limit: float = 2.0
+    act_limit: float = 1.0
+
+
+@dataclass(frozen=True)
+class Waited:
+    """Medians in seconds, and what the page's first view sent, in MB."""
+
+    page: str
+    first: float
+    again: float
+    interaction: float
+    megabytes: float
+    first_limit: float
+    interaction_limit: float
+
+    @property
+    def is_met(self) -> bool:
+        """Whether both were quick enough."""
+        return self.first <= self.first_limit and self.interaction <= self.interaction_limit
+
+
+def _choose(page: Page, label: str, round_: int) -> None:
+    """Take another option of a select box."""
+    page.get_by_role("combobox", name=label).click()
+    page.get_by_role("option").nth(round_ + 1).click()
+
+
+def _box(page: Page, round_: int) -> None:
+    area = page.locator(".nsewdrag").first.bounding_box() or {}
+    page.mouse.move(area["x"] + area["width"] * 0.3, area["y"] + area["height"] * 0.3)
+    page.mouse.down()
+    far = 0.6 + 0.05 * round_
+    page.mouse.move(area["x"] + area["width"] * far, area["y"] + area["height"] * far, steps=4)
+    page.mouse.up()
+
+
+def _slide(page: Page, _: int) -> None:
+    slider = page.get_by_role("slider").first
+    slider.focus()
+    slider.press("ArrowLeft")
+
+
+VISITS = (
+    Visit("overview", "", lambda page, _: page.get_by_text("Too weak to place").first.click()),
+    Visit("map: box", "map", _box, 4.0, 2.0),
+    Visit("map: colour", "map", lambda page, round_: _choose(page, "Colour by", round_), 4.0, 2.0),
+    Visit("model", "model?model=model-0000001", lambda page, round_: _choose(page, "Version", round_)),
+    Visit("duplicates: page", "duplicates", lambda page, _: page.get_by_role("button", name="Increment").click()),
+    Visit("duplicates: threshold", "duplicates", _slide),
+    Visit("drift", "drift", lambda page, round_: _choose(page, "Registered model", round_)),
+    Visit("domains", "domains", lambda page, round_: _choose(page, "Domain", round_)),
+)
+
+
+def measure(company: Company, browser: Browser, url: str, visit: Visit) -> Waited:
+    firsts, agains, acts, sent = [], [], [], 0.0
+    for _ in range(_ROUNDS):
+        _touch(company)
+        with _opened(browser, url, visit) as (_, seconds, megabytes):
+            firsts.append(seconds)
+            sent = megabytes
+        with _opened(browser, url, visit) as (page, seconds, _):
+            agains.append(seconds)
+            if len(agains) == _ROUNDS:
+                acts = [_timed(page, lambda number=number: visit.act(page, number)) for number in range(_ROUNDS)]
+    medians = [float(np.median(values)) for values in (firsts, agains, acts)]
+    return Waited(visit.name, *medians, sent, visit.view_limit, visit.act_limit)
+
+
+def _touch(company: Company) -> None:
+    """Change one version, as happens all the time."""
+    with company.database.transaction() as tx:
+        tx.execute("update model_versions set description = %s where id = %s", [str(time.time()), int(company.ids[0])])
+
+
+@contextmanager
+def _opened(browser: Browser, url: str, visit: Visit) -> Iterator[tuple[Page, float, float]]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page, received = context.new_page(), [0]
+
+    def count(frame: str | bytes) -> None:
+        received[0] += len(frame)
+
+    page.on("websocket", lambda socket: socket.on("framereceived", count))
+    begun = time.perf_counter()
+    page.goto(f"{url}/{visit.path}", wait_until="commit")
+    _wait(page)
+    try:
+        yield page, time.perf_counter() - begun, received[0] / 1e6
+    finally:
+        context.close()
+
+
+def _timed(page: Page, act: Callable[[], None]) -> float:
+    page.wait_for_timeout(300)
+    begun = time.perf_counter()
+    act()
+    # The click has to reach the server before "not running" means anything.
+    page.wait_for_timeout(50)
+    _wait(page)
+    return time.perf_counter() - begun
+
+
+def _wait(page: Page) -> None:
+    page.wait_for_function(_DRAWN, timeout=120_000, polling=20)
+    page.evaluate(_FRAMES)
+
+
+@contextmanager
+def _dashboard(company: Company, folder: Path) -> Iterator[str]:
+    settings = Settings(
+        data_dir=folder,
+        registry=REGISTRY,
+        database=DatabaseSettings(url=company.database.url),
+        ports=PortSettings(dashboard=free_port(0)),
+    )
+    spec = specs.dashboard(settings)
+    service = Service(spec, folder / "dashboard.log")
+    service.start()
+    try:
+        service.wait_up(60)
+        yield str(spec.url)
+    finally:
+        service.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="1,000 versions and 200 findings")
+    parser.add_argument("--dimension", type=int, default=1024)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    count = 1_000 if options.quick else 10_000
+    chromium = next(path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name)))
+    with tempfile.TemporaryDirectory() as scratch, scratch_database(Path(scratch)) as database:
+        company = load(database, SyntheticVectors(count, options.dimension), Path(scratch))
+        filled = fill(company, count // 5)
+        with _dashboard(company, Path(scratch)) as url, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS, env=dict(os.environ))
+            # Python imports its libraries once in the life of a server.
+            measure(company, browser, url, VISITS[1])
+            found = [measure(company, browser, url, visit) for visit in VISITS]
+            browser.close()
+    print(
+        f"{count:,} versions in {options.dimension:,} dimensions, {filled:,} findings; seconds, median of {_ROUNDS}\n"
+    )
+    print(f"{'page':<24}{'first view':>12}{'again':>8}{'interaction':>13}{'MB sent':>9}{'of its limits':>16}")
+    for one in found:
+        shares = f"{one.first / one.first_limit:.2f} / {one.interaction / one.interaction_limit:.2f}"
+        print(
+            f"{one.page:<24}{one.first:>12.2f}{one.again:>8.2f}{one.interaction:>13.2f}{one.megabytes:>9.2f}"
+            f"{shares:>16}{'' if one.is_met else '  missed'}"
+        )
+    if options.json:
+        options.json.write_text(json.dumps([asdict(one) for one in found], indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What a company of 10,000 versions has beside embeddings: findings, a layout and a clustering, all made up."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.store_company import REGISTRY, Company
+from deltadex.domain import Finding, FindingKind, FloatArray
+from deltadex.store import findings, layouts
+from deltadex.store.database import Transaction
+
+_CLUSTERS = 30
+
+
+def fill(company: Company, count: int) -> int:
+    """Write findings, a third of them pairs and a tenth drift, and what the flows compute ahead; return how many."""
+    generator = np.random.default_rng(0)
+    centres = generator.normal(scale=20, size=(_CLUSTERS, 2))
+    labels = generator.integers(-1, _CLUSTERS, size=len(company.ids))
+    coordinates = np.where(labels[:, None] < 0, 0, centres[labels]) + generator.normal(size=(len(labels), 2)) * 2
+    made = _findings(company, count, generator)
+    with company.database.transaction() as tx:
+        layouts.replace(tx, company.recipe_id, REGISTRY, ids=company.ids.tolist(), coordinates=coordinates)
+        _cluster(tx, company, labels)
+        findings.replace(tx, made, version_id=0, recipe_id=company.recipe_id, kinds=list(FindingKind))
+        tx.execute("update model_versions set tags = tags || jsonb_build_object('domain', 'd' || id % 20)")
+    with company.database.connect() as connection:
+        connection.commit()
+        connection.autocommit = True
+        connection.execute("vacuum analyze")
+    return len(made)
+
+
+def _findings(company: Company, count: int, generator: np.random.Generator) -> list[Finding]:
+    ids: FloatArray = company.ids
+    pairs = generator.choice(len(ids) - 1, size=count, replace=False)
+    made = []
+    for number, place in enumerate(pairs.tolist()):
+        older, newer = int(ids[place]), int(ids[place + 1])
+        if number % 10 < 4:
+            made.append(Finding(FindingKind.NEAR_DUPLICATE, newer, older, 0.95 + number % 50 / 1000, 0.95))
+        elif number % 10 < 6:
+            made.append(Finding(FindingKind.DRIFT, newer, older, 0.5 + number % 50 / 100, 0.5))
+        elif number % 10 < 9:
+            made.append(Finding(FindingKind.TOO_WEAK, newer, None, 0.001, 0.01))
+        else:
+            made.append(Finding(FindingKind.WRONG_BASE, newer, evidence={"reason": "its vocabulary does not fit"}))
+    return made
+
+
+def _cluster(tx: Transaction, company: Company, labels: np.ndarray) -> None:
+    for number in range(_CLUSTERS):
+        row = tx.execute(
+            """
+            insert into clusters (recipe_id, registry, number, label, method) values (%s, %s, %s, %s, '{}')
+            returning id
+            """,
+            [company.recipe_id, REGISTRY, number, f"domain {number + 1}"],
+        ).fetchone()
+        tx.execute(
+            """
+            insert into cluster_assignments (recipe_id, model_version_id, cluster_id)
+            select %s, unnest(%s::bigint[]), %s
+            """,
+            [company.recipe_id, company.ids[labels == number].tolist(), row[0] if row else 0],
+        )

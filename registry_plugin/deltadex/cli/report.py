@@ -1,0 +1,48 @@
+"""`report`: what is in the registry, what was found, what was decided."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from deltadex.cli.analyses import print_json, reading
+from deltadex.cli.options import DatabaseUrl, DataDir, Json
+
+console = Console(highlight=False)
+
+
+def report(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="FILE.html or FILE.csv.", dir_okay=False, show_default=False)
+    ],
+    table: Annotated[str, typer.Option(help="The table that a CSV file gets.")] = "findings",
+    json: Json = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Write the governance report: one HTML file that opens offline and prints well, or one of its tables as CSV."""
+    from deltadex.governance.report import as_csv, as_html
+    from deltadex.reporting import governance_report
+
+    if output.suffix not in (".html", ".csv"):
+        raise typer.BadParameter("FILE must end in .html or .csv", param_hint="--output")
+    with reading(data_dir, database_url) as (tx, settings):
+        made = governance_report(tx, settings)
+    if output.suffix == ".csv":
+        chosen = next((one for one in made.tables if one.name == table), None)
+        if chosen is None:
+            raise typer.BadParameter(f"one of {', '.join(one.name for one in made.tables)}", param_hint="--table")
+        written = as_csv(chosen.columns, chosen.rows).encode()
+    else:
+        written = as_html(made).encode()
+    output.write_bytes(written)
+    digest = hashlib.sha256(written).hexdigest()
+    if json:
+        rows = {one.name: len(one.rows) for one in made.tables}
+        print_json({"output": str(output), "sha256": digest, "rows": rows})
+        return
+    console.print(f"{output}: {len(written):,} bytes, SHA-256 {digest}")

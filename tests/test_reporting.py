@@ -1,0 +1,42 @@
+"""What the governance report says about a company."""
+
+from __future__ import annotations
+
+from deltadex.reporting import governance_report
+from deltadex.settings import Settings
+from deltadex.store import versions
+from deltadex.store.database import Database
+from tests.dashboard.company import fill
+from tests.store.examples import REGISTRY, discovered
+
+
+def test_it_holds_every_version_finding_threshold_and_recipe(database: Database) -> None:
+    settings = Settings(registry=REGISTRY)
+    with database.transaction() as tx:
+        fill(tx)
+        made = governance_report(tx, settings)
+    tables = {table.name: table for table in made.tables}
+    assert len(tables["versions"].rows) == 42
+    assert sum(count for _, count, _ in tables["coverage"].rows) == 42
+    assert sum(share for *_, share in tables["coverage"].rows) == 1
+    kinds = {row[0] for row in tables["findings"].rows}
+    assert kinds == {"exact duplicate", "near duplicate", "drift", "wrong base", "too weak"}
+    assert ("drift_distance", 0.5) in [row[:2] for row in tables["thresholds"].rows]
+    assert [row[0] for row in tables["recipes"].rows] == ["base", "acme/legacy-lm"]
+    hashes = {title: digest for title, _, digest in tables["hashes"].rows}
+    assert hashes["Findings"] == tables["findings"].digest
+
+
+def test_of_one_store_the_same_report_is_made_again(database: Database) -> None:
+    with database.transaction() as tx:
+        fill(tx)
+        one, again = (governance_report(tx, Settings(registry=REGISTRY)) for _ in range(2))
+    assert one.tables == again.tables
+
+
+def test_what_left_the_registry_is_not_in_it(database: Database) -> None:
+    with database.transaction() as tx:
+        version_id = discovered(tx, "gone")
+        versions.mark_ended(tx, version_id, state="deleted", reason="")
+        made = governance_report(tx, Settings(registry=REGISTRY))
+    assert all(not table.rows for table in made.tables if table.name in ("versions", "coverage", "findings"))
