@@ -100,6 +100,12 @@ def log(
     return [_shown_entry(person, entry) for entry in entries]
 
 
+def count_by_rule(tx: Transaction, person: Person, settings: Settings, rule: str) -> int:
+    """Return how many decisions a delegated rule has made."""
+    person.require(Right.LOOK)
+    return store.count_by_rule(tx, settings.registry, rule)
+
+
 def verify(tx: Transaction, person: Person, *, holding: str | None = None) -> Chain:
     """Compute the log's hashes anew; see `deltadex.store.reviews.verify`."""
     person.require(Right.LOOK)

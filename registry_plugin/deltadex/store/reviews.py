@@ -179,6 +179,18 @@ def log(
     )
 
 
+def count_by_rule(tx: Transaction, registry: str, rule: str) -> int:
+    """Return how many entries of the log a delegated rule has made."""
+    row = tx.execute(
+        """
+        select count(*) from decisions join model_versions version on version.id = model_version_id
+        where registry = %s and rule = %s
+        """,
+        [registry, rule],
+    ).fetchone()
+    return row[0] if row else 0
+
+
 def record(
     tx: Transaction,
     review_id: int,

@@ -212,7 +212,7 @@ begin
         raise exception 'what retires a model needs a second person' using errcode = 'check_violation';
     elsif record_decision.action in ('returned', 'closed')
         and not has_any_column_privilege(session_user, 'deltadex.reviews', 'update') then
-        raise exception 'only measurements have a finding %', record_decision.action
+        raise exception 'permission denied: only measurements have a finding %', record_decision.action
             using errcode = 'insufficient_privilege';
     end if;
 
