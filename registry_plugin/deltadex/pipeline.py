@@ -24,6 +24,7 @@ from deltadex.checkpoints.files import Files
 from deltadex.checkpoints.fit import Fit, check_fit
 from deltadex.checkpoints.hub import hub_files, is_hub_name
 from deltadex.checkpoints.layout import Checkpoint, Kind, chain, inspect
+from deltadex.checkpoints.license import declared_license
 from deltadex.domain import Embedding, FindingKind, RegisteredVersion, State, VersionRow
 from deltadex.errors import (
     BaseMismatch,
@@ -163,6 +164,20 @@ def _base_files(services: Services, base_name: str, hold: Hold) -> Files:
             raise
         return hub_files(settings.hub_url, base_name, hold, parallel=parallel)
     return base_files(services.registry, where, hold, parallel=parallel)
+
+
+def check_license(services: Services, row: VersionRow, resolved: Resolved) -> None:
+    """Find whether the base's licence is one that the settings allow, and still the finetune's; they may not ask."""
+    found = []
+    if allowed := services.settings.review.licenses:
+        of_base = declared_license(resolved.base)
+        of_finetune = resolved.version.tags.get("license", "").lower() or declared_license(resolved.checkpoint)
+        found = rules.judge_license(
+            row.id, resolved.base_name, of_base=of_base, of_finetune=of_finetune, allowed=allowed
+        )
+    services.database.run(
+        lambda tx: findings.replace(tx, found, version_id=row.id, recipe_id=None, kinds=[FindingKind.LICENSE])
+    )
 
 
 def fetch(services: Services, resolved: Resolved) -> Fetched:

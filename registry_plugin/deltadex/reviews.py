@@ -210,7 +210,8 @@ def _delegate(tx: Transaction, settings: Settings, ids: Collection[int] | None) 
     if not rules:
         return []
     decided = []
-    for row in store.listing(tx, settings.registry, ids=ids, statuses={Status.OPEN}):
+    kinds = frozenset[FindingKind]().union(*(rule.kinds for rule in rules))
+    for row in store.listing(tx, settings.registry, ids=ids, statuses={Status.OPEN}, kinds=kinds):
         rule = first_fitting(rules, row.finding.kind, [version.registered for version in row.versions])
         if rule is not None and (row.last is None or row.last.reviewer == BY_ITSELF):
             store.record(

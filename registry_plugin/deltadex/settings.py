@@ -118,6 +118,9 @@ class ReviewSettings(_Group):
     owner_tags: tuple[str, ...] = Field(
         ("owner", "team"), description="tags of a version that name its owner, the first that is there, as JSON"
     )
+    licenses: tuple[str, ...] = Field(
+        (), description="licences that bases may have, as their cards name them, as JSON; none: not checked"
+    )
     rules: tuple[RuleSettings, ...] = Field((), description="decisions that are made without a person, as JSON")
 
 
