@@ -181,6 +181,12 @@ def reopen(tx: Transaction, person: Person, settings: Settings, seen: Mapping[in
         _step(tx, person, row, Action.REOPENED, seen, comment=_said(comment))
 
 
+def follow_recomputed(tx: Transaction, settings: Settings, recipe_id: int) -> Followed:
+    """Do as `follow` after all pairs of a recipe were compared anew."""
+    review_changes.remeasured(tx, recipe_id)
+    return follow(tx, settings)
+
+
 def follow(tx: Transaction, settings: Settings, *, name: str | None = None) -> Followed:
     """Bring reviews up to what is found now: open, reopen and close them by themselves, and apply delegated rules.
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deltadex.cli import analyses, db, demo, doctor, duplicates, embed, review, stack, status, watch
+from deltadex.cli import analyses, db, demo, doctor, duplicates, embed, notify, review, stack, status, watch
 from deltadex.errors import DeltadexError
 
 _TRY_AGAIN = 3
@@ -56,6 +56,7 @@ for command in (
     app.command()(command)
 app.add_typer(db.db)
 app.add_typer(review.review)
+app.add_typer(notify.notify)
 
 
 def main() -> None:
