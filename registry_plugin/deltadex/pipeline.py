@@ -36,6 +36,7 @@ from deltadex.errors import (
     UnsupportedCheckpoint,
 )
 from deltadex.governance import rules
+from deltadex.governance.licenses import judge_license
 from deltadex.limits import open_cache
 from deltadex.mlflow_edge.artifacts import base_files, cache_key, version_files
 from deltadex.mlflow_edge.write_back import log_embedding, tag_embedded, tag_not_embedded
@@ -172,9 +173,7 @@ def check_license(services: Services, row: VersionRow, resolved: Resolved) -> No
     if allowed := services.settings.review.licenses:
         of_base = declared_license(resolved.base)
         of_finetune = resolved.version.tags.get("license", "").lower() or declared_license(resolved.checkpoint)
-        found = rules.judge_license(
-            row.id, resolved.base_name, of_base=of_base, of_finetune=of_finetune, allowed=allowed
-        )
+        found = judge_license(row.id, resolved.base_name, of_base=of_base, of_finetune=of_finetune, allowed=allowed)
     services.database.run(
         lambda tx: findings.replace(tx, found, version_id=row.id, recipe_id=None, kinds=[FindingKind.LICENSE])
     )
