@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from deltadex import answers
 from deltadex.analysis.projection import project
 from deltadex.analysis.similarity import cosine_similarity
-from deltadex.answers import Domains, DuplicateGroup, ModelDrift
+from deltadex.answers import Domains, ModelDrift
 from deltadex.domain import State, VersionRow
+from deltadex.redundancy import RecipeRedundancy, redundancies
 from deltadex.settings import Settings, load_settings
 from deltadex.store import embeddings, findings, search, versions, watchers
 from deltadex.store.database import Database, Transaction
@@ -150,10 +151,10 @@ def chart(now: Snapshot, recipe_id: int) -> Chart:
 
 
 @_kept
-def duplicates(now: Snapshot, min_similarity: float) -> list[DuplicateGroup]:
-    """Return the groups of redundant versions at one threshold."""
+def duplicates(now: Snapshot, similarity: float | None = None) -> list[RecipeRedundancy]:
+    """Return the groups of redundant versions, or a preview of those at another similarity."""
     with now.transaction() as tx:
-        return answers.duplicate_groups(tx, now.settings.registry, min_similarity=min_similarity)
+        return redundancies(tx, now.settings.registry, thresholds=now.settings.thresholds, similarity=similarity)
 
 
 @_kept

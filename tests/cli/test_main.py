@@ -94,8 +94,13 @@ def test_the_analyses_answer_in_words_and_in_json(filled: dict[str, str]) -> Non
     near = json.loads(deltadex("neighbors", "sql-writer/1", "--json", **filled).stdout)
     assert near[0]["name"] == "copy"
     assert near[0]["similarity"] == pytest.approx(1)
-    groups = json.loads(deltadex("duplicates", "--threshold", "0.99", "--json", **filled).stdout)["groups"]
-    assert [group["exact"] for group in groups] == [True, False]
+    [found] = json.loads(deltadex("duplicates", "--threshold", "0.99", "--json", **filled).stdout)
+    kinds = [
+        (group["kind"], [f"{one['name']}/{one['version']}" for one in group["versions"]]) for group in found["groups"]
+    ]
+    assert kinds == [("exact", ["copy/1", "sql-writer/1"]), ("superseded", ["sql-writer/1", "sql-writer/2"])]
+    assert found["groups"][0]["keeper"] == {"name": "sql-writer", "version": 1, "reason": "the newest"}
+    assert found["thresholds"]["near, similarity"]["value"] == 0.99
     [drifted] = json.loads(deltadex("drift", "sql-writer", "--json", **filled).stdout)
     assert [step["is_drift"] for step in drifted["steps"]] == [False, True]
     [domains] = json.loads(deltadex("clusters", "--json", **filled).stdout)

@@ -247,6 +247,18 @@ def table(tx: Transaction, recipe_id: int, *, with_weak: bool = False, registry:
     )
 
 
+def too_weak(tx: Transaction, recipe_id: int, registry: str) -> tuple[VersionRow, ...]:
+    """Return the versions that are too weak to place under one recipe, by id."""
+    found = tx.execute(
+        """
+        select id from current_embeddings join model_versions on id = model_version_id
+        where recipe_id = %s and registry = %s and is_weak and state <> 'deleted' order by id
+        """,
+        [recipe_id, registry],
+    )
+    return ordered(tx, [version_id for (version_id,) in found])
+
+
 def recipes(tx: Transaction, registry: str) -> list[RecipeRow]:
     """Return the recipes that a registry has embeddings of, the largest first."""
     return _recipes(tx, "registry = %(registry)s and state <> 'deleted'", {"registry": registry})
