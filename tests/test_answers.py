@@ -12,17 +12,6 @@ from tests.store.examples import REGISTRY, embedded
 SQL, LEGAL = np.array([1, 0, 0.1, 0]), np.array([0, 1, 0, 0.1])
 
 
-def test_drift_follows_version_numbers_whatever_the_order_of_embedding(database: Database) -> None:
-    with database.transaction() as tx:
-        for version, vector in ((3, LEGAL), (1, SQL), (2, SQL)):
-            embedded(tx, "one", vector, version=version)
-        embedded(tx, "two", SQL)
-        [drifted] = answers.model_drifts(tx, REGISTRY)
-        assert answers.model_drifts(tx, REGISTRY, name="two") == []
-    assert [row.registered.ref.version for row in drifted.versions] == [1, 2, 3]
-    assert drifted.steps[0].distance < 0.01 < 0.9 < drifted.steps[1].distance == drifted.largest_step
-
-
 def test_domains_are_named_and_hold_every_version(database: Database) -> None:
     with database.transaction() as tx:
         for number in range(3):

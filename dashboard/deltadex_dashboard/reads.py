@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from deltadex import answers
 from deltadex.analysis.projection import project
 from deltadex.analysis.similarity import cosine_similarity
-from deltadex.answers import Domains, ModelDrift
+from deltadex.answers import Domains
 from deltadex.domain import State, VersionRow
+from deltadex.drifting import ModelDrift, model_drifts
 from deltadex.redundancy import RecipeRedundancy, redundancies
 from deltadex.settings import Settings, load_settings
 from deltadex.store import embeddings, findings, search, versions, watchers
@@ -170,7 +171,7 @@ def similarities(now: Snapshot, recipe_id: int, ids: tuple[int, ...]) -> NDArray
 def drifts(now: Snapshot, name: str | None = None) -> list[ModelDrift]:
     """Return how registered models moved, the largest step first."""
     with now.transaction() as tx:
-        return answers.model_drifts(tx, now.settings.registry, name=name)
+        return model_drifts(tx, now.settings.registry, thresholds=now.settings.thresholds, name=name)
 
 
 @st.cache_resource(show_spinner=False, max_entries=4, on_release=Database.close)

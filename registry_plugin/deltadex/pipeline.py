@@ -25,6 +25,7 @@ from deltadex.checkpoints.hub import hub_files, is_hub_name
 from deltadex.checkpoints.layout import Checkpoint, Kind, chain, inspect
 from deltadex.comparing import calibration_of, duplicates_of, refresh_same_task
 from deltadex.domain import Embedding, FindingKind, RegisteredVersion, State, VersionRow
+from deltadex.drifting import judge_model
 from deltadex.errors import (
     BaseMismatch,
     BaseNotFound,
@@ -276,10 +277,7 @@ def store_and_find(
         before = findings.naming(tx, row.id)
         findings.replace(tx, found, version_id=row.id, recipe_id=recipe_id, kinds=_JUDGED)
         refresh_same_task(tx, row, recipe_id, calibration=calibration, before=before)
-        ids, vectors = embeddings.of_model(tx, row.registered.ref, recipe_id)
-        drifts = rules.judge_drift(ids, vectors, thresholds=thresholds)
-        findings.replace_drift(tx, drifts, ref=row.registered.ref, recipe_id=recipe_id)
-        return len(found) + sum(row.id in (drift.version_id, drift.other_id) for drift in drifts)
+        return len(found) + judge_model(tx, row.registered.ref, thresholds=thresholds).count(row.id)
 
     return services.database.run(store)
 

@@ -38,8 +38,9 @@ def version(
 def company() -> tuple[list[VersionRow], np.ndarray]:
     vectors = families([8, 6, 5, 1], dimension=24, spread=0.25)
     vectors[[3, 12]] = vectors[[2, 9]]
+    vectors[5], vectors[4] = 1.1 * vectors[0], vectors[1] + 0.01
     weights = {3: "weights-2", 12: "weights-9"}
-    rows = [version(row, model=f"model-{row % 7}", weights=weights.get(row)) for row in range(len(vectors))]
+    rows = [version(row, model=f"model-{row % 5}", weights=weights.get(row)) for row in range(len(vectors))]
     return rows, vectors
 
 
@@ -49,7 +50,7 @@ def test_the_order_in_which_versions_arrive_changes_no_group(order: list[int]) -
     rows, vectors = company()
     before = redundant_groups(rows, vectors, calibration=CALIBRATION)
     # Arriving in another order means other row ids as well.
-    arrived = [version(row, model=f"model-{row % 7}", weights=rows[row].weights_digest) for row in order]
+    arrived = [version(row, model=f"model-{row % 5}", weights=rows[row].weights_digest) for row in order]
     after = redundant_groups(arrived, vectors[order], calibration=CALIBRATION)
     described = [
         [(group.kind, [row.label for row in group.versions], group.keeper.version.label) for group in groups]

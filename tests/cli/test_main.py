@@ -103,6 +103,9 @@ def test_the_analyses_answer_in_words_and_in_json(filled: dict[str, str]) -> Non
     assert found["thresholds"]["near, similarity"]["value"] == 0.99
     [drifted] = json.loads(deltadex("drift", "sql-writer", "--json", **filled).stdout)
     assert [step["is_drift"] for step in drifted["steps"]] == [False, True]
+    assert [len(step["from_previous"]["probe_distances"]) for step in drifted["steps"]] == [5, 5]
+    assert drifted["steps"][1]["from_first"]["distance"] > 0.9
+    assert (drifted["alias"], drifted["steps"][1]["change"]) == (None, "jump")
     [domains] = json.loads(deltadex("clusters", "--json", **filled).stdout)
     assert domains["alone"] == [{"name": "sql-writer", "version": 3}]
     for command in (["neighbors", "sql-writer/1"], ["duplicates"], ["drift", "sql-writer"], ["clusters"]):

@@ -207,7 +207,8 @@ def test_a_registry_without_duplicates_says_how_to_see_what_comes_closest(store:
 
 def test_drift_ranks_models_by_their_largest_step(company: None, open_page: Open) -> None:
     page = open_page("drift")
-    assert numbers(page)["Steps of 0.5 or more"] == "2"
+    assert (numbers(page)["Drifts"], numbers(page)["Breaks"]) == ("2", "0")
+    assert "Probe by probe" in [expander.label for expander in page.expander]
     models = [link for link in links(page) if "version" not in link]
     assert models == ["model=storefront-localizer", "model=help-centre"]
     assert "v2 → v3" in text(page)
