@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from deltadex import answers
 from deltadex.analysis.projection import project
 from deltadex.analysis.similarity import cosine_similarity
-from deltadex.answers import Domains, DuplicateGroup, ModelDrift
+from deltadex.answers import Domains
 from deltadex.domain import State, VersionRow
+from deltadex.drifting import ModelDrift, model_drifts
+from deltadex.redundancy import RecipeRedundancy, redundancies
 from deltadex.settings import Settings, load_settings
 from deltadex.store import embeddings, findings, search, versions, watchers
 from deltadex.store.database import Database, Transaction
@@ -150,10 +152,10 @@ def chart(now: Snapshot, recipe_id: int) -> Chart:
 
 
 @_kept
-def duplicates(now: Snapshot, min_similarity: float) -> list[DuplicateGroup]:
-    """Return the groups of redundant versions at one threshold."""
+def duplicates(now: Snapshot, similarity: float | None = None) -> list[RecipeRedundancy]:
+    """Return the groups of redundant versions, or a preview of those at another similarity."""
     with now.transaction() as tx:
-        return answers.duplicate_groups(tx, now.settings.registry, min_similarity=min_similarity)
+        return redundancies(tx, now.settings.registry, thresholds=now.settings.thresholds, similarity=similarity)
 
 
 @_kept
@@ -169,7 +171,7 @@ def similarities(now: Snapshot, recipe_id: int, ids: tuple[int, ...]) -> NDArray
 def drifts(now: Snapshot, name: str | None = None) -> list[ModelDrift]:
     """Return how registered models moved, the largest step first."""
     with now.transaction() as tx:
-        return answers.model_drifts(tx, now.settings.registry, name=name)
+        return model_drifts(tx, now.settings.registry, thresholds=now.settings.thresholds, name=name)
 
 
 @st.cache_resource(show_spinner=False, max_entries=4, on_release=Database.close)

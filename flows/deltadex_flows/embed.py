@@ -107,7 +107,9 @@ def _embed(services: Services, row: VersionRow, process: EmbeddingProcess, hold:
             services, resolved.version, embedding, base_name=name, fit=fetched.fit, seconds=dict(progress.seconds)
         )
     with progress.step("store and find"):
-        found = store_and_find(services, row, embedding, base_name=name, artifact_uri=uri)
+        found = store_and_find(
+            services, row, embedding, base_name=name, artifact_uri=uri, weights_bytes=fetched.weights_bytes
+        )
     create_markdown_artifact(
         key="deltadex-embedding",
         markdown=_summary(row, embedding, name, fetched.fit.remark, found, progress),

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from deltadex.errors import Resource
 
 FloatArray = NDArray[np.float32]
+#: Tags of a model version that say whose it is.
+OWNER_TAGS = ("owner", "team")
 
 
 class State(StrEnum):
@@ -70,6 +72,11 @@ class ModelVersionRef:
         """`name/version`, as people write it."""
         return f"{self.name}/{self.version}"
 
+    @property
+    def age(self) -> tuple[int, str, int]:
+        """What versions of one registry are put into the order of their registration by, the oldest first."""
+        return self.created_ms, self.name, self.version
+
 
 @dataclass(frozen=True)
 class RegisteredVersion:
@@ -81,6 +88,31 @@ class RegisteredVersion:
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+
+    @property
+    def owner(self) -> str | None:
+        """Whose it is, by the first tag of `OWNER_TAGS` that it has."""
+        return next((self.tags[tag] for tag in OWNER_TAGS if self.tags.get(tag)), None)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is known about how a version was made, besides what the registry says.
+
+    Attributes
+    ----------
+    weights_bytes
+        Size of its own weight files; None where nobody looked.
+    training_digest
+        Equal for finetunes of the same data under the same parameters but for the seed; None where its run does not
+        say what it was trained on.
+    metrics
+        The last value of each metric of its run.
+    """
+
+    weights_bytes: int | None = None
+    training_digest: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -170,7 +202,8 @@ class Finding:
     Attributes
     ----------
     version_id, other_id
-        Rows of `model_versions`; `other_id` is the older one of a pair, None where only one version is concerned.
+        Rows of `model_versions`; `other_id` is the one of a pair that was registered first, None where only one version
+        is concerned.
     measure, threshold
         The number that was found and the threshold it crossed; None where no number is involved.
     """
@@ -211,6 +244,7 @@ class VersionRow:
     deaths: int = 0
     lacking: Resource | None = None
     more_than: float = 0.0
+    provenance: Provenance = Provenance()
 
     @property
     def label(self) -> str:

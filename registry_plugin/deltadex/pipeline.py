@@ -25,7 +25,9 @@ from deltadex.checkpoints.fit import Fit, check_fit
 from deltadex.checkpoints.hub import hub_files, is_hub_name
 from deltadex.checkpoints.layout import Checkpoint, Kind, chain, inspect
 from deltadex.checkpoints.license import declared_license
+from deltadex.comparing import calibration_of, duplicates_of, refresh_same_task
 from deltadex.domain import Embedding, FindingKind, RegisteredVersion, State, VersionRow
+from deltadex.drifting import judge_model
 from deltadex.errors import (
     BaseMismatch,
     BaseNotFound,
@@ -39,14 +41,21 @@ from deltadex.governance import rules
 from deltadex.governance.licenses import judge_license
 from deltadex.limits import open_cache
 from deltadex.mlflow_edge.artifacts import base_files, cache_key, version_files
+from deltadex.mlflow_edge.provenance import read_provenance
 from deltadex.mlflow_edge.write_back import log_embedding, tag_embedded, tag_not_embedded
 from deltadex.services import Services
 from deltadex.settings import Settings
-from deltadex.store import embeddings, findings, search, versions
+from deltadex.store import embeddings, findings, versions
 from deltadex.store.database import Transaction
 
 _HEARTBEAT_SECONDS = 5.0
-_JUDGED = (FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE, FindingKind.TOO_WEAK, FindingKind.WRONG_BASE)
+_JUDGED = (
+    FindingKind.EXACT_DUPLICATE,
+    FindingKind.NEAR_DUPLICATE,
+    FindingKind.SAME_TASK,
+    FindingKind.TOO_WEAK,
+    FindingKind.WRONG_BASE,
+)
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +77,11 @@ class Fetched:
     finetune: Finetune
     base: BaseModel
     fit: Fit
+
+    @property
+    def weights_bytes(self) -> int:
+        """Size of the finetune's own weight files."""
+        return sum(file.stat().st_size for file in self.finetune.checkpoint.weight_files)
 
 
 def begin(services: Services, version_id: int, *, attempt: int, flow_run_id: str) -> VersionRow | None:
@@ -246,7 +260,13 @@ def write_back(
 
 
 def store_and_find(
-    services: Services, row: VersionRow, embedding: Embedding, *, base_name: str, artifact_uri: str
+    services: Services,
+    row: VersionRow,
+    embedding: Embedding,
+    *,
+    base_name: str,
+    artifact_uri: str,
+    weights_bytes: int | None = None,
 ) -> int:
     """Store the embedding and what follows from it in one transaction; return how many findings concern the version.
 
@@ -254,24 +274,27 @@ def store_and_find(
     """
     thresholds = services.settings.thresholds
     weak = rules.judge_weak(row.id, embedding, thresholds=thresholds)
+    provenance = read_provenance(services.registry, row.registered, weights_bytes=weights_bytes)
 
     def store(tx: Transaction) -> int:
         embeddings.lock_recipe(tx, embedding.recipe)
         recipe_id = embeddings.save(
-            tx, row.id, embedding, base_name=base_name, artifact_uri=artifact_uri, is_weak=bool(weak)
+            tx,
+            row.id,
+            embedding,
+            base_name=base_name,
+            artifact_uri=artifact_uri,
+            is_weak=bool(weak),
+            provenance=provenance,
         )
-        same = [other.id for other in embeddings.same_weights(tx, row.id)]
-        near = search.neighbors(tx, row.id, k=None, min_similarity=thresholds.near_duplicate_similarity).neighbors
-        pairs = rules.judge_pairs(
-            row.id, same, [(neighbor.version.id, neighbor.similarity) for neighbor in near], thresholds=thresholds
-        )
-        found = [*pairs, *weak]
+        calibration = calibration_of(tx, recipe_id, services.settings.registry, thresholds=thresholds)
+        found = weak or duplicates_of(tx, row, recipe_id, calibration=calibration)
+        before = findings.naming(tx, row.id)
         findings.replace(tx, found, version_id=row.id, recipe_id=recipe_id, kinds=_JUDGED)
-        ids, vectors = embeddings.of_model(tx, row.registered.ref, recipe_id)
-        drifts = rules.judge_drift(ids, vectors, thresholds=thresholds)
-        findings.replace_drift(tx, drifts, ref=row.registered.ref, recipe_id=recipe_id)
+        refresh_same_task(tx, row, recipe_id, calibration=calibration, before=before)
+        drifts = judge_model(tx, row.registered.ref, thresholds=thresholds)
         reviews.follow(tx, services.settings, name=row.registered.ref.name)
-        return len(found) + sum(row.id in (drift.version_id, drift.other_id) for drift in drifts)
+        return len(found) + drifts.count(row.id)
 
     return services.database.run(store)
 

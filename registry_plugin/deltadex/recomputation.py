@@ -13,7 +13,9 @@ from urllib.parse import quote
 import numpy as np
 
 from deltadex import reviews
+from deltadex.analysis.duplicates import closest_older
 from deltadex.analysis.near_duplicates import PairSearch, save_whole
+from deltadex.comparing import calibration_of
 from deltadex.errors import StoreError
 from deltadex.settings import Settings
 from deltadex.store import near_duplicates
@@ -36,20 +38,28 @@ def recompute_near_duplicates(settings: Settings, database: Database, recipe: Re
     StoreError
         Another process is at it; or Postgres is away.
     """
-    registry, threshold = settings.registry, settings.thresholds.near_duplicate_similarity
+    registry = settings.registry
     folder = settings.data_dir / "near-duplicates" / f"{quote(registry, safe='')}-{recipe.digest}"
     with _held(folder):
         members = _exported(database, recipe, registry, folder, report)
-        search = PairSearch(np.load(folder / "vectors.npy", mmap_mode="r"), folder, threshold)
+        with database.transaction() as tx:
+            calibration = calibration_of(tx, recipe.id, registry, thresholds=settings.thresholds)
+        vectors = np.load(folder / "vectors.npy", mmap_mode="r")
+        search = PairSearch(vectors, folder, calibration.near_similarity.value)
         search.run(partial(report, "comparing"))
         pairs = (
             (int(members["id"][first]), int(members["id"][second]), float(similarity))
             for block in search.pairs()
             for first, second, similarity in block
         )
+        older, similarity = closest_older(vectors, members["model"])
+        tasks = (
+            (int(members["id"][older[row]]), int(members["id"][row]), float(similarity[row]))
+            for row in np.flatnonzero(similarity >= calibration.same_task.value)
+        )
         with database.transaction() as tx:
             replaced = near_duplicates.replace(
-                tx, recipe.id, registry, members=members, pairs=pairs, threshold=threshold
+                tx, recipe.id, registry, members=members, pairs=pairs, tasks=tasks, calibration=calibration
             )
         database.run(lambda tx: reviews.follow_recomputed(tx, settings, recipe.id))
         shutil.rmtree(folder)
@@ -58,7 +68,7 @@ def recompute_near_duplicates(settings: Settings, database: Database, recipe: Re
 
 def _exported(database: Database, recipe: RecipeRow, registry: str, folder: Path, report: Report) -> Members:
     """Return the members whose vectors lie in the folder, where none do after reading them from the store."""
-    done = folder / "members.npy"
+    done = folder / "members-by-age.npy"
     if not done.exists():
         path = folder / "vectors.npy"
         with database.transaction() as tx:

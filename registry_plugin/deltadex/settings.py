@@ -87,8 +87,18 @@ class ThresholdSettings(_Group):
     """Where a number becomes a finding; stored with each finding that used it."""
 
     near_duplicate_similarity: float = Field(0.95, ge=-1, le=1, description="cosine similarity of a near duplicate")
-    drift_distance: float = Field(0.5, ge=0, le=2, description="cosine distance between consecutive versions")
+    near_duplicate_norm_ratio: float = Field(0.8, ge=0, le=1, description="norm ratio that a near duplicate has too")
+    same_task_similarity: float = Field(
+        0.8, ge=-1, le=1, description="cosine similarity of finetunes for the same task"
+    )
+    calibrate: bool = Field(True, description="take these three from a recipe's own pairs where there are enough")
+    drift_distance: float = Field(0.5, ge=0, le=2, description="cosine distance at which a version is another one")
+    drift_norm_ratio: float = Field(2.0, ge=1, description="change of a version's strength that is shown as one")
     weak_strength: float = Field(0.01, ge=0, description="delta norm / base norm below which nothing is compared")
+    weak_agreement: float = Field(0.6, ge=0, le=1, description="probe agreement below which nothing is compared")
+    keeper_metric: str | None = Field(
+        None, description="run metric by which the keeper of a group is proposed; with - in front lower is better"
+    )
     cluster_similarity: float = Field(0.65, ge=-1, le=1, description="mean cosine similarity that joins clusters")
 
 
@@ -114,9 +124,6 @@ class ReviewSettings(_Group):
     reopen_strength: float = Field(0.002, ge=0, description="the same for the strength of a version that is too weak")
     due_days: tuple[int, int, int] = Field(
         (7, 30, 90), description="days until a finding of high, medium and low severity is due, as JSON"
-    )
-    owner_tags: tuple[str, ...] = Field(
-        ("owner", "team"), description="tags of a version that name its owner, the first that is there, as JSON"
     )
     licenses: tuple[str, ...] = Field(
         (), description="licences that bases may have, as their cards name them, as JSON; none: not checked"

@@ -6,10 +6,12 @@ import time
 
 import numpy as np
 
+from deltadex.comparing import calibration_of, duplicates_of, refresh_same_task
 from deltadex.domain import FindingKind, FloatArray, State
+from deltadex.drifting import judge_model
 from deltadex.governance import rules
 from deltadex.settings import ThresholdSettings
-from deltadex.store import embeddings, findings, search, versions, watchers
+from deltadex.store import embeddings, findings, versions, watchers
 from deltadex.store.database import Transaction
 from tests.store.examples import HOUR_MS, REGISTRY, discovered, embedded, embedding, registered
 
@@ -85,20 +87,18 @@ def _judge(tx: Transaction) -> None:
             _judge_one(tx, row.id, recipe.id)
         for name in {row.registered.ref.name for row in table.rows}:
             ref = registered(name).ref
-            ids, vectors = embeddings.of_model(tx, ref, recipe.id)
-            drifts = rules.judge_drift(ids, vectors, thresholds=_THRESHOLDS)
-            findings.replace_drift(tx, drifts, ref=ref, recipe_id=recipe.id)
+            judge_model(tx, ref, thresholds=_THRESHOLDS)
 
 
 def _judge_one(tx: Transaction, version_id: int, recipe_id: int) -> None:
     [stored] = embeddings.of_version(tx, version_id)
-    limit = _THRESHOLDS.near_duplicate_similarity
-    near = search.neighbors(tx, version_id, k=None, min_similarity=limit).neighbors
-    same = [other.id for other in embeddings.same_weights(tx, version_id)]
-    found = rules.judge_pairs(
-        version_id, same, [(one.version.id, one.similarity) for one in near], thresholds=_THRESHOLDS
-    )
+    calibration = calibration_of(tx, recipe_id, REGISTRY, thresholds=_THRESHOLDS)
+    version = versions.get(tx, version_id)
+    found = duplicates_of(tx, version, recipe_id, calibration=calibration)
     if stored.is_weak:
-        found += rules.judge_weak(version_id, embedding(stored.vector * 1e-3), thresholds=_THRESHOLDS)
-    kinds = (FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE, FindingKind.TOO_WEAK)
+        found = rules.judge_weak(version_id, embedding(stored.vector * 1e-3), thresholds=_THRESHOLDS)
+    kinds = (
+        FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE, FindingKind.SAME_TASK, FindingKind.TOO_WEAK,
+    )  # fmt: skip
     findings.replace(tx, found, version_id=version_id, recipe_id=recipe_id, kinds=kinds)
+    refresh_same_task(tx, version, recipe_id, calibration=calibration)

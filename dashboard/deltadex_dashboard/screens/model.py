@@ -76,7 +76,7 @@ def _findings(row: VersionRow, found: Sequence[FindingRow]) -> None:
 def _sentence(one: FindingRow, *, newer: bool) -> str:
     finding, name = one.finding, f"**{view.FINDING_NAMES[one.finding.kind]}**"
     match finding.kind:
-        case FindingKind.NEAR_DUPLICATE:
+        case FindingKind.NEAR_DUPLICATE | FindingKind.SAME_TASK:
             return f"{name}: similarity {finding.measure:.4f}, threshold {finding.threshold:g}"
         case FindingKind.DRIFT:
             from_ = "this version is far from the one before" if newer else "the next version is far from this one"
@@ -108,9 +108,9 @@ def _numbers(facts: reads.VersionFacts) -> None:
 
 def _drift(now: reads.Snapshot, name: str) -> None:
     for drifted in reads.drifts(now, name):
-        st.markdown(f"**Drift** over {len(drifted.versions)} versions · base {view.plain(drifted.recipe.base_name)}")
+        st.markdown(f"**Drift** over {len(drifted.versions)} versions · base {view.plain(drifted.base_name)}")
         threshold = now.settings.thresholds.drift_distance
-        st.plotly_chart(figures.drift_figure(drifted, threshold=threshold), key=f"drift-{drifted.recipe.id}")
+        st.plotly_chart(figures.drift_figure(drifted, threshold=threshold), key="drift")
 
 
 def _neighbors(row: VersionRow, facts: reads.VersionFacts) -> None:

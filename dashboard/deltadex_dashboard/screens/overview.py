@@ -16,6 +16,7 @@ _MOST_LISTED = 12
 _FINDING_PAGES = {
     FindingKind.EXACT_DUPLICATE: "duplicates",
     FindingKind.NEAR_DUPLICATE: "duplicates",
+    FindingKind.SAME_TASK: "duplicates",
     FindingKind.DRIFT: "drift",
 }
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deltadex.cli import analyses, db, demo, doctor, duplicates, embed, notify, review, stack, status, watch
+from deltadex.cli import analyses, db, demo, doctor, drift, duplicates, embed, notify, review, stack, status, watch
 from deltadex.errors import DeltadexError
 
 _TRY_AGAIN = 3
@@ -49,7 +49,7 @@ for command in (
     status.retry,
     analyses.neighbors,
     duplicates.duplicates,
-    analyses.drift,
+    drift.drift,
     analyses.clusters,
     doctor.doctor,
 ):

@@ -2,79 +2,158 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from numpy.typing import ArrayLike
-
-from deltadex.analysis.drift import drift
-from deltadex.domain import Embedding, Finding, FindingKind
+from deltadex.analysis.calibration import Calibration, Threshold
+from deltadex.analysis.drift import Change, Step
+from deltadex.analysis.strength import lowest_strength
+from deltadex.domain import Embedding, Finding, FindingKind, VersionRow
 from deltadex.settings import ThresholdSettings
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Another version of the same recipe, beside the one that is judged.
+
+    Attributes
+    ----------
+    similarity
+        Cosine similarity of the two.
+    norm_ratio
+        The smaller norm over the larger.
+    """
+
+    version: VersionRow
+    similarity: float
+    norm_ratio: float
+
+
+def default_calibration(thresholds: ThresholdSettings) -> Calibration:
+    """Return what decides about pairs where a recipe's own pairs are too few to say."""
+    return Calibration(
+        near_similarity=Threshold(thresholds.near_duplicate_similarity),
+        near_norm_ratio=Threshold(thresholds.near_duplicate_norm_ratio),
+        same_task=Threshold(min(thresholds.same_task_similarity, thresholds.near_duplicate_similarity)),
+    )
+
+
+def is_near(one: Compared, calibration: Calibration) -> bool:
+    """Tell whether two versions behave as alike as reseeds of the same data."""
+    near = one.similarity >= calibration.near_similarity.value
+    return near and one.norm_ratio >= calibration.near_norm_ratio.value
+
+
 def judge_pairs(
-    version_id: int,
-    same_weights_ids: Collection[int],
-    neighbors: Iterable[tuple[int, float]],
+    version: VersionRow,
+    same_weights: Iterable[VersionRow],
+    neighbors: Iterable[Compared],
     *,
-    thresholds: ThresholdSettings,
+    calibration: Calibration,
 ) -> list[Finding]:
     """Return the duplicates of one version; a pair is exact or near, never both.
 
+    Versions of one registered model are near duplicates as a rule: the later one supersedes the earlier one, and
+    nobody has to decide that. Only where they have the same weights was one registered for nothing.
+
     Parameters
     ----------
-    same_weights_ids
+    same_weights
         Versions with the same weights digest.
     neighbors
-        `(version id, cosine similarity)` under one recipe.
+        Versions under one recipe.
     """
-    same = set(same_weights_ids) - {version_id}
-    exact = [_pair(FindingKind.EXACT_DUPLICATE, version_id, other) for other in sorted(same)]
-    limit = thresholds.near_duplicate_similarity
-    near = [
-        _pair(FindingKind.NEAR_DUPLICATE, version_id, other, measure=similarity, threshold=limit)
-        for other, similarity in sorted(neighbors)
-        if similarity >= limit and other != version_id and other not in same
-    ]
-    return exact + near
+    exact = {other.id: other for other in same_weights if other.id != version.id}
+    found = [_pair(FindingKind.EXACT_DUPLICATE, version, other) for other in exact.values()]
+    for one in neighbors:
+        if _is_other_model(version, one) and one.version.id not in exact and is_near(one, calibration):
+            finding = _pair(FindingKind.NEAR_DUPLICATE, version, one.version)
+            limit = calibration.near_similarity
+            evidence = {
+                "norm_ratio": one.norm_ratio,
+                "lowest_norm_ratio": calibration.near_norm_ratio.value,
+                "threshold_from": limit.note,
+            }
+            found.append(replace(finding, measure=one.similarity, threshold=limit.value, evidence=evidence))
+    return sorted(found, key=lambda finding: (finding.kind, finding.version_id, finding.other_id))
 
 
-def judge_drift(ids: Sequence[int], vectors: ArrayLike, *, thresholds: ThresholdSettings) -> list[Finding]:
-    """Return the steps of one registered model that are longer than the threshold.
+def judge_same_task(
+    version: VersionRow,
+    same_weights: Iterable[VersionRow],
+    neighbors: Iterable[Compared],
+    *,
+    calibration: Calibration,
+) -> list[Finding]:
+    """Return the finding that there was a finetune for this task before, with the closest one of another model.
+
+    One for each version at most, since the pairs of a task grow with the square of its finetunes. None where the
+    closest one is an exact or a near duplicate: that says it already.
+    """
+    older = [one for one in neighbors if _is_other_model(version, one) and _is_older(one.version, version)]
+    closest = max(older, key=lambda one: (one.similarity, one.version.registered.ref.age), default=None)
+    limit = calibration.same_task
+    if closest is None or closest.similarity < limit.value or is_near(closest, calibration):
+        return []
+    if closest.version.id in {other.id for other in same_weights}:
+        return []
+    finding = _pair(FindingKind.SAME_TASK, version, closest.version)
+    evidence = {"norm_ratio": closest.norm_ratio, "threshold_from": limit.note}
+    return [replace(finding, measure=closest.similarity, threshold=limit.value, evidence=evidence)]
+
+
+def judge_drift(
+    ids: Sequence[int], steps: Sequence[Step], *, recipe_id: int, thresholds: ThresholdSettings
+) -> list[Finding]:
+    """Return the change points of one registered model that show under one recipe.
 
     Parameters
     ----------
     ids
-        Versions of one registered model under one recipe, oldest first, without those too weak to compare.
-    vectors
-        `(n, d)`, in the same order.
+        Its versions, oldest first, without those too weak to compare.
+    steps
+        `steps[i]` leads to `ids[i + 1]`.
     """
     return [
         Finding(
             FindingKind.DRIFT,
             version_id=newer,
-            other_id=older,
-            measure=step.distance,
+            other_id=before if step.change is Change.JUMP or step.reference is None else ids[step.reference],
+            measure=step.previous.distance if step.change is Change.JUMP else step.measure,
             threshold=thresholds.drift_distance,
-            evidence={"norm_ratio": step.norm_ratio, "distance_from_first": step.from_first},
+            evidence={
+                "change": step.change,
+                "strength_ratio": step.previous.strength_ratio,
+                "probe_distances": step.previous.probe_distances,
+                "noise": step.previous.noise,
+                "distance_from_first": step.first.distance if step.first else None,
+            },
         )
-        for older, newer, step in zip(ids, ids[1:], drift(vectors), strict=False)
-        if step.distance >= thresholds.drift_distance
+        for before, newer, step in zip(ids, ids[1:], steps, strict=False)
+        if step.change and step.previous and step.previous.recipe_id == recipe_id
     ]
 
 
 def judge_weak(version_id: int, embedding: Embedding, *, thresholds: ThresholdSettings) -> list[Finding]:
-    """Return a finding where a finetune moves its base so little that comparing it would be guessing."""
-    if embedding.strength >= thresholds.weak_strength:
+    """Return a finding where comparing a finetune would be guessing.
+
+    It moves its base too little, or not far enough beyond the noise, or the probes don't agree where to: five probes
+    that have nothing in common agree by 1 / √5 = .45 with their mean.
+    """
+    limit = lowest_strength(thresholds.weak_strength, embedding.noise_floor)
+    measure, reason = embedding.strength, "noise" if limit > thresholds.weak_strength else "strength"
+    if embedding.strength >= limit:
+        measure, limit, reason = embedding.probe_agreement, thresholds.weak_agreement, "probe agreement"
+    if measure >= limit:
         return []
-    return [
-        Finding(
-            FindingKind.TOO_WEAK,
-            version_id,
-            measure=embedding.strength,
-            threshold=thresholds.weak_strength,
-            evidence={"norm": embedding.norm, "probe_agreement": embedding.probe_agreement},
-        )
-    ]
+    evidence = {
+        "reason": reason,
+        "strength": embedding.strength,
+        "norm": embedding.norm,
+        "probe_agreement": embedding.probe_agreement,
+        "noise_floor": embedding.noise_floor,
+    }
+    return [Finding(FindingKind.TOO_WEAK, version_id, measure=measure, threshold=limit, evidence=evidence)]
 
 
 def wrong_base(
@@ -92,7 +171,14 @@ def wrong_base(
     )
 
 
-def _pair(
-    kind: FindingKind, one: int, other: int, *, measure: float | None = None, threshold: float | None = None
-) -> Finding:
-    return Finding(kind, version_id=max(one, other), other_id=min(one, other), measure=measure, threshold=threshold)
+def _pair(kind: FindingKind, one: VersionRow, other: VersionRow) -> Finding:
+    older, newer = (one, other) if _is_older(one, other) else (other, one)
+    return Finding(kind, version_id=newer.id, other_id=older.id)
+
+
+def _is_older(one: VersionRow, other: VersionRow) -> bool:
+    return one.registered.ref.age < other.registered.ref.age
+
+
+def _is_other_model(version: VersionRow, one: Compared) -> bool:
+    return one.version.registered.ref.name != version.registered.ref.name

@@ -11,14 +11,16 @@ from datetime import datetime
 from typing import LiteralString
 
 import numpy as np
-from pgvector import Vector
+from pgvector import HalfVector, Vector
 from psycopg.sql import SQL
 from psycopg.types.json import Jsonb
 
-from deltadex.domain import Embedding, FloatArray, ModelVersionRef, Recipe, VersionRow
+from deltadex.domain import Embedding, FloatArray, Provenance, Recipe, VersionRow
 from deltadex.store import codes
 from deltadex.store.database import Transaction
 from deltadex.store.versions import by_ids
+
+_NOTHING_KNOWN = Provenance()
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,14 @@ def lock_recipe(tx: Transaction, recipe: Recipe) -> None:
 
 
 def save(
-    tx: Transaction, version_id: int, embedding: Embedding, *, base_name: str, artifact_uri: str, is_weak: bool
+    tx: Transaction,
+    version_id: int,
+    embedding: Embedding,
+    *,
+    base_name: str,
+    artifact_uri: str,
+    is_weak: bool,
+    provenance: Provenance = _NOTHING_KNOWN,
 ) -> int:
     """Store an embedding and mark its version embedded, unless that was deleted meanwhile; return the recipe's id.
 
@@ -110,10 +119,12 @@ def save(
     stored = tx.execute(
         """
         insert into embeddings (
-            model_version_id, recipe_id, vector, norm, base_norm, probe_agreement, is_weak, weights_digest)
-        values (%s, %s, %b, %s, %s, %s, %s, %s)
+            model_version_id, recipe_id, vector, norm, base_norm, probe_agreement, is_weak, weights_digest,
+            probe_deltas)
+        values (%s, %s, %b, %s, %s, %s, %s, %s, %b::halfvec[])
         on conflict (model_version_id, recipe_id, weights_digest) do update set
-            is_weak = excluded.is_weak, current_since = now()
+            is_weak = excluded.is_weak, current_since = now(),
+            probe_deltas = coalesce(embeddings.probe_deltas, excluded.probe_deltas)
         returning vector
         """,
         [
@@ -125,6 +136,7 @@ def save(
             embedding.probe_agreement,
             is_weak,
             embedding.weights_digest,
+            _shares(embedding),
         ],
         binary=True,
     ).fetchone()
@@ -133,10 +145,18 @@ def save(
     tx.execute(
         """
         update model_versions
-        set state = 'embedded', weights_digest = %s, artifact_uri = %s, reason = '', hint = ''
+        set state = 'embedded', weights_digest = %s, artifact_uri = %s, reason = '', hint = '',
+            weights_bytes = coalesce(%s, weights_bytes), training_digest = coalesce(%s, training_digest), metrics = %s
         where id = %s and state <> 'deleted'
         """,
-        [embedding.weights_digest, artifact_uri, version_id],
+        [
+            embedding.weights_digest,
+            artifact_uri,
+            provenance.weights_bytes,
+            provenance.training_digest,
+            Jsonb(dict(provenance.metrics)),
+            version_id,
+        ],
     )
     return recipe_id
 
@@ -150,21 +170,16 @@ def same_weights(tx: Transaction, version_id: int) -> list[VersionRow]:
         """,
         [version_id],
     )
-    return list(_ordered(tx, [other_id for (other_id,) in found]))
+    return list(ordered(tx, [other_id for (other_id,) in found]))
 
 
-def of_model(tx: Transaction, ref: ModelVersionRef, recipe_id: int) -> tuple[list[int], FloatArray]:
-    """Return a registered model's versions under one recipe, oldest first, as ids and `(n, dimension)` vectors."""
+def norms(tx: Transaction, recipe_id: int, ids: Sequence[int]) -> dict[int, float]:
+    """Return the norms of versions under one recipe, by id; those without an embedding are left out."""
     found = tx.execute(
-        """
-        select id, vector from current_embeddings join model_versions on id = model_version_id
-        where registry = %s and name = %s and recipe_id = %s and not is_weak and state <> 'deleted'
-        order by created_ms, version
-        """,
-        [ref.registry, ref.name, recipe_id],
-        binary=True,
-    ).fetchall()
-    return [version_id for version_id, _ in found], _stacked(tx, recipe_id, [vector for _, vector in found])
+        "select model_version_id, norm from current_embeddings where recipe_id = %s and model_version_id = any(%s)",
+        [recipe_id, list(ids)],
+    )
+    return dict(found.fetchall())
 
 
 def of_version(tx: Transaction, version_id: int) -> list[StoredEmbedding]:
@@ -210,12 +225,24 @@ def table(tx: Transaction, recipe_id: int, *, with_weak: bool = False, registry:
     ).fetchall()
     numbers = np.array([values[2:] for values in found], dtype=np.float32).reshape(len(found), 3)
     return EmbeddingTable(
-        _ordered(tx, [values[0] for values in found]),
+        ordered(tx, [values[0] for values in found]),
         _stacked(tx, recipe_id, [values[1] for values in found]),
         norms=numbers[:, 0],
         strengths=numbers[:, 1],
         agreements=numbers[:, 2],
     )
+
+
+def too_weak(tx: Transaction, recipe_id: int, registry: str) -> tuple[VersionRow, ...]:
+    """Return the versions that are too weak to place under one recipe, by id."""
+    found = tx.execute(
+        """
+        select id from current_embeddings join model_versions on id = model_version_id
+        where recipe_id = %s and registry = %s and is_weak and state <> 'deleted' order by id
+        """,
+        [recipe_id, registry],
+    )
+    return ordered(tx, [version_id for (version_id,) in found])
 
 
 def recipes(tx: Transaction, registry: str) -> list[RecipeRow]:
@@ -261,7 +288,15 @@ def _save_recipe(tx: Transaction, embedding: Embedding, base_name: str) -> int:
     return int(row[0])
 
 
-def _ordered(tx: Transaction, ids: Sequence[int]) -> tuple[VersionRow, ...]:
+def _shares(embedding: Embedding) -> list[HalfVector]:
+    """Return each probe's delta as a share of the base's norm, which half precision holds at any scale."""
+    largest = float(np.finfo(np.float16).max)
+    shares = embedding.probe_deltas / (embedding.base_norm or 1.0)
+    return [HalfVector(np.clip(share, -largest, largest)) for share in shares]
+
+
+def ordered(tx: Transaction, ids: Sequence[int]) -> tuple[VersionRow, ...]:
+    """Return the rows of these versions, in this order."""
     rows = by_ids(tx, ids)
     return tuple(rows[version_id] for version_id in ids)
 

@@ -64,6 +64,28 @@ def replace_drift(tx: Transaction, findings: Sequence[Finding], *, ref: ModelVer
     _upsert(tx, findings, recipe_id)
 
 
+def same_task_measures(tx: Transaction, ids: Sequence[int]) -> dict[int, float]:
+    """Return, for those of these versions that repeat a task, their similarity to the closest older one."""
+    found = tx.execute(
+        "select model_version_id, measure from findings where kind = 'same_task' and model_version_id = any(%s)",
+        [list(ids)],
+    )
+    return dict(found.fetchall())
+
+
+def naming(tx: Transaction, version_id: int) -> list[int]:
+    """Return the versions whose repeated task was this version's first."""
+    found = tx.execute("select model_version_id from findings where kind = 'same_task' and other_id = %s", [version_id])
+    return [younger for (younger,) in found]
+
+
+def replace_same_task(tx: Transaction, findings: Sequence[Finding], *, version_id: int, recipe_id: int) -> None:
+    """Make the finding that this version repeats a task exactly these, none or one."""
+    scope: LiteralString = "kind = 'same_task' and model_version_id = %(id)s"
+    _keep_only(tx, findings, scope, {"id": version_id})
+    _upsert(tx, findings, recipe_id)
+
+
 def listing(
     tx: Transaction, registry: str, *, kinds: Collection[FindingKind] | None = None, version_id: int | None = None
 ) -> list[FindingRow]:

@@ -31,7 +31,7 @@ _READ: LiteralString = """
 _MORE: dict[Role, LiteralString] = {
     Role.WRITER: """
         grant insert, update on model_versions, watchers to {role};
-        grant insert, update (current_since, is_weak) on embeddings to {role};
+        grant insert, update (current_since, is_weak, probe_deltas) on embeddings to {role};
         grant insert, update (noise_floor) on recipes to {role};
         grant insert, update, delete on codes, findings, clusters, cluster_assignments to {role};
         grant insert (kind, model_version_id, other_id, recipe_id, measure, threshold, evidence, severity,

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL
 from psycopg.types.json import Jsonb
 
-from deltadex.domain import ModelVersionRef, Queue, RegisteredVersion, State, VersionRow
+from deltadex.domain import ModelVersionRef, Provenance, Queue, RegisteredVersion, State, VersionRow
 from deltadex.errors import Resource, Shortage, StoreError
 from deltadex.store.database import Transaction
 
@@ -323,6 +323,7 @@ def _row(values: Mapping[str, Any]) -> VersionRow:
         deaths=values["deaths"],
         lacking=values["lacking"] and Resource(values["lacking"]),
         more_than=values["more_than"],
+        provenance=Provenance(values["weights_bytes"], values["training_digest"], values["metrics"]),
     )
 
 

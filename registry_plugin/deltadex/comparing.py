@@ -1,0 +1,102 @@
+"""A version beside all others of its recipe: what it duplicates, and by which thresholds that is told.
+
+Incremental: a version is compared with its neighbours as it arrives, never all versions with each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from deltadex.analysis.calibration import Calibration, calibrate
+from deltadex.domain import Finding, VersionRow
+from deltadex.governance import rules
+from deltadex.governance.rules import Compared
+from deltadex.settings import ThresholdSettings
+from deltadex.store import calibration_sample, embeddings, findings, search
+from deltadex.store.conditions import Conditions
+from deltadex.store.database import Transaction
+
+#: Older neighbours that are looked at before all are, because these are versions of one model.
+_LOOKED_AT = 32
+
+
+def calibration_of(tx: Transaction, recipe_id: int, registry: str, *, thresholds: ThresholdSettings) -> Calibration:
+    """Return what decides about pairs of a recipe today: the same, in whatever order its versions came."""
+    default = rules.default_calibration(thresholds)
+    if not thresholds.calibrate:
+        return default
+    models = calibration_sample.any_versions(tx, recipe_id, registry)
+    return calibrate(models, calibration_sample.reseeds(tx, recipe_id, registry), default=default)
+
+
+def duplicates_of(tx: Transaction, version: VersionRow, recipe_id: int, *, calibration: Calibration) -> list[Finding]:
+    """Return the exact and near duplicates of a version that was just stored, and the task that it repeats."""
+    same = embeddings.same_weights(tx, version.id)
+    near = _neighbors(tx, version, recipe_id, min_similarity=calibration.near_similarity.value)
+    pairs = rules.judge_pairs(version, same, near, calibration=calibration)
+    return [*pairs, *_same_task(tx, version, recipe_id, calibration=calibration)]
+
+
+def refresh_same_task(
+    tx: Transaction, version: VersionRow, recipe_id: int, *, calibration: Calibration, before: Iterable[int] = ()
+) -> None:
+    """Judge younger versions again for which this one may be the first of their task: it may have come after them.
+
+    Parameters
+    ----------
+    before
+        Versions whose finding named this one until now.
+    """
+    registered_at = datetime.fromtimestamp(version.registered.ref.created_ms / 1000, UTC)
+    near = _neighbors(
+        tx,
+        version,
+        recipe_id,
+        min_similarity=calibration.same_task.value,
+        conditions=Conditions(created_from=registered_at),
+    )
+    known = findings.same_task_measures(tx, [one.version.id for one in near])
+    affected = {one.version.id for one in near if one.similarity > known.get(one.version.id, -1.0)} | set(before)
+    for other in embeddings.ordered(tx, sorted(affected - {version.id})):
+        found = _same_task(tx, other, recipe_id, calibration=calibration)
+        findings.replace_same_task(tx, found, version_id=other.id, recipe_id=recipe_id)
+
+
+def _same_task(tx: Transaction, version: VersionRow, recipe_id: int, *, calibration: Calibration) -> list[Finding]:
+    same = embeddings.same_weights(tx, version.id)
+    # Of those registered in the same millisecond the rule itself tells which came first.
+    until = datetime.fromtimestamp(version.registered.ref.created_ms / 1000, UTC) + timedelta(milliseconds=1)
+    for limit in (_LOOKED_AT, None):
+        older = _neighbors(
+            tx,
+            version,
+            recipe_id,
+            k=limit,
+            min_similarity=calibration.same_task.value,
+            conditions=Conditions(created_before=until),
+        )
+        found = rules.judge_same_task(version, same, older, calibration=calibration)
+        names = {one.version.registered.ref.name for one in older} - {version.registered.ref.name}
+        if found or names or limit is None or len(older) < limit:
+            break
+    return found
+
+
+def _neighbors(
+    tx: Transaction,
+    version: VersionRow,
+    recipe_id: int,
+    *,
+    min_similarity: float,
+    k: int | None = None,
+    conditions: Conditions | None = None,
+) -> list[Compared]:
+    found = search.neighbors(tx, version.id, k=k, min_similarity=min_similarity, conditions=conditions).neighbors
+    norms = embeddings.norms(tx, recipe_id, [version.id, *(one.version.id for one in found)])
+    own = norms.get(version.id, 0.0)
+    return [
+        Compared(one.version, one.similarity, min(own, norm) / (max(own, norm) or 1.0))
+        for one in found
+        if (norm := norms.get(one.version.id)) is not None
+    ]
