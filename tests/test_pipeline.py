@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from deltadex import discovery, pipeline
-from deltadex.domain import VersionRow
-from deltadex.errors import BaseNotFound
+from deltadex import discovery, pipeline, reviews
+from deltadex.domain import FindingKind, State, VersionRow
+from deltadex.errors import BaseNotFound, EmbeddingError
+from deltadex.governance.access import Person, Role
 from deltadex.services import Services
-from deltadex.store import versions
+from deltadex.store import findings, versions
 from tests import tiny_models
 from tests.hub_mirror import NAME, running_mirror
 from tests.registering import register_folder
@@ -70,6 +71,23 @@ def test_a_mapped_base_is_not_looked_up_at_the_mirror(services: Services, adapte
         assert pipeline.resolve(services, adapter, hold).base.files.where == str(base)
 
 
+def test_a_base_whose_licence_nobody_knows_is_a_finding_until_it_says_so(
+    services: Services, adapter: VersionRow, base: Path
+) -> None:
+    review = services.settings.review.model_copy(update={"licenses": ("apache-2.0",)})
+    services = with_settings(services, bases={NAME: str(base)}, review=review)
+
+    def found() -> list[FindingKind]:
+        with pipeline.workspace(services, adapter) as hold:
+            pipeline.check_license(services, adapter, pipeline.resolve(services, adapter, hold))
+        with services.database.transaction() as tx:
+            return [row.finding.kind for row in findings.listing(tx, services.registry.name)]
+
+    assert found() == [FindingKind.LICENSE]
+    (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    assert found() == []
+
+
 def test_a_run_that_died_leaves_its_files_to_the_next(services: Services, adapter: VersionRow, base: Path) -> None:
     services = with_settings(services, bases={NAME: str(base)})
 
@@ -84,3 +102,11 @@ def test_a_run_that_died_leaves_its_files_to_the_next(services: Services, adapte
     with pipeline.workspace(services, adapter):
         pass
     assert weights_in(services) == []
+
+
+def test_what_failed_is_under_review_at_once(services: Services, adapter: VersionRow) -> None:
+    pipeline.begin(services, adapter.id, attempt=1, flow_run_id="f")
+    assert pipeline.give_up(services, adapter, EmbeddingError("not finite")) is State.FAILED
+    with services.database.transaction() as tx:
+        [row] = reviews.listing(tx, Person("ada", Role.ADMIN), services.settings)
+    assert (row.finding.kind, row.finding.evidence["reason"]) == (FindingKind.FAILED, "not finite")

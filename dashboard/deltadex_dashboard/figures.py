@@ -11,8 +11,9 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from deltadex.answers import ModelDrift
+from deltadex.analysis.drift import Step
 from deltadex.domain import State
+from deltadex.drifting import ModelDrift
 
 #: One per group, so that colour is never the only sign; WebGL draws all of them.
 SYMBOLS = (
@@ -113,27 +114,42 @@ def map_figure(
 
 
 def drift_figure(drifted: ModelDrift, *, threshold: float, height: int = 260) -> go.Figure:
-    """Return the distance of each version from the one before and from the first, with the threshold."""
+    """Return how far each version is from the one before, from the first and from the alias, over what noise reaches.
+
+    Where a version can't be compared with the one before the lines are broken, and a dotted line says why.
+    """
     names = [f"v{row.registered.ref.version}" for row in drifted.versions]
-    steps = [step.distance for step in drifted.steps]
-    from_first = [0.0, *(step.from_first for step in drifted.steps)]
-    is_drift = [step >= threshold for step in steps]
+    steps = drifted.steps
     figure = go.Figure()
+    noise = [step.previous.noise if step.previous else None for step in steps]
     figure.add_scatter(
-        x=names, y=from_first, name="from the first", mode="lines", line={"dash": "dot", "color": _QUIET}
-    )
+        x=names[1:], y=noise, name="noise", mode="lines", line={"color": _QUIET, "width": 0}, fill="tozeroy",
+        fillcolor="rgba(138, 147, 166, 0.22)", hovertemplate="%{y:.4f}",
+    )  # fmt: skip
+    lines = [("from the first", [step.first for step in steps], "dot")]
+    if drifted.alias:
+        lines.append((f"from @{drifted.alias}", [step.alias for step in steps], "dashdot"))
+    for name, moves, dash in lines:
+        distances = [move.distance if move else None for move in moves]
+        figure.add_scatter(x=names[1:], y=distances, name=name, mode="lines", line={"dash": dash, "color": _QUIET})
     figure.add_scatter(
         x=names[1:],
-        y=steps,
+        y=[step.previous.distance if step.previous else None for step in steps],
         name="from the version before",
         mode="lines+markers",
         line={"color": _CALM},
         marker={
-            "size": [12 if over else 8 for over in is_drift],
-            "symbol": ["diamond" if over else "circle" for over in is_drift],
-            "color": [_ALERT if over else _CALM for over in is_drift],
+            "size": [12 if step.change else 8 for step in steps],
+            "symbol": ["diamond" if step.change else "circle" for step in steps],
+            "color": [_ALERT if step.change else _CALM for step in steps],
         },
+        customdata=[[_strength(step)] for step in steps],
+        hovertemplate="%{y:.4f}, strength %{customdata[0]}",
     )
+    for name, step in zip(names[1:], steps, strict=True):
+        if step.broken:
+            figure.add_vline(x=name, line={"dash": "dot", "color": _ALERT, "width": 1})
+            figure.add_annotation(x=name, y=1, yref="paper", text=step.broken.value, showarrow=False, xanchor="left")
     figure.add_hline(
         y=threshold,
         line={"dash": "dash", "color": _ALERT, "width": 1},
@@ -143,9 +159,33 @@ def drift_figure(drifted: ModelDrift, *, threshold: float, height: int = 260) ->
     figure.update_layout(
         height=height, margin=_MARGIN, hovermode="x unified", legend={"orientation": "h", "y": -0.18, "yanchor": "top"}
     )
-    figure.update_xaxes(type="category", categoryorder="array", categoryarray=names)
-    highest = max(threshold, *steps, *from_first)
-    figure.update_yaxes(title="cosine distance", range=[0, highest * 1.15], tickformat=".2f")
+    figure.update_xaxes(type="category", categoryorder="array", categoryarray=names, range=[-0.4, len(names) - 0.6])
+    shown = [value for trace in figure.data for value in trace.y if value is not None]
+    figure.update_yaxes(title="cosine distance", range=[0, max(threshold, *shown, 0) * 1.15], tickformat=".2f")
+    return figure
+
+
+def probes_figure(drifted: ModelDrift, *, height: int = 220) -> go.Figure:
+    """Return the distance of each step as each probe alone sees it; steps without probes are left out."""
+    steps = [
+        (f"v{row.registered.ref.version}", step.previous.probe_distances)
+        for row, step in zip(drifted.versions[1:], drifted.steps, strict=True)
+        if step.previous and step.previous.probe_distances
+    ]
+    count = max((len(distances) for _, distances in steps), default=0)
+    figure = go.Figure(
+        go.Heatmap(
+            x=[name for name, _ in steps],
+            y=[f"probe {number + 1}" for number in range(count)],
+            z=np.array([distances for _, distances in steps]).T if steps else [],
+            zmin=0,
+            colorscale=[[0, "#eef2fb"], [1, _ALERT]],
+            hovertemplate="%{y} of %{x}<br>distance %{z:.4f}<extra></extra>",
+        )
+    )
+    figure.update_layout(height=height, margin=_MARGIN)
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(type="category", autorange="reversed")
     return figure
 
 
@@ -198,6 +238,11 @@ def similarity_figure(labels: Sequence[str], similarity: NDArray[np.float64]) ->
     figure.update_xaxes(type="category")
     figure.update_yaxes(type="category", autorange="reversed")
     return figure
+
+
+def _strength(step: Step) -> str:
+    ratio = step.previous.strength_ratio if step.previous else None
+    return "unknown" if ratio is None else f"× {ratio:.2f}"
 
 
 def _with_room(values: NDArray[np.floating]) -> list[float]:

@@ -11,10 +11,11 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from deltadex import answers, layout
+from deltadex import layout
 from deltadex.analysis.similarity import cosine_similarity
-from deltadex.answers import DuplicateGroup, ModelDrift
 from deltadex.domain import FindingKind, FloatArray, State, VersionRow
+from deltadex.drifting import ModelDrift, model_drifts
+from deltadex.redundancy import RecipeRedundancy, redundancies
 from deltadex.settings import Settings, load_settings
 from deltadex.store import clusters, embeddings, findings, layouts, search, versions, watchers
 from deltadex.store.clusters import ClusterRow, ClusterRun
@@ -202,12 +203,10 @@ def chart(now: Snapshot, recipe_id: int) -> Chart:
 
 
 @_kept
-def duplicates(now: Snapshot, min_similarity: float) -> list[DuplicateGroup]:
-    """Return the groups of redundant versions at one threshold; at the setting's own they are found already."""
+def duplicates(now: Snapshot, similarity: float | None = None) -> list[RecipeRedundancy]:
+    """Return the groups of redundant versions, or a preview of those at another similarity."""
     with now.transaction() as tx:
-        if min_similarity == now.settings.thresholds.near_duplicate_similarity:
-            return answers.found_duplicates(tx, now.settings.registry)
-        return answers.duplicate_groups(tx, now.settings.registry, min_similarity=min_similarity)
+        return redundancies(tx, now.settings.registry, thresholds=now.settings.thresholds, similarity=similarity)
 
 
 @_kept
@@ -223,7 +222,7 @@ def similarities(now: Snapshot, recipe_id: int, ids: tuple[int, ...]) -> NDArray
 def drifts(now: Snapshot, name: str | None = None) -> list[ModelDrift]:
     """Return how registered models moved, the largest step first."""
     with now.transaction() as tx:
-        return answers.model_drifts(tx, now.settings.registry, name=name)
+        return model_drifts(tx, now.settings.registry, thresholds=now.settings.thresholds, name=name)
 
 
 @st.cache_resource(show_spinner=False, max_entries=4, on_release=Database.close)

@@ -95,6 +95,7 @@ def _embed(services: Services, row: VersionRow, process: EmbeddingProcess, hold:
     progress = Progress(row.label)
     with progress.step("resolve"):
         resolved = resolve(services, row, hold)
+        pipeline.check_license(services, row, resolved)
     with progress.step("fetch"):
         fetched = fetch(services, resolved)
     with progress.step("embed"):

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from deltadex.errors import Resource
 
 FloatArray = NDArray[np.float32]
+#: Tags of a model version that say whose it is.
+OWNER_TAGS = ("owner", "team")
 
 
 class State(StrEnum):
@@ -86,6 +88,11 @@ class RegisteredVersion:
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+
+    @property
+    def owner(self) -> str | None:
+        """Whose it is, by the first tag of `OWNER_TAGS` that it has."""
+        return next((self.tags[tag] for tag in OWNER_TAGS if self.tags.get(tag)), None)
 
 
 @dataclass(frozen=True)

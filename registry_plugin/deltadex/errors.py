@@ -16,6 +16,7 @@ DeltadexError
 ├── RegistryError            MLflow
 ├── StoreError               Postgres
 ├── SchedulerError           Prefect
+├── ChannelError             a notification was not taken
 └── StackError               a child process of the embedded stack
 """
 
@@ -153,6 +154,10 @@ class StoreError(DeltadexError):
 
 class SchedulerError(DeltadexError):
     """Prefect refused or could not be reached."""
+
+
+class ChannelError(DeltadexError):
+    """A channel for notifications did not take a message."""
 
 
 class StackError(DeltadexError):

@@ -25,8 +25,10 @@ from deltadex.checkpoints.files import Files
 from deltadex.checkpoints.fit import Fit, check_fit
 from deltadex.checkpoints.hub import hub_files, is_hub_name
 from deltadex.checkpoints.layout import Checkpoint, Kind, chain, inspect
+from deltadex.checkpoints.license import declared_license
 from deltadex.comparing import calibration_of, duplicates_of, refresh_same_task
 from deltadex.domain import Embedding, FindingKind, RegisteredVersion, State, VersionRow
+from deltadex.drifting import judge_model
 from deltadex.errors import (
     BaseMismatch,
     BaseNotFound,
@@ -37,6 +39,7 @@ from deltadex.errors import (
     UnsupportedCheckpoint,
 )
 from deltadex.governance import rules
+from deltadex.governance.licenses import judge_license
 from deltadex.limits import open_cache
 from deltadex.mlflow_edge.artifacts import base_files, cache_key, version_files
 from deltadex.mlflow_edge.provenance import read_provenance
@@ -179,6 +182,18 @@ def _base_files(services: Services, base_name: str, hold: Hold) -> Files:
     return base_files(services.registry, where, hold, parallel=parallel)
 
 
+def check_license(services: Services, row: VersionRow, resolved: Resolved) -> None:
+    """Find whether the base's licence is one that the settings allow, and still the finetune's; they may not ask."""
+    found = []
+    if allowed := services.settings.review.licenses:
+        of_base = declared_license(resolved.base)
+        of_finetune = resolved.version.tags.get("license", "").lower() or declared_license(resolved.checkpoint)
+        found = judge_license(row.id, resolved.base_name, of_base=of_base, of_finetune=of_finetune, allowed=allowed)
+    services.database.run(
+        lambda tx: findings.replace(tx, found, version_id=row.id, recipe_id=None, kinds=[FindingKind.LICENSE])
+    )
+
+
 def fetch(services: Services, resolved: Resolved) -> Fetched:
     """Fetch the files that are needed, digest what was fetched, and verify the base by its weights.
 
@@ -279,11 +294,9 @@ def store_and_find(
         before = findings.naming(tx, row.id)
         findings.replace(tx, found, version_id=row.id, recipe_id=recipe_id, kinds=_JUDGED)
         refresh_same_task(tx, row, recipe_id, calibration=calibration, before=before)
-        ids, vectors = embeddings.of_model(tx, row.registered.ref, recipe_id)
-        drifts = rules.judge_drift(ids, vectors, thresholds=thresholds)
-        findings.replace_drift(tx, drifts, ref=row.registered.ref, recipe_id=recipe_id)
+        drifts = judge_model(tx, row.registered.ref, thresholds=thresholds)
         reviews.follow(tx, services.settings, name=row.registered.ref.name)
-        return len(found) + sum(row.id in (drift.version_id, drift.other_id) for drift in drifts)
+        return len(found) + drifts.count(row.id)
 
     return services.database.run(store)
 

@@ -61,7 +61,7 @@ def recompute_near_duplicates(settings: Settings, database: Database, recipe: Re
             replaced = near_duplicates.replace(
                 tx, recipe.id, registry, members=members, pairs=pairs, tasks=tasks, calibration=calibration
             )
-        database.run(lambda tx: reviews.follow(tx, settings))
+        database.run(lambda tx: reviews.follow_recomputed(tx, settings, recipe.id))
         shutil.rmtree(folder)
     return replaced
 

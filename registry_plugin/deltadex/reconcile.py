@@ -12,6 +12,7 @@ from deltadex.decision_tags import write_back_decisions
 from deltadex.discovery import Swept, submit_waiting, sweep
 from deltadex.domain import State, VersionRow
 from deltadex.limits import limits
+from deltadex.notifications import notify
 from deltadex.services import Services
 from deltadex.store import versions, watchers
 
@@ -48,6 +49,7 @@ def reconcile(services: Services) -> Reconciled | None:
         submitted = submit_waiting(services)
         services.database.run(lambda tx: reviews.follow(tx, services.settings))
         write_back_decisions(services)
+        notify(services.settings, services.database)
     return Reconciled(swept, resumed, revived, len(died) - revived, submitted)
 
 

@@ -18,7 +18,7 @@ from deltadex.governance.delegation import Rule, first_fitting, parse_rules
 from deltadex.governance.lifecycle import Action, Severity, Status, basis_of, by_itself, tolerated
 from deltadex.governance.reasons import Decision, Reason, action_of
 from deltadex.people import read_directory
-from deltadex.settings import ReviewSettings, Settings
+from deltadex.settings import Settings
 from deltadex.store import review_changes
 from deltadex.store import reviews as store
 from deltadex.store.database import Transaction
@@ -63,11 +63,7 @@ def listing(
     """
     person.require(Right.LOOK)
     rows = store.listing(tx, settings.registry, ids=ids, statuses=statuses, kinds=kinds, version_id=version_id)
-    return [
-        _shown(person, row, settings.review)
-        for row in rows
-        if row.severity in severities and assignee in (None, row.assignee)
-    ]
+    return [_shown(person, row) for row in rows if row.severity in severities and assignee in (None, row.assignee)]
 
 
 def get(tx: Transaction, person: Person, settings: Settings, review_id: int) -> ReviewRow:
@@ -98,6 +94,12 @@ def log(
     person.require(Right.LOOK)
     entries = store.log(tx, settings.registry, reviewer=reviewer, rule=rule, since=since, limit=limit)
     return [_shown_entry(person, entry) for entry in entries]
+
+
+def count_by_rule(tx: Transaction, person: Person, settings: Settings, rule: str) -> int:
+    """Return how many decisions a delegated rule has made."""
+    person.require(Right.LOOK)
+    return store.count_by_rule(tx, settings.registry, rule)
 
 
 def verify(tx: Transaction, person: Person, *, holding: str | None = None) -> Chain:
@@ -175,6 +177,12 @@ def reopen(tx: Transaction, person: Person, settings: Settings, seen: Mapping[in
         _step(tx, person, row, Action.REOPENED, seen, comment=_said(comment))
 
 
+def follow_recomputed(tx: Transaction, settings: Settings, recipe_id: int) -> Followed:
+    """Do as `follow` after all pairs of a recipe were compared anew."""
+    review_changes.remeasured(tx, recipe_id)
+    return follow(tx, settings)
+
+
 def follow(tx: Transaction, settings: Settings, *, name: str | None = None) -> Followed:
     """Bring reviews up to what is found now: open, reopen and close them by themselves, and apply delegated rules.
 
@@ -204,7 +212,8 @@ def _delegate(tx: Transaction, settings: Settings, ids: Collection[int] | None) 
     if not rules:
         return []
     decided = []
-    for row in store.listing(tx, settings.registry, ids=ids, statuses={Status.OPEN}):
+    kinds = frozenset[FindingKind]().union(*(rule.kinds for rule in rules))
+    for row in store.listing(tx, settings.registry, ids=ids, statuses={Status.OPEN}, kinds=kinds):
         rule = first_fitting(rules, row.finding.kind, [version.registered for version in row.versions])
         if rule is not None and (row.last is None or row.last.reviewer == BY_ITSELF):
             store.record(
@@ -288,10 +297,8 @@ def _sees_all(person: Person, versions: Iterable[VersionRow]) -> bool:
     return all(person.sees(version.registered.ref.name) for version in versions)
 
 
-def _shown(person: Person, row: ReviewRow, settings: ReviewSettings) -> ReviewRow:
-    """Return a row with its owner, and as the person may see it."""
-    tags = row.version.registered.tags
-    row = replace(row, owner=next((tags[tag] for tag in settings.owner_tags if tags.get(tag)), ""))
+def _shown(person: Person, row: ReviewRow) -> ReviewRow:
+    """Return a row as the person may see it."""
     if _sees_all(person, row.versions):
         return row
     finding = Finding(row.finding.kind, row.finding.version_id, row.finding.other_id)
@@ -300,7 +307,6 @@ def _shown(person: Person, row: ReviewRow, settings: ReviewSettings) -> ReviewRo
         finding=finding,
         version=person.view(row.version),
         other=row.other and person.view(row.other),
-        owner=row.owner if person.sees(row.version.registered.ref.name) else "",
         last=row.last and _shown_entry(person, row.last),
     )
 

@@ -126,10 +126,31 @@ class ReviewSettings(_Group):
     due_days: tuple[int, int, int] = Field(
         (7, 30, 90), description="days until a finding of high, medium and low severity is due, as JSON"
     )
-    owner_tags: tuple[str, ...] = Field(
-        ("owner", "team"), description="tags of a version that name its owner, the first that is there, as JSON"
+    licenses: tuple[str, ...] = Field(
+        (), description="licences that bases may have, as their cards name them, as JSON; none: not checked"
     )
     rules: tuple[RuleSettings, ...] = Field((), description="decisions that are made without a person, as JSON")
+
+
+class NotificationRule(_Group):
+    """What somebody wants to hear of, and where; empty: of any kind, any severity."""
+
+    name: str = Field(min_length=1)
+    channel: str = Field(min_length=1)
+    events: tuple[str, ...] = ("opened", "returned", "requested")
+    kinds: tuple[FindingKind, ...] = ()
+    severities: tuple[Literal["high", "medium", "low"], ...] = ()
+    models: str = "*"
+    digest_hours: float = Field(0, ge=0)
+
+
+class NotifySettings(_Group):
+    """Messages about findings, through Apprise."""
+
+    channels: dict[str, SecretStr] = Field(
+        default_factory=dict, description="channel name → Apprise URL, such as slack://… or mailto://…, as JSON"
+    )
+    rules: tuple[NotificationRule, ...] = Field((), description="who hears of what through which channel, as JSON")
 
 
 class AccessSettings(_Group):
@@ -178,6 +199,7 @@ class Settings(BaseSettings):
     thresholds: ThresholdSettings = ThresholdSettings()
     review: ReviewSettings = ReviewSettings()
     access: AccessSettings = AccessSettings()
+    notify: NotifySettings = NotifySettings()
     ports: PortSettings = PortSettings()
 
     @property

@@ -94,10 +94,18 @@ def test_the_analyses_answer_in_words_and_in_json(filled: dict[str, str]) -> Non
     near = json.loads(deltadex("neighbors", "sql-writer/1", "--json", **filled).stdout)
     assert near[0]["name"] == "copy"
     assert near[0]["similarity"] == pytest.approx(1)
-    groups = json.loads(deltadex("duplicates", "--threshold", "0.99", "--json", **filled).stdout)["groups"]
-    assert [group["exact"] for group in groups] == [True, False]
+    [found] = json.loads(deltadex("duplicates", "--threshold", "0.99", "--json", **filled).stdout)
+    kinds = [
+        (group["kind"], [f"{one['name']}/{one['version']}" for one in group["versions"]]) for group in found["groups"]
+    ]
+    assert kinds == [("exact", ["copy/1", "sql-writer/1"]), ("superseded", ["sql-writer/1", "sql-writer/2"])]
+    assert found["groups"][0]["keeper"] == {"name": "sql-writer", "version": 1, "reason": "the newest"}
+    assert found["thresholds"]["near, similarity"]["value"] == 0.99
     [drifted] = json.loads(deltadex("drift", "sql-writer", "--json", **filled).stdout)
     assert [step["is_drift"] for step in drifted["steps"]] == [False, True]
+    assert [len(step["from_previous"]["probe_distances"]) for step in drifted["steps"]] == [5, 5]
+    assert drifted["steps"][1]["from_first"]["distance"] > 0.9
+    assert (drifted["alias"], drifted["steps"][1]["change"]) == (None, "jump")
     [domains] = json.loads(deltadex("clusters", "--recompute", "--json", **filled).stdout)
     assert domains["alone"] == [{"name": "sql-writer", "version": 3}]
     for command in (["neighbors", "sql-writer/1"], ["duplicates"], ["drift", "sql-writer"], ["clusters"]):

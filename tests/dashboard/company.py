@@ -8,6 +8,7 @@ import numpy as np
 
 from deltadex.comparing import calibration_of, duplicates_of, refresh_same_task
 from deltadex.domain import FindingKind, FloatArray, State
+from deltadex.drifting import judge_model
 from deltadex.governance import rules
 from deltadex.settings import ThresholdSettings
 from deltadex.store import embeddings, findings, versions, watchers
@@ -86,9 +87,7 @@ def _judge(tx: Transaction) -> None:
             _judge_one(tx, row.id, recipe.id)
         for name in {row.registered.ref.name for row in table.rows}:
             ref = registered(name).ref
-            ids, vectors = embeddings.of_model(tx, ref, recipe.id)
-            drifts = rules.judge_drift(ids, vectors, thresholds=_THRESHOLDS)
-            findings.replace_drift(tx, drifts, ref=ref, recipe_id=recipe.id)
+            judge_model(tx, ref, thresholds=_THRESHOLDS)
 
 
 def _judge_one(tx: Transaction, version_id: int, recipe_id: int) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
+import pytest
 
 import deltadex_dashboard
-from deltadex.analysis.drift import drift
-from deltadex.answers import ModelDrift
+from deltadex.analysis.drift import Measured, Space, follow
 from deltadex.domain import Queue, State, VersionRow
+from deltadex.drifting import ModelDrift
 from deltadex.store.embeddings import RecipeRow
 from deltadex_dashboard import figures
 from deltadex_dashboard.figures import Place
@@ -25,12 +26,21 @@ def points(figure: go.Figure) -> list[go.Scattergl]:
     return [trace for trace in figure.data if trace.customdata is not None]
 
 
-def drifted(*vectors: tuple[float, float]) -> ModelDrift:
+def drifted(*vectors: tuple[float, float] | None) -> ModelDrift:
+    """The drift of a model with these vectors; None: embedded under another base."""
     rows = tuple(
         VersionRow(number, registered("m", number), State.EMBEDDED, None, None, 1, Queue.FRESH)
         for number in range(1, len(vectors) + 1)
     )
-    return ModelDrift("m", RecipeRow(1, "d", "base", "b", 2, 2, None), rows, tuple(drift(np.array(vectors))))
+    points = [
+        {2: Measured(np.ones(3), 1.0)}
+        if vector is None
+        else {1: Measured(np.array(vector), 1.0, np.array([vector] * 5))}
+        for vector in vectors
+    ]
+    steps = follow(points, {1: Space("one", noise_floor=0.1), 2: Space("other")}, limit=0.5, alias=0)
+    recipe = RecipeRow(1, "d", "base", "b", 2, 2, None)
+    return ModelDrift("m", rows, tuple(steps), {1: recipe, 2: recipe}, alias="champion")
 
 
 def test_every_group_has_a_trace_with_a_colour_and_a_symbol_of_its_own() -> None:
@@ -85,11 +95,30 @@ def test_more_groups_than_colours_never_share_both_colour_and_symbol() -> None:
 
 def test_drift_over_the_threshold_has_another_symbol_and_size() -> None:
     figure = figures.drift_figure(drifted((1, 0), (1, 0.1), (0, 1)), threshold=0.5)
-    _, steps = figure.data
+    steps = figure.data[-1]
     assert list(steps.x) == ["v2", "v3"]
     assert list(steps.marker.symbol) == ["circle", "diamond"]
     assert steps.marker.size[1] > steps.marker.size[0]
     assert [line.y0 for line in figure.layout.shapes] == [0.5]
+
+
+def test_drift_shows_noise_the_first_version_and_the_alias_and_breaks_off_at_another_base() -> None:
+    figure = figures.drift_figure(drifted((1, 0), (0, 1), None), threshold=0.5)
+    assert [trace.name for trace in figure.data] == [
+        "noise",
+        "from the first",
+        "from @champion",
+        "from the version before",
+    ]
+    assert [list(trace.y)[1] for trace in figure.data] == [None] * 4
+    assert figure.data[0].y[0] == pytest.approx(0.0099, abs=1e-3)
+    assert figure.layout.annotations[0].text == "another base"
+
+
+def test_each_probe_has_its_own_row() -> None:
+    [heat] = figures.probes_figure(drifted((1, 0), (0, 1), None)).data
+    assert np.array(heat.z).tolist() == [[1.0]] * 5
+    assert list(heat.x) == ["v2"]
 
 
 def test_the_threshold_is_on_the_chart_of_a_steady_model() -> None:

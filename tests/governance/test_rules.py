@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deltadex.analysis.drift import Break, Change, Move, Step
 from deltadex.domain import FindingKind, ModelVersionRef, Queue, State, VersionRow
 from deltadex.governance import rules
 from deltadex.governance.rules import Compared
@@ -20,6 +21,7 @@ THRESHOLDS = ThresholdSettings(
     near_duplicate_similarity=0.9, near_duplicate_norm_ratio=0.8, same_task_similarity=0.7, drift_distance=0.5
 )
 CALIBRATION = rules.default_calibration(THRESHOLDS)
+MOVE = Move(recipe_id=1, distance=0.6, strength_ratio=1.0, probe_distances=(0.5, 0.7), noise=0.1)
 
 
 def version(row: int, *, model: str | None = None, created_ms: int | None = None) -> VersionRow:
@@ -94,12 +96,18 @@ def test_a_duplicate_says_already_that_the_task_is_the_same() -> None:
     assert rules.judge_same_task(version(5), [version(2)], weaker, calibration=CALIBRATION) == []
 
 
-def test_only_a_long_step_is_drift_and_it_keeps_its_numbers() -> None:
-    vectors = np.array([[1, 0], [1, 0.1], [0, 1]], dtype=np.float32)
-    [found] = rules.judge_drift([3, 4, 6], vectors, thresholds=THRESHOLDS)
-    assert (found.kind, found.version_id, found.other_id, found.threshold) == (FindingKind.DRIFT, 6, 4, 0.5)
-    assert found.measure == pytest.approx(1 - 0.1 / np.hypot(1, 0.1), abs=1e-6)
-    assert set(found.evidence) == {"norm_ratio", "distance_from_first"}
+def test_a_jump_is_drift_from_the_version_before_and_a_creep_from_where_it_began() -> None:
+    jump = Step(None, MOVE, MOVE, None, Change.JUMP, reference=0, measure=0.8)
+    creep = Step(None, replace(MOVE, distance=0.3), MOVE, None, Change.CREEP, reference=1, measure=0.55)
+    steps = [Step(None, MOVE, MOVE, None), jump, Step(Break.BASE, None, None, None), creep]
+    found = rules.judge_drift([3, 4, 6, 7, 9], steps, recipe_id=1, thresholds=THRESHOLDS)
+    assert [(one.version_id, one.other_id, one.measure, one.threshold) for one in found] == [
+        (6, 4, 0.6, 0.5),
+        (9, 4, 0.55, 0.5),
+    ]
+    assert [one.evidence["change"] for one in found] == ["jump", "creep"]
+    assert found[0].evidence["probe_distances"] == (0.5, 0.7)
+    assert rules.judge_drift([3, 4, 6, 7, 9], steps, recipe_id=2, thresholds=THRESHOLDS) == []
 
 
 def test_a_weak_finetune_is_said_to_be_weak() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import LiteralString
 
 import numpy as np
 import psycopg
@@ -13,7 +14,8 @@ from psycopg.sql import SQL, Identifier
 
 from deltadex.domain import Finding, FindingKind, State
 from deltadex.errors import StoreError
-from deltadex.store import embeddings, findings, revision, search, versions, watchers
+from deltadex.governance.lifecycle import Action
+from deltadex.store import embeddings, findings, review_changes, reviews, revision, search, versions, watchers
 from deltadex.store import migrate as migrations
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate, read_status, shipped
@@ -144,6 +146,7 @@ def fill(tx: Transaction) -> None:
     [recipe] = embeddings.recipes(tx, REGISTRY)
     pair = Finding(FindingKind.NEAR_DUPLICATE, newer, older, measure=1.0, threshold=0.95)
     findings.replace(tx, [pair], version_id=newer, recipe_id=recipe.id, kinds=[FindingKind.NEAR_DUPLICATE])
+    review_changes.follow(tx, REGISTRY, name=None)
     watchers.polled(tx, REGISTRY, watermark_ms=1)
 
 
@@ -155,6 +158,8 @@ def read_everything(tx: Transaction) -> None:
     assert embeddings.of_version(tx, one.id)
     assert versions.history(tx, one.id)
     assert findings.listing(tx, REGISTRY)
+    assert reviews.listing(tx, REGISTRY)
+    assert reviews.log(tx, REGISTRY) is not None
     assert watchers.read(tx, REGISTRY).watermark_ms
     assert revision.revision(tx, REGISTRY)
     assert versions.counts(tx, REGISTRY)
@@ -174,6 +179,11 @@ def test_the_writer_does_the_whole_way_of_a_version(filled: str, as_user: Callab
                 embeddings.save(tx, version_id, value, base_name="base", artifact_uri="u", is_weak=False)
             findings.replace(tx, [], version_id=version_id, recipe_id=None, kinds=list(FindingKind))
             watchers.polled(tx, REGISTRY, watermark_ms=2)
+            review_changes.follow(tx, REGISTRY, name=None)
+            [review] = reviews.listing(tx, REGISTRY)
+            closed = reviews.record(tx, review.id, Action.CLOSED, seen=review.revision, reviewer="deltadex")
+            assert review_changes.untagged(tx, REGISTRY, limit=1) == [review.id]
+            review_changes.mark_tagged(tx, review.id, closed)
             versions.requeue(tx, version_id, reason="again")
             versions.mark_ended(tx, version_id, state=State.DELETED, reason="gone")
             assert len(versions.history(tx, version_id)) == 6
@@ -186,17 +196,26 @@ def test_the_writer_does_the_whole_way_of_a_version(filled: str, as_user: Callab
         "delete from embeddings",
         "delete from model_versions",
         "truncate findings",
-        "select decide(1, 'confirmed', 'r', 'me')",
-        "insert into decisions (kind, model_version_id, evidence, decision, reason, reviewer)"
-        " values ('drift', 1, '{}', 'confirmed', 'r', 'me')",
+        "update reviews set status = 'dismissed'",
+        "insert into reviews (kind, model_version_id, severity, due_at, status)"
+        " values ('drift', 1, 'low', now(), 'dismissed')",
+        *FORGERIES,
         "alter table embeddings disable trigger all",
         "create table deltadex.mine ()",
     )
 
 
+FORGERIES = [
+    "insert into decisions (review_id, kind, model_version_id, evidence, action, status, reason, comment, reviewer)"
+    " values (1, 'drift', 1, '{}', 'dismissed', 'dismissed', '', 'c', 'me')",
+    "update decisions set comment = 'nicer'",
+    "delete from decisions",
+    "truncate decisions",
+]
+DISMISS: LiteralString = "select record_decision(id, revision, 'dismissed', 'sandbox', 'a toy', 'ada') from reviews"
 WRITES = [
     "insert into model_versions (registry, name, version, created_ms, source, queue) values ('r','n',1,1,'s','fresh')",
-    *map("delete from {}".format, ("model_versions", "embeddings", "codes", "findings", "decisions")),
+    *map("delete from {}".format, ("model_versions", "embeddings", "codes", "findings", "reviews")),
     "update model_versions set state = 'failed'",
     "update embeddings set is_weak = true",
     "update findings set measure = 0",
@@ -205,9 +224,9 @@ WRITES = [
     "insert into clusters (recipe_id, registry, number) values (1, 'r', 1)",
     "update clusters set given_name = 'mine'",
     "delete from cluster_runs",
-    "insert into decisions (kind, model_version_id, evidence, decision, reason, reviewer)"
-    " values ('drift', 1, '{}', 'confirmed', 'r', 'me')",
-    "truncate decisions",
+    "update reviews set tagged_id = null",
+    "insert into reviews (kind, model_version_id, severity, due_at) values ('drift', 1, 'low', now())",
+    *FORGERIES,
     "insert into schema_migrations (name, checksum) values ('x', 'y')",
     "create table deltadex.mine ()",
 ]
@@ -219,18 +238,19 @@ def test_the_reader_reads_and_decides_and_nothing_else(filled: str, as_user: Cal
         read_everything(tx)
         # A table of its own must not be taken for ours by the function that writes.
         tx.execute("create temporary table decisions (like deltadex.decisions)")
-        tx.execute("select decide(id, 'dismissed', 'the same team', 'ada') from findings")
+        tx.execute(DISMISS)
     with Database(filled) as owner, owner.transaction() as tx:
-        [row] = tx.execute("select decision, reviewer, decided_by, measure from decisions").fetchall()
+        [row] = tx.execute("select action, reviewer, decided_by, measure from decisions").fetchall()
+        assert reviews.verify(tx).broken is None
     assert row == ("dismissed", "ada", conninfo_to_dict(reader)["user"], 1.0)
-    assert_refused(reader, *WRITES)
+    assert_refused(reader, *WRITES, "select record_decision(id, revision, 'returned', '', '', 'deltadex') from reviews")
 
 
 def test_the_auditor_only_reads(filled: str, as_user: Callable[..., str]) -> None:
     auditor = as_user(filled, member_of=Role.AUDITOR)
     with Database(auditor) as database, database.transaction() as tx:
         read_everything(tx)
-    assert_refused(auditor, *WRITES, "select decide(1, 'confirmed', 'r', 'me')")
+    assert_refused(auditor, *WRITES, DISMISS)
 
 
 def test_a_user_without_a_role_sees_nothing(filled: str, as_user: Callable[..., str]) -> None:

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import psycopg
 import pytest
 
 from deltadex.domain import ModelVersionRef, State
-from deltadex.store import embeddings, versions
+from deltadex.store import embeddings, model_history, versions
 from deltadex.store.database import Database
 from tests.store.examples import REGISTRY, discovered, embedded, embedding
 
@@ -159,6 +160,28 @@ def test_a_model_comes_oldest_first_without_what_is_too_weak(database: Database)
         embedded(tx, "support", np.ones(5), version=4)
         embedded(tx, "other", LEFT)
         recipe_id = embeddings.of_version(tx, first)[0].recipe.id
-        ids, vectors = embeddings.of_model(tx, MODEL, recipe_id)
-    assert ids == [first, third]
-    np.testing.assert_array_equal(vectors, [RIGHT, UP])
+        [history] = model_history.histories(tx, REGISTRY, name="support")
+        [unnamed] = model_history.histories(tx, REGISTRY)
+    assert [row.id for row in history.versions[:2]] == [first, third]
+    assert [row.registered.ref.version for row in history.too_weak] == [2]
+    measured = [point[recipe_id] for point in history.points[:2]]
+    np.testing.assert_array_equal([one.vector for one in measured], [RIGHT, UP])
+    assert all(one.probes is not None and one.probes.shape == (5, 3) for one in measured)
+    assert recipe_id not in history.points[2]
+    assert unnamed.points[0][recipe_id].probes is None
+
+
+def test_probes_come_back_as_they_were_and_are_written_once(database: Database) -> None:
+    deltas = np.random.default_rng(0).normal(scale=1e-3, size=(5, 3)).astype(np.float32)
+    with database.transaction() as tx:
+        version_id = discovered(tx)
+        value = replace(embedding(RIGHT), probe_deltas=deltas, base_norm=4.0)
+        for _ in range(2):
+            embeddings.save(tx, version_id, value, base_name="base", artifact_uri="", is_weak=False)
+        discovered(tx, version=2)
+        embedded(tx, "support", UP, version=3)
+        [history] = model_history.histories(tx, REGISTRY, name="support")
+        [measured] = history.points[0].values()
+        np.testing.assert_allclose(measured.probes, deltas / 4, rtol=2e-3)
+        with pytest.raises(psycopg.errors.CheckViolation, match="refused"):
+            tx.execute("update embeddings set probe_deltas = null")

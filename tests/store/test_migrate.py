@@ -12,7 +12,8 @@ from psycopg.sql import SQL, Identifier
 
 from deltadex.domain import State
 from deltadex.errors import StoreError
-from deltadex.store import findings, search, versions
+from deltadex.governance.lifecycle import Action, Basis, Review, Status
+from deltadex.store import findings, review_changes, reviews, search, versions
 from deltadex.store import migrate as migrations
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import Migration, migrate, read_status, shipped
@@ -151,6 +152,26 @@ def test_every_earlier_database_comes_along_with_its_data(empty: Database, appli
         assert [row.finding.measure for row in findings.listing(tx, "acme")] == [0.8]
         for row in versions.listing(tx, "acme"):
             assert versions.requeue(tx, row.id, reason="all of them still move") == row.attempt + 1
+
+
+def test_what_was_decided_before_there_were_reviews_is_the_beginning_of_their_log(empty: Database) -> None:
+    _as_released(empty, shipped()[:4])
+    with empty.connect() as tx:
+        tx.execute(_COMPANY)
+        for decision in ("confirmed", "dismissed"):
+            tx.execute("select decide(id, %s, 'the same team', 'ada') from findings", [decision])
+    migrate(empty)
+    with empty.transaction() as tx:
+        [row] = reviews.listing(tx, "acme")
+        assert (row.review, row.finding.measure) == (Review(Status.DISMISSED, Basis(0.8)), 0.8)
+        assert [(one.action, one.comment) for one in reviews.history(tx, row.id)] == [
+            (Action.ACCEPTED, "the same team"),
+            (Action.DISMISSED, "the same team"),
+        ]
+        assert reviews.verify(tx).broken is None
+        review_changes.follow(tx, "acme", name=None)
+        [again] = [one for one in reviews.listing(tx, "acme") if one.finding.kind is row.finding.kind]
+    assert (again.id, again.is_found) == (row.id, True)
 
 
 @pytest.mark.parametrize("applied", range(len(shipped())))

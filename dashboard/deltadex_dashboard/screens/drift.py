@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from deltadex.answers import ModelDrift
+from deltadex.analysis.drift import Step
+from deltadex.drifting import ModelDrift
 from deltadex.governance.report import Table
+from deltadex.settings import ThresholdSettings
 from deltadex_dashboard import figures, reads, view
 
 #: Each chart costs the browser a tenth of a second.
@@ -26,60 +28,78 @@ def show(now: reads.Snapshot) -> None:
             "Register a second version of a model in MLflow: how far it moved shows up here.",
         )
         return
-    threshold = now.settings.thresholds.drift_distance
-    _numbers(drifts, threshold)
-    names = sorted({drifted.name for drifted in drifts})
+    thresholds = now.settings.thresholds
+    _numbers(drifts)
     left, _ = st.columns([2, 3])
     chosen = left.selectbox(
-        "Registered model", names, index=None, key="model", bind="query-params",
+        "Registered model", sorted(drifted.name for drifted in drifts), index=None, key="model", bind="query-params",
         placeholder=f"The {min(_MOST_CHARTS, len(drifts))} with the largest steps",
     )  # fmt: skip
     shown = [one for one in drifts if chosen in (None, one.name)][:_MOST_CHARTS]
     for number in range(0, len(shown), 2):
         for column, drifted in zip(st.columns(2), shown[number : number + 2], strict=False):
             with column:
-                _model(drifted, threshold)
+                _model(now, drifted, thresholds)
+    st.caption(
+        "Drift is flagged where a version is that far from the last one that was flagged, or from the first, and "
+        "farther than noise or another seed alone may move it. The grey area is that noise."
+    )
     st.subheader("All models")
-    view.table(_table(drifts, threshold))
+    view.table(_table(drifts))
 
 
-def _numbers(drifts: Sequence[ModelDrift], threshold: float) -> None:
+def _table(drifts: Sequence[ModelDrift]) -> Table:
+    rows = [
+        (one.name, one.base_name, len(one.versions), round(one.largest_step, 4), one.changes) for one in drifts
+    ]
+    return Table("drift", "Drift", ("model", "base model", "versions", "largest step", "drifts"), tuple(rows))
+
+
+def _numbers(drifts: Sequence[ModelDrift]) -> None:
     steps = [step for drifted in drifts for step in drifted.steps]
-    first, second, third = st.columns(3)
-    first.metric("Models with two or more versions", f"{len({drifted.name for drifted in drifts}):,}", border=True)
-    second.metric("Steps compared", f"{len(steps):,}", border=True)
-    third.metric(f"Steps of {threshold:g} or more", f"{sum(s.distance >= threshold for s in steps):,}", border=True)
+    first, second, third, fourth = st.columns(4)
+    first.metric("Models with two or more versions", len(drifts), border=True)
+    second.metric("Steps compared", sum(step.previous is not None for step in steps), border=True)
+    third.metric("Drifts", sum(step.change is not None for step in steps), border=True)
+    fourth.metric(
+        "Breaks", sum(step.broken is not None for step in steps), border=True,
+        help="Versions of another base or recipe than the one before: that is no drift, and nothing to compare.",
+    )  # fmt: skip
 
 
-def _model(drifted: ModelDrift, threshold: float) -> None:
+def _model(now: reads.Snapshot, drifted: ModelDrift, thresholds: ThresholdSettings) -> None:
     with st.container(border=True):
         name, largest = st.columns([3, 2], vertical_alignment="center")
         with name:
             view.model_link(drifted.name)
-        badge = "red-badge[drift]" if drifted.largest_step >= threshold else "green-badge[steady]"
+        badge = "red-badge[drift]" if drifted.changes else "green-badge[steady]"
         largest.markdown(f":{badge} largest step {drifted.largest_step:.3f}")
-        figure = figures.drift_figure(drifted, threshold=threshold, height=230)
-        key = f"drift-{drifted.recipe.id}-{drifted.name}"
-        st.plotly_chart(figure, key=key, config={"displayModeBar": False})
-        for older, newer, step in zip(drifted.versions, drifted.versions[1:], drifted.steps, strict=False):
-            if step.distance >= threshold:
-                numbers = f"v{older.registered.ref.version} → v{newer.registered.ref.version}"
-                view.version_link(newer, label=f"{numbers}: distance {step.distance:.3f}")
+        figure = figures.drift_figure(drifted, threshold=thresholds.drift_distance, height=230)
+        st.plotly_chart(figure, key=f"drift-{drifted.name}", config={"displayModeBar": False})
+        for place, step in enumerate(drifted.steps):
+            _remark(drifted, place, step, thresholds)
+        if drifted.too_weak:
+            labels = ", ".join(f"v{row.registered.ref.version}" for row in drifted.too_weak)
+            st.caption(f"Too weak to place: {labels}")
+        if drifted.changes:
+            with st.expander("Probe by probe"):
+                [probed] = reads.drifts(now, drifted.name)
+                st.plotly_chart(figures.probes_figure(probed), key=f"probes-{drifted.name}")
 
 
-def _table(drifts: Sequence[ModelDrift], threshold: float) -> Table:
-    rows = [
-        (
-            one.name,
-            one.recipe.base_name,
-            len(one.versions),
-            round(one.largest_step, 4),
-            sum(step.distance >= threshold for step in one.steps),
-        )
-        for one in drifts
-    ]
-    columns = ("model", "base model", "versions", "largest step", f"steps of {threshold:g} or more")
-    return Table("drift", "Drift", columns, tuple(rows))
+def _remark(drifted: ModelDrift, place: int, step: Step, thresholds: ThresholdSettings) -> None:
+    older, newer = drifted.versions[place : place + 2]
+    numbers = f"v{older.registered.ref.version} → v{newer.registered.ref.version}"
+    move = step.previous
+    if step.broken:
+        view.version_link(newer, label=f"{numbers}: {step.broken}, so no comparison")
+    elif step.change and step.reference is not None and move:
+        since = drifted.versions[step.reference].registered.ref.version
+        left, came = drifted.towards(place)
+        towards = f", from {left or 'no cluster'} to {came or 'no cluster'}" if left or came else ""
+        view.version_link(newer, label=f"{numbers}: {step.change} of {step.measure:.3f} since v{since}{towards}")
+    if move and move.changes_strength(thresholds.drift_norm_ratio):
+        view.version_link(newer, label=f"{numbers}: strength × {move.strength_ratio:.2f}")
 
 
 show(reads.snapshot())

@@ -1,35 +1,59 @@
-"""Groups of redundant versions: the same weights, or nearly the same behaviour."""
+"""Groups of redundant versions, with what shows it, which one to keep, and what retiring the others frees."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import streamlit as st
+from rich.filesize import decimal
 
-from deltadex.answers import DuplicateGroup
+from deltadex.analysis.redundancy import Group, Redundancy
 from deltadex.domain import VersionRow
 from deltadex.governance.report import Table
+from deltadex.redundancy import RecipeRedundancy
 from deltadex_dashboard import figures, reads, view
 
 _GROUPS_PER_PAGE = 8
 _MOST_MEMBERS = 10
+_COLORS = {
+    Redundancy.EXACT: "blue",
+    Redundancy.SUPERSEDED: "gray",
+    Redundancy.NEAR: "orange",
+    Redundancy.SAME_TASK: "violet",
+}
+_MEANINGS = {
+    Redundancy.EXACT: "The same weights, whatever files they lie in.",
+    Redundancy.SUPERSEDED: "Versions of one registered model that behave the same.",
+    Redundancy.NEAR: "Versions of different models that behave as alike as finetunes of the same data.",
+    Redundancy.SAME_TASK: "Versions of different models that are for the same task.",
+}
 
 
 def show(now: reads.Snapshot) -> None:
     """Draw the page."""
-    view.heading("Duplicates", "Versions with the same weights, and versions that do nearly the same.")
+    view.heading(
+        "Duplicates", "Versions with the same weights, that do nearly the same, or that are for the same task."
+    )
     if view.nothing_embedded(now):
         return
-    threshold = _threshold(now.settings.thresholds.near_duplicate_similarity)
-    groups = reads.duplicates(now, threshold)
-    if not groups:
+    # What decides today; the slider previews other groups.
+    decided = reads.duplicates(now)
+    limits = [one.calibration.near_similarity.value for one in decided]
+    setting = limits[0] if len(set(limits)) == 1 else now.settings.thresholds.near_duplicate_similarity
+    threshold = _threshold(setting)
+    found = decided if threshold == setting else reads.duplicates(now, threshold)
+    groups = [(one, group) for one in found for group in one.groups]
+    if groups:
+        _numbers([group for _, group in groups])
+    else:
         view.empty("No two versions are duplicates.", "Lower the similarity above to see which come closest.")
-        return
-    _numbers(groups)
     for number in _page(len(groups)):
-        _group(now, number, groups[number])
-    st.subheader("All groups")
-    view.table(_table(groups))
+        _group(now, number, *groups[number])
+    if groups:
+        st.subheader("All groups")
+        view.table(_table([group for _, group in groups]))
+    for one in found:
+        _evidence(one)
 
 
 def _threshold(setting: float) -> float:
@@ -43,17 +67,20 @@ def _threshold(setting: float) -> float:
     if threshold == setting:
         note.caption(f"Findings are made at this similarity ({setting:g}).")
     else:
-        note.caption(f"A preview: findings are made at {setting:g}, which a setting can change.")
+        note.caption(f"A preview: findings are made at {setting:g}.")
     return float(threshold)
 
 
-def _numbers(groups: Sequence[DuplicateGroup]) -> None:
-    exact = [group for group in groups if group.is_exact]
-    members = {row.id for group in groups for row in group.versions}
-    first, second, third = st.columns(3)
-    first.metric("Groups with the same weights", len(exact), border=True)
-    second.metric("Groups of near duplicates", len(groups) - len(exact), border=True)
-    third.metric("Versions in a group", len(members), border=True)
+def _numbers(groups: Sequence[Group]) -> None:
+    columns = st.columns(len(Redundancy) + 1)
+    for column, kind in zip(columns, Redundancy, strict=False):
+        count = sum(group.kind is kind for group in groups)
+        column.metric(f"Groups, {kind.words}", count, border=True, help=_MEANINGS[kind])
+    freed = sum(group.freed_bytes or 0 for group in groups if group.kind is not Redundancy.SAME_TASK)
+    columns[-1].metric(
+        "Freed by retiring", decimal(freed) if freed else "–", border=True,
+        help="The weight files of all versions in these groups but the proposed ones and those for the same task.",
+    )  # fmt: skip
 
 
 def _page(count: int) -> range:
@@ -66,40 +93,63 @@ def _page(count: int) -> range:
     return range((page - 1) * _GROUPS_PER_PAGE, min(page * _GROUPS_PER_PAGE, count))
 
 
-def _table(groups: Sequence[DuplicateGroup]) -> Table:
+def _table(groups: Sequence[Group]) -> Table:
     rows = [
         (
             number,
-            "same weights" if group.is_exact else "near",
+            group.kind.words,
             row.registered.ref.name,
             row.registered.ref.version,
-            row.registered.tags.get("team"),
+            row.registered.owner,
+            "keep" if row.id == group.keeper.version.id else "",
             round(group.lowest_similarity, 6),
         )
         for number, group in enumerate(groups, start=1)
         for row in group.versions
     ]
-    columns = ("group", "kind", "model", "version", "team", "lowest similarity in the group")
+    columns = ("group", "kind", "model", "version", "owner", "proposed", "lowest similarity in the group")
     return Table("duplicates", "Duplicates", columns, tuple(rows))
 
 
-def _group(now: reads.Snapshot, number: int, group: DuplicateGroup) -> None:
+def _group(now: reads.Snapshot, number: int, one: RecipeRedundancy, group: Group) -> None:
     with st.container(border=True):
-        kind = ":blue-badge[same weights]" if group.is_exact else ":orange-badge[near]"
-        base = view.plain(group.recipe.base_name)
-        st.markdown(
-            f"{kind} **{len(group.versions)} versions** · lowest similarity {group.lowest_similarity:.4f} · base {base}"
-        )
+        facts = [
+            f":{_COLORS[group.kind]}-badge[{group.kind.words}] **{len(group.versions)} versions**",
+            f"lowest similarity {group.lowest_similarity:.4f}, norm ratio {group.lowest_norm_ratio:.2f}",
+            f"base {view.plain(one.recipe.base_name)}",
+        ]
+        if group.freed_bytes is not None:
+            facts.append(f"retiring the rest frees {decimal(group.freed_bytes)}")
+        st.markdown(" · ".join(facts))
+        keeper = group.keeper
+        st.caption(f"Proposed to keep: {view.plain(keeper.version.label)}, {view.plain(keeper.reason)}.")
         for row in group.versions[:_MOST_MEMBERS]:
             _member(row)
         if len(group.versions) > _MOST_MEMBERS:
             st.caption(f"And {len(group.versions) - _MOST_MEMBERS} more.")
         key = f"compare-{group.versions[0].id}-{len(group.versions)}"
-        if not group.is_exact and len(group.versions) > 2 and st.toggle("Similarities", key=key):
+        if group.kind is not Redundancy.EXACT and len(group.versions) > 2 and st.toggle("Similarities", key=key):
             shown = group.versions[:_MOST_MEMBERS]
-            similarity = reads.similarities(now, group.recipe.id, tuple(row.id for row in shown))
+            similarity = reads.similarities(now, one.recipe.id, tuple(row.id for row in shown))
             figure = figures.similarity_figure([row.label for row in shown], similarity)
             st.plotly_chart(figure, key=f"similarities-{number}")
+
+
+def _evidence(one: RecipeRedundancy) -> None:
+    with st.expander(f"What decided · base {view.plain(one.recipe.base_name)}"):
+        calibration = one.calibration
+        limits = (calibration.near_similarity, calibration.near_norm_ratio, calibration.same_task)
+        st.dataframe(
+            {
+                "threshold": ["near: similarity", "near: norm ratio", "same task: similarity"],
+                "value": [limit.value for limit in limits],
+                "from": [limit.note for limit in limits],
+            },
+            hide_index=True,
+        )
+        if one.too_weak:
+            labels = ", ".join(view.plain(row.label) for row in one.too_weak)
+            st.caption(f"Too weak to place, so compared with nothing: {labels}")
 
 
 def _member(row: VersionRow) -> None:
@@ -107,7 +157,7 @@ def _member(row: VersionRow) -> None:
     with name:
         view.version_link(row)
     aliases.markdown(view.alias_badges(row))
-    team.caption(f"team {view.plain(row.registered.tags['team'])}" if row.registered.tags.get("team") else "no team")
+    team.caption(f"owner {view.plain(row.registered.owner)}" if row.registered.owner else "no owner")
     registered.caption(f"registered {view.registered_at(row):%Y-%m-%d}")
 
 

@@ -108,9 +108,9 @@ def _numbers(facts: reads.VersionFacts) -> None:
 
 def _drift(now: reads.Snapshot, name: str) -> None:
     for drifted in reads.drifts(now, name):
-        st.markdown(f"**Drift** over {len(drifted.versions)} versions · base {view.plain(drifted.recipe.base_name)}")
+        st.markdown(f"**Drift** over {len(drifted.versions)} versions · base {view.plain(drifted.base_name)}")
         threshold = now.settings.thresholds.drift_distance
-        st.plotly_chart(figures.drift_figure(drifted, threshold=threshold), key=f"drift-{drifted.recipe.id}")
+        st.plotly_chart(figures.drift_figure(drifted, threshold=threshold), key="drift")
 
 
 def _neighbors(row: VersionRow, facts: reads.VersionFacts) -> None:

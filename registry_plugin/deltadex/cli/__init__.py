@@ -9,7 +9,23 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deltadex.cli import analyses, clusters, db, demo, doctor, duplicates, embed, rebuild, report, stack, status, watch
+from deltadex.cli import (
+    analyses,
+    clusters,
+    db,
+    demo,
+    doctor,
+    drift,
+    duplicates,
+    embed,
+    notify,
+    rebuild,
+    report,
+    review,
+    stack,
+    status,
+    watch,
+)
 from deltadex.errors import DeltadexError
 
 _TRY_AGAIN = 3
@@ -49,7 +65,7 @@ for command in (
     status.retry,
     analyses.neighbors,
     duplicates.duplicates,
-    analyses.drift,
+    drift.drift,
     clusters.explain,
     rebuild.rebuild,
     report.report,
@@ -58,6 +74,8 @@ for command in (
     app.command()(command)
 app.add_typer(clusters.app, name="clusters")
 app.add_typer(db.app, name="db")
+app.add_typer(review.review)
+app.add_typer(notify.notify)
 
 
 def main() -> None:

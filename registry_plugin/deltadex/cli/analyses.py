@@ -1,4 +1,4 @@
-"""`neighbors` and `drift`: what the embeddings say."""
+"""`neighbors`: which versions behave alike."""
 
 from __future__ import annotations
 
@@ -88,33 +88,6 @@ def neighbors(
         )
 
 
-def drift(
-    name: Annotated[str, typer.Argument(help="A registered model.", show_default=False)],
-    json: Json = False,
-    data_dir: DataDir = None,
-    database_url: DatabaseUrl = None,
-) -> None:
-    """Show how far each version of a registered model moved from the one before, and from the first."""
-    from deltadex import answers
-
-    with reading(data_dir, database_url) as (tx, settings):
-        if not versions.find(tx, settings.registry, name):
-            raise unknown_version(name)
-        drifts = answers.model_drifts(tx, settings.registry, name=name)
-        limit = settings.thresholds.drift_distance
-    if json:
-        print_json([_drift_json(drifted, limit) for drifted in drifts])
-        return
-    for drifted in drifts:
-        table = Table("step", "distance", "from the first", "strength", "", title=f"base {drifted.recipe.base_name}")
-        for older, newer, step in zip(drifted.versions, drifted.versions[1:], drifted.steps, strict=False):
-            ratio = "" if step.norm_ratio is None else f"× {step.norm_ratio:.2f}"
-            flag = "[bold red]drift[/]" if step.distance >= limit else ""
-            between = f"{older.registered.ref.version} → {newer.registered.ref.version}"
-            table.add_row(between, f"{step.distance:.4f}", f"{step.from_first:.4f}", ratio, flag)
-        console.print(table)
-    if not drifts:
-        console.print(f"[dim]{name} has fewer than two embedded versions that can be compared.[/]")
 
 
 @contextmanager
@@ -155,25 +128,6 @@ def _caption(found: search.Found) -> str | None:
     if not found.neighbors:
         return "nothing to compare it with"
     return None if found.is_exact else "approximate: others may be as close"
-
-
-def _drift_json(drifted: answers.ModelDrift, limit: float) -> dict[str, Any]:
-    return {
-        "name": drifted.name,
-        "recipe": drifted.recipe.digest,
-        "threshold": limit,
-        "first": drifted.versions[0].registered.ref.version,
-        "steps": [
-            {
-                "version": row.registered.ref.version,
-                "distance": step.distance,
-                "distance_from_first": step.from_first,
-                "norm_ratio": step.norm_ratio,
-                "is_drift": step.distance >= limit,
-            }
-            for row, step in zip(drifted.versions[1:], drifted.steps, strict=True)
-        ],
-    }
 
 
 def print_json(value: object) -> None:

@@ -1,14 +1,15 @@
-"""`duplicates`: which finetunes are redundant."""
+"""`duplicates`: which finetunes are redundant, in what way, and which to keep."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -17,6 +18,10 @@ from deltadex.cli.options import DatabaseUrl, DataDir, Json, settings_from
 from deltadex.settings import Settings
 from deltadex.store import embeddings
 from deltadex.store.database import Database
+
+if TYPE_CHECKING:
+    from deltadex.analysis.calibration import Threshold
+    from deltadex.redundancy import RecipeRedundancy
 
 console = Console(highlight=False)
 
@@ -34,39 +39,78 @@ def duplicates(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Show groups of redundant finetunes: equal weights, or nearly equal behaviour."""
+    """Show groups of redundant finetunes, which of each to keep and why, and what retiring the others frees."""
     if recompute:
         if threshold is not None:
             raise typer.BadParameter("findings are made with the setting's threshold", param_hint="--threshold")
         _recompute(settings_from(data_dir, database_url=database_url), json=json)
         return
-    # SciPy and scikit-learn take a second to import: only for the commands that need them.
-    from deltadex import answers
+    # SciPy takes a moment to import: only for the commands that need it.
+    from deltadex.redundancy import redundancies
 
     with reading(data_dir, database_url) as (tx, settings):
-        limit = settings.thresholds.near_duplicate_similarity if threshold is None else threshold
-        groups = answers.duplicate_groups(tx, settings.registry, min_similarity=limit)
+        found = redundancies(tx, settings.registry, thresholds=settings.thresholds, similarity=threshold)
     if json:
-        print_json(
-            {
-                "threshold": limit,
-                "groups": [
-                    {
-                        "exact": group.is_exact,
-                        "lowest_similarity": group.lowest_similarity,
-                        "recipe": group.recipe.digest,
-                        "versions": [version_json(row) for row in group.versions],
-                    }
-                    for group in groups
-                ],
-            }
-        )
+        print_json([_as_json(one) for one in found])
         return
-    table = Table("kind", "versions", "lowest similarity", caption=f"near means a similarity of at least {limit}")
-    for group in groups:
-        kind = "same weights" if group.is_exact else "near"
-        table.add_row(kind, ", ".join(row.label for row in group.versions), f"{group.lowest_similarity:.4f}")
-    console.print(table if groups else "[dim]No duplicates.[/]")
+    for one in found:
+        _show(one)
+    if not any(one.groups for one in found):
+        console.print("[dim]No duplicates.[/]")
+
+
+def _show(found: RecipeRedundancy) -> None:
+    caption = "\n".join(f"{name}: {limit.value:g}, {limit.note}" for name, limit in _thresholds(found).items())
+    columns = ("kind", "keep", "because", "retire", "frees", "lowest similarity", "norm ratio", "owners")
+    table = Table(*columns, title=f"base {found.recipe.base_name}", caption=caption, caption_justify="left")
+    for group in found.groups:
+        retired = ", ".join(row.label for row in group.versions if row.id != group.keeper.version.id)
+        table.add_row(
+            group.kind.words,
+            group.keeper.version.label,
+            group.keeper.reason,
+            retired,
+            "" if group.freed_bytes is None else decimal(group.freed_bytes),
+            f"{group.lowest_similarity:.4f}",
+            f"{group.lowest_norm_ratio:.2f}",
+            ", ".join(group.owners),
+        )
+    console.print(table)
+    if found.too_weak:
+        console.print(f"[dim]Too weak to place: {', '.join(row.label for row in found.too_weak)}[/]")
+
+
+def _thresholds(found: RecipeRedundancy) -> dict[str, Threshold]:
+    calibration = found.calibration
+    return {
+        "near, similarity": calibration.near_similarity,
+        "near, norm ratio": calibration.near_norm_ratio,
+        "same task, similarity": calibration.same_task,
+    }
+
+
+def _as_json(found: RecipeRedundancy) -> dict[str, Any]:
+    return {
+        "recipe": found.recipe.digest,
+        "base": found.recipe.base_name,
+        "thresholds": {name: asdict(limit) for name, limit in _thresholds(found).items()},
+        "groups": [
+            {
+                "kind": group.kind,
+                "versions": [
+                    {**version_json(row), "owner": row.registered.owner, "aliases": list(row.registered.aliases)}
+                    for row in group.versions
+                ],
+                "keeper": {**version_json(group.keeper.version), "reason": group.keeper.reason},
+                "freed_bytes": group.freed_bytes,
+                "owners": list(group.owners),
+                "lowest_similarity": group.lowest_similarity,
+                "lowest_norm_ratio": group.lowest_norm_ratio,
+            }
+            for group in found.groups
+        ],
+        "too_weak": [version_json(row) for row in found.too_weak],
+    }
 
 
 def _recompute(settings: Settings, *, json: bool) -> None:

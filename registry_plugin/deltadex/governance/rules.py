@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from numpy.typing import ArrayLike
-
 from deltadex.analysis.calibration import Calibration, Threshold
-from deltadex.analysis.drift import drift
+from deltadex.analysis.drift import Change, Step
 from deltadex.analysis.strength import lowest_strength
 from deltadex.domain import Embedding, Finding, FindingKind, VersionRow
 from deltadex.settings import ThresholdSettings
@@ -104,27 +102,35 @@ def judge_same_task(
     return [replace(finding, measure=closest.similarity, threshold=limit.value, evidence=evidence)]
 
 
-def judge_drift(ids: Sequence[int], vectors: ArrayLike, *, thresholds: ThresholdSettings) -> list[Finding]:
-    """Return the steps of one registered model that are longer than the threshold.
+def judge_drift(
+    ids: Sequence[int], steps: Sequence[Step], *, recipe_id: int, thresholds: ThresholdSettings
+) -> list[Finding]:
+    """Return the change points of one registered model that show under one recipe.
 
     Parameters
     ----------
     ids
-        Versions of one registered model under one recipe, oldest first, without those too weak to compare.
-    vectors
-        `(n, d)`, in the same order.
+        Its versions, oldest first, without those too weak to compare.
+    steps
+        `steps[i]` leads to `ids[i + 1]`.
     """
     return [
         Finding(
             FindingKind.DRIFT,
             version_id=newer,
-            other_id=older,
-            measure=step.distance,
+            other_id=before if step.change is Change.JUMP or step.reference is None else ids[step.reference],
+            measure=step.previous.distance if step.change is Change.JUMP else step.measure,
             threshold=thresholds.drift_distance,
-            evidence={"norm_ratio": step.norm_ratio, "distance_from_first": step.from_first},
+            evidence={
+                "change": step.change,
+                "strength_ratio": step.previous.strength_ratio,
+                "probe_distances": step.previous.probe_distances,
+                "noise": step.previous.noise,
+                "distance_from_first": step.first.distance if step.first else None,
+            },
         )
-        for older, newer, step in zip(ids, ids[1:], drift(vectors), strict=False)
-        if step.distance >= thresholds.drift_distance
+        for before, newer, step in zip(ids, ids[1:], steps, strict=False)
+        if step.change and step.previous and step.previous.recipe_id == recipe_id
     ]
 
 

@@ -15,7 +15,7 @@ from pgvector import HalfVector, Vector
 from psycopg.sql import SQL
 from psycopg.types.json import Jsonb
 
-from deltadex.domain import Embedding, FloatArray, ModelVersionRef, Provenance, Recipe, VersionRow
+from deltadex.domain import Embedding, FloatArray, Provenance, Recipe, VersionRow
 from deltadex.store import codes
 from deltadex.store.database import Transaction
 from deltadex.store.versions import by_ids
@@ -198,20 +198,6 @@ def norms(tx: Transaction, recipe_id: int, ids: Sequence[int]) -> dict[int, floa
     return dict(found.fetchall())
 
 
-def of_model(tx: Transaction, ref: ModelVersionRef, recipe_id: int) -> tuple[list[int], FloatArray]:
-    """Return a registered model's versions under one recipe, oldest first, as ids and `(n, dimension)` vectors."""
-    found = tx.execute(
-        """
-        select id, vector from current_embeddings join model_versions on id = model_version_id
-        where registry = %s and name = %s and recipe_id = %s and not is_weak and state <> 'deleted'
-        order by created_ms, version
-        """,
-        [ref.registry, ref.name, recipe_id],
-        binary=True,
-    ).fetchall()
-    return [version_id for version_id, _ in found], _stacked(tx, recipe_id, [vector for _, vector in found])
-
-
 def of_version(tx: Transaction, version_id: int) -> list[StoredEmbedding]:
     """Return a version's embeddings, the latest first."""
     found = tx.execute(
@@ -270,6 +256,18 @@ def table(
         strengths=numbers[:, 1],
         agreements=numbers[:, 2],
     )
+
+
+def too_weak(tx: Transaction, recipe_id: int, registry: str) -> tuple[VersionRow, ...]:
+    """Return the versions that are too weak to place under one recipe, by id."""
+    found = tx.execute(
+        """
+        select id from current_embeddings join model_versions on id = model_version_id
+        where recipe_id = %s and registry = %s and is_weak and state <> 'deleted' order by id
+        """,
+        [recipe_id, registry],
+    )
+    return ordered(tx, [version_id for (version_id,) in found])
 
 
 def recipes(tx: Transaction, registry: str) -> list[RecipeRow]:

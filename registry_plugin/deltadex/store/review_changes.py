@@ -107,6 +107,14 @@ def follow(
     return opened, sorted({*gone, *measured, *(values["id"] for values in changed)})
 
 
+def remeasured(tx: Transaction, recipe_id: int) -> None:
+    """Note that all pairs of a recipe were compared just now, also those whose numbers stayed."""
+    tx.execute(
+        "update findings set measured_at = now() where recipe_id = %s and kind in ('near_duplicate', 'same_task')",
+        [recipe_id],
+    )
+
+
 def untagged(tx: Transaction, registry: str, *, limit: int) -> list[int]:
     """Return reviews whose latest entry the tags in MLflow don't tell of yet, the oldest entry first."""
     rows = tx.execute(

@@ -70,8 +70,6 @@ class ReviewRow:
         With the last numbers, also where it is no longer found.
     other
         The older version of a pair.
-    owner
-        Who answers for the version, by its tags; empty where they don't say.
     last
         The latest entry of the log; None while nobody has done anything.
     last_measured
@@ -86,13 +84,17 @@ class ReviewRow:
     review: Review
     is_found: bool
     severity: Severity
-    owner: str
     assignee: str
     due_at: datetime
     first_seen: datetime
     last_measured: datetime
     status_since: datetime
     last: LogEntry | None
+
+    @property
+    def owner(self) -> str:
+        """Who answers for the version, by its tags; empty where they don't say."""
+        return self.version.registered.owner or ""
 
     @property
     def versions(self) -> tuple[VersionRow, ...]:
@@ -128,7 +130,7 @@ def listing(
     kinds: Collection[FindingKind] = tuple(FindingKind),
     version_id: int | None = None,
 ) -> list[ReviewRow]:
-    """Return reviews, the most severe first and then the earliest due; owners are not filled in."""
+    """Return reviews, the most severe first and then the earliest due."""
     with tx.cursor(row_factory=dict_row) as cursor:
         found = cursor.execute(
             """
@@ -177,6 +179,18 @@ def log(
         """,
         [registry, reviewer, reviewer, rule, rule, since, since, limit],
     )
+
+
+def count_by_rule(tx: Transaction, registry: str, rule: str) -> int:
+    """Return how many entries of the log a delegated rule has made."""
+    row = tx.execute(
+        """
+        select count(*) from decisions join model_versions version on version.id = model_version_id
+        where registry = %s and rule = %s
+        """,
+        [registry, rule],
+    ).fetchone()
+    return row[0] if row else 0
 
 
 def record(
@@ -296,7 +310,6 @@ def _row(values: dict[str, Any], versions: dict[int, VersionRow], entries: dict[
         review=Review(Status(values["status"]), decided_on, values["requested_by"] or ""),
         is_found=values["is_found"],
         severity=Severity(values["severity"]),
-        owner="",
         assignee=values["assignee"],
         due_at=values["due_at"],
         first_seen=values["first_seen"],

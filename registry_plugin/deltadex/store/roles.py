@@ -38,6 +38,7 @@ _MORE: dict[Role, LiteralString] = {
             last_measured, due_at) on reviews to {role};
         grant update (recipe_id, measure, threshold, evidence, severity, is_found, last_measured, tagged_id)
             on reviews to {role};
+        grant insert, update on notified, deliveries to {role};
         grant execute on function record_decision to {role};
     """,
     Role.READER: "grant execute on function record_decision to {role};",

@@ -18,6 +18,7 @@ comment on column model_versions.metrics is 'The last value of each metric of it
 
 alter table embeddings add column probe_deltas halfvec[];
 alter table embeddings alter column probe_deltas set storage external;
+create or replace view current_embeddings as select * from embeddings where current_since is not null;
 comment on column embeddings.probe_deltas is
     'Per probe, as a share of base_norm, in half precision; null: embedded before they were kept.';
 create trigger embeddings_probes_written_once before update of probe_deltas on embeddings for each row

@@ -212,7 +212,7 @@ begin
         raise exception 'what retires a model needs a second person' using errcode = 'check_violation';
     elsif record_decision.action in ('returned', 'closed')
         and not has_any_column_privilege(session_user, 'deltadex.reviews', 'update') then
-        raise exception 'only measurements have a finding %', record_decision.action
+        raise exception 'permission denied: only measurements have a finding %', record_decision.action
             using errcode = 'insufficient_privilege';
     end if;
 
@@ -242,3 +242,28 @@ end $$;
 revoke execute on function record_decision from public;
 comment on function record_decision is
     'The one way to change what people made of a finding, and the one thing that a reader may write.';
+
+-- Notifications. What is new is read from reviews and decisions, whose ids are in the order of their commits.
+create table notified (
+    registry    text not null,
+    rule        text not null,
+    review_id   bigint not null,
+    decision_id bigint not null,
+    sent_at     timestamptz,
+    primary key (registry, rule)
+);
+comment on table notified is 'How far each notification rule has told what there was to tell.';
+
+create table deliveries (
+    id           bigint generated always as identity primary key,
+    registry     text not null,
+    rule         text not null,
+    channel      text not null,
+    events       integer not null check (events > 0),
+    attempts     integer not null default 1 check (attempts > 0),
+    error        text not null default '',
+    tried_at     timestamptz not null default now(),
+    delivered_at timestamptz
+);
+comment on table deliveries is 'What was sent through which channel; neither texts nor addresses.';
+comment on column deliveries.delivered_at is 'Null: not taken yet, and tried again every round.';

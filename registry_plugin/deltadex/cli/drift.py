@@ -1,0 +1,137 @@
+"""`drift`: how a registered model moved from version to version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from deltadex.cli.analyses import print_json, reading
+from deltadex.cli.options import DatabaseUrl, DataDir, Json
+from deltadex.cli.status import unknown_version
+from deltadex.settings import ThresholdSettings
+from deltadex.store import versions
+
+if TYPE_CHECKING:
+    from deltadex.analysis.drift import Move
+    from deltadex.drifting import ModelDrift
+
+console = Console(highlight=False)
+
+
+def drift(
+    name: Annotated[str, typer.Argument(help="A registered model.", show_default=False)],
+    to: Annotated[
+        str, typer.Option("--to", metavar="ALIAS", help="Also measure from this alias's version.")
+    ] = "champion",
+    json: Json = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Show how far each version moved from the one before, from the first, and from the version an alias points at."""
+    from deltadex.drifting import model_drifts
+
+    with reading(data_dir, database_url) as (tx, settings):
+        if not versions.find(tx, settings.registry, name):
+            raise unknown_version(name)
+        thresholds = settings.thresholds
+        found = model_drifts(tx, settings.registry, thresholds=thresholds, name=name, alias=to)
+    if json:
+        print_json([_as_json(drifted, thresholds) for drifted in found])
+        return
+    for drifted in found:
+        _show(drifted, thresholds)
+    if not found:
+        console.print(f"[dim]{name} has fewer than two embedded versions that can be placed.[/]")
+
+
+def _show(drifted: ModelDrift, thresholds: ThresholdSettings) -> None:
+    target = f"from @{drifted.alias}" if drifted.alias else ""
+    columns = ("step", "distance", "noise", "probes", "strength", "from the first", target, "")
+    caption = "cosine distances; probes: the shortest and the longest; noise: what noise or another seed alone may do"
+    table = Table(*columns, title=drifted.name, caption=caption)
+    for place, step in enumerate(drifted.steps):
+        older, newer = (row.registered.ref.version for row in drifted.versions[place : place + 2])
+        table.add_row(
+            f"{older} → {newer}",
+            *_numbers(step.previous),
+            "" if step.first is None else f"{step.first.distance:.4f}",
+            "" if step.alias is None else f"{step.alias.distance:.4f}",
+            _remark(drifted, place, thresholds),
+        )
+    console.print(table)
+    if drifted.too_weak:
+        console.print(f"[dim]Too weak to place: {', '.join(row.label for row in drifted.too_weak)}[/]")
+
+
+def _numbers(move: Move | None) -> tuple[str, str, str, str]:
+    if move is None:
+        return "–", "", "", ""
+    probes = move.probe_distances
+    return (
+        f"{move.distance:.4f}",
+        f"{move.noise:.4f}",
+        f"{min(probes):.4f}–{max(probes):.4f}" if probes else "",
+        "" if move.strength_ratio is None else f"× {move.strength_ratio:.2f}",
+    )
+
+
+def _remark(drifted: ModelDrift, place: int, thresholds: ThresholdSettings) -> str:
+    step = drifted.steps[place]
+    if step.broken:
+        return f"[yellow]break: {step.broken}[/]"
+    remarks = []
+    if step.change and step.reference is not None:
+        since = drifted.versions[step.reference].registered.ref.version
+        left, came = drifted.towards(place)
+        moved = f", {left or 'no cluster'} → {came or 'no cluster'}" if left or came else ""
+        remarks.append(f"[bold red]drift[/], {step.change} since {since}{moved}")
+    elif step.previous and not step.previous.is_beyond_noise:
+        remarks.append("[dim]within noise[/]")
+    if step.previous and step.previous.changes_strength(thresholds.drift_norm_ratio):
+        remarks.append("[bold]strength[/]")
+    return ", ".join(remarks)
+
+
+def _as_json(drifted: ModelDrift, thresholds: ThresholdSettings) -> dict[str, Any]:
+    return {
+        "name": drifted.name,
+        "thresholds": {"distance": thresholds.drift_distance, "strength_ratio": thresholds.drift_norm_ratio},
+        "alias": drifted.alias,
+        "first": drifted.versions[0].registered.ref.version,
+        "steps": [_step_json(drifted, place, thresholds) for place in range(len(drifted.steps))],
+        "too_weak": [row.registered.ref.version for row in drifted.too_weak],
+    }
+
+
+def _step_json(drifted: ModelDrift, place: int, thresholds: ThresholdSettings) -> dict[str, Any]:
+    step = drifted.steps[place]
+    left, came = drifted.towards(place)
+    return {
+        "version": drifted.versions[place + 1].registered.ref.version,
+        "break": step.broken,
+        "from_previous": _move_json(drifted, step.previous, thresholds),
+        "from_first": _move_json(drifted, step.first, thresholds),
+        "from_alias": _move_json(drifted, step.alias, thresholds),
+        "is_drift": step.change is not None,
+        "change": step.change,
+        "since": None if step.reference is None else drifted.versions[step.reference].registered.ref.version,
+        "left_cluster": left,
+        "came_to_cluster": came,
+    }
+
+
+def _move_json(drifted: ModelDrift, move: Move | None, thresholds: ThresholdSettings) -> dict[str, Any] | None:
+    if move is None:
+        return None
+    return {
+        "recipe": drifted.recipes[move.recipe_id].digest,
+        "distance": move.distance,
+        "noise": move.noise,
+        "is_beyond_noise": move.is_beyond_noise,
+        "strength_ratio": move.strength_ratio,
+        "is_strength_change": move.changes_strength(thresholds.drift_norm_ratio),
+        "probe_distances": None if move.probe_distances is None else list(move.probe_distances),
+    }

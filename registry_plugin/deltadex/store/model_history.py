@@ -1,0 +1,77 @@
+"""The versions of registered models as points on a line: every embedding that each has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from psycopg.sql import SQL
+
+from deltadex.analysis.drift import Measured, Point
+from deltadex.domain import VersionRow
+from deltadex.store.database import Transaction
+from deltadex.store.versions import by_ids
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """The embedded versions of one registered model, oldest first.
+
+    Attributes
+    ----------
+    points
+        Parallel to `versions`.
+    too_weak
+        Versions that can't be placed under any recipe.
+    """
+
+    name: str
+    versions: tuple[VersionRow, ...]
+    points: tuple[Point, ...]
+    too_weak: tuple[VersionRow, ...]
+
+
+def histories(tx: Transaction, registry: str, *, name: str | None = None) -> list[History]:
+    """Return the models with two or more embedded versions, by name; with what each probe says only of a named one."""
+    found = tx.execute(
+        SQL(
+            """
+            select id, recipe_id, is_weak, vector, coalesce(norm / nullif(base_norm, 0), 0), {}
+            from current_embeddings join model_versions on id = model_version_id
+            where registry = %(registry)s and name = coalesce(%(name)s, name) and state <> 'deleted' and name in (
+                select name from model_versions where registry = %(registry)s and state = 'embedded'
+                group by name having count(*) > 1)
+            """
+        ).format(SQL("null" if name is None else "probe_deltas")),
+        {"registry": registry, "name": name},
+        binary=True,
+    ).fetchall()
+    points: dict[int, dict[int, Measured]] = {}
+    for version_id, recipe_id, is_weak, vector, strength, probes in found:
+        point = points.setdefault(version_id, {})
+        if not is_weak:
+            each = None if probes is None else np.array([probe.to_numpy() for probe in probes], dtype=np.float32)
+            point[recipe_id] = Measured(vector.to_numpy(), strength, each)
+    rows = sorted(by_ids(tx, list(points)).values(), key=lambda row: row.registered.ref.age)
+    names = sorted({row.registered.ref.name for row in rows})
+    return [_history(each, [row for row in rows if row.registered.ref.name == each], points) for each in names]
+
+
+def clusters_of(tx: Transaction, ids: Iterable[int]) -> dict[tuple[int, int], str]:
+    """Return, by recipe and version, the name of the stored cluster that a version is in."""
+    found = tx.execute(
+        """
+        select recipe_id, model_version_id, coalesce(nullif(label, ''), 'cluster ' || number + 1)
+        from cluster_assignments assigned join clusters using (recipe_id)
+        where clusters.id = cluster_id and model_version_id = any(%s)
+        """,
+        [list(ids)],
+    )
+    return {(recipe_id, version_id): label for recipe_id, version_id, label in found}
+
+
+def _history(name: str, rows: list[VersionRow], points: dict[int, dict[int, Measured]]) -> History:
+    placed = tuple(row for row in rows if points[row.id])
+    weak = tuple(row for row in rows if not points[row.id])
+    return History(name, placed, tuple(points[row.id] for row in placed), weak)

@@ -1,0 +1,45 @@
+"""What reseeds of the same data have in common, read from real runs."""
+
+from __future__ import annotations
+
+from mlflow.data.http_dataset_source import HTTPDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import DatasetInput, Metric, Param
+
+from deltadex.domain import Provenance
+from deltadex.mlflow_edge.provenance import read_provenance
+from deltadex.mlflow_edge.registry import Registry
+from tests.store.examples import registered
+
+
+def provenance(registry: Registry, parameters: dict[str, str], *, data: str | None = None) -> Provenance:
+    run = registry.client.create_run("0")
+    parameters_ = [Param(name, value) for name, value in parameters.items()]
+    metrics = [Metric("loss", 0.5, 1, 0), Metric("loss", 0.25, 2, 1), Metric("bad", float("nan"), 1, 0)]
+    registry.client.log_batch(run.info.run_id, metrics=metrics, params=parameters_)
+    if data:
+        dataset = MetaDataset(HTTPDatasetSource(f"http://data/{data}"), name=data)
+        registry.client.log_inputs(run.info.run_id, [DatasetInput(dataset._to_mlflow_entity())])
+    return read_provenance(registry, registered(run_id=run.info.run_id), weights_bytes=7)
+
+
+def test_only_the_seed_and_where_it_was_kept_may_differ(registry: Registry) -> None:
+    same = {"dataset": "sql-1", "lr": "1e-4"}
+    one = provenance(registry, {**same, "seed": "1", "output_dir": "/a"})
+    assert one.training_digest
+    assert (one.weights_bytes, one.metrics) == (7, {"loss": 0.25})
+    assert provenance(registry, {**same, "seed": "2", "data_seed": "3"}).training_digest == one.training_digest
+    for other in ({**same, "lr": "2e-4"}, {**same, "dataset": "sql-2"}):
+        assert provenance(registry, other).training_digest != one.training_digest
+
+
+def test_a_run_that_does_not_say_what_it_was_trained_on_has_no_reseeds(registry: Registry) -> None:
+    assert provenance(registry, {"lr": "1e-4"}).training_digest is None
+    logged = provenance(registry, {"lr": "1e-4"}, data="contracts")
+    assert logged.training_digest
+    assert provenance(registry, {"lr": "1e-4"}, data="statutes").training_digest != logged.training_digest
+
+
+def test_a_version_without_a_run_or_whose_run_is_gone_has_only_its_size(registry: Registry) -> None:
+    for run_id in (None, "0" * 32):
+        assert read_provenance(registry, registered(run_id=run_id), weights_bytes=None) == Provenance()

@@ -1,0 +1,107 @@
+"""Versions compared as they arrive: in whatever order, the same is found, and the same as by comparing all anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deltadex.comparing import calibration_of, duplicates_of, refresh_same_task
+from deltadex.domain import FindingKind, Provenance
+from deltadex.recomputation import recompute_near_duplicates
+from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
+from deltadex.store import embeddings, findings, versions
+from deltadex.store.database import Database, Transaction
+from tests.analysis.vectors import families
+from tests.store.examples import REGISTRY, discovered, embedded, embedding
+
+KINDS = (FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE, FindingKind.SAME_TASK)
+THRESHOLDS = ThresholdSettings(near_duplicate_similarity=0.95, same_task_similarity=0.9, calibrate=False)
+Found = set[tuple[FindingKind, str, str]]
+
+
+def arrive(tx: Transaction, label: str, vector: np.ndarray, *, created_ms: int, weights: str) -> None:
+    name, _, version = label.partition("/")
+    version_id = embedded(tx, name, vector, version=int(version), created_ms=created_ms, weights=weights)
+    [recipe] = embeddings.recipes(tx, REGISTRY)
+    calibration = calibration_of(tx, recipe.id, REGISTRY, thresholds=THRESHOLDS)
+    row = versions.get(tx, version_id)
+    new = duplicates_of(tx, row, recipe.id, calibration=calibration)
+    before = findings.naming(tx, version_id)
+    findings.replace(tx, new, version_id=version_id, recipe_id=recipe.id, kinds=KINDS)
+    refresh_same_task(tx, row, recipe.id, calibration=calibration, before=before)
+
+
+def found(tx: Transaction) -> Found:
+    rows = findings.listing(tx, REGISTRY)
+    return {(row.finding.kind, row.version.label, row.other.label) for row in rows if row.other}
+
+
+def company() -> list[tuple[str, np.ndarray, int, str]]:
+    rows = families([8, 6, 4], dimension=24, spread=0.25)
+    weights = [f"weights-{row % 15}" for row in range(len(rows))]
+    rows = [rows[row % 15] for row in range(len(rows))]
+    return [(f"model-{row % 13}/{row + 1}", vector, 100 - 3 * row, weights[row]) for row, vector in enumerate(rows)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_order_of_arrival_changes_no_finding(database: Database, tmp_path: Path, seed: int) -> None:
+    each = company()
+    with database.transaction() as tx:
+        for row in np.random.default_rng(seed).permutation(len(each)):
+            label, vector, created_ms, weights = each[row]
+            arrive(tx, label, vector, created_ms=created_ms, weights=weights)
+        arrived = found(tx)
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+    kinds = [kind for kind, _, _ in arrived]
+    assert all(kinds.count(kind) >= 2 for kind in KINDS)
+    settings = Settings(
+        data_dir=tmp_path, registry=REGISTRY, database=DatabaseSettings(url=database.url), thresholds=THRESHOLDS
+    )
+    replaced = recompute_near_duplicates(settings, database, recipe, lambda *_: None)
+    assert (replaced.changed, replaced.removed) == (0, 0)
+    with database.transaction() as tx:
+        assert found(tx) == arrived == _expected(each)
+
+
+def _expected(each: list[tuple[str, np.ndarray, int, str]]) -> Found:
+    """The rules once more, in the plainest way."""
+    result: Found = set()
+    ordered = sorted(each, key=lambda one: one[2])
+    labels = [label for label, _, _, _ in ordered]
+    norms = [float(np.linalg.norm(vector)) for _, vector, _, _ in ordered]
+    for row, (label, vector, _, weights) in enumerate(ordered):
+        closest = None
+        for other, (other_label, other_vector, _, other_weights) in enumerate(ordered[:row]):
+            is_other_model = label.split("/")[0] != other_label.split("/")[0]
+            similarity = float(vector @ other_vector) / norms[row] / norms[other]
+            is_near = similarity >= 0.95 and min(norms[row], norms[other]) / max(norms[row], norms[other]) >= 0.8
+            kind = FindingKind.EXACT_DUPLICATE if weights == other_weights else FindingKind.NEAR_DUPLICATE
+            if weights == other_weights or (is_near and is_other_model):
+                result.add((kind, labels[row], labels[other]))
+            is_duplicate = weights == other_weights or is_near
+            if is_other_model and similarity >= 0.9 and (closest is None or similarity >= closest[0]):
+                closest = (similarity, other, is_duplicate)
+        if closest and not closest[2]:
+            result.add((FindingKind.SAME_TASK, labels[row], labels[closest[1]]))
+    return result
+
+
+def test_a_recipe_is_calibrated_from_its_reseeds_and_never_from_another_registry(database: Database) -> None:
+    rows = families([6], dimension=16, spread=0.05)
+    with database.transaction() as tx:
+        for number, row in enumerate(rows):
+            for registry in (REGISTRY, "other"):
+                version_id = discovered(tx, f"model-{number}", registry=registry)
+                provenance = Provenance(1, "same data" if registry == REGISTRY else None, {})
+                value = embedding(row, weights=f"{registry}-{number}")
+                embeddings.save(
+                    tx, version_id, value, base_name="base", artifact_uri="", is_weak=False, provenance=provenance
+                )
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+        ours, theirs = (
+            calibration_of(tx, recipe.id, registry, thresholds=ThresholdSettings()) for registry in (REGISTRY, "other")
+        )
+    assert (ours.near_similarity.is_calibrated, ours.near_similarity.pairs) == (True, 15)
+    assert (theirs.near_similarity.is_calibrated, theirs.near_similarity.pairs) == (False, 0)

@@ -1,0 +1,79 @@
+"""The drift of registered models on a real store."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deltadex.analysis.drift import Break, Change
+from deltadex.domain import FindingKind
+from deltadex.drifting import judge_model, model_drifts
+from deltadex.settings import ThresholdSettings
+from deltadex.store import embeddings, findings
+from deltadex.store.database import Database
+from tests.store.examples import REGISTRY, embedded, registered
+
+SQL, LEGAL = np.array([1, 0, 0.1, 0]), np.array([0, 1, 0, 0.1])
+THRESHOLDS = ThresholdSettings()
+
+
+def test_drift_follows_the_registration_whatever_the_order_of_embedding(database: Database) -> None:
+    with database.transaction() as tx:
+        for version, vector in ((3, LEGAL), (1, SQL), (2, SQL)):
+            embedded(tx, "one", vector, version=version, aliases=("champion",) if version == 2 else ())
+            judge_model(tx, registered("one").ref, thresholds=THRESHOLDS)
+        embedded(tx, "two", SQL)
+        [drifted] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS)
+        assert model_drifts(tx, REGISTRY, thresholds=THRESHOLDS, name="two") == []
+        [found] = findings.listing(tx, REGISTRY, kinds=[FindingKind.DRIFT])
+    assert [row.registered.ref.version for row in drifted.versions] == [1, 2, 3]
+    assert [step.change for step in drifted.steps] == [None, Change.JUMP]
+    assert drifted.largest_step > 0.9
+    assert drifted.alias == "champion"
+    assert drifted.steps[1].alias is not None
+    assert drifted.steps[1].alias.distance == pytest.approx(drifted.largest_step)
+    assert (found.version.label, found.other and found.other.label) == ("one/3", "one/2")
+    assert found.finding.evidence["probe_distances"] == pytest.approx([found.finding.measure] * 5, abs=1e-3)
+
+
+def test_another_base_is_a_break_and_a_weak_version_is_passed_over(database: Database) -> None:
+    with database.transaction() as tx:
+        embedded(tx, "one", SQL, version=1)
+        embedded(tx, "one", LEGAL, version=2, is_weak=True)
+        embedded(tx, "one", SQL, version=3)
+        embedded(tx, "one", LEGAL, version=4, base="another")
+        [drifted] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS)
+        assert judge_model(tx, registered("one").ref, thresholds=THRESHOLDS) == []
+    assert [row.registered.ref.version for row in drifted.too_weak] == [2]
+    assert [(step.broken, step.change) for step in drifted.steps] == [(None, None), (Break.BASE, None)]
+    assert drifted.alias is None
+
+
+def test_a_version_in_between_takes_a_drift_back(database: Database) -> None:
+    halfway = SQL + LEGAL
+    with database.transaction() as tx:
+        for version, vector in ((1, SQL), (3, LEGAL)):
+            last = embedded(tx, "one", vector, version=version)
+        assert judge_model(tx, registered("one").ref, thresholds=THRESHOLDS).count(last) == 1
+        embedded(tx, "one", halfway, version=2)
+        judge_model(tx, registered("one").ref, thresholds=THRESHOLDS)
+        [found] = findings.listing(tx, REGISTRY, kinds=[FindingKind.DRIFT])
+    assert (found.version.id, found.finding.evidence["change"]) == (last, "creep")
+    assert (found.other and found.other.label) == "one/1"
+
+
+def test_a_drift_tells_which_stored_clusters_it_left_and_came_to(database: Database) -> None:
+    with database.transaction() as tx:
+        ids = [embedded(tx, "one", vector, version=version) for version, vector in ((1, SQL), (2, LEGAL))]
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+        [before] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS)
+        for number, (version_id, label) in enumerate(zip(ids, ("sql", ""), strict=True)):
+            tx.execute(
+                "with made as (insert into clusters (recipe_id, registry, number, label, method)"
+                " values (%(recipe)s, %(registry)s, %(number)s, %(label)s, '{}') returning id)"
+                " insert into cluster_assignments select %(recipe)s, %(version)s, id from made",
+                {"recipe": recipe.id, "registry": REGISTRY, "number": number, "label": label, "version": version_id},
+            )
+        [drifted] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS)
+    assert before.towards(0) == (None, None)
+    assert drifted.towards(0) == ("sql", "cluster 2")
