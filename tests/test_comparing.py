@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deltadex import redundancy
+from deltadex.analysis.redundancy import Redundancy
 from deltadex.comparing import calibration_of, duplicates_of, refresh_same_task
 from deltadex.domain import FindingKind, Provenance
 from deltadex.recomputation import recompute_near_duplicates
+from deltadex.redundancy import RecipeRedundancy, redundancies
 from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
 from deltadex.store import embeddings, findings, versions
 from deltadex.store.database import Database, Transaction
@@ -46,7 +49,9 @@ def company() -> list[tuple[str, np.ndarray, int, str]]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_order_of_arrival_changes_no_finding(database: Database, tmp_path: Path, seed: int) -> None:
+def test_the_order_of_arrival_changes_no_finding(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     each = company()
     with database.transaction() as tx:
         for row in np.random.default_rng(seed).permutation(len(each)):
@@ -63,6 +68,23 @@ def test_the_order_of_arrival_changes_no_finding(database: Database, tmp_path: P
     assert (replaced.changed, replaced.removed) == (0, 0)
     with database.transaction() as tx:
         assert found(tx) == arrived == _expected(each)
+        compared, known = redundancies(tx, REGISTRY, thresholds=THRESHOLDS), _from_findings(tx, monkeypatch)
+    # Only what supersedes earlier versions of its model is no finding.
+    assert _labels(known, Redundancy.EXACT) == _labels(compared, Redundancy.EXACT)
+    grouped = {
+        label for kind in (Redundancy.EXACT, Redundancy.NEAR) for group in _labels(known, kind) for label in group
+    }
+    assert grouped == {label for kind, *pair in arrived if kind is not FindingKind.SAME_TASK for label in pair}
+    assert not _labels(known, Redundancy.SUPERSEDED)
+
+
+def _labels(found: list[RecipeRedundancy], kind: Redundancy) -> list[list[str]]:
+    return [[row.label for row in group.versions] for one in found for group in one.of_kind(kind)]
+
+
+def _from_findings(tx: Transaction, monkeypatch: pytest.MonkeyPatch) -> list[RecipeRedundancy]:
+    monkeypatch.setattr(redundancy, "COMPARED_AT_MOST", 0)
+    return redundancies(tx, REGISTRY, thresholds=THRESHOLDS)
 
 
 def _expected(each: list[tuple[str, np.ndarray, int, str]]) -> Found:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltadex.analysis.duplicates import connected_groups, duplicate_groups, near_duplicate_pairs
+from deltadex.analysis.duplicates import connected_groups, similar_pairs
 from deltadex.analysis.similarity import cosine_similarity
 from tests.analysis.vectors import families, vectors
 
@@ -17,7 +17,7 @@ PAIRS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)).filter(lambda p
 def test_the_pairs_are_those_of_brute_force(rows: np.ndarray, threshold: float) -> None:
     similarity = cosine_similarity(rows)
     clear = np.abs(similarity - threshold) > 1e-9
-    found = {(pair.first, pair.second) for pair in near_duplicate_pairs(rows, threshold)}
+    found = set(similar_pairs(rows, threshold)[["first", "second"]].tolist())
     for first in range(len(rows)):
         for second in range(first + 1, len(rows)):
             if clear[first, second]:
@@ -27,7 +27,7 @@ def test_the_pairs_are_those_of_brute_force(rows: np.ndarray, threshold: float) 
 def test_blocks_change_nothing() -> None:
     rows = families([300, 300], dimension=8, spread=1.0)
     expected = int(np.triu(cosine_similarity(rows) >= 0.9, k=1).sum())
-    assert len(near_duplicate_pairs(rows, 0.9)) == expected
+    assert len(similar_pairs(rows, 0.9)) == expected
 
 
 @given(PAIRS, st.randoms())
@@ -43,8 +43,3 @@ def test_groups_are_disjoint_and_hold_every_pair(pairs: list[tuple[int, int]]) -
     assert len(members) == len(set(members))
     for one, other in pairs:
         assert any({one, other} <= set(group) for group in groups)
-
-
-def test_groups_are_named_by_id() -> None:
-    rows = np.array([[1, 0], [0, 1], [1, 0.01]], dtype=np.float32)
-    assert duplicate_groups([30, 10, 20], near_duplicate_pairs(rows, 0.95)) == ((20, 30),)

@@ -34,7 +34,10 @@ def test_only_the_seed_and_where_it_was_kept_may_differ(registry: Registry) -> N
 
 
 def test_a_run_that_does_not_say_what_it_was_trained_on_has_no_reseeds(registry: Registry) -> None:
-    assert provenance(registry, {"lr": "1e-4"}).training_digest is None
+    about_loading = {"lr": "1e-4", "dataloader_num_workers": "4", "dataset_text_field": "text", "data_seed": "1"}
+    assert provenance(registry, about_loading).training_digest is None
+    for name in ("train_dataset", "dataset_name", "data.train_file", "corpus"):
+        assert provenance(registry, {**about_loading, name: "x"}).training_digest
     logged = provenance(registry, {"lr": "1e-4"}, data="contracts")
     assert logged.training_digest
     assert provenance(registry, {"lr": "1e-4"}, data="statutes").training_digest != logged.training_digest

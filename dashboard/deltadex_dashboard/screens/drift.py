@@ -49,9 +49,7 @@ def show(now: reads.Snapshot) -> None:
 
 
 def _table(drifts: Sequence[ModelDrift]) -> Table:
-    rows = [
-        (one.name, one.base_name, len(one.versions), round(one.largest_step, 4), one.changes) for one in drifts
-    ]
+    rows = [(one.name, one.base_name, len(one.versions), round(one.largest_step, 4), one.changes) for one in drifts]
     return Table("drift", "Drift", ("model", "base model", "versions", "largest step", "drifts"), tuple(rows))
 
 

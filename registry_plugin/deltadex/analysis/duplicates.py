@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from deltadex.analysis.near_duplicates import PAIR, Pairs
 from deltadex.analysis.similarity import unit_vectors
 from deltadex.domain import FloatArray
 
@@ -18,17 +18,8 @@ from deltadex.domain import FloatArray
 _BLOCK = 256
 
 
-@dataclass(frozen=True, order=True)
-class Pair:
-    """Two rows, `first < second`, and their cosine similarity."""
-
-    first: int
-    second: int
-    similarity: float
-
-
-def near_duplicate_pairs(vectors: ArrayLike, threshold: float) -> list[Pair]:
-    """Return every pair of rows whose cosine similarity is at least `threshold`, in row order.
+def similar_pairs(vectors: ArrayLike, threshold: float) -> Pairs:
+    """Return every pair of rows whose cosine similarity is at least `threshold`, of dtype `PAIR`, in row order.
 
     Parameters
     ----------
@@ -37,7 +28,7 @@ def near_duplicate_pairs(vectors: ArrayLike, threshold: float) -> list[Pair]:
     threshold
         Cosine similarity in [-1, 1].
     """
-    return [pair for pairs in _pairs_by_block(vectors, threshold) for pair in pairs]
+    return np.concatenate([np.empty(0, PAIR), *_pairs_by_block(vectors, threshold)])
 
 
 def connected_groups(pairs: Iterable[tuple[int, int]]) -> tuple[tuple[int, ...], ...]:
@@ -83,17 +74,11 @@ def closest_older(vectors: FloatArray, models: NDArray[np.int64]) -> tuple[NDArr
     return older, np.clip(best, -2.0, 1.0)
 
 
-def duplicate_groups(ids: Sequence[int], pairs: Iterable[Pair]) -> tuple[tuple[int, ...], ...]:
-    """Return groups of `ids` whose rows are connected by `pairs`; `ids[row]` names a row of the vectors."""
-    return connected_groups((ids[pair.first], ids[pair.second]) for pair in pairs)
-
-
-def _pairs_by_block(vectors: ArrayLike, threshold: float) -> Iterator[list[Pair]]:
+def _pairs_by_block(vectors: ArrayLike, threshold: float) -> Iterator[Pairs]:
     units = unit_vectors(vectors)
     for start in range(0, len(units), _BLOCK):
         similarity = np.clip(units[start : start + _BLOCK] @ units[start:].T, -1.0, 1.0)
         rows, columns = np.nonzero(np.triu(similarity >= threshold, k=1))
-        yield [
-            Pair(start + int(row), start + int(column), float(similarity[row, column]))
-            for row, column in zip(rows, columns, strict=True)
-        ]
+        pairs = np.empty(len(rows), PAIR)
+        pairs["first"], pairs["second"], pairs["similarity"] = rows + start, columns + start, similarity[rows, columns]
+        yield pairs

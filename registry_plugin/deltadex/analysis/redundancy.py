@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -14,7 +14,8 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from deltadex.analysis.calibration import Calibration
-from deltadex.analysis.duplicates import Pair, connected_groups, near_duplicate_pairs
+from deltadex.analysis.duplicates import connected_groups, similar_pairs
+from deltadex.analysis.near_duplicates import Pairs
 from deltadex.analysis.similarity import cosine_similarity, unit_vectors
 from deltadex.domain import FloatArray, VersionRow
 
@@ -22,6 +23,7 @@ from deltadex.domain import FloatArray, VersionRow
 USAGE_TAG = "deltadex.usage"
 
 
+_MOST_SPLIT = 5_000
 #: A number, higher is better, and what it means for people.
 Score = tuple[float, str]
 
@@ -79,7 +81,12 @@ class Group:
 
 
 def redundant_groups(
-    versions: Sequence[VersionRow], vectors: FloatArray, *, calibration: Calibration, keeper_metric: str | None = None
+    versions: Sequence[VersionRow],
+    vectors: FloatArray,
+    *,
+    calibration: Calibration,
+    pairs: Pairs | None = None,
+    keeper_metric: str | None = None,
 ) -> list[Group]:
     """Return the groups of one recipe, strictest kind first, then the largest.
 
@@ -87,21 +94,24 @@ def redundant_groups(
     ----------
     vectors
         `(n, d)`, those of the versions.
+    pairs
+        Rows that are known to be similar, of dtype `PAIR`; None: all are compared.
     keeper_metric
         See `propose_keeper`.
     """
+    near_at, task_at = calibration.near_similarity.value, calibration.same_task.value
+    if pairs is None:
+        pairs = similar_pairs(vectors, min(near_at, task_at))
+    norms = np.linalg.norm(vectors, axis=1)
+    one, other = norms[pairs["first"]], norms[pairs["second"]]
+    is_as_long = np.minimum(one, other) >= calibration.near_norm_ratio.value * np.maximum(one, other)
+    near = pairs[(pairs["similarity"] >= near_at) & is_as_long]
+    models = np.array([_model(version) for version in versions], dtype=object)
     levels = _Levels(versions, vectors, keeper_metric)
     levels.join(Redundancy.EXACT, _same_weights(versions))
-    lowest = min(calibration.near_similarity.value, calibration.same_task.value)
-    pairs = near_duplicate_pairs(vectors, lowest)
-    ratios = np.linalg.norm(vectors, axis=1)
-    near = [pair for pair in pairs if _is_near(pair, ratios, calibration)]
-    one_model = [pair for pair in near if _model(versions[pair.first]) == _model(versions[pair.second])]
-    levels.join(Redundancy.SUPERSEDED, ((pair.first, pair.second) for pair in one_model))
-    levels.join(Redundancy.NEAR, ((pair.first, pair.second) for pair in near))
-    task = calibration.same_task.value
-    alike = [(pair.first, pair.second) for pair in pairs if pair.similarity >= task]
-    levels.join(Redundancy.SAME_TASK, alike, split_at=task)
+    levels.join(Redundancy.SUPERSEDED, _edges(near[models[near["first"]] == models[near["second"]]]))
+    levels.join(Redundancy.NEAR, _edges(near))
+    levels.join(Redundancy.SAME_TASK, _edges(pairs[pairs["similarity"] >= task_at]), split_at=task_at)
     order = list(Redundancy)
     return sorted(
         levels.groups, key=lambda group: (order.index(group.kind), -len(group.versions), _age(group.versions[0]))
@@ -149,9 +159,9 @@ class _Levels:
         self._versions, self._vectors, self._metric = versions, vectors, keeper_metric
         self._leader = np.arange(len(versions))
 
-    def join(self, kind: Redundancy, pairs: Iterable[tuple[int, int]], *, split_at: float | None = None) -> None:
-        led = {(int(self._leader[one]), int(self._leader[other])) for one, other in pairs}
-        for connected in connected_groups(pair for pair in led if pair[0] != pair[1]):
+    def join(self, kind: Redundancy, pairs: NDArray[np.int64], *, split_at: float | None = None) -> None:
+        led = np.unique(self._leader[pairs].reshape(-1, 2), axis=0)
+        for connected in connected_groups(map(tuple, led[led[:, 0] != led[:, 1]].tolist())):
             for members in [connected] if split_at is None else self._split(connected, split_at):
                 models = {_model(self._versions[member]) for member in members}
                 if len(members) > 1 and (len(models) > 1 or kind in (Redundancy.EXACT, Redundancy.SUPERSEDED)):
@@ -177,7 +187,12 @@ class _Levels:
         self._leader[np.isin(self._leader, members)] = leader
 
     def _split(self, members: Sequence[int], threshold: float) -> list[list[int]]:
-        """Split what chains connect, by average linkage: every part is for the same task on average."""
+        """Split what chains connect, by average linkage: every part is for the same task on average.
+
+        What connects more than `_MOST_SPLIT` versions stays whole: linkage would need gigabytes.
+        """
+        if len(members) > _MOST_SPLIT:
+            return [list(members)]
         rows = self._vectors[list(members)]
         # Linkage breaks ties by row order: only the content decides it.
         contents = [row.tobytes() for row in unit_vectors(rows) + 0.0]
@@ -188,19 +203,18 @@ class _Levels:
         return [[ordered[row] for row in np.flatnonzero(labels == label)] for label in np.unique(labels)]
 
 
-def _same_weights(versions: Sequence[VersionRow]) -> list[tuple[int, int]]:
+def _same_weights(versions: Sequence[VersionRow]) -> NDArray[np.int64]:
     first: dict[str, int] = {}
-    return [
+    same = [
         (first[row.weights_digest], position)
         for position, row in enumerate(versions)
         if row.weights_digest and first.setdefault(row.weights_digest, position) != position
     ]
+    return np.array(same, dtype=np.int64).reshape(-1, 2)
 
 
-def _is_near(pair: Pair, norms: NDArray[np.floating], calibration: Calibration) -> bool:
-    low, high = sorted((float(norms[pair.first]), float(norms[pair.second])))
-    ratio = low / (high or 1.0)
-    return pair.similarity >= calibration.near_similarity.value and ratio >= calibration.near_norm_ratio.value
+def _edges(pairs: Pairs) -> NDArray[np.int64]:
+    return np.column_stack([pairs["first"], pairs["second"]])
 
 
 def _in_use(versions: Sequence[VersionRow]) -> list[Score]:

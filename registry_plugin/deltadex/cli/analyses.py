@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,9 +20,6 @@ from deltadex.settings import Settings
 from deltadex.store import search, versions
 from deltadex.store.conditions import Conditions
 from deltadex.store.database import Database, Transaction
-
-if TYPE_CHECKING:
-    from deltadex import answers
 
 console = Console(highlight=False)
 
@@ -86,8 +83,6 @@ def neighbors(
         console.print(
             f"{plan.route}: {plan.reason}; {plan.compared:,} of {plan.candidates:,} candidates compared in full"
         )
-
-
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -16,8 +17,11 @@ from deltadex.mlflow_edge.registry import Registry
 #: Parts of the names of parameters that differ between reseeds of the same data: seeds, and where and under what name
 #: a run was kept.
 _INCIDENTAL = ("seed", "output_dir", "logging_dir", "run_name", "local_rank", "resume_from")
-#: Parameters with one of these in their name say what a model was trained on.
-_DATA = ("data", "corpus", "split")
+#: Parameters that say what a model was trained on; trainers log many about how data are loaded, which don't.
+_DATA = re.compile(
+    r"(.*[._])?(dataset|data|corpus|train(ing)?_(data|file|files))"
+    r"(_(name|path|dir|id|file|files|version|revision|digest|config|split))?"
+)
 
 
 def read_provenance(registry: Registry, version: RegisteredVersion, *, weights_bytes: int | None) -> Provenance:
@@ -46,7 +50,7 @@ def _training_digest(run: Run) -> str | None:
     }
     inputs = run.inputs.dataset_inputs if run.inputs else []
     data = sorted(f"{one.dataset.name}@{one.dataset.digest}" for one in inputs)
-    if not data and not any(part in name.lower() for name in parameters for part in _DATA):
+    if not data and not any(_DATA.fullmatch(name.lower()) for name in parameters):
         return None
     content = json.dumps([parameters, data], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

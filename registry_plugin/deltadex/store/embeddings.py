@@ -233,19 +233,18 @@ def table(
     *,
     with_weak: bool = False,
     registry: str | None = None,
-    name: str | None = None,
     ids: Sequence[int] | None = None,
 ) -> EmbeddingTable:
-    """Return all embeddings of one recipe: of one registry, registered model or list of versions, or of all."""
+    """Return all embeddings of one recipe, of one registry or of all, or only those of some versions."""
     found = tx.execute(
         """
         select id, vector, norm, coalesce(norm / nullif(base_norm, 0), 0), probe_agreement
         from current_embeddings join model_versions on id = model_version_id
         where recipe_id = %s and (%s or not is_weak) and registry = coalesce(%s, registry) and state <> 'deleted'
-            and name = coalesce(%s, name) and (%s::bigint[] is null or id = any(%s))
+            and (%s::bigint[] is null or id = any(%s))
         order by id
         """,
-        [recipe_id, with_weak, registry, name, ids and list(ids), ids and list(ids)],
+        [recipe_id, with_weak, registry, None if ids is None else list(ids), None if ids is None else list(ids)],
         binary=True,
     ).fetchall()
     numbers = np.array([values[2:] for values in found], dtype=np.float32).reshape(len(found), 3)
