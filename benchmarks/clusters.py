@@ -48,6 +48,8 @@ _SEED = 0
 _DIMENSION = 1_024
 #: More rows than this are scored by a sample of as many.
 _SCORED = 3_000
+#: Agreement that is none but for chance.
+_HARDLY = 0.05
 
 
 @dataclass(frozen=True)
@@ -206,13 +208,14 @@ def means(scores: Sequence[Score]) -> Iterator[Score]:
         yield Score(pool, method, clusters=round(mean("clusters") or 0), **{field: mean(field) for field in fields})
 
 
-def ratios(scores: Sequence[Score]) -> dict[str, dict[str, float]]:
-    """Return by pool how our better agreement with the truth compares with each other way's."""
+def ratios(scores: Sequence[Score]) -> dict[str, dict[str, float | None]]:
+    """Return by pool how our better agreement with the truth compares with each other way's; None over nearly none."""
     ours = {one.pool: _agreement(one) for one in scores if one.method == OURS}
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float | None]] = {}
     for one in scores:
         if one.method != OURS:
-            found.setdefault(one.pool, {})[one.method] = ours[one.pool] / max(_agreement(one), 1e-9)
+            theirs = _agreement(one)
+            found.setdefault(one.pool, {})[one.method] = ours[one.pool] / theirs if theirs > _HARDLY else None
     return found
 
 
@@ -233,7 +236,7 @@ def show(scores: Sequence[Score], console: Console) -> None:
     table = Table("vectors", "agreement with the truth of ours ÷ that of", "ratio")
     for pool, of_pool in ratios(scores).items():
         for method, ratio in of_pool.items():
-            table.add_row(pool, method, f"{ratio:.2f}")
+            table.add_row(pool, method, "–, it found nothing" if ratio is None else f"{ratio:.2f}")
     console.print(table)
 
 

@@ -88,7 +88,7 @@ class ThresholdSettings(_Group):
     near_duplicate_similarity: float = Field(0.95, ge=-1, le=1, description="cosine similarity of a near duplicate")
     drift_distance: float = Field(0.5, ge=0, le=2, description="cosine distance between consecutive versions")
     weak_strength: float = Field(0.01, ge=0, description="delta norm / base norm below which nothing is compared")
-    cluster_similarity: float = Field(0.4, ge=-1, le=1, description="mean cosine similarity that clusters need to join")
+    cluster_similarity: float = Field(0.5, ge=-1, le=1, description="mean cosine similarity that clusters need to join")
 
 
 class PortSettings(_Group):
