@@ -5,7 +5,7 @@ The vectors are synthetic (`benchmarks.synthetic_vectors`: families within domai
 
 - the adjusted mutual information with the true domains, and with the true families where there are some: which of two
   nested levels a method finds is its choice, so look at the better one;
-- the mean silhouette (cosine) of what it found, and how many clusters and which share of outliers that is;
+- the mean silhouette (cosine) of what it found, and how many clusters (n) and which share of outliers that is;
 - its stability: the adjusted mutual information between what it finds among all and among nine tenths, on those;
 - CPU seconds of one run.
 
@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from scipy.cluster.hierarchy import fcluster
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.decomposition import PCA
@@ -46,6 +46,7 @@ Method = Callable[[Matrix], Labels]
 OURS = "average, silhouette cut"
 _SEED = 0
 _DIMENSION = 1_024
+_ALSO_ALIKE = 300
 #: More rows than this are scored by a sample of as many.
 _SCORED = 3_000
 #: Agreement that is none but for chance.
@@ -102,10 +103,17 @@ def synthetic(*, quick: bool) -> Iterator[Pool]:
     for count, domains, family_size, seeds in sizes[:2] if quick else sizes:
         for seed in range(seeds):
             stream = SyntheticVectors(count, _DIMENSION, seed, domains=domains, family_size=family_size)
-            vectors, of_domain, of_family = (
-                np.concatenate(part) for part in zip(*stream.labelled_chunks(), strict=True)
-            )
+            parts = zip(*stream.labelled_chunks(), strict=True)
+            vectors, of_domain, of_family = (np.concatenate(part) for part in parts)
             yield Pool(f"{count:,} synthetic", vectors, of_domain, of_family)
+            if count <= _ALSO_ALIKE:
+                yield Pool(f"{count:,} with much in common", _more_alike(vectors), of_domain, of_family)
+
+
+def _more_alike(vectors: Matrix) -> Matrix:
+    """Return vectors of which other domains have similarities of about .54, as in some pools of trained finetunes."""
+    shared = np.random.default_rng(_SEED).normal(size=vectors.shape[1])
+    return unit_vectors(vectors) + 0.9 * unit_vectors(shared[None])
 
 
 def stored(path: Path) -> Pool:
@@ -225,15 +233,15 @@ def _agreement(one: Score) -> float:
 
 def show(scores: Sequence[Score], console: Console) -> None:
     for pool in dict.fromkeys(one.pool for one in scores):
-        columns = ("domains", "families", "silhouette", "stability", "clusters", "alone", "CPU s")
-        table = Table("way", *columns, title=f"{pool} vectors")
+        columns = ("domain", "family", "silh.", "stab.", "n", "alone", "CPU s")
+        table = Table(Column("way", no_wrap=True), *columns, title=pool)
         for one in scores:
             if one.pool == pool:
                 numbers = (one.domains, one.families, one.silhouette, one.stability)
                 text = ["–" if number is None else f"{number:.2f}" for number in numbers]
                 table.add_row(one.method, *text, str(one.clusters), f"{one.outliers:.0%}", f"{one.seconds:.2f}")
         console.print(table)
-    table = Table("vectors", "agreement with the truth of ours ÷ that of", "ratio")
+    table = Table("vectors", "our agreement with the truth ÷ that of", "ratio")
     for pool, of_pool in ratios(scores).items():
         for method, ratio in of_pool.items():
             table.add_row(pool, method, "–, it found nothing" if ratio is None else f"{ratio:.2f}")

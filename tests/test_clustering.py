@@ -106,6 +106,18 @@ def test_a_run_is_due_when_something_has_changed_and_only_then(settings: Setting
     assert len(recluster_where_due(database, other)) == 1
 
 
+def test_names_outlive_a_time_in_which_nothing_can_be_compared(settings: Settings, database: Database) -> None:
+    with database.transaction() as tx:
+        add(tx, "sql", range(4))
+    recluster_where_due(database, settings)
+    before = ids(read(database))
+    for is_weak in (True, False):
+        with database.transaction() as tx:
+            tx.execute("update embeddings set is_weak = %s", [is_weak])
+        assert recluster_where_due(database, settings) == []
+        assert ids(read(database)) == ({} if is_weak else before)
+
+
 def test_few_changes_of_many_wait_for_a_day(settings: Settings, database: Database) -> None:
     with database.transaction() as tx:
         add(tx, "sql", range(250))
