@@ -46,7 +46,8 @@ class Snapshot:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Read from the store."""
-        with _database(self.settings.database_url, self.settings.database.pool_size).transaction() as tx:
+        database = self.settings.database
+        with _database(self.settings.database_url, database.pool_size, database.role).transaction() as tx:
             yield tx
 
 
@@ -175,5 +176,5 @@ def drifts(now: Snapshot, name: str | None = None) -> list[ModelDrift]:
 
 
 @st.cache_resource(show_spinner=False, max_entries=4, on_release=Database.close)
-def _database(url: str, pool_size: int) -> Database:
-    return Database(url, pool_size=pool_size)
+def _database(url: str, pool_size: int, role: str | None) -> Database:
+    return Database(url, pool_size=pool_size, role=role)

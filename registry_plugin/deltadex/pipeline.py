@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from deltadex.activations.artifact import write_artifact
@@ -222,6 +223,7 @@ def write_back(
         "base": base_name,
         "fit": asdict(fit),
         "seconds": dict(seconds),
+        "embedded_at": datetime.now(UTC).isoformat(),
     }
     with tempfile.TemporaryDirectory(prefix="deltadex-") as folder:
         write_artifact(embedding, Path(folder), manifest=manifest)

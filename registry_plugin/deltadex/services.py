@@ -32,5 +32,7 @@ def open_services(settings: Settings) -> Iterator[Services]:
         One of the addresses is not known.
     """
     registry = Registry(settings.mlflow_uri, name=settings.registry)
-    with Database(settings.database_url, pool_size=settings.database.pool_size) as database:
+    with Database(
+        settings.database_url, pool_size=settings.database.pool_size, role=settings.database.role
+    ) as database:
         yield Services(settings, database, registry, load_scheduler(settings))

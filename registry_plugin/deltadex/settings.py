@@ -34,6 +34,7 @@ class DatabaseSettings(_Group):
 
     url: SecretStr | None = Field(None, description="postgresql://… of an existing server; none: the embedded one")
     pool_size: int = Field(4, ge=1, description="connections per process")
+    role: str | None = Field(None, description="role to act as: deltadex_writer, deltadex_reader; none: the user's own")
 
 
 class WatchSettings(_Group):

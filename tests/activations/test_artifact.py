@@ -59,7 +59,13 @@ def exchange_tensors(folder: Path) -> None:
     save_file({"probe_deltas": np.zeros((5, 8), np.float32)}, folder / TENSORS)
 
 
-@pytest.mark.parametrize("damage", [lose_manifest, truncate, alter_recipe, exchange_tensors])
+def alter_a_number(folder: Path) -> None:
+    content = bytearray((folder / TENSORS).read_bytes())
+    content[-1] ^= 1
+    (folder / TENSORS).write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [alter_a_number, lose_manifest, truncate, alter_recipe, exchange_tensors])
 def test_damaged_artifacts_are_not_read(embedding: Embedding, tmp_path: Path, damage) -> None:
     write_artifact(embedding, tmp_path, manifest={})
     damage(tmp_path)

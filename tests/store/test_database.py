@@ -17,6 +17,7 @@ from deltadex.store import search, versions, watchers
 from deltadex.store.database import Database, Transaction
 from deltadex.store.embedded import EmbeddedPostgres
 from deltadex.store.migrate import migrate
+from deltadex.store.roles import Role
 from tests.conftest import unused_port
 from tests.store.examples import REGISTRY, discovered, embedded
 
@@ -296,3 +297,21 @@ def test_who_listens_hears_that_postgres_has_gone(database: Database) -> None:
 def kill(database: Database, tx: Transaction) -> None:
     with database.connect() as other:
         other.execute("select pg_terminate_backend(%s, 10000)", [tx.info.backend_pid])
+
+
+def test_connections_act_as_the_role_that_they_are_given(database: Database) -> None:
+    with Database(database.url, role=Role.READER) as reading:
+        _ask(reading)
+        with reading.transaction() as tx:
+            assert tx.execute("select current_user").fetchone() == (Role.READER,)
+        with pytest.raises(StoreError, match="permission denied"), reading.transaction() as tx:
+            tx.execute("delete from findings")
+
+
+def test_a_role_that_is_missing_is_named(database: Database) -> None:
+    with (
+        Database(database.url, role="nobody") as acting,
+        pytest.raises(StoreError, match='role "nobody" does not exist'),
+        acting.transaction(),
+    ):
+        pass

@@ -273,9 +273,38 @@ def test_a_killed_build_is_done_anew(database: Database) -> None:
         [recipe] = embeddings.recipes(tx, REGISTRY)
     assert indexes.build(database, above=10) == [recipe.id]
     with database.connect() as connection:
-        connection.execute("update pg_index set indisvalid = false where indexrelid = 'codes_hnsw_1'::regclass")
+        connection.execute("update pg_index set indisvalid = false where indexrelid = 'codes_lists_1'::regclass")
     with database.transaction() as tx:
         assert indexes.find_index(tx, recipe.id) is None
     assert indexes.build(database, above=10) == [recipe.id]
     with database.transaction() as tx:
-        assert indexes.find_index(tx, recipe.id) == indexes.Index(versions=50, size=codes.CODE_SIZE)
+        assert indexes.find_index(tx, recipe.id) == indexes.Index(versions=50, size=codes.CODE_SIZE, lists=14)
+
+
+def test_an_index_that_a_recipe_has_outgrown_is_built_again(database: Database) -> None:
+    with database.transaction() as tx:
+        filled(tx, nested(50, 600))
+    assert len(indexes.build(database, above=10)) == 1
+    with database.transaction() as tx:
+        for number, vector in enumerate(nested(180, 600)):
+            embedded(tx, f"later-{number}", vector)
+        assert indexes.due(tx, above=10) == {1: 230}
+    assert indexes.build(database, above=10) == [1]
+    with database.transaction() as tx:
+        assert indexes.due(tx, above=10) == {}
+        assert tx.execute("select count(*) from pg_indexes where indexname like 'codes_lists%'").fetchone() == (1,)
+
+
+def test_outliers_that_come_after_an_index_was_built_find_their_equals(database: Database) -> None:
+    outliers = np.random.default_rng(8).normal(size=(20, 600))
+    with database.transaction() as tx:
+        filled(tx, nested(2000, 600))
+    assert len(indexes.build(database, above=1000)) == 1
+    with database.transaction() as tx:
+        first = [embedded(tx, f"first-{number}", vector) for number, vector in enumerate(outliers)]
+        second = [embedded(tx, f"second-{number}", vector + 0.1) for number, vector in enumerate(outliers)]
+        for one, other in zip(first, second, strict=True):
+            found = search.neighbors(tx, other, k=None, min_similarity=0.95)
+            assert [neighbor.version.id for neighbor in found.neighbors] == [one]
+            assert found.plan is not None
+            assert found.plan.route is Route.INDEX

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -33,20 +34,39 @@ def write_artifact(embedding: Embedding, folder: Path, *, manifest: Mapping[str,
     """
     tensors = {"vector": embedding.vector, "probe_deltas": np.ascontiguousarray(embedding.probe_deltas)}
     save_file(tensors, folder / TENSORS, metadata={"format": FORMAT, "recipe": embedding.recipe.digest})
-    described = {**manifest, **_describe(embedding)}
+    described = {**manifest, **_describe(embedding), "files": {TENSORS: _sha256(folder / TENSORS)}}
     (folder / MANIFEST).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read what `manifest.json` says, its caller's fields included.
+
+    Raises
+    ------
+    EmbeddingError
+        It is missing or not JSON.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError) as error:
+        raise EmbeddingError(f"{folder} holds no embedding: {error}", hint="Embed the model version again.") from error
+    if not isinstance(manifest, dict):
+        raise EmbeddingError(f"{folder / MANIFEST} is no manifest", hint="Embed the model version again.")
+    return manifest
+
+
 def read_artifact(folder: Path) -> Embedding:
-    """Read what `write_artifact` wrote.
+    """Read what `write_artifact` wrote, and hold it against its digests.
 
     Raises
     ------
     EmbeddingError
         The files are missing, damaged, of another format or contradict each other.
     """
+    manifest = read_manifest(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        digest = manifest.get("files", {}).get(TENSORS)  # None in those of earlier versions
+        is_whole = digest in (None, _sha256(folder / TENSORS))
         deltas = load_file(folder / TENSORS)["probe_deltas"]
         recipe = _recipe(manifest["recipe"])
         embedding = Embedding(
@@ -60,6 +80,8 @@ def read_artifact(folder: Path) -> Embedding:
         raise EmbeddingError(f"{folder} holds no embedding: {error}", hint="Embed the model version again.") from error
     if manifest["format"] != FORMAT or recipe.digest != manifest["recipe"]["digest"]:
         raise EmbeddingError(f"{folder} has a recipe that its digest does not fit", hint="Embed the version again.")
+    if not is_whole:
+        raise EmbeddingError(f"{folder / TENSORS} is not what was written", hint="Embed the model version again.")
     if deltas.dtype != np.float32 or deltas.ndim != 2 or deltas.shape[1] != recipe.dimension:
         raise EmbeddingError(f"{folder} holds {deltas.dtype} {deltas.shape}", hint="Embed the model version again.")
     return embedding
@@ -77,6 +99,10 @@ def _describe(embedding: Embedding) -> dict[str, Any]:
         "probe_agreement": embedding.probe_agreement,
         "versions": {library: version(library) for library in _LIBRARIES},
     }
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _recipe(described: Mapping[str, Any]) -> Recipe:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deltadex.cli import analyses, clusters, db, demo, doctor, duplicates, embed, stack, status, watch
+from deltadex.cli import analyses, clusters, db, demo, doctor, duplicates, embed, rebuild, stack, status, watch
 from deltadex.errors import DeltadexError
 
 _TRY_AGAIN = 3
@@ -51,11 +51,12 @@ for command in (
     duplicates.duplicates,
     analyses.drift,
     clusters.explain,
+    rebuild.rebuild,
     doctor.doctor,
 ):
     app.command()(command)
 app.add_typer(clusters.app, name="clusters")
-app.add_typer(db.db)
+app.add_typer(db.app, name="db")
 
 
 def main() -> None:

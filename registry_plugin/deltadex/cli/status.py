@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json as json_format
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse_label, settings_from
@@ -19,6 +22,9 @@ from deltadex.store.database import Database
 from deltadex.store.versions import StateChange
 
 console = Console(highlight=False)
+
+#: When it is read again at the latest: ages grow, and word of changes may be lost on its way.
+_FOLLOW_SECONDS = 15
 
 _COLOURS = {
     State.EMBEDDED: "green",
@@ -31,27 +37,53 @@ _COLOURS = {
 
 def status(
     label: Annotated[str | None, typer.Argument(metavar="[NAME[/VERSION]]", show_default=False)] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again whenever something changes.")] = False,
     json: Json = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
     """Show states, ages and errors: of all versions, of one registered model, or of one version with its history."""
     settings = settings_from(data_dir, database_url=database_url)
-    history: Sequence[StateChange] = ()
-    with Database(settings.database_url) as database, database.transaction() as tx:
-        rows = _rows(versions.listing(tx, settings.registry), label)
-        if label and "/" in label:
-            history = versions.history(tx, rows[0].id)
+    with Database(settings.database_url) as database:
+        if watch:
+            _follow(database, settings.registry, label, json=json)
+            return
+        rows, history = _read(database, settings.registry, label)
     if json:
         print(json_format.dumps([_as_json(row) for row in rows], indent=2))
-        return
-    console.print(_table(rows))
-    for row in rows:
-        if row.reason and row.state is not State.EMBEDDED:
-            console.print(f"[bold]{row.label}[/] {row.reason}", *([f"[dim]→ {row.hint}[/]"] if row.hint else []))
-    for change in history:
-        what = f"{change.state} (attempt {change.attempt}) {change.reason}"
-        console.print(f"[dim]{change.at:%Y-%m-%d %H:%M:%S}[/] {what}")
+    else:
+        console.print(_report(rows, history))
+
+
+def _follow(database: Database, registry: str, label: str | None, *, json: bool) -> None:
+    """Show it in place until Ctrl-C; with `json`, one line for each change."""
+    shown = Live(console=console, auto_refresh=False, vertical_overflow="visible")
+    with suppress(KeyboardInterrupt), nullcontext() if json else shown:
+        for _ in database.changes(every_seconds=_FOLLOW_SECONDS):
+            rows, history = _read(database, registry, label)
+            if json:
+                print(json_format.dumps([_as_json(row) for row in rows]), flush=True)
+            else:
+                shown.update(_report(rows, history), refresh=True)
+
+
+def _read(database: Database, registry: str, label: str | None) -> tuple[Sequence[VersionRow], Sequence[StateChange]]:
+    with database.transaction() as tx:
+        rows = _rows(versions.listing(tx, registry), label)
+        return rows, versions.history(tx, rows[0].id) if label and "/" in label else ()
+
+
+def _report(rows: Sequence[VersionRow], history: Sequence[StateChange]) -> Group:
+    reasons = [
+        f"[bold]{row.label}[/] {escape(row.reason)}" + (f" [dim]→ {escape(row.hint)}[/]" if row.hint else "")
+        for row in rows
+        if row.reason and row.state is not State.EMBEDDED
+    ]
+    changes = [
+        f"[dim]{change.at:%Y-%m-%d %H:%M:%S}[/] {change.state} (attempt {change.attempt}) {change.reason}"
+        for change in history
+    ]
+    return Group(_table(rows), *reasons, *changes)
 
 
 def retry(label: VersionLabel, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:

@@ -12,7 +12,8 @@ from deltadex.domain import Embedding, ModelVersionRef, RegisteredVersion, State
 from deltadex.mlflow_edge.connection import is_missing, registry_errors
 from deltadex.mlflow_edge.registry import Registry
 
-_EXPERIMENT = "deltadex"
+#: The folder on a run below which embeddings lie, and the experiment of our own runs.
+FOLDER = _EXPERIMENT = "deltadex"
 _OWN_RUN_TAG = "deltadex.version"
 
 
@@ -22,7 +23,7 @@ def log_embedding(registry: Registry, version: RegisteredVersion, embedding: Emb
     A version whose run is missing or deleted gets a run of ours. Logging again overwrites the same files.
     """
     ref = version.ref
-    path = f"deltadex/{ref.name}-v{ref.version}/{embedding.recipe.digest[:12]}"
+    path = f"{FOLDER}/{ref.name}-v{ref.version}/{embedding.recipe.digest[:12]}"
     with registry_errors(f"logging the embedding of {ref.label}"):
         run_id = _usable_run(registry, version) or _own_run(registry, ref)
         registry.client.log_artifacts(run_id, str(folder), artifact_path=path)
@@ -68,15 +69,31 @@ def _usable_run(registry: Registry, version: RegisteredVersion) -> str | None:
     return version.run_id if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
 
 
+def find_own_run(registry: Registry, ref: ModelVersionRef) -> str | None:
+    """Return the run that was made for the embedding of this version, under whatever name it had then."""
+    experiment = registry.client.get_experiment_by_name(_EXPERIMENT)
+    if experiment is None:
+        return None
+    key = f"tags.`{_OWN_RUN_TAG}` LIKE '%/{ref.version}@{ref.created_ms}'"
+    found = registry.client.search_runs([experiment.experiment_id], filter_string=key)
+    # Two models may have been registered in the same millisecond.
+    runs = {run.data.tags[_OWN_RUN_TAG]: str(run.info.run_id) for run in found}
+    return runs.get(_own_key(ref)) or (next(iter(runs.values())) if len(runs) == 1 else None)
+
+
 def _own_run(registry: Registry, ref: ModelVersionRef) -> str:
     """Find or make the run that holds the embedding of a version without one."""
     client = registry.client
-    key = f"{ref.label}@{ref.created_ms}"
     experiment = client.get_experiment_by_name(_EXPERIMENT)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(_EXPERIMENT)
-    found = client.search_runs([experiment_id], filter_string=f"tags.`{_OWN_RUN_TAG}` = '{key}'", max_results=1)
+    own = f"tags.`{_OWN_RUN_TAG}` = '{_own_key(ref)}'"
+    found = client.search_runs([experiment_id], filter_string=own, max_results=1)
     if found:
         return str(found[0].info.run_id)
-    run = client.create_run(experiment_id, tags={_OWN_RUN_TAG: key}, run_name=ref.label)
+    run = client.create_run(experiment_id, tags={_OWN_RUN_TAG: _own_key(ref)}, run_name=ref.label)
     client.set_terminated(run.info.run_id)
     return str(run.info.run_id)
+
+
+def _own_key(ref: ModelVersionRef) -> str:
+    return f"{ref.label}@{ref.created_ms}"

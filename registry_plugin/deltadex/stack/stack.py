@@ -20,6 +20,7 @@ from deltadex.stack.ports import free_port
 from deltadex.stack.process import ProcessId, Service, ServiceSpec
 from deltadex.stack.running import RunningService, RunningStack
 from deltadex.store.embedded import EmbeddedPostgres
+from deltadex.store.roles import Role
 
 _START_SECONDS = 120
 _MAX_RESTARTS = 5
@@ -58,7 +59,8 @@ class Stack:
             with open_services(self.settings) as services:
                 for line in initialise(services):
                     self._report(line)
-            self._start([specs.worker(self.settings), specs.watcher(self.settings), specs.dashboard(self.settings)])
+            writer, reader = self._acting_as(Role.WRITER), self._acting_as(Role.READER)
+            self._start([specs.worker(writer), specs.watcher(writer), specs.dashboard(reader)])
         except BaseException:
             self.stop()
             raise
@@ -134,6 +136,14 @@ class Stack:
         service.start()
         service.wait_up(_START_SECONDS)
         self._write_stack_file()
+
+    def _acting_as(self, role: Role) -> Settings:
+        """Return the settings of a child with no more rights than it needs."""
+        owns_store = any(service.spec.name == "Postgres" for service in self.services)
+        if not owns_store:
+            return self.settings  # whose user may not be allowed to take on a role
+        database = self.settings.database.model_copy(update={"role": role.value})
+        return self.settings.model_copy(update={"database": database})
 
     def _use(self, **values: Any) -> None:
         self.settings = Settings.model_validate({**self.settings.model_dump(), **values})

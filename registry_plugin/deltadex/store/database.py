@@ -52,6 +52,8 @@ class Database:
         Connection string (`postgresql://…`); never logged, and its password is in no error.
     pool_size
         Connections that this process holds at most.
+    role
+        What every connection acts as; a role of its user, such as those of roles.py. None: as the user itself.
 
     Attributes
     ----------
@@ -59,9 +61,10 @@ class Database:
         As given, with its password.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 4) -> None:
+    def __init__(self, url: str, *, pool_size: int = 4, role: str | None = None) -> None:
         self.url = url
         self._pool_size = pool_size
+        self._role = role
         self._pool: ConnectionPool | None = None
         self._opening = threading.Lock()
         self._address = _address(url)
@@ -176,7 +179,7 @@ class Database:
                     min_size=0,
                     max_size=self._pool_size,
                     open=True,
-                    configure=_configure,
+                    configure=self._configure,
                     check=ConnectionPool.check_connection,
                     timeout=_POOL_SECONDS,
                     # Longer would only mean longer pauses between attempts, also once Postgres is back.
@@ -192,7 +195,24 @@ class Database:
         return result
 
     def _connect(self) -> Transaction:
-        return psycopg.connect(self.url, **_OPTIONS)
+        connection = psycopg.connect(self.url, **_OPTIONS)
+        try:
+            self._act_as_role(connection)
+        except psycopg.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _configure(self, connection: Transaction) -> None:
+        self._act_as_role(connection)
+        _find_tables(connection)
+        register_vector(connection)
+        connection.commit()
+
+    def _act_as_role(self, connection: Transaction) -> None:
+        if self._role is not None:
+            connection.execute("select set_config('role', %s, false)", [self._role])
+            connection.commit()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -237,12 +257,6 @@ class _Progress:
 
 def _state(error: psycopg.Error) -> str:
     return error.sqlstate or ""
-
-
-def _configure(connection: Transaction) -> None:
-    _find_tables(connection)
-    register_vector(connection)
-    connection.commit()
 
 
 def _find_tables(connection: Transaction) -> None:

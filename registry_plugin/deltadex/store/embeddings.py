@@ -141,6 +141,22 @@ def save(
     return recipe_id
 
 
+def stored_vector(tx: Transaction, version_id: int, embedding: Embedding) -> FloatArray | None:
+    """Return what is stored of a version under the recipe and the weights of this embedding, superseded or not."""
+    row = tx.execute(
+        """
+        select vector from embeddings join recipes on recipes.id = recipe_id
+        where model_version_id = %s and digest = %s and weights_digest = %s
+        """,
+        [version_id, embedding.recipe.digest, embedding.weights_digest],
+        binary=True,
+    ).fetchone()
+    if row is None:
+        return None
+    vector: FloatArray = row[0].to_numpy()
+    return vector
+
+
 def same_weights(tx: Transaction, version_id: int) -> list[VersionRow]:
     """Return the other versions of the same registry whose tensors are the same, oldest first."""
     found = tx.execute(

@@ -111,6 +111,9 @@ def _keep_only(
                 as kept (kind, version_id, other_id)
             where kept.kind = findings.kind and kept.version_id = findings.model_version_id
                 and kept.other_id is not distinct from findings.other_id)
+        -- What was found about a version that is gone stays as it was.
+        and not exists (
+            select from model_versions where id in (model_version_id, other_id) and state = 'deleted')
         """
     ).format(SQL(scope))
     tx.execute(query, parameters | kept)

@@ -1,0 +1,35 @@
+"""Where versions stand, followed as it changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from deltadex.domain import State
+from deltadex.store import versions
+from deltadex.store.database import Database
+from tests.store.examples import REGISTRY, discovered
+
+
+def test_watching_shows_each_change_and_ends_without_a_word(database: Database, tmp_path: Path) -> None:
+    with database.transaction() as tx:
+        version_id = discovered(tx, "model")
+    variables = {
+        "DELTADEX_DATABASE__URL": database.url,
+        "DELTADEX_REGISTRY": REGISTRY,
+        "DELTADEX_DATA_DIR": str(tmp_path),
+    }
+    command = [sys.executable, "-m", "deltadex", "status", "model", "--watch", "--json"]
+    with subprocess.Popen(command, env=os.environ | variables, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        lines = map(json.loads, following.stdout)
+        assert [row["state"] for row in next(lines)] == ["discovered"]
+        with database.transaction() as tx:
+            versions.mark_ended(tx, version_id, state=State.FAILED, reason="truncated")
+        assert [(row["state"], row["reason"]) for row in next(lines)] == [("failed", "truncated")]
+        following.send_signal(signal.SIGINT)
+        assert following.wait() == 0
