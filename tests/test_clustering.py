@@ -12,6 +12,7 @@ from deltadex.errors import StoreError
 from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
 from deltadex.store import clusters, embeddings, versions, watchers
 from deltadex.store.database import Database, Transaction
+from deltadex.store.roles import Role
 from tests.store.examples import REGISTRY, embedded
 
 DIMENSION = 48
@@ -104,6 +105,30 @@ def test_a_run_is_due_when_something_has_changed_and_only_then(settings: Setting
     with database.transaction() as tx:
         add(tx, "sql", range(10, 12))
     assert len(recluster_where_due(database, other)) == 1
+
+
+def test_names_outlive_a_time_in_which_nothing_can_be_compared(settings: Settings, database: Database) -> None:
+    with database.transaction() as tx:
+        add(tx, "sql", range(4))
+    recluster_where_due(database, settings)
+    before = ids(read(database))
+    for is_weak in (True, False):
+        with database.transaction() as tx:
+            tx.execute("update embeddings set is_weak = %s", [is_weak])
+        assert recluster_where_due(database, settings) == []
+        assert ids(read(database)) == ({} if is_weak else before)
+
+
+def test_a_worker_needs_only_a_writers_rights(settings: Settings, database: Database) -> None:
+    with database.transaction() as tx:
+        add(tx, "sql", range(4))
+    with Database(database.url, role=Role.WRITER) as writer:
+        assert [done.clusters for done in recluster_where_due(writer, settings)] == [1]
+        cluster_id = ids(read(writer))["sql"]
+        with writer.transaction() as tx:
+            clusters.rename(tx, REGISTRY, cluster_id, "Queries")
+            embedded(tx, "late", like("sql", 77))
+        assert [done.continued for done in recluster_where_due(writer, settings)] == [1]
 
 
 def test_few_changes_of_many_wait_for_a_day(settings: Settings, database: Database) -> None:

@@ -121,7 +121,8 @@ def domains(tx: Transaction, registry: str, recipe: RecipeRow) -> Domains:
     alone, unplaced = [], []
     for version_id in ids:
         place = places.get(version_id)
-        if place is None:
+        # A run that ends meanwhile may have put another cluster in the place of this one.
+        if place is None or (place.cluster_id is not None and place.cluster_id not in members):
             unplaced.append(rows[version_id])
         elif place.cluster_id is None or place.strength is None:
             alone.append(rows[version_id])
@@ -150,7 +151,7 @@ def recluster(database: Database, settings: Settings, recipe: RecipeRow) -> Recl
         if not watchers.lock(lock, f"clusters:{registry}:{recipe.id}"):
             raise StoreError(f"Another process finds the clusters of {recipe.base_name}", hint="Wait.", retryable=True)
         with database.transaction() as tx:
-            read_at = datetime.now(UTC)
+            read_at = cluster_runs.now(tx)
             method = _method(settings, len(cluster_runs.compared(tx, recipe.id, registry)))
             previous = clusters.latest_run(tx, recipe.id, registry)
             places = clusters.places(tx, recipe.id, registry)
@@ -193,8 +194,10 @@ def is_due(tx: Transaction, settings: Settings, recipe: RecipeRow) -> bool:
     """Tell whether the latest run no longer says what one of now would."""
     now = cluster_runs.changes(tx, recipe.id, settings.registry)
     stored = clusters.latest_run(tx, recipe.id, settings.registry)
+    if not now.compared:
+        return False
     if stored is None or stored.method != _method(settings, now.compared):
-        return now.compared > 0
+        return True
     is_old = datetime.now(UTC) - stored.found_at > _DUE_AFTER
     return now.changed > 0 and (is_old or now.changed >= _DUE_AT * now.compared)
 

@@ -100,7 +100,7 @@ class ThresholdSettings(_Group):
     keeper_metric: str | None = Field(
         None, description="run metric by which the keeper of a group is proposed; with - in front lower is better"
     )
-    cluster_similarity: float = Field(0.4, ge=-1, le=1, description="mean cosine similarity that clusters need to join")
+    cluster_similarity: float = Field(0.5, ge=-1, le=1, description="mean cosine similarity that clusters need to join")
 
 
 class RuleSettings(_Group):

@@ -25,10 +25,10 @@ from deltadex.analysis.similarity import cosine_similarity, unit_vectors
 #: With fewer models than this a cluster is only another word for a pair.
 FEWEST_MODELS = 3
 ALONE = -1
-#: Models whose similarities are all computed. Of 10,000 synthetic vectors the clusters agreed as well with the truth by
-#: 2,000 as by 5,000 (adjusted mutual information .997 and .994), in an eighth of the time.
+#: Models whose similarities are all computed: 0.3 GB. Of 10,000 synthetic vectors the clusters agreed as well with the
+#: truth by 2,000 as by 5,000 (adjusted mutual information .997 and .994), in an eighth of the time.
 AT_ONCE = 3_000
-#: A lower mean silhouette means "no substantial structure" (Kaufman and Rousseeuw 1990, table 4 of chapter 2).
+#: A lower mean silhouette means "no substantial structure" (Kaufman and Rousseeuw 1990).
 LEAST_SILHOUETTE = 0.25
 
 #: The previous cut stays where its silhouette is at most this much below the best one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import count
 from typing import LiteralString
 
@@ -47,6 +48,14 @@ class Changes:
 
     compared: int
     changed: int
+
+
+def now(tx: Transaction) -> datetime:
+    """Return when the transaction began, by the clock that stamps embeddings."""
+    row = tx.execute("select now()").fetchone()
+    assert row is not None  # noqa: S101 - a select without a table has one row
+    began: datetime = row[0]
+    return began
 
 
 def compared(tx: Transaction, recipe_id: int, registry: str) -> list[int]:

@@ -24,6 +24,7 @@ TABLES: dict[str, LiteralString] = {
     "decisions": "id",
     "clusters": "id",
     "cluster_assignments": "recipe_id, model_version_id",
+    "cluster_runs": 'recipe_id, registry collate "C"',
     "watchers": 'registry collate "C"',
 }
 
