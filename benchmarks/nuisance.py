@@ -22,11 +22,11 @@ from sklearn.covariance import ledoit_wolf
 
 from benchmarks import pool_scores
 from benchmarks.pool_scores import Matrix, Score
-from deltadex.analysis.nuisance import Nuisance, Removal, Setting
+from deltadex.analysis.nuisance import RIDGE, Nuisance, Removal, Setting
 from deltadex.analysis.similarity import cosine_similarity, unit_vectors
 
 ALL_SETTINGS = ("learning_rate", "rank", "epochs", "examples", "template")
-#: Turns the vectors of all models, those of the models to learn from, and their numbers into similarities to the first.
+#: Takes the vectors of all models and the numbers of those to learn from, and returns other vectors.
 Learn = Callable[[Matrix, NDArray[np.intp]], Matrix]
 
 
@@ -67,13 +67,18 @@ class Step:
 
 
 def without_settings(
-    readings: Readings, names: Sequence[str], *, own_norm: bool = True, removal: Removal = Removal.RESIDUAL
+    readings: Readings,
+    names: Sequence[str],
+    *,
+    own_norm: bool = True,
+    removal: Removal = Removal.RESIDUAL,
+    ridge: float = RIDGE,
 ) -> Matrix:
     """Return `(n, n)` similarities; row i is of residuals after a fit without model i."""
 
     def residuals(vectors: Matrix, others: NDArray[np.intp]) -> Matrix:
         known = [readings.settings[number] for number in others]
-        found = Nuisance.fit(vectors[others], known, names=names, own_norm=own_norm)
+        found = Nuisance.fit(vectors[others], known, names=names, own_norm=own_norm, ridge=ridge)
         return found.remove(vectors, readings.settings, removal=removal)
 
     return _left_out(readings.vectors, residuals)
@@ -95,6 +100,13 @@ def whitened(vectors: Matrix, others: NDArray[np.intp]) -> Matrix:
     strengths, directions = np.linalg.eigh(covariance)
     white: Matrix = (units - units[others].mean(0)) @ directions / np.sqrt(strengths)
     return white
+
+
+def without_common_direction(vectors: Matrix, others: NDArray[np.intp]) -> Matrix:
+    """Return `(n, d)`: unit vectors without what lies along the others' mean."""
+    units = unit_vectors(vectors)
+    common = unit_vectors(units[others].mean(0, keepdims=True))
+    return units - units @ common.T @ common
 
 
 def _plain(readings: Readings) -> Matrix:
@@ -121,6 +133,7 @@ def _positions(readings: Readings, chosen: slice, position: slice) -> Matrix:
 _LAST, _MEAN, _BOTH = slice(0, 1), slice(1, 2), slice(0, 2)
 STEPS = (
     Step("as published", _plain),
+    Step("common direction projected out", lambda readings: _left_out(readings.vectors, without_common_direction)),
     Step("centred", partial(without_settings, names=(), own_norm=False)),
     Step("centred − own norm", partial(without_settings, names=())),
     Step("… − learning rate", partial(without_settings, names=ALL_SETTINGS[:1])),
@@ -129,6 +142,7 @@ STEPS = (
     Step("… − template: all", partial(without_settings, names=ALL_SETTINGS)),
     Step("all but own norm", partial(without_settings, names=ALL_SETTINGS, own_norm=False)),
     Step("all, projected out", partial(without_settings, names=ALL_SETTINGS, removal=Removal.PROJECTION)),
+    Step("all, ridge 1", partial(without_settings, names=ALL_SETTINGS, ridge=1.0)),
     Step("whitened", lambda readings: _left_out(readings.vectors, whitened)),
     Step("probes of equal weight", _per_probe),
     Step("probes side by side", _concatenated_probes),
