@@ -22,11 +22,11 @@ from sklearn.covariance import ledoit_wolf
 
 from benchmarks import pool_scores
 from benchmarks.pool_scores import Matrix, Score
-from deltadex.analysis.nuisance import Nuisance, Removal, Setting
+from deltadex.analysis.nuisance import RIDGE, Nuisance, Removal, Setting
 from deltadex.analysis.similarity import cosine_similarity, unit_vectors
 
 ALL_SETTINGS = ("learning_rate", "rank", "epochs", "examples", "template")
-#: Turns the vectors of all models, those of the models to learn from, and their numbers into similarities to the first.
+#: Takes the vectors of all models and the numbers of those to learn from, and returns other vectors.
 Learn = Callable[[Matrix, NDArray[np.intp]], Matrix]
 
 
@@ -67,16 +67,22 @@ class Step:
 
 
 def without_settings(
-    readings: Readings, names: Sequence[str], *, own_norm: bool = True, removal: Removal = Removal.RESIDUAL
+    readings: Readings,
+    names: Sequence[str] = ALL_SETTINGS,
+    *,
+    vectors: Matrix | None = None,
+    own_norm: bool = False,
+    removal: Removal = Removal.RESIDUAL,
+    ridge: float = RIDGE,
 ) -> Matrix:
-    """Return `(n, n)` similarities; row i is of residuals after a fit without model i."""
+    """Return `(n, n)` similarities of `vectors` (the deltas); row i is of residuals after a fit without model i."""
 
     def residuals(vectors: Matrix, others: NDArray[np.intp]) -> Matrix:
         known = [readings.settings[number] for number in others]
-        found = Nuisance.fit(vectors[others], known, names=names, own_norm=own_norm)
+        found = Nuisance.fit(vectors[others], known, names=names, own_norm=own_norm, ridge=ridge)
         return found.remove(vectors, readings.settings, removal=removal)
 
-    return _left_out(readings.vectors, residuals)
+    return _left_out(readings.vectors if vectors is None else vectors, residuals)
 
 
 def _left_out(vectors: Matrix, learn: Learn) -> Matrix:
@@ -97,6 +103,13 @@ def whitened(vectors: Matrix, others: NDArray[np.intp]) -> Matrix:
     return white
 
 
+def without_common_direction(vectors: Matrix, others: NDArray[np.intp]) -> Matrix:
+    """Return `(n, d)`: unit vectors without what lies along the others' mean."""
+    units = unit_vectors(vectors)
+    common = unit_vectors(units[others].mean(0, keepdims=True))
+    return units - units @ common.T @ common
+
+
 def _plain(readings: Readings) -> Matrix:
     return cosine_similarity(readings.vectors)
 
@@ -111,42 +124,65 @@ def _concatenated_probes(readings: Readings) -> Matrix:
     return cosine_similarity(readings.probe_deltas.reshape(len(readings.probe_deltas), -1))
 
 
-def _positions(readings: Readings, chosen: slice, position: slice) -> Matrix:
-    """Each layer and position counts the same: deltas of unit length, one after the other."""
-    means = readings.layers.mean(1, dtype=np.float64)[:, chosen, position]
+def _positions(readings: Readings, layers: slice, positions: slice) -> Matrix:
+    """Return `(n, k · hidden_size)`: each layer and position counts the same, by a delta of unit length."""
+    means = readings.layers.mean(1, dtype=np.float64)[:, layers, positions]
     parts = means.reshape(len(means), -1, means.shape[-1])
-    return cosine_similarity(np.concatenate([unit_vectors(parts[:, each]) for each in range(parts.shape[1])], axis=1))
+    return np.concatenate([unit_vectors(parts[:, each]) for each in range(parts.shape[1])], axis=1)
 
 
-_LAST, _MEAN, _BOTH = slice(0, 1), slice(1, 2), slice(0, 2)
+def _side_by_side(readings: Readings, layers: slice, positions: slice) -> Matrix:
+    return cosine_similarity(_positions(readings, layers, positions))
+
+
+def _last_and_mean_without_settings(readings: Readings) -> Matrix:
+    return without_settings(readings, vectors=_positions(readings, _FINAL, _BOTH))
+
+
+_LAST, _MEAN, _BOTH, _FINAL = slice(0, 1), slice(1, 2), slice(0, 2), slice(-1, None)
 STEPS = (
     Step("as published", _plain),
-    Step("centred", partial(without_settings, names=(), own_norm=False)),
-    Step("centred − own norm", partial(without_settings, names=())),
-    Step("… − learning rate", partial(without_settings, names=ALL_SETTINGS[:1])),
+    Step("common direction projected out", lambda readings: _left_out(readings.vectors, without_common_direction)),
+    Step("centred", partial(without_settings, names=())),
+    Step("centred − own norm", partial(without_settings, names=(), own_norm=True)),
+    Step("centred − learning rate", partial(without_settings, names=ALL_SETTINGS[:1])),
     Step("… − rank", partial(without_settings, names=ALL_SETTINGS[:2])),
     Step("… − epochs, examples", partial(without_settings, names=ALL_SETTINGS[:4])),
-    Step("… − template: all", partial(without_settings, names=ALL_SETTINGS)),
-    Step("all but own norm", partial(without_settings, names=ALL_SETTINGS, own_norm=False)),
-    Step("all, projected out", partial(without_settings, names=ALL_SETTINGS, removal=Removal.PROJECTION)),
+    Step("… − template: all", without_settings),
+    Step("all, ridge 1", partial(without_settings, ridge=1.0)),
+    Step("all, ridge .01", partial(without_settings, ridge=0.01)),
+    Step("all − own norm", partial(without_settings, own_norm=True)),
+    Step("all, projected out", partial(without_settings, removal=Removal.PROJECTION)),
     Step("whitened", lambda readings: _left_out(readings.vectors, whitened)),
     Step("probes of equal weight", _per_probe),
     Step("probes side by side", _concatenated_probes),
-    Step("mean over tokens", partial(_positions, chosen=slice(-1, None), position=_MEAN)),
-    Step("last token and mean", partial(_positions, chosen=slice(-1, None), position=_BOTH)),
-    Step("last two layers", partial(_positions, chosen=slice(-2, None), position=_LAST)),
-    Step("all layers", partial(_positions, chosen=slice(1, None), position=_LAST)),
+    Step("last two layers", partial(_side_by_side, layers=slice(-2, None), positions=_LAST)),
+    Step("all layers", partial(_side_by_side, layers=slice(1, None), positions=_LAST)),
+    Step("mean over tokens", partial(_side_by_side, layers=_FINAL, positions=_MEAN)),
+    Step("last token and mean", partial(_side_by_side, layers=_FINAL, positions=_BOTH)),
+    Step("last token and mean, all", _last_and_mean_without_settings),
 )
 
 
-def scores(readings: Readings) -> dict[str, Score]:
+@dataclass(frozen=True)
+class Worth:
+    """What a step scores on a pool, and how much more its silhouette is than the first step's, ± jackknife error."""
+
+    score: Score
+    gain: float
+    error: float
+
+
+def worth(readings: Readings) -> dict[str, Worth]:
     """Score every step on one pool; the threshold for pairs is not used here."""
-    return {
-        step.name: pool_scores.score(
-            step.compare(readings), readings.labels, threshold=1.0, comparable=readings.comparable
-        )
-        for step in STEPS
-    }
+    first = STEPS[0].compare(readings)
+    return {step.name: _worth(step.compare(readings), first, readings) for step in STEPS}
+
+
+def _worth(similarity: Matrix, first: Matrix, readings: Readings) -> Worth:
+    score = pool_scores.score(similarity, readings.labels, threshold=1.0, comparable=readings.comparable)
+    gain = score.silhouette - float(pool_scores.silhouettes(first, readings.labels).mean())
+    return Worth(score, gain, pool_scores.jackknife_error(similarity, readings.labels, less=first))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -155,22 +191,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     quality.add_arguments(parser)
     given = parser.parse_args(arguments)
-    found = {pool.name: scores(pool.readings) for pool in quality.trained(given)}
+    found = {pool.name: worth(pool.readings) for pool in quality.trained(given)}
     show(found, Console())
     if given.json:
         numbers = {pool: {step: asdict(one) for step, one in steps.items()} for pool, steps in found.items()}
         given.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
 
 
-def show(found: Mapping[str, Mapping[str, Score]], console: Console) -> None:
-    """Print silhouette and neighbour accuracy, steps by pools, and whether a step is better on every pool."""
-    table = Table("silhouette / nearest", *found, "better on", title="what each step is worth, leave one model out")
-    first = {pool: steps[STEPS[0].name] for pool, steps in found.items()}
+def show(found: Mapping[str, Mapping[str, Worth]], console: Console) -> None:
+    """Print silhouette and neighbour accuracy, steps by pools, and on how many pools a step is better."""
+    table = Table("silhouette / nearest", *found, "better", "> 2 errors", "worse", "> 2 errors")
+    table.title = "what each step is worth, leave one model out"
     for step in STEPS:
-        here = {pool: steps[step.name] for pool, steps in found.items()}
-        better = sum(here[pool].silhouette > first[pool].silhouette for pool in found)
-        cells = [f"{one.silhouette:.2f} / {one.accuracy:.2f}" for one in here.values()]
-        table.add_row(step.name, *cells, f"{better} of {len(found)}")
+        here = [steps[step.name] for steps in found.values()]
+        cells = [f"{one.score.silhouette:.2f} / {one.score.accuracy:.2f}" for one in here]
+        signs = ((1, 0), (1, 2), (-1, 0), (-1, 2))
+        counts = [sum(sign * one.gain > max(1e-3, most * one.error) for one in here) for sign, most in signs]
+        table.add_row(step.name, *cells, *map(str, counts))
     console.print(table)
 
 

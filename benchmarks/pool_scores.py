@@ -77,13 +77,20 @@ def silhouettes(similarity: Matrix, labels: Sequence[str]) -> NDArray[np.float64
     return np.where(alone, 0.0, (outside - inside) / widest)
 
 
-def jackknife_error(similarity: Matrix, labels: Sequence[str]) -> float:
-    """Return the standard error of the mean silhouette: how it varies when each model in turn is missing."""
+def jackknife_error(similarity: Matrix, labels: Sequence[str], *, less: Matrix | None = None) -> float:
+    """Return the standard error of the mean silhouette: how it varies when each model in turn is missing.
+
+    Parameters
+    ----------
+    less
+        `(n, n)` other similarities: then of the difference to their mean silhouette.
+    """
     count, names = len(labels), np.asarray(labels)
     means = []
     for number in range(count):
-        kept = np.arange(count) != number
-        means.append(silhouettes(similarity[np.ix_(kept, kept)], list(names[kept])).mean())
+        kept = np.delete(np.arange(count), number)
+        found = silhouettes(similarity[np.ix_(kept, kept)], list(names[kept])).mean()
+        means.append(found - (0 if less is None else silhouettes(less[np.ix_(kept, kept)], list(names[kept])).mean()))
     return float(np.sqrt((count - 1) * np.var(means)))
 
 

@@ -116,6 +116,7 @@ def pools() -> tuple[Pool, ...]:
     grid = _grid(DOMAINS)
     return (
         Pool("a: 5 domains × 3 splits, 5 reseeded", (*grid, *reseeds(grid))),
+        Pool("a: a seed for each model", tuple(_own_seeds(grid))),
         Pool("b: all settings mixed", tuple(mixed_settings(DOMAINS, _VARIATIONS))),
         Pool("b: learning rates ÷4, ×1, ×4", tuple(_other_rates(grid))),
         Pool("d: two prompt templates", _two_templates(grid), across="template"),
@@ -126,11 +127,11 @@ def pools() -> tuple[Pool, ...]:
 
 
 def quick_pools() -> tuple[Pool, ...]:
-    """Return two small pools."""
+    """Return three domains of the first two pools: the same models."""
     grid = _grid(DOMAINS[:3])
     return (
         Pool("a: 3 domains × 3 splits, 3 reseeded", (*grid, *reseeds(grid))),
-        Pool("b: all settings mixed", tuple(mixed_settings(DOMAINS[:3], 4))),
+        Pool("b: all settings mixed", tuple(mixed_settings(DOMAINS[:3], _VARIATIONS))),
     )
 
 
@@ -168,6 +169,12 @@ def _grid(domains: Iterable[str]) -> tuple[Finetune, ...]:
 def reseeds(grid: Iterable[Finetune]) -> tuple[Finetune, ...]:
     """Return the first part of each domain with another seed: the same data in another order, from another start."""
     return tuple(replace(one, seed=1) for one in grid if one.part == 1)
+
+
+def _own_seeds(grid: Iterable[Finetune]) -> Iterator[Finetune]:
+    """Adapters of one seed start from the same A, and their weights are alike for that."""
+    for seed, one in enumerate(grid, start=10):
+        yield replace(one, seed=seed)
 
 
 def _other_rates(grid: Iterable[Finetune]) -> Iterator[Finetune]:

@@ -2,8 +2,8 @@
 
 The models are trained on the spot, once, on one thread: from text on the machine, with transformers and peft. Methods:
 
-- Delta Activations, ours: as `deltadex embed` computes them; *settings removed*: less what training settings and
-  the delta's own norm explain (`deltadex.analysis.nuisance`), learned without the model that is looked at;
+- Delta Activations, ours: as `deltadex embed` computes them; *settings removed*: less their mean and what
+  training settings explain (`deltadex.analysis.nuisance`), learned without the model that is looked at;
 - published: the algorithm of arXiv 2509.04442 with transformers alone, for whole models too (the released scripts
   refuse them);
 - outputs: each finetune continues the probes greedily for 24 tokens; the base reads that; the mean over tokens
@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import pool_additivity, pool_scores, pools
-from benchmarks.nuisance import ALL_SETTINGS, Readings, without_settings
+from benchmarks.nuisance import Readings, without_settings
 from benchmarks.pool_scores import Matrix, Score
 from benchmarks.pool_training import Workshop, quiet
 from benchmarks.pool_vectors import Measured, describe, measure, weight_similarities
@@ -79,7 +79,7 @@ class Trained:
         published = np.stack([one.published[:, -1, 0].mean(0) for one in self.measured])
         return {
             OURS: cosine_similarity(self.readings.vectors),
-            "settings removed": without_settings(self.readings, ALL_SETTINGS),
+            "settings removed": without_settings(self.readings),
             PUBLISHED: cosine_similarity(published),
             "outputs": cosine_similarity(np.stack([one.output for one in self.measured])),
             **self.weights,

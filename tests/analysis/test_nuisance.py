@@ -40,7 +40,7 @@ def mean_gap(vectors: NDArray[np.float64], domains: NDArray[np.int_]) -> float:
 @pytest.mark.parametrize("removal", list(Removal))
 def test_what_the_learning_rate_moves_is_removed_for_models_that_were_not_fitted(removal: Removal) -> None:
     vectors, settings, _ = company()
-    found = Nuisance.fit(vectors, settings, names=NAMES, own_norm=False)
+    found = Nuisance.fit(vectors, settings, names=NAMES)
     unseen, their_settings, domains = company(seed=1)
     cleaned = found.remove(unseen, their_settings, removal=removal)
     assert mean_gap(unit_vectors(unseen), domains) < 0.1
@@ -50,7 +50,7 @@ def test_what_the_learning_rate_moves_is_removed_for_models_that_were_not_fitted
 
 def test_the_projection_leaves_nothing_along_the_movement() -> None:
     vectors, settings, _ = company()
-    found = Nuisance.fit(vectors, settings, names=NAMES)
+    found = Nuisance.fit(vectors, settings, names=NAMES, own_norm=True)
     cleaned = found.remove(vectors, settings, removal=Removal.PROJECTION)
     np.testing.assert_allclose(cleaned @ found.movement.T, 0, atol=1e-12)
 
@@ -60,7 +60,7 @@ def test_settings_that_never_change_explain_nothing() -> None:
     constant: Settings = [{"learning_rate": 1e-4, "template": "chat"}] * len(vectors)
     units = unit_vectors(vectors)
     for removal in Removal:
-        found = Nuisance.fit(vectors, constant, names=NAMES, own_norm=False)
+        found = Nuisance.fit(vectors, constant, names=NAMES)
         np.testing.assert_allclose(found.remove(vectors, constant, removal=removal), units - units.mean(0), atol=1e-12)
 
 
@@ -69,7 +69,7 @@ def test_a_template_is_removed() -> None:
     chat = np.arange(len(vectors)) % 2 == 0
     shifted = vectors + 3 * np.outer(chat, np.eye(40)[12])
     settings = [{**each, "template": "chat" if one else "alpaca"} for each, one in zip(settings, chat, strict=True)]
-    cleaned = Nuisance.fit(shifted, settings, names=NAMES, own_norm=False).remove(shifted, settings)
+    cleaned = Nuisance.fit(shifted, settings, names=NAMES).remove(shifted, settings)
     before, after = unit_vectors(shifted)[:, 12], cleaned[:, 12]
     assert abs(after[chat].mean() - after[~chat].mean()) < 0.2 * abs(before[chat].mean() - before[~chat].mean())
 
@@ -80,20 +80,20 @@ def test_a_template_is_removed() -> None:
 def test_a_setting_that_is_unknown_counts_as_the_mean(settings: dict[str, Setting]) -> None:
     vectors, known, _ = company()
     known = [{**each, "template": "chat" if number % 2 else "alpaca"} for number, each in enumerate(known)]
-    found = Nuisance.fit(vectors, known, names=NAMES, own_norm=False)
+    found = Nuisance.fit(vectors, known, names=NAMES)
     np.testing.assert_allclose(found.remove(vectors[:1], [settings]), unit_vectors(vectors[:1]) - found.mean)
 
 
 def test_a_zero_delta_stays_finite() -> None:
     vectors, settings, _ = company()
     vectors[0] = 0
-    found = Nuisance.fit(vectors, settings, names=NAMES)
+    found = Nuisance.fit(vectors, settings, names=NAMES, own_norm=True)
     assert np.isfinite(found.remove(vectors, settings)).all()
 
 
 @given(st.floats(1e-6, 1e6))
 def test_the_unit_of_the_deltas_means_nothing(scale: float) -> None:
     vectors, settings, _ = company(12)
-    one = Nuisance.fit(vectors, settings, names=NAMES).remove(vectors, settings)
-    other = Nuisance.fit(scale * vectors, settings, names=NAMES).remove(scale * vectors, settings)
+    one = Nuisance.fit(vectors, settings, names=NAMES, own_norm=True).remove(vectors, settings)
+    other = Nuisance.fit(scale * vectors, settings, names=NAMES, own_norm=True).remove(scale * vectors, settings)
     np.testing.assert_allclose(one, other, atol=1e-9)

@@ -58,3 +58,8 @@ def test_more_models_make_the_error_smaller() -> None:
         jackknife_error(cosine_similarity(rows), list(np.repeat(list("abc"), len(rows) // 3))) for rows in (few, many)
     ]
     assert errors[1] < errors[0] / 2
+
+
+def test_a_difference_to_itself_has_no_error(similarity: np.ndarray) -> None:
+    assert jackknife_error(similarity, LABELS, less=similarity) == 0
+    assert jackknife_error(similarity, LABELS, less=similarity.T**2) > 0

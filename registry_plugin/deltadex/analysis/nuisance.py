@@ -102,7 +102,7 @@ class Nuisance:
         settings: Sequence[Mapping[str, Setting]],
         *,
         names: Sequence[str],
-        own_norm: bool = True,
+        own_norm: bool = False,
         ridge: float = RIDGE,
     ) -> Nuisance:
         """Learn from models that are trained on anything; no domain is asked for.
@@ -115,6 +115,9 @@ class Nuisance:
             Of each model; what lacks a name does not know it.
         names
             The settings to account for.
+        own_norm
+            Account for the delta's own norm too. It is no setting: where domains differ in strength it takes away
+            what tells them apart.
         ridge
             Share of a standardised setting's variance that is added to it, against fitting noise.
         """
