@@ -37,6 +37,7 @@ page = st.navigation(
         _page("model", "Model"),
         _page("duplicates", "Duplicates"),
         _page("drift", "Drift"),
+        _page("geometry", "Geometry"),
     ],
     position="top",
 )

@@ -11,11 +11,12 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from deltadex import answers
+from deltadex import answers, geometry_answers
 from deltadex.analysis.projection import project
 from deltadex.analysis.similarity import cosine_similarity
 from deltadex.answers import Domains, DuplicateGroup, ModelDrift
 from deltadex.domain import State, VersionRow
+from deltadex.geometry_answers import Geometry
 from deltadex.settings import Settings, load_settings
 from deltadex.store import embeddings, findings, search, versions, watchers
 from deltadex.store.database import Database, Transaction
@@ -170,6 +171,14 @@ def drifts(now: Snapshot, name: str | None = None) -> list[ModelDrift]:
     """Return how registered models moved, the largest step first."""
     with now.transaction() as tx:
         return answers.model_drifts(tx, now.settings.registry, name=name)
+
+
+@_kept
+def geometry(now: Snapshot, recipe_id: int) -> Geometry:
+    """Return the geometry of one recipe's embeddings."""
+    recipe = next(recipe for recipe in recipes(now) if recipe.id == recipe_id)
+    with now.transaction() as tx:
+        return geometry_answers.geometry(tx, now.settings.registry, recipe)
 
 
 @st.cache_resource(show_spinner=False, max_entries=4, on_release=Database.close)

@@ -114,6 +114,17 @@ def nothing_embedded(now: reads.Snapshot) -> bool:
     return True
 
 
+def choose_recipe(now: reads.Snapshot) -> int:
+    """Let people choose a comparable space where there are several, and return its id."""
+    # By digest: a shared link must mean the same thing in another store.
+    recipes = {recipe.digest[:12]: recipe for recipe in reads.recipes(now)}
+    digest = st.selectbox(
+        "Base model", list(recipes), key="recipe", bind="query-params", disabled=len(recipes) == 1,
+        format_func=lambda digest: f"{recipes[digest].base_name} · {recipes[digest].embedded} versions · {digest}",
+    )  # fmt: skip
+    return recipes[digest].id
+
+
 def no_versions() -> None:
     """Say what to do where the registry holds nothing."""
     empty(

@@ -24,7 +24,7 @@ def show(now: reads.Snapshot) -> None:
         return
     recipe, color, chosen = st.columns([2, 2, 3])
     with recipe:
-        chart = reads.chart(now, _recipe_id(now))
+        chart = reads.chart(now, view.choose_recipe(now))
     rows = chart.domains.table.rows
     by_label = {row.label: row for row in rows}
     with color:
@@ -43,16 +43,6 @@ def show(now: reads.Snapshot) -> None:
         _boxed([by_label[label] for label in boxed if label in by_label])
         _domains(chart)
         _weak(now)
-
-
-def _recipe_id(now: reads.Snapshot) -> int:
-    # By digest: a shared link must mean the same thing in another store.
-    recipes = {recipe.digest[:12]: recipe for recipe in reads.recipes(now)}
-    digest = st.selectbox(
-        "Base model", list(recipes), key="recipe", bind="query-params", disabled=len(recipes) == 1,
-        format_func=lambda digest: f"{recipes[digest].base_name} · {recipes[digest].embedded} versions · {digest}",
-    )  # fmt: skip
-    return recipes[digest].id
 
 
 def _colorings(rows: Sequence[VersionRow]) -> list[str]:

@@ -51,7 +51,7 @@ def test_a_step_that_all_models_share_is_found() -> None:
     assert (found.groups, found.models, found.told) == (12, 24, 12)
     assert found.score.value > 0.9 > found.score.chance.high
     assert found.alignment.value > found.alignment.chance.high
-    assert "12 of 12 groups" in found.meaning
+    assert "12 of 12 groups follow" in found.meaning
 
 
 def test_a_perfect_parallelogram_is_aligned_wholly() -> None:

@@ -47,12 +47,15 @@ class Contrast:
         Which group each of them is in: a registered model, a domain.
     changed
         Whether it stands behind the arrow. Groups without both kinds say nothing and are left out.
+    among
+        What the groups are, in the plural.
     """
 
     name: str
     rows: tuple[int, ...]
     groups: tuple[str, ...]
     changed: tuple[bool, ...]
+    among: str = "groups"
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Parallelogram:
 
     Attributes
     ----------
-    name
+    name, among
         The contrast's.
     groups, models
         How many of each it was measured on.
@@ -78,6 +81,7 @@ class Parallelogram:
     """
 
     name: str
+    among: str
     groups: int
     models: int
     told: int
@@ -93,10 +97,11 @@ class Parallelogram:
     @property
     def meaning(self) -> str:
         """Say in a sentence what it means for the registry."""
-        numbers = f"score {self.score.value:.2f}, p = {self.adjusted_p:.3f}"
+        numbers = f"score {self.score.value:.2f}, corrected p = {self.adjusted_p:.3f}"
+        follow = f"{self.told} of {self.groups} {self.among} follow the others ({numbers})"
         if self.is_found:
-            return f"{self.name} is one direction: {self.told} of {self.groups} groups follow the others ({numbers})."
-        return f"Nothing says that {self.name} is one direction: each of {self.groups} groups may differ ({numbers})."
+            return f"{self.name} is the same direction in all {self.among}: {follow}."
+        return f"{self.name} is no common direction, as far as can be told: {follow}."
 
 
 def parallelograms(vectors: ArrayLike, contrasts: Sequence[Contrast]) -> tuple[Parallelogram | Refusal, ...]:
@@ -152,7 +157,7 @@ def _parallelogram(units: Matrix, contrast: Contrast) -> Parallelogram | Refusal
     layout = _layout(units, contrast)
     count, needed = len(layout.starts), _groups_needed(layout)
     if count < needed:
-        return Refusal(contrast.name, "groups that hold both", count, needed)
+        return Refusal(contrast.name, f"{contrast.among} that hold both", count, needed)
     rows = layout.centred(units[layout.rows])
     kernel, labels = rows @ rows.T, layout.centred(_labels(layout))
     agreements = _left_out(kernel, labels, layout)
@@ -160,6 +165,7 @@ def _parallelogram(units: Matrix, contrast: Contrast) -> Parallelogram | Refusal
     alignments = _alignments(kernel, labels, layout)
     return Parallelogram(
         contrast.name,
+        contrast.among,
         groups=count,
         models=len(layout.rows),
         told=int((agreements[:, 0] > 0).sum()),

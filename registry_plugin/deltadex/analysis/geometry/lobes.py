@@ -79,7 +79,9 @@ class Lobes:
     @property
     def meaning(self) -> str:
         """Say in a sentence what it means for the registry."""
-        numbers = f"agreement {self.agreement.value:.2f} of 1, {self.models} models, p = {self.adjusted_p:.3f}"
+        numbers = (
+            f"agreement {self.agreement.value:.2f} of 1, {self.models} models, corrected p = {self.adjusted_p:.3f}"
+        )
         if not self.is_found:
             return f"{self.name} doesn't say what the models do ({numbers})."
         how = next(word for least, word in _WORDS if self.agreement.value >= least)
