@@ -45,13 +45,13 @@ def test_all_three_scales_are_answered(database: Database) -> None:
     assert (found.models, found.drawn) == (20, 20)
     assert isinstance(found.galaxy, Galaxy)
     assert found.galaxy.models == 20
-    assert {one.name: one.is_found for one in found.lobes if isinstance(one, Lobes)}["`domain`"]
+    assert {one.name: one.is_found for one in found.lobes if isinstance(one, Lobes)}["tag domain"]
     names = {one.name: one for one in found.parallelograms if isinstance(one, Parallelogram)}
-    assert names.keys() == {"version 1 → 2", "`training`: dpo → sft"}
+    assert names.keys() == {"version 1 → 2", "tag training: dpo → sft"}
     assert all(one.is_found for one in names.values())
     assert "20 of 20 models" in names["version 1 → 2"].meaning
-    assert "5 of 5 domains" in names["`training`: dpo → sft"].meaning
-    assert {"version 1 → 2: score", "slope of the spectrum", "agreement with `domain`"} <= dict(found.numbers).keys()
+    assert "5 of 5 domains" in names["tag training: dpo → sft"].meaning
+    assert {"version 1 → 2: score", "slope of the spectrum", "agreement by tag domain"} <= dict(found.numbers).keys()
 
 
 def test_copies_older_versions_and_weak_ones_are_no_models_of_their_own(database: Database) -> None:

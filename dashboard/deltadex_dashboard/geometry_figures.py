@@ -41,7 +41,7 @@ def spectrum_figure(galaxy: Galaxy) -> go.Figure:
     figure.update_layout(height=360, margin=_MARGIN, legend=_LEGEND)
     figure.update_xaxes(title="direction", type="log", dtick="D1" if len(ranks) < 20 else "D2")
     # What is rounding only would squeeze all the rest.
-    lowest = max(float(min(galaxy.spectrum.min(), low.min())), 1e-4)
+    lowest = max(float(min(galaxy.spectrum.min(), low.min())), 1e-3)
     highest = float(max(galaxy.spectrum.max(), high.max()))
     figure.update_yaxes(
         title="share of the differences", type="log", tickformat=".1%",

@@ -73,7 +73,7 @@ class Geometry:
                 ("clustering entropy, nats", shape.entropy),
             )
         )
-        agreements = ((f"agreement with {one.name}", one.agreement) for one in self.lobes if isinstance(one, Lobes))
+        agreements = ((f"agreement by {one.name}", one.agreement) for one in self.lobes if isinstance(one, Lobes))
         shared = (
             named
             for one in self.parallelograms
@@ -140,7 +140,7 @@ def _value_pairs(table: EmbeddingTable, order: Sequence[int], key: str) -> Itera
             places = _drawn(sorted(place for value in (one, other) for name in both for place in domains[value][name]))
             carried = [table.rows[place].registered.tags for place in places]
             groups, changed = (each[DOMAIN_TAG] for each in carried), (each[key] == other for each in carried)
-            yield Contrast(f"`{key}`: {one} → {other}", tuple(places), tuple(groups), tuple(changed), "domains")
+            yield Contrast(f"tag {key}: {one} → {other}", tuple(places), tuple(groups), tuple(changed), "domains")
 
 
 def _tagged(table: EmbeddingTable, order: Sequence[int], key: str) -> Iterator[tuple[int, VersionRow]]:
@@ -155,7 +155,8 @@ def _tags(row: VersionRow) -> dict[str, str]:
 
 
 def _items(row: VersionRow) -> set[Item]:
-    return {*_tags(row).items(), *((_ALIAS, alias) for alias in row.registered.aliases)}
+    tags = ((f"tag {key}", value) for key, value in _tags(row).items())
+    return {*tags, *((_ALIAS, alias) for alias in row.registered.aliases)}
 
 
 def _weights(table: EmbeddingTable, place: int) -> str:

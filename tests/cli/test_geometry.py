@@ -37,7 +37,7 @@ def test_every_answer_has_its_sentence_its_numbers_and_its_null(filled: dict[str
     assert step["groups"] == 20
     assert step["score"]["chance"]["low"] < step["score"]["chance"]["high"] < step["score"]["value"]
     assert step["adjusted_p"] <= 0.05
-    assert {one["name"] for one in found["lobes"] if one["answered"]} >= {"`domain`", "`training`"}
+    assert {one["name"] for one in found["lobes"] if one["answered"]} >= {"tag domain", "tag training"}
 
 
 def test_it_says_what_the_numbers_mean_and_what_chance_gives(filled: dict[str, str]) -> None:

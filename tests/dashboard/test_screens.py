@@ -217,7 +217,7 @@ def test_the_geometry_says_what_each_number_means_and_what_chance_gives(company:
     for expected in (
         "span about 4 independent directions",
         "they gather in clusters",
-        "`domain` says nearly what the models do",
+        "Models sit together nearly as tag domain says",
         "version 1 → 2: too early to say. It takes 8 models that hold both; there are 2",
         "by chance",
     ):

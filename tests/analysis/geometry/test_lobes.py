@@ -32,12 +32,12 @@ def by_name(vectors: NDArray[np.float32], items: list[set[Item]]) -> dict[str, L
 @pytest.mark.parametrize("count", [FEWEST_MODELS, 40])
 def test_the_tag_that_says_what_models_do_is_found_and_others_are_not(count: int) -> None:
     found = by_name(*company(count))
-    assert found["`domain`"].is_found
-    assert found["`domain`"].agreement.value > 0.6
-    assert found["`domain`"].groups == 5
-    assert "says nearly what the models do" in found["`domain`"].meaning
-    assert not found["`stage`"].is_found
-    assert "doesn't say what the models do" in found["`stage`"].meaning
+    assert found["domain"].is_found
+    assert found["domain"].agreement.value > 0.6
+    assert found["domain"].groups == 5
+    assert "sit together nearly as domain says" in found["domain"].meaning
+    assert not found["stage"].is_found
+    assert "don't sit together by stage" in found["stage"].meaning
 
 
 def test_models_that_share_many_things_form_lobes_together() -> None:
@@ -59,7 +59,7 @@ def test_tags_that_say_nothing_are_found_as_rarely_as_the_level_says() -> None:
     for seed in range(100):
         vectors, items = company(24, domains=3, seed=seed)
         shuffled = [items[row] for row in np.random.default_rng(seed).permutation(len(items))]
-        p_values += [one.agreement.p_value for one in by_name(vectors, shuffled).values() if one.name != "`team`"]
+        p_values += [one.agreement.p_value for one in by_name(vectors, shuffled).values() if one.name != "team"]
     assert len(p_values) == 300
     # Of 300 draws at a level of .05, 99.9 % have 4 to 29; p-values of a discrete measure are never too small.
     assert np.sum(np.array(p_values) <= 0.05) <= 29
@@ -92,14 +92,14 @@ def test_a_tag_with_a_value_for_every_other_model_is_refused() -> None:
     for number, each in enumerate(items):
         each.add(("owner", f"{number // 2}"))
     [owner] = [one for one in lobes(vectors, items) if isinstance(one, Refusal)]
-    assert (owner.question, owner.count, owner.needed) == ("`owner`", 20, 30)
+    assert (owner.question, owner.count, owner.needed) == ("owner", 20, 30)
 
 
 def test_what_all_models_or_only_one_carry_is_not_asked_about() -> None:
     vectors, items = company(20)
     for number, each in enumerate(items):
         each |= {("licence", "ours"), ("ticket", f"{number}")}
-    assert {"`licence`", "`ticket`"}.isdisjoint(by_name(vectors, items))
+    assert {"licence", "ticket"}.isdisjoint(by_name(vectors, items))
 
 
 def test_models_without_tags_are_refused() -> None:

@@ -100,7 +100,7 @@ class Parallelogram:
         numbers = f"score {self.score.value:.2f}, corrected p = {self.adjusted_p:.3f}"
         follow = f"{self.told} of {self.groups} {self.among} follow the others ({numbers})"
         if self.is_found:
-            return f"{self.name} is the same direction in all {self.among}: {follow}."
+            return f"{self.name} is one direction across {self.among}: {follow}."
         return f"{self.name} is no common direction, as far as can be told: {follow}."
 
 

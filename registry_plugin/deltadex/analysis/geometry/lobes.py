@@ -31,10 +31,10 @@ from deltadex.analysis.geometry.chance import (
 )
 from deltadex.analysis.similarity import cosine_similarity, unit_vectors
 
-#: Key and value of a tag, an alias, a use, an evaluation.
+#: What kind of thing is carried, such as `tag domain`, and its value: a tag, an alias, a use, an evaluation.
 Item = tuple[str, str]
 
-ALL_ITEMS = "all tags and aliases"
+ALL_ITEMS = "all that they carry"
 #: From here on planted lobes were found (tests/analysis/geometry/test_lobes.py).
 FEWEST_MODELS = 15
 _FEWEST_LOBES, _MOST_LOBES = 2, 10
@@ -43,7 +43,7 @@ _MODELS_PER_GROUP = 3
 _DRAWS = 999
 #: Affinity of two models that share nothing, so that no part of the graph is cut off.
 _NOTHING_SHARED = 0.01
-_WORDS = ((0.6, "says nearly"), (0.3, "says roughly"), (0.1, "says a little of"), (-1.0, "hardly says"))
+_WORDS = ((0.6, "nearly"), (0.3, "roughly"), (0.1, "a little"), (-1.0, "hardly"))
 
 Matrix = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -83,9 +83,9 @@ class Lobes:
             f"agreement {self.agreement.value:.2f} of 1, {self.models} models, corrected p = {self.adjusted_p:.3f}"
         )
         if not self.is_found:
-            return f"{self.name} doesn't say what the models do ({numbers})."
+            return f"Models don't sit together by {self.name} ({numbers})."
         how = next(word for least, word in _WORDS if self.agreement.value >= least)
-        return f"{self.name} {how} what the models do ({numbers})."
+        return f"Models sit together {how} as {self.name} says ({numbers})."
 
 
 def lobes(vectors: ArrayLike, items: Sequence[Collection[Item]]) -> tuple[Lobes | Refusal, ...]:
@@ -145,12 +145,12 @@ def _by_key(units: Matrix, carried: _Carried, key: str) -> Lobes | Refusal:
     columns = carried.of(key)
     inside = columns.any(axis=1)
     values, labels = np.unique(columns[inside], axis=0, return_inverse=True)
-    name, needed = f"`{key}`", max(FEWEST_MODELS, _MODELS_PER_GROUP * len(values))
+    needed = max(FEWEST_MODELS, _MODELS_PER_GROUP * len(values))
     if len(labels) < needed:
-        return Refusal(name, "models that share a value of it", len(labels), needed)
+        return Refusal(key, "models that share a value of it", len(labels), needed)
     if len(values) < _FEWEST_LOBES:
-        return Refusal(name, "values that models share", len(values), _FEWEST_LOBES)
-    return _compared(name, labels.astype(np.int64), _partition(_alike(units[inside]), len(values)))
+        return Refusal(key, "values that models share", len(values), _FEWEST_LOBES)
+    return _compared(key, labels.astype(np.int64), _partition(_alike(units[inside]), len(values)))
 
 
 def _compared(name: str, carrying: Labels, behaving: Labels) -> Lobes:
