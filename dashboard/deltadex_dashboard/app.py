@@ -38,6 +38,7 @@ page = st.navigation(
         _page("duplicates", "Duplicates"),
         _page("drift", "Drift"),
         _page("domains", "Domains"),
+        _page("geometry", "Geometry"),
     ],
     position="top",
 )

@@ -15,6 +15,7 @@ from deltadex import layout
 from deltadex.analysis.similarity import cosine_similarity
 from deltadex.domain import FindingKind, FloatArray, State, VersionRow
 from deltadex.drifting import ModelDrift, model_drifts
+from deltadex.geometry import Geometry, geometry_of
 from deltadex.redundancy import RecipeRedundancy, redundancies
 from deltadex.settings import Settings, load_settings
 from deltadex.store import clusters, embeddings, findings, layouts, search, versions, watchers
@@ -223,6 +224,14 @@ def drifts(now: Snapshot, name: str | None = None) -> list[ModelDrift]:
     """Return how registered models moved, the largest step first."""
     with now.transaction() as tx:
         return model_drifts(tx, now.settings.registry, thresholds=now.settings.thresholds, name=name)
+
+
+@_kept
+def geometry(now: Snapshot, recipe_id: int) -> Geometry:
+    """Return the geometry of one recipe's embeddings."""
+    recipe = next(recipe for recipe in recipes(now) if recipe.id == recipe_id)
+    with now.transaction() as tx:
+        return geometry_of(tx, now.settings.registry, recipe)
 
 
 @st.cache_resource(show_spinner=False, max_entries=4, on_release=Database.close)

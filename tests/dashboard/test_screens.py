@@ -18,7 +18,7 @@ from deltadex.store.database import Database
 from tests.dashboard.conftest import Open
 from tests.store.examples import REGISTRY, discovered, embedded
 
-PAGES = ("overview", "map", "model", "duplicates", "drift")
+PAGES = ("overview", "map", "model", "duplicates", "drift", "geometry")
 
 
 def text(page: AppTest) -> str:
@@ -44,7 +44,7 @@ def test_an_empty_page_says_what_to_do_next(store: Database, open_page: Open, na
     assert "`deltadex demo`" in text(page)
 
 
-@pytest.mark.parametrize("name", ["map", "duplicates", "drift"])
+@pytest.mark.parametrize("name", ["map", "duplicates", "drift", "geometry"])
 def test_versions_that_wait_are_not_taken_for_an_empty_registry(store: Database, open_page: Open, name: str) -> None:
     with store.transaction() as tx:
         discovered(tx)
@@ -216,6 +216,29 @@ def test_drift_ranks_models_by_their_largest_step(company: None, open_page: Open
     models = [link for link in links(page) if "version" not in link]
     assert models == ["model=storefront-localizer", "model=help-centre"]
     assert "v2 → v3" in text(page)
+
+
+def test_the_geometry_says_what_each_number_means_and_what_chance_gives(company: None, open_page: Open) -> None:
+    page = open_page("geometry")
+    assert numbers(page)["Directions beyond chance"] == "4"
+    for expected in (
+        "span about 4 independent directions",
+        "they gather in clusters",
+        "Models sit together nearly as tag domain says",
+        "version 1 → 2: too early to say. It takes 8 models that hold both; there are 2",
+        "by chance",
+    ):
+        assert expected in text(page)
+    assert len(page.selectbox(key="recipe").options) == 2
+
+
+def test_a_registry_of_two_models_has_no_geometry_yet(store: Database, open_page: Open) -> None:
+    with store.transaction() as tx:
+        embedded(tx, "one", np.array([1.0, 0.0]))
+        embedded(tx, "two", np.array([0.0, 1.0]))
+    page = open_page("geometry")
+    assert "It takes 12 different models; there are 2" in text(page)
+    assert numbers(page) == {}
 
 
 def test_names_and_reasons_from_other_people_are_shown_as_they_are(store: Database, open_page: Open) -> None:

@@ -1,0 +1,62 @@
+"""The geometry of a registry from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deltadex.store.database import Database
+from tests.cli.test_main import deltadex
+from tests.store.examples import REGISTRY
+from tests.test_geometry import fill
+
+
+@pytest.fixture
+def filled(database: Database, tmp_path: Path) -> dict[str, str]:
+    with database.transaction() as tx:
+        fill(tx)
+    return {
+        "DELTADEX_DATABASE__URL": database.url,
+        "DELTADEX_REGISTRY": REGISTRY,
+        "DELTADEX_DATA_DIR": str(tmp_path),
+    }
+
+
+def test_every_answer_has_its_sentence_its_numbers_and_its_null(filled: dict[str, str]) -> None:
+    [found] = json.loads(deltadex("geometry", "--json", **filled).stdout)
+    assert found["models"] == found["drawn"] == 20
+    assert "independent directions" in found["galaxy"]["meaning"]
+    assert len(found["galaxy"]["spectrum"]) == len(found["galaxy"]["chance"][0]) == 19
+    assert found["galaxy"]["entropy"] == {
+        "question": "Whether they gather in clusters", "what": "models", "count": 20, "needed": 30,
+    }  # fmt: skip
+    step = next(one for one in found["parallelograms"] if one["name"] == "version 1 → 2")
+    assert step["answered"]
+    assert step["groups"] == 20
+    assert step["score"]["chance"]["low"] < step["score"]["chance"]["high"] < step["score"]["value"]
+    assert step["adjusted_p"] <= 0.05
+    assert {one["name"] for one in found["lobes"] if one["answered"]} >= {"tag domain", "tag training"}
+
+
+def test_it_says_what_the_numbers_mean_and_what_chance_gives(filled: dict[str, str]) -> None:
+    said = deltadex("geometry", COLUMNS="200", **filled).stdout
+    assert "Your 20 models span about" in said
+    assert "20 of 20 models follow the others" in said
+    assert "by chance" in said
+
+
+def test_a_recipe_is_chosen_by_the_start_of_its_digest(filled: dict[str, str]) -> None:
+    [found] = json.loads(deltadex("geometry", "--json", **filled).stdout)
+    [same] = json.loads(deltadex("geometry", "--json", "--recipe", found["recipe"][:8], **filled).stdout)
+    assert same == found
+    done = deltadex("geometry", "--recipe", "no-such-digest", **filled)
+    assert done.returncode == 2
+    assert "--recipe" in done.stderr
+
+
+def test_an_empty_registry_says_what_to_do_next(database: Database, tmp_path: Path) -> None:
+    done = deltadex("geometry", DELTADEX_DATABASE__URL=database.url, DELTADEX_DATA_DIR=str(tmp_path))
+    assert done.returncode == 0
+    assert "`deltadex status`" in done.stdout

@@ -1,0 +1,98 @@
+"""The geometry of a registry: what counts as one model, and which differences are asked about, on a real store."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deltadex import geometry
+from deltadex.analysis.geometry.atoms import Parallelogram
+from deltadex.analysis.geometry.chance import Refusal
+from deltadex.analysis.geometry.galaxy import Galaxy
+from deltadex.analysis.geometry.lobes import Lobes
+from deltadex.geometry import Geometry
+from deltadex.store import embeddings
+from deltadex.store.database import Database, Transaction
+from tests.store.examples import REGISTRY, embedded
+
+DIMENSION = 48
+DOMAINS = ("sql", "legal", "code", "support", "medical")
+
+
+def fill(tx: Transaction, *, models: int = 20) -> None:
+    """Models of five domains with two versions each, the second a common step further; every second one by dpo."""
+    random = np.random.default_rng(0)
+    centres = dict(zip(DOMAINS, random.normal(size=(5, DIMENSION)), strict=True))
+    update, dpo = random.normal(size=(2, DIMENSION))
+    for number in range(models):
+        domain, training = DOMAINS[number % 5], ("sft", "dpo")[number // 5 % 2]
+        own = centres[domain] + 0.3 * random.normal(size=DIMENSION) + 0.8 * (training == "dpo") * dpo
+        tags = {"domain": domain, "training": training, "mlflow.user": training, "ticket": f"{number}"}
+        for version in (1, 2):
+            vector = own + 0.8 * (version == 2) * update + 0.1 * random.normal(size=DIMENSION)
+            embedded(tx, f"model-{number:02}", vector, version=version, tags=tags)
+
+
+def ask(tx: Transaction) -> Geometry:
+    [recipe] = embeddings.recipes(tx, REGISTRY)
+    return geometry.geometry_of(tx, REGISTRY, recipe)
+
+
+def test_all_three_scales_are_answered(database: Database) -> None:
+    with database.transaction() as tx:
+        fill(tx)
+        found = ask(tx)
+    assert (found.models, found.drawn) == (20, 20)
+    assert isinstance(found.galaxy, Galaxy)
+    assert found.galaxy.models == 20
+    assert {one.name: one.is_found for one in found.lobes if isinstance(one, Lobes)}["tag domain"]
+    names = {one.name: one for one in found.parallelograms if isinstance(one, Parallelogram)}
+    assert names.keys() == {"version 1 → 2", "tag training: dpo → sft"}
+    assert all(one.is_found for one in names.values())
+    assert "20 of 20 models" in names["version 1 → 2"].meaning
+    assert "5 of 5 domains" in names["tag training: dpo → sft"].meaning
+    assert {"version 1 → 2: score", "slope of the spectrum", "agreement by tag domain"} <= dict(found.numbers).keys()
+
+
+def test_copies_older_versions_and_weak_ones_are_no_models_of_their_own(database: Database) -> None:
+    with database.transaction() as tx:
+        fill(tx)
+        before = ask(tx)
+        for number in range(10):
+            vector = np.random.default_rng(number).normal(size=DIMENSION)
+            embedded(tx, f"z-copy-{number}", vector, weights="model-00/2")
+            embedded(tx, f"z-weak-{number}", vector, is_weak=True)
+        after = ask(tx)
+    assert after.models == before.models == 20
+    assert isinstance(before.galaxy, Galaxy)
+    assert isinstance(after.galaxy, Galaxy)
+    assert np.array_equal(after.galaxy.spectrum, before.galaxy.spectrum)
+
+
+def test_a_step_that_several_models_took_with_the_same_weights_counts_once(database: Database) -> None:
+    with database.transaction() as tx:
+        for number in range(12):
+            for version in (1, 2):
+                vector = np.random.default_rng(version).normal(size=DIMENSION)
+                embedded(tx, f"model-{number}", vector, version=version, weights=f"shared/{version}")
+        found = ask(tx)
+    assert found.parallelograms == (Refusal("version 1 → 2", "models that hold both", 1, 8),)
+    assert found.models == 1
+
+
+def test_a_small_registry_is_refused_at_every_scale(database: Database) -> None:
+    with database.transaction() as tx:
+        fill(tx, models=6)
+        found = ask(tx)
+    assert all(isinstance(answer, Refusal) for answer in found.answers)
+    assert found.numbers == ()
+    assert "there are 6" in found.answers[0].meaning
+
+
+def test_of_many_models_always_the_same_part_is_drawn(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(geometry, "MOST_MODELS", 15)
+    with database.transaction() as tx:
+        fill(tx)
+        one, other = ask(tx), ask(tx)
+    assert (one.models, one.drawn) == (20, 15)
+    assert one.numbers == other.numbers
