@@ -33,6 +33,7 @@ FINDING_NAMES: Mapping[FindingKind, str] = {
     FindingKind.DRIFT: "Drift",
     FindingKind.WRONG_BASE: "Wrong base",
     FindingKind.TOO_WEAK: "Too weak to place",
+    FindingKind.LABEL_CONTRADICTED: "Label contradicted",
 }
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|~<>$:.])")

@@ -39,7 +39,7 @@ from deltadex.mlflow_edge.artifacts import base_files, cache_key, version_files
 from deltadex.mlflow_edge.write_back import log_embedding, tag_embedded, tag_not_embedded
 from deltadex.services import Services
 from deltadex.settings import Settings
-from deltadex.store import embeddings, findings, search, versions
+from deltadex.store import embeddings, findings, search, versions, words
 from deltadex.store.database import Transaction
 
 _HEARTBEAT_SECONDS = 5.0
@@ -181,7 +181,12 @@ def fetch(services: Services, resolved: Resolved) -> Fetched:
     return Fetched(
         Finetune(finetune, weights_digest(finetune, memo=memo), identical),
         BaseModel(
-            base, weights_digest(base, memo=memo), settings.compute_dtype, cache / "base-states", settings.device
+            base,
+            weights_digest(base, memo=memo),
+            settings.compute_dtype,
+            cache / "base-states",
+            settings.device,
+            settings.words,
         ),
         fit,
     )
@@ -245,6 +250,7 @@ def store_and_find(
         recipe_id = embeddings.save(
             tx, row.id, embedding, base_name=base_name, artifact_uri=artifact_uri, is_weak=bool(weak)
         )
+        words.save(tx, row.id, recipe_id, embedding)
         same = [other.id for other in embeddings.same_weights(tx, row.id)]
         near = search.neighbors(tx, row.id, k=None, min_similarity=thresholds.near_duplicate_similarity).neighbors
         pairs = rules.judge_pairs(

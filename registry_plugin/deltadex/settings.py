@@ -73,6 +73,7 @@ class EmbeddingSettings(_Group):
         description="memory that no file backs, for one embedding process; all of the machine's where it is not set",
     )
     keep_warm_seconds: float = Field(120, ge=0, description="how long the embedding process waits for the next version")
+    words: bool = Field(True, description="ask the base's output head which tokens each finetune promotes and demotes")
 
 
 class CacheSettings(_Group):

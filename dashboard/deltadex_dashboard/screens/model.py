@@ -87,6 +87,9 @@ def _sentence(one: FindingRow, *, newer: bool) -> str:
             return f"{name}: {view.plain(str(finding.evidence.get('reason', '')))}"
         case FindingKind.EXACT_DUPLICATE:
             return f"{name} as another version"
+        case FindingKind.LABEL_CONTRADICTED:
+            declared, moves_like = (view.plain(str(finding.evidence[key])) for key in ("declared", "moves_like"))
+            return f"{name}: tagged {declared}, moves like {moves_like}: closer by {finding.measure:.2f} in similarity"
 
 
 def _numbers(facts: reads.VersionFacts) -> None:
