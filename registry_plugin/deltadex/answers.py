@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deltadex.analysis.clusters import Clusters, cluster
-from deltadex.analysis.domains import DomainName, name_cluster
+from deltadex.analysis.clusters import ALONE, Clusters, cluster
+from deltadex.analysis.domains import DomainName, name_clusters
 from deltadex.analysis.drift import DriftStep, drift
 from deltadex.analysis.duplicates import connected_groups, near_duplicate_pairs
 from deltadex.analysis.similarity import cosine_similarity
-from deltadex.domain import VersionRow
-from deltadex.store import embeddings
+from deltadex.domain import VersionRow, Words
+from deltadex.store import embeddings, words
 from deltadex.store.database import Transaction
 from deltadex.store.embeddings import EmbeddingTable, RecipeRow
 
@@ -71,6 +71,33 @@ class Domains:
         return [self.table.rows[row] for row in self.clusters.members(label)]
 
 
+@dataclass(frozen=True)
+class VersionWords:
+    """What a version's embedding under one recipe says.
+
+    Attributes
+    ----------
+    words
+        None where nobody asked: it was embedded with words switched off, or by an earlier Deltadex.
+    is_weak
+        The embedding is too weak to place, and its words are hardly more than noise.
+    """
+
+    recipe: RecipeRow
+    words: Words | None
+    is_weak: bool
+
+
+def version_words(tx: Transaction, version_id: int) -> list[VersionWords]:
+    """Return what a version says under each recipe, the latest first; nothing before it is embedded."""
+    return [
+        VersionWords(
+            stored.recipe, words.of_versions(tx, stored.recipe.id, [version_id]).get(version_id), stored.is_weak
+        )
+        for stored in embeddings.of_version(tx, version_id)
+    ]
+
+
 def duplicate_groups(tx: Transaction, registry: str, *, min_similarity: float) -> list[DuplicateGroup]:
     """Return all groups of redundant versions, exact ones first, then the largest."""
     found = [
@@ -101,10 +128,12 @@ def domains(tx: Transaction, registry: str, recipe: RecipeRow, *, min_similarity
     """Return the domains that the versions of one recipe fall into."""
     table = embeddings.table(tx, recipe.id, registry=registry)
     clusters = cluster(table.vectors, min_similarity=min_similarity)
-    names = [
-        name_cluster(label, [table.rows[row].registered for row in clusters.members(label)])
-        for label in range(clusters.count)
-    ]
+    said = words.of_versions(tx, recipe.id, [row.id for row in table.rows])
+    names = name_clusters(
+        [[table.rows[row].registered for row in clusters.members(label)] for label in range(clusters.count)],
+        rest=[table.rows[row].registered for row in clusters.members(ALONE)],
+        words={row.registered.ref: said[row.id] for row in table.rows if row.id in said},
+    )
     return Domains(recipe, table, clusters, tuple(names))
 
 

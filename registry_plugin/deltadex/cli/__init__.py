@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deltadex.cli import analyses, db, demo, doctor, duplicates, embed, stack, status, watch
+from deltadex.cli import analyses, db, demo, doctor, duplicates, embed, stack, status, watch, words
 from deltadex.errors import DeltadexError
 
 _TRY_AGAIN = 3
@@ -51,6 +51,7 @@ for command in (
     duplicates.duplicates,
     analyses.drift,
     analyses.clusters,
+    words.words,
     doctor.doctor,
 ):
     app.command()(command)

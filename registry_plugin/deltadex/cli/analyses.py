@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse_label, settings_from
@@ -64,7 +65,7 @@ def neighbors(
         created_before=until and until.replace(tzinfo=UTC),
     )
     with reading(data_dir, database_url) as (tx, settings):
-        target, *others = [_known(tx, settings, name, number) for name, number in labels]
+        target, *others = [known_version(tx, settings, name, number) for name, number in labels]
         questions = search.mixture(tx, {row.id: 1.0 for row in (target, *others)}, base=base)
         [found] = (
             search.answer(tx, questions, k=limit, min_similarity=min_similarity, conditions=conditions)
@@ -123,6 +124,7 @@ def clusters(json: Json = False, data_dir: DataDir = None, database_url: Databas
     """Show the domains that the models fall into, one table per base."""
     from deltadex import answers
     from deltadex.analysis.clusters import ALONE
+    from deltadex.analysis.domains import Origin
 
     with reading(data_dir, database_url) as (tx, settings):
         found = [
@@ -135,11 +137,14 @@ def clusters(json: Json = False, data_dir: DataDir = None, database_url: Databas
     for domains in found:
         silhouette = domains.clusters.silhouette
         caption = domains.clusters.note or ("" if silhouette is None else f"silhouette {silhouette:.2f}")
-        table = Table("domain", "versions", "named by", title=f"base {domains.recipe.base_name}", caption=caption)
+        table = Table(
+            "domain", "versions", "named by", "promotes", title=f"base {domains.recipe.base_name}", caption=caption
+        )
         for label, named in enumerate(domains.names):
-            table.add_row(named.text, ", ".join(row.label for row in domains.members(label)), named.origin)
+            members = ", ".join(row.label for row in domains.members(label))
+            table.add_row(escape(named.text), members, named.origin, escape(" ".join(named.of(Origin.TOKENS))))
         if alone := domains.members(ALONE):
-            table.add_row("[dim]alone[/]", ", ".join(row.label for row in alone), "")
+            table.add_row("[dim]alone[/]", ", ".join(row.label for row in alone), "", "")
         console.print(table)
     if not found:
         console.print(_NOTHING_YET)
@@ -158,7 +163,8 @@ def version_json(row: VersionRow) -> dict[str, Any]:
     return {"name": row.registered.ref.name, "version": row.registered.ref.version}
 
 
-def _known(tx: Transaction, settings: Settings, name: str, number: int) -> VersionRow:
+def known_version(tx: Transaction, settings: Settings, name: str, number: int) -> VersionRow:
+    """Return a version's row, the newest of that number. Raises DeltadexError where there is none."""
     found = versions.find(tx, settings.registry, name, number)
     if not found:
         raise unknown_version(f"{name}/{number}")
@@ -209,6 +215,7 @@ def _domains_json(domains: answers.Domains) -> dict[str, Any]:
             {
                 "name": named.text,
                 "named_by": named.origin,
+                "terms": [asdict(term) for term in named.terms],
                 "versions": [version_json(row) for row in domains.members(label)],
             }
             for label, named in enumerate(domains.names)
