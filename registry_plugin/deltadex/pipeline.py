@@ -34,6 +34,7 @@ from deltadex.errors import (
     UnsupportedCheckpoint,
 )
 from deltadex.governance import rules
+from deltadex.labels import contradicted_labels
 from deltadex.limits import open_cache
 from deltadex.mlflow_edge.artifacts import base_files, cache_key, version_files
 from deltadex.mlflow_edge.write_back import log_embedding, tag_embedded, tag_not_embedded
@@ -261,7 +262,12 @@ def store_and_find(
         ids, vectors = embeddings.of_model(tx, row.registered.ref, recipe_id)
         drifts = rules.judge_drift(ids, vectors, thresholds=thresholds)
         findings.replace_drift(tx, drifts, ref=row.registered.ref, recipe_id=recipe_id)
-        return len(found) + sum(row.id in (drift.version_id, drift.other_id) for drift in drifts)
+        labels = contradicted_labels(tx, row, thresholds=thresholds)
+        for version_id, contradicted in labels.items():
+            kinds = [FindingKind.LABEL_CONTRADICTED]
+            findings.replace(tx, contradicted, version_id=version_id, recipe_id=recipe_id, kinds=kinds)
+        concerned = sum(row.id in (drift.version_id, drift.other_id) for drift in drifts)
+        return len(found) + concerned + len(labels[row.id])
 
     return services.database.run(store)
 

@@ -90,6 +90,8 @@ class ThresholdSettings(_Group):
     drift_distance: float = Field(0.5, ge=0, le=2, description="cosine distance between consecutive versions")
     weak_strength: float = Field(0.01, ge=0, description="delta norm / base norm below which nothing is compared")
     cluster_similarity: float = Field(0.65, ge=-1, le=1, description="mean cosine similarity that joins clusters")
+    label_margin: float = Field(0.2, gt=0, le=2, description="by this much closer, another label contradicts a domain")
+    label_versions: int = Field(3, ge=2, description="versions that must declare a domain before it is judged by")
 
 
 class PortSettings(_Group):
