@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from deltadex import answers
 from deltadex.analysis.projection import project
 from deltadex.analysis.similarity import cosine_similarity
-from deltadex.answers import Domains, DuplicateGroup, ModelDrift
+from deltadex.answers import Domains, DuplicateGroup, ModelDrift, VersionWords
 from deltadex.domain import State, VersionRow
 from deltadex.settings import Settings, load_settings
 from deltadex.store import embeddings, findings, search, versions, watchers
@@ -58,6 +58,7 @@ class VersionFacts:
     same_weights: tuple[VersionRow, ...]
     findings: tuple[FindingRow, ...]
     history: tuple[StateChange, ...]
+    words: tuple[VersionWords, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +137,7 @@ def version(now: Snapshot, version_id: int) -> VersionFacts:
             same_weights=tuple(embeddings.same_weights(tx, version_id)),
             findings=tuple(findings.listing(tx, now.settings.registry, version_id=version_id)),
             history=tuple(versions.history(tx, version_id)),
+            words=tuple(answers.version_words(tx, version_id)),
         )
 
 
