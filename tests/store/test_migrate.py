@@ -128,7 +128,11 @@ def test_every_earlier_database_comes_along_with_its_data(empty: Database, appli
     with empty.connect() as tx:
         tx.execute(_COMPANY)
         if applied >= 2:
-            tx.execute("update model_versions set state = 'waiting', lacking = 'memory' where name = 'failed'")
+            tx.execute(
+                "insert into model_versions (registry, name, version, created_ms, source, queue)"
+                " values ('acme', 'waiting', 1, 10, 'runs:/x', 'fresh')"
+            )
+            tx.execute("update model_versions set state = 'waiting', lacking = 'memory' where name = 'waiting'")
         # Whatever was known before is known after.
         tables = ("recipes", "model_versions", "state_changes", "embeddings", "findings", "watchers")
         before = {name: _rows(tx, name) for name in tables}
