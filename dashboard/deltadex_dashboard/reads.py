@@ -18,7 +18,7 @@ from deltadex.drifting import ModelDrift, model_drifts
 from deltadex.geometry import Geometry, geometry_of
 from deltadex.redundancy import RecipeRedundancy, redundancies
 from deltadex.settings import Settings, load_settings
-from deltadex.store import clusters, embeddings, findings, layouts, search, versions, watchers
+from deltadex.store import clusters, embeddings, findings, layouts, search, versions, watchers, words
 from deltadex.store.clusters import ClusterRow, ClusterRun
 from deltadex.store.database import Database, Transaction
 from deltadex.store.embeddings import RecipeRow, StoredEmbedding
@@ -27,6 +27,7 @@ from deltadex.store.revision import revision
 from deltadex.store.search import Neighbor
 from deltadex.store.versions import StateChange
 from deltadex.store.watchers import WatcherRow
+from deltadex.store.words import VersionWords
 
 _Given = ParamSpec("_Given")
 _Answer = TypeVar("_Answer")
@@ -61,6 +62,7 @@ class VersionFacts:
     same_weights: tuple[VersionRow, ...]
     findings: tuple[FindingRow, ...]
     history: tuple[StateChange, ...]
+    words: tuple[VersionWords, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,6 +179,7 @@ def version(now: Snapshot, version_id: int) -> VersionFacts:
             same_weights=tuple(embeddings.same_weights(tx, version_id)),
             findings=tuple(findings.listing(tx, now.settings.registry, version_id=version_id)),
             history=tuple(versions.history(tx, version_id)),
+            words=tuple(words.of_version(tx, version_id)),
         )
 
 

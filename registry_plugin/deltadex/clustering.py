@@ -11,13 +11,13 @@ import numpy as np
 
 from deltadex.analysis.clusters import ALONE, AT_ONCE, Clusters, cluster
 from deltadex.analysis.continuity import continued
-from deltadex.analysis.domains import name_cluster
+from deltadex.analysis.domains import name_clusters
 from deltadex.analysis.mixtures import mixture
 from deltadex.analysis.similarity import unit_vectors
 from deltadex.domain import FloatArray, VersionRow
 from deltadex.errors import StoreError
 from deltadex.settings import Settings
-from deltadex.store import cluster_runs, clusters, embeddings, watchers
+from deltadex.store import cluster_runs, clusters, embeddings, watchers, words
 from deltadex.store.cluster_runs import FoundCluster
 from deltadex.store.clusters import ClusterRow, ClusterRun, Place
 from deltadex.store.database import Database, Transaction
@@ -167,7 +167,7 @@ def recluster(database: Database, settings: Settings, recipe: RecipeRow) -> Recl
 
         def store(tx: Transaction) -> None:
             ids = cluster_runs.replace(tx, recipe.id, registry, run=run, found=new, alone=alone)
-            _name(tx, ids, new, clusters.listing(tx, recipe.id, registry))
+            _name(tx, recipe.id, ids, new, alone)
 
         database.run(store)
     kept = sum(one.continues is not None for one in new)
@@ -226,12 +226,19 @@ def _continuing(ids: Sequence[int], found: Clusters, places: Mapping[int, Place]
     ]
 
 
-def _name(tx: Transaction, ids: Sequence[int], found: Sequence[FoundCluster], listed: Sequence[ClusterRow]) -> None:
-    rows = by_ids(tx, [version_id for one in found for version_id in one.strengths])
-    number_of = {row.id: row.number for row in listed}
-    for cluster_id, one in zip(ids, found, strict=True):
-        name = name_cluster(number_of[cluster_id], [rows[version_id].registered for version_id in one.strengths])
-        clusters.label(tx, cluster_id, name.text, origin=name.origin)
+def _name(
+    tx: Transaction, recipe_id: int, ids: Sequence[int], found: Sequence[FoundCluster], alone: Sequence[int]
+) -> None:
+    members = [list(one.strengths) for one in found]
+    every = [version_id for group in (*members, alone) for version_id in group]
+    rows, said = by_ids(tx, every), words.of_versions(tx, recipe_id, every)
+    names = name_clusters(
+        [[rows[version_id].registered for version_id in group] for group in members],
+        rest=[rows[version_id].registered for version_id in alone],
+        words={rows[version_id].registered.ref: heard for version_id, heard in said.items()},
+    )
+    for cluster_id, name in zip(ids, names, strict=True):
+        clusters.label(tx, cluster_id, name)
 
 
 def _explained(tx: Transaction, registry: str, version_id: int, embedding: StoredEmbedding) -> Explanation:

@@ -145,6 +145,29 @@ class Recipe:
         return _digest(asdict(self))
 
 
+@dataclass(frozen=True)
+class Word:
+    """A token, and how far its logit is moved: in standard deviations over the vocabulary, from its mean."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Words:
+    """The tokens that a finetune promotes and demotes most where an answer begins, the furthest first.
+
+    Attributes
+    ----------
+    note
+        Why there are none, where there are none.
+    """
+
+    promoted: tuple[Word, ...] = ()
+    demoted: tuple[Word, ...] = ()
+    note: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Embedding:
     """A Delta Activation (arXiv 2509.04442, section 3): how a finetune shifts its base's last hidden state.
@@ -162,6 +185,8 @@ class Embedding:
     noise_floor
         How far the base's own states move between machines and batch shapes, as a share of `base_norm`; None where
         nobody measured it. A `strength` below it means nothing.
+    words
+        What `vector` says through the base's own output head; None where nobody asked.
     """
 
     recipe: Recipe
@@ -169,6 +194,7 @@ class Embedding:
     base_norm: float
     weights_digest: str
     noise_floor: float | None = None
+    words: Words | None = None
 
     @property
     def vector(self) -> FloatArray:

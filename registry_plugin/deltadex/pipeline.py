@@ -40,13 +40,14 @@ from deltadex.errors import (
 )
 from deltadex.governance import rules
 from deltadex.governance.licenses import judge_license
+from deltadex.labels import contradicted_labels
 from deltadex.limits import open_cache
 from deltadex.mlflow_edge.artifacts import base_files, cache_key, version_files
 from deltadex.mlflow_edge.provenance import read_provenance
 from deltadex.mlflow_edge.write_back import log_embedding, tag_embedded, tag_not_embedded
 from deltadex.services import Services
 from deltadex.settings import Settings
-from deltadex.store import embeddings, findings, versions
+from deltadex.store import embeddings, findings, versions, words
 from deltadex.store.database import Transaction
 
 _HEARTBEAT_SECONDS = 5.0
@@ -211,7 +212,12 @@ def fetch(services: Services, resolved: Resolved) -> Fetched:
     return Fetched(
         Finetune(finetune, weights_digest(finetune, memo=memo), identical),
         BaseModel(
-            base, weights_digest(base, memo=memo), settings.compute_dtype, cache / "base-states", settings.device
+            base,
+            weights_digest(base, memo=memo),
+            settings.compute_dtype,
+            cache / "base-states",
+            settings.device,
+            settings.words,
         ),
         fit,
     )
@@ -289,14 +295,19 @@ def store_and_find(
             is_weak=bool(weak),
             provenance=provenance,
         )
+        words.save(tx, row.id, recipe_id, embedding)
         calibration = calibration_of(tx, recipe_id, services.settings.registry, thresholds=thresholds)
         found = weak or duplicates_of(tx, row, recipe_id, calibration=calibration)
         before = findings.naming(tx, row.id)
         findings.replace(tx, found, version_id=row.id, recipe_id=recipe_id, kinds=_JUDGED)
         refresh_same_task(tx, row, recipe_id, calibration=calibration, before=before)
         drifts = judge_model(tx, row.registered.ref, thresholds=thresholds)
+        labels = contradicted_labels(tx, row, thresholds=thresholds)
+        for version_id, contradicted in labels.items():
+            kinds = [FindingKind.LABEL_CONTRADICTED]
+            findings.replace(tx, contradicted, version_id=version_id, recipe_id=recipe_id, kinds=kinds)
         reviews.follow(tx, services.settings, name=row.registered.ref.name)
-        return len(found) + drifts.count(row.id)
+        return len(found) + drifts.count(row.id) + len(labels[row.id])
 
     return services.database.run(store)
 

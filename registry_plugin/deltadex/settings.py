@@ -75,6 +75,7 @@ class EmbeddingSettings(_Group):
         description="memory that no file backs, for one embedding process; all of the machine's where it is not set",
     )
     keep_warm_seconds: float = Field(120, ge=0, description="how long the embedding process waits for the next version")
+    words: bool = Field(True, description="ask the base's output head which tokens each finetune promotes and demotes")
 
 
 class CacheSettings(_Group):
@@ -101,6 +102,8 @@ class ThresholdSettings(_Group):
         None, description="run metric by which the keeper of a group is proposed; with - in front lower is better"
     )
     cluster_similarity: float = Field(0.5, ge=-1, le=1, description="mean cosine similarity that clusters need to join")
+    label_margin: float = Field(0.2, gt=0, le=2, description="by this much closer, another label contradicts a domain")
+    label_versions: int = Field(3, ge=2, description="versions that must declare a domain before it is judged by")
 
 
 class RuleSettings(_Group):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from deltadex.activations.artifact import MANIFEST, TENSORS, read_artifact, write_artifact
-from deltadex.domain import Embedding, Recipe
+from deltadex.domain import Embedding, Recipe, Word, Words
 from deltadex.errors import EmbeddingError
 from deltadex.probes import DELTA_ACTIVATION
 
@@ -22,6 +23,12 @@ def test_what_was_written_is_read_back_to_the_bit(embedding: Embedding, tmp_path
     read = read_artifact(tmp_path)
     np.testing.assert_array_equal(read.probe_deltas, embedding.probe_deltas)
     assert (read.recipe, read.base_norm, read.weights_digest) == (embedding.recipe, 4.2, "weights")
+
+
+@pytest.mark.parametrize("said", [None, Words(note="no head"), Words((Word("日本", 4.2),), (Word("the", -1.5),))])
+def test_words_are_read_back_and_their_absence_too(embedding: Embedding, tmp_path: Path, said: Words | None) -> None:
+    write_artifact(replace(embedding, words=said), tmp_path, manifest={})
+    assert read_artifact(tmp_path).words == said
 
 
 def test_the_files_hold_what_an_auditor_asks_for(embedding: Embedding, tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def test_it_embeds_as_the_engine_does_and_one_bad_checkpoint_stops_no_other(
     assert found[0].hint
     assert found[1].recipe == expected.recipe
     np.testing.assert_allclose(found[1].probe_deltas, expected.probe_deltas, rtol=1e-4, atol=1e-6)
+    assert found[1].words.promoted[0].text == expected.words.promoted[0].text
     assert is_gone(pid)
 
 

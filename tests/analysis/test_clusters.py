@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import silhouette_score
 
 from deltadex.analysis.clusters import ALONE, cluster
-from deltadex.analysis.domains import name_cluster
+from deltadex.analysis.domains import name_clusters
 from deltadex.analysis.similarity import cosine_similarity, unit_vectors
 from deltadex.domain import ModelVersionRef, RegisteredVersion
 from tests.analysis.vectors import families, vectors
@@ -129,8 +129,8 @@ def member(name: str, **tags: str) -> RegisteredVersion:
 
 
 def test_a_cluster_is_named_by_what_most_members_say_and_where_it_came_from() -> None:
-    tagged = name_cluster(0, [member("a", domain="sql"), member("b", domain="sql"), member("c")])
+    [tagged] = name_clusters([[member("a", domain="sql"), member("b", domain="sql"), member("c")]])
     assert (tagged.text, "tag" in tagged.origin) == ("sql", True)
-    worded = name_cluster(0, [member("legal-drafter"), member("legal-helper"), member("x")])
+    [worded] = name_clusters([[member("legal-drafter"), member("legal-helper"), member("x")]])
     assert (worded.text, "names" in worded.origin) == ("legal", True)
-    assert name_cluster(4, [member("one-lora"), member("two-lora")]).text == "cluster 5"
+    assert name_clusters([[member("one-lora"), member("two-lora")]])[0].text == "cluster 1"

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from deltadex.comparing import calibration_of, duplicates_of, refresh_same_task
-from deltadex.domain import FindingKind, FloatArray, State
+from deltadex.domain import FindingKind, FloatArray, State, Word, Words
 from deltadex.drifting import judge_model
 from deltadex.governance import rules
 from deltadex.settings import ThresholdSettings
@@ -35,7 +35,8 @@ def fill(tx: Transaction) -> None:
         tags = {"team": TEAMS[len(name) % len(TEAMS)], "domain": domain}
         created_ms = now_ms - int(age * HOUR_MS)
         values = {"tags": tags, "created_ms": created_ms, "run_id": f"run-{name}-{version}"} | values
-        embedded(tx, name, vector, version=version, **values)
+        said = Words((Word(f"{domain} [x]", 4.0),), (Word("the", -3.0),))
+        embedded(tx, name, vector, version=version, words=said, **values)
 
     for place, domain in enumerate(DOMAINS):
         for part, suffix in enumerate(("writer", "reviewer", "copilot", "classifier", "extractor")):

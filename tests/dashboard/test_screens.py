@@ -154,6 +154,13 @@ def test_a_link_opens_one_version_of_a_model(company: None, open_page: Open) -> 
     assert ["tag domain", "legal"] in facts
 
 
+def test_a_model_says_what_it_promotes_and_demotes(company: None, open_page: Open) -> None:
+    shown = text(open_page("model", model="storefront-localizer", version="3"))
+    assert "**Promotes** legal [x]" in shown
+    assert "**demotes** the" in shown
+    assert "little more than noise" in text(open_page("model", model="barely-trained"))
+
+
 def test_a_model_opens_at_its_newest_version(company: None, open_page: Open) -> None:
     assert "storefront-localizer/4" in text(open_page("model", model="storefront-localizer"))
 

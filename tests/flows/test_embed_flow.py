@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deltadex import discovery
+from deltadex import answers, discovery
 from deltadex.activations.artifact import read_artifact
 from deltadex.domain import FindingKind, State, VersionRow
 from deltadex.services import Services
@@ -77,6 +77,7 @@ def test_a_version_is_embedded_written_back_and_compared(
     assert first.state is State.EMBEDDED
     with services.database.transaction() as tx:
         [stored] = embeddings.of_version(tx, first.id)
+        [said] = answers.version_words(tx, first.id)
 
     version = services.registry.read("sql-writer", 1)
     assert version is not None
@@ -84,6 +85,9 @@ def test_a_version_is_embedded_written_back_and_compared(
     path = version.tags["deltadex.artifact"].split("/artifacts/")[1]
     folder = services.registry.client.download_artifacts(version.run_id or "", path, str(tmp_path))
     np.testing.assert_array_equal(read_artifact(Path(folder)).vector, stored.vector)
+    assert said.words is not None
+    assert len(said.words.promoted) > 10
+    assert read_artifact(Path(folder)).words == said.words
     manifest = json.loads((Path(folder) / "manifest.json").read_text())
     assert manifest["recipe"]["digest"] == stored.recipe.digest
 

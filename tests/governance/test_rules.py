@@ -110,6 +110,41 @@ def test_a_jump_is_drift_from_the_version_before_and_a_creep_from_where_it_began
     assert rules.judge_drift([3, 4, 6, 7, 9], steps, recipe_id=2, thresholds=THRESHOLDS) == []
 
 
+def contradiction(declared: str, **similarities: list[float]) -> str | None:
+    thresholds = ThresholdSettings(label_margin=0.2, label_versions=3)
+    found = rules.judge_label(1, declared, similarities, thresholds=thresholds)
+    return str(found[0].evidence["moves_like"]) if found else None
+
+
+def test_a_version_that_moves_like_another_label_contradicts_its_own() -> None:
+    near, far = [0.9, 0.85, 0.8], [0.3, 0.2, 0.1]
+    assert contradiction("legal", legal=far, code=near) == "code"
+    assert contradiction("legal", legal=near, code=far) is None
+    assert contradiction("legal", legal=[0.7, 0.7, 0.7], code=near) is None  # no clear margin: perhaps one thing
+
+
+def test_labels_that_too_few_declare_are_not_judged_and_judge_nobody() -> None:
+    near, far = [0.9, 0.85, 0.8], [0.3, 0.2, 0.1]
+    assert contradiction("legal", legal=far[:2], code=near) is None
+    assert contradiction("legal", code=near) is None
+    assert contradiction("legal", legal=far, code=near[:2]) is None
+    assert contradiction("legal", legal=far, code=near[:2], sql=[0.6, 0.6, 0.6]) == "sql"
+
+
+def test_the_nearest_of_a_label_count_and_one_stray_does_not() -> None:
+    assert contradiction("legal", legal=[0.9, 0.9, 0.8, -0.5, -0.5, -0.5, -0.5], code=[0.95] * 9) is None
+    assert contradiction("legal", legal=[0.95, 0.1, 0.1], code=[0.9, 0.9, 0.8]) == "code"
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.lists(st.floats(-1, 1), max_size=6)))
+def test_a_contradiction_carries_the_numbers_it_rests_on(similarities: dict[str, list[float]]) -> None:
+    for found in rules.judge_label(1, "a", similarities, thresholds=THRESHOLDS):
+        evidence = found.evidence
+        assert evidence["declared"] == "a" != evidence["moves_like"]
+        assert found.measure == evidence["similarity_to_moves_like"] - evidence["similarity_to_declared"]
+        assert found.measure >= found.threshold == THRESHOLDS.label_margin
+
+
 def test_a_weak_finetune_is_said_to_be_weak() -> None:
     weak, strong = embedding(np.array([0.05, 0])), embedding(np.array([5.0, 0]))
     assert rules.judge_weak(1, strong, thresholds=THRESHOLDS) == []

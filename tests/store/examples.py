@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from deltadex.domain import Embedding, FloatArray, ModelVersionRef, Recipe, RegisteredVersion
 from deltadex.probes import DELTA_ACTIVATION
-from deltadex.store import embeddings, versions
+from deltadex.store import embeddings, versions, words
 from deltadex.store.database import Transaction
 
 REGISTRY = "acme"
@@ -35,7 +37,10 @@ def embedded(
 ) -> int:
     """Return the id of a version that has this vector; `weights` differ unless given."""
     is_weak, base = bool(values.pop("is_weak", False)), str(values.pop("base", "base"))
+    said = values.pop("words", None)
     version_id = discovered(tx, name, version, **values)
-    value = embedding(vector, weights=weights or f"{name}/{version}", base=base)
-    embeddings.save(tx, version_id, value, base_name=base, artifact_uri=f"runs:/abc/{name}", is_weak=is_weak)
+    value = replace(embedding(vector, weights=weights or f"{name}/{version}", base=base), words=said)
+    uri = f"runs:/abc/{name}"
+    recipe_id = embeddings.save(tx, version_id, value, base_name=base, artifact_uri=uri, is_weak=is_weak)
+    words.save(tx, version_id, recipe_id, value)
     return version_id

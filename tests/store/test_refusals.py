@@ -104,7 +104,7 @@ def store(postgres_url: str) -> Iterator[Database]:
         ("update embeddings set weights_digest = 'x'", "update in embeddings is refused"),
         ("update embeddings set created_at = now()", "update in embeddings is refused"),
         ("delete from embeddings", "current embedding .* is not deleted"),
-        ("truncate embeddings", "truncate in embeddings is refused"),
+        ("truncate embeddings cascade", "truncate in embeddings is refused"),
     ],
 )
 def test_what_is_written_for_good_stays(store: Database, statement: LiteralString, says: str) -> None:

@@ -10,6 +10,8 @@ from deltadex.domain import FindingKind, State, VersionRow
 from deltadex.store.findings import FindingRow
 from deltadex_dashboard import figures, reads, view
 
+_WORDS = 10
+
 
 def show(now: reads.Snapshot) -> None:
     """Draw the page."""
@@ -40,6 +42,7 @@ def show(now: reads.Snapshot) -> None:
     _head(row)
     _findings(row, facts.findings)
     _numbers(facts)
+    _words(facts)
     _drift(now, name)
     left, right = st.columns(2, gap="large")
     with left:
@@ -85,6 +88,9 @@ def _sentence(one: FindingRow, *, newer: bool) -> str:
             return f"{name}: strength {finding.measure:.4f}, threshold {finding.threshold:g}"
         case FindingKind.EXACT_DUPLICATE:
             return f"{name} as another version"
+        case FindingKind.LABEL_CONTRADICTED:
+            declared, moves_like = (view.plain(str(finding.evidence[key])) for key in ("declared", "moves_like"))
+            return f"{name}: tagged {declared}, moves like {moves_like}: closer by {finding.measure:.2f} in similarity"
         case _:
             return f"{name}: {view.plain(str(finding.evidence.get('reason', '')))}"
 
@@ -104,6 +110,17 @@ def _numbers(facts: reads.VersionFacts) -> None:
     similarity = f"{facts.neighbors[0].similarity:.3f}" if facts.neighbors else "–"
     closest.metric("Closest neighbour", similarity, border=True, help="Cosine similarity in the full space.")
     copies.metric("Copies of its weights", len(facts.same_weights), border=True)
+
+
+def _words(facts: reads.VersionFacts) -> None:
+    for one in facts.words[:1]:
+        if one.words is None or one.words.note:
+            st.caption(f"No words: {view.plain(one.words.note)}" if one.words else "No words: nobody asked for them.")
+            continue
+        for way, said in (("Promotes", one.words.promoted), ("demotes", one.words.demoted)):
+            st.markdown(f"**{way}** " + " · ".join(view.plain(word.text) for word in said[:_WORDS]))
+        noise = " Too weak to place: little more than noise." if one.is_weak else ""
+        st.caption(f"Tokens that it makes likelier and less likely where an answer begins.{noise}")
 
 
 def _drift(now: reads.Snapshot, name: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from deltadex.domain import Embedding, EmbeddingMethod, Recipe
+from deltadex.domain import Embedding, EmbeddingMethod, Recipe, Word, Words
 from deltadex.errors import EmbeddingError
 
 TENSORS = "embedding.safetensors"
@@ -75,6 +75,7 @@ def read_artifact(folder: Path) -> Embedding:
             float(manifest["base_norm"]),
             str(manifest["weights_digest"]),
             manifest.get("noise_floor"),  # None in those of earlier versions
+            _words(manifest.get("words")),
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise EmbeddingError(f"{folder} holds no embedding: {error}", hint="Embed the model version again.") from error
@@ -97,12 +98,22 @@ def _describe(embedding: Embedding) -> dict[str, Any]:
         "noise_floor": embedding.noise_floor,
         "strength": embedding.strength,
         "probe_agreement": embedding.probe_agreement,
+        "words": embedding.words and asdict(embedding.words),
         "versions": {library: version(library) for library in _LIBRARIES},
     }
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _words(described: Mapping[str, Any] | None) -> Words | None:
+    if described is None:
+        return None
+    promoted, demoted = (
+        tuple(Word(str(one["text"]), float(one["score"])) for one in described[way]) for way in ("promoted", "demoted")
+    )
+    return Words(promoted, demoted, str(described["note"]))
 
 
 def _recipe(described: Mapping[str, Any]) -> Recipe:

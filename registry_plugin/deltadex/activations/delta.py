@@ -19,6 +19,7 @@ from deltadex.activations.job import BaseModel, Finetune, OnProgress, ignore_pro
 from deltadex.activations.passes import Reader, Reading
 from deltadex.activations.readout import Prompts, Readout
 from deltadex.activations.stored_model import StoredModel
+from deltadex.activations.words import Head
 from deltadex.checkpoints.layout import Kind, LocalCheckpoint
 from deltadex.domain import Embedding, Recipe
 from deltadex.errors import BaseMismatch, BrokenCheckpoint, DeltadexError, UnsupportedCheckpoint
@@ -45,10 +46,12 @@ class Base:
     def __init__(self, model: BaseModel) -> None:
         stored = StoredModel(model.checkpoint)
         compute = Compute.resolve(model.dtype, model.device)
-        prompts = Prompts.tokenize(_load_tokenizer(model.checkpoint), PAPER_PROBES).to(compute.device)
+        tokenizer, readout = _load_tokenizer(model.checkpoint), Readout.of(stored.config)
+        prompts = Prompts.tokenize(tokenizer, PAPER_PROBES).to(compute.device)
         self._reader = Reader(stored, prompts, buffer_for(compute))
+        self._head = Head(stored, tokenizer, readout, compute=compute) if model.words else None
         named = str(compute.dtype).removeprefix("torch.")
-        self._method = replace(DELTA_ACTIVATION, readout=Readout.of(stored.config).value, dtype=named)
+        self._method = replace(DELTA_ACTIVATION, readout=readout.value, dtype=named)
         self._model = model
         self._states: BaseStates | None = None
 
@@ -95,10 +98,22 @@ class Base:
         for start in range(0, len(adapters), _TOGETHER):
             group = adapters[start : start + _TOGETHER]
             results = reader.read([finetunes[number].checkpoint for number in group])
-            for number, result in zip(group, results, strict=True):
-                yield number, self._embedding(finetunes[number], result, base)
+            read = zip(group, results, strict=True)
+            yield from self._with_words(
+                [(number, self._embedding(finetunes[number], one, base)) for number, one in read]
+            )
         for number in sorted(set(range(len(finetunes))) - set(adapters)):
-            yield number, self._embedding(finetunes[number], _read_full(finetunes[number], reader), base)
+            outcome = self._embedding(finetunes[number], _read_full(finetunes[number], reader), base)
+            yield from self._with_words([(number, outcome)])
+
+    def _with_words(self, outcomes: Sequence[tuple[int, Outcome]]) -> Iterator[tuple[int, Outcome]]:
+        """Yield what was read together; for the words of all of it, the head is read once."""
+        embeddings = {number: one for number, one in outcomes if isinstance(one, Embedding)}
+        if self._head is not None and embeddings:
+            words = self._head.words([one.vector for one in embeddings.values()])
+            for (number, one), said in zip(embeddings.items(), words, strict=True):
+                embeddings[number] = replace(one, words=said)
+        yield from ((number, embeddings.get(number, one)) for number, one in outcomes)
 
     def _embedding(self, one: Finetune, result: Reading, base: BaseStates) -> Outcome:
         if isinstance(result, DeltadexError):

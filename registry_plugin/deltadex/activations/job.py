@@ -51,6 +51,8 @@ class BaseModel:
         Where: `cpu`, `cuda` or `auto`.
     states
         A folder in which the states of bases are kept; None keeps them in memory only.
+    words
+        Whether its output head is asked what each embedding says.
     """
 
     checkpoint: LocalCheckpoint
@@ -58,6 +60,7 @@ class BaseModel:
     dtype: str
     states: Path | None = None
     device: str = "cpu"
+    words: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Job:
                 dtype=base["dtype"],
                 states=base["states"] and Path(base["states"]),
                 device=base["device"],
+                words=base["words"],
             ),
             finetunes=tuple(
                 Finetune(_checkpoint(one["checkpoint"]), one["weights_digest"], frozenset(one["identical"]))

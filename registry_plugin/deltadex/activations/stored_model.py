@@ -86,6 +86,13 @@ class StoredModel:
         """The model's config, as transformers reads it."""
         return self._model.config
 
+    @property
+    def head(self) -> str | None:
+        """Name of the matrix that makes logits of the last hidden state; None where no file holds one."""
+        head = self._model.get_output_embeddings()
+        names = [f"{path}.weight" for path, module in self._model.named_modules() if module is head]
+        return next((name for name in names if name in self.origins), None)
+
     def computes_like(self, other: StoredModel) -> bool:
         """Tell whether equal weights would give equal states in both: nothing in the configs says otherwise."""
         ours, theirs = (_computation(model.config.to_dict()) for model in (self, other))

@@ -26,6 +26,7 @@ from deltadex.cli import (
     stack,
     status,
     watch,
+    words,
 )
 from deltadex.errors import DeltadexError
 
@@ -69,6 +70,7 @@ for command in (
     drift.drift,
     clusters.explain,
     geometry.geometry,
+    words.words,
     rebuild.rebuild,
     report.report,
     doctor.doctor,

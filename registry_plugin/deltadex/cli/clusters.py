@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from deltadex.analysis.domains import Origin
 from deltadex.cli.analyses import known_version, print_json, reading, version_json
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse_label, settings_from
 from deltadex.settings import Settings
@@ -105,14 +107,15 @@ def _recompute(settings: Settings) -> None:
 
 
 def _domains_table(domains: clustering.Domains) -> Table:
-    table = Table("id", "domain", "n", "versions", "named by", title=f"base {domains.recipe.base_name}")
+    table = Table("id", "domain", "n", "versions", "named by", "promotes", title=f"base {domains.recipe.base_name}")
     for one in domains.domains:
         listed = _listed([f"{member.version.label} [dim]{member.strength:.2f}[/]" for member in one.members])
         name, number = escape(one.cluster.name), str(one.cluster.id)
-        table.add_row(number, name, str(len(one.members)), listed, escape(one.cluster.named_by))
+        promotes = escape(" ".join(one.cluster.of(Origin.TOKENS)))
+        table.add_row(number, name, str(len(one.members)), listed, escape(one.cluster.named_by), promotes)
     for name, rows in (("alone", domains.alone), ("not placed yet", domains.unplaced)):
         if rows:
-            table.add_row("", f"[dim]{name}[/]", str(len(rows)), _listed([row.label for row in rows]), "")
+            table.add_row("", f"[dim]{name}[/]", str(len(rows)), _listed([row.label for row in rows]), "", "")
     table.caption = _caption(domains.run)
     return table
 
@@ -147,6 +150,7 @@ def _domains_json(domains: clustering.Domains) -> dict[str, Any]:
                 "name": one.cluster.name,
                 "given_name": one.cluster.given_name,
                 "named_by": one.cluster.named_by,
+                "terms": [asdict(term) for term in one.cluster.terms],
                 "versions": [{**version_json(member.version), "strength": member.strength} for member in one.members],
             }
             for one in domains.domains

@@ -78,7 +78,7 @@ def _embed_all(named: dict[str, Path], folder: Path) -> list[_Outcome]:
     with EmbeddingProcess(memory_bytes=limits.memory_bytes) as process:
         checkpoint = inspect(LocalFiles(folder)).fetch()
         digest = weights_digest(checkpoint, memo=memo)
-        base = BaseModel(checkpoint, digest, limits.compute_dtype, states, limits.device)
+        base = BaseModel(checkpoint, digest, limits.compute_dtype, states, limits.device, limits.words)
         outcomes: dict[str, Embedding | DeltadexError] = {}
         finetunes: dict[str, Finetune] = {}
         remarks: dict[str, str] = {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 from deltadex.analysis.calibration import Calibration, Threshold
 from deltadex.analysis.drift import Change, Step
@@ -154,6 +155,48 @@ def judge_weak(version_id: int, embedding: Embedding, *, thresholds: ThresholdSe
         "noise_floor": embedding.noise_floor,
     }
     return [Finding(FindingKind.TOO_WEAK, version_id, measure=measure, threshold=limit, evidence=evidence)]
+
+
+def judge_label(
+    version_id: int, declared: str, similarities: Mapping[str, Sequence[float]], *, thresholds: ThresholdSettings
+) -> list[Finding]:
+    """Return a finding where a version moves like those of another label than the one that it declares.
+
+    A label is as close as the median of its nearest `label_versions`; one that fewer declare is not judged, and takes
+    no part. Two words for one thing are about equally close: then nothing is clear, and nothing is found.
+
+    Parameters
+    ----------
+    similarities
+        By label, the cosine similarity of the nearest other versions that declare it.
+    """
+    fewest, margin = thresholds.label_versions, thresholds.label_margin
+    typical = {
+        label: median(sorted(near, reverse=True)[:fewest])
+        for label, near in similarities.items()
+        if len(near) >= fewest
+    }
+    own = typical.pop(declared, None)
+    if own is None or not typical:
+        return []
+    moves_like = max(sorted(typical), key=typical.__getitem__)
+    if typical[moves_like] - own < margin:
+        return []
+    return [
+        Finding(
+            FindingKind.LABEL_CONTRADICTED,
+            version_id,
+            measure=typical[moves_like] - own,
+            threshold=margin,
+            evidence={
+                "declared": declared,
+                "moves_like": moves_like,
+                "similarity_to_declared": own,
+                "similarity_to_moves_like": typical[moves_like],
+                "versions_of_each": fewest,
+            },
+        )
+    ]
 
 
 def wrong_base(

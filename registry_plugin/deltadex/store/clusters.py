@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from psycopg.types.json import Jsonb
+
+from deltadex.analysis.domains import DomainName, Origin, Term
 from deltadex.domain import FloatArray
 from deltadex.errors import StoreError
 from deltadex.store.database import Transaction
@@ -46,6 +49,8 @@ class ClusterRow:
         The name that Deltadex found, and what that rests on.
     given_name
         The name that a person gave.
+    terms
+        What is over-represented among the members, by origin, the most telling first.
     """
 
     id: int
@@ -53,6 +58,11 @@ class ClusterRow:
     label: str
     label_origin: str
     given_name: str | None
+    terms: tuple[Term, ...]
+
+    def of(self, origin: Origin) -> list[str]:
+        """Return the terms of one origin."""
+        return [term.text for term in self.terms if term.origin is origin]
 
     @property
     def name(self) -> str:
@@ -94,12 +104,12 @@ def listing(tx: Transaction, recipe_id: int, registry: str) -> list[ClusterRow]:
     """Return the clusters of the latest run by number."""
     found = tx.execute(
         """
-        select id, number, label, label_origin, given_name from clusters
+        select id, number, label, label_origin, given_name, terms from clusters
         where recipe_id = %s and registry = %s order by number
         """,
         [recipe_id, registry],
     )
-    return [ClusterRow(*row) for row in found]
+    return [ClusterRow(*row, _terms(terms)) for *row, terms in found]
 
 
 def places(tx: Transaction, recipe_id: int, registry: str) -> dict[int, Place]:
@@ -127,9 +137,17 @@ def own_cluster(tx: Transaction, recipe_id: int, version_id: int) -> OwnCluster 
     return None if row is None else OwnCluster(*row)
 
 
-def label(tx: Transaction, cluster_id: int, name: str, *, origin: str) -> None:
+def label(tx: Transaction, cluster_id: int, name: DomainName) -> None:
     """Note the name that Deltadex found for a cluster, and what it rests on; one that a person gave stays."""
-    tx.execute("update clusters set label = %s, label_origin = %s where id = %s", [name, origin, cluster_id])
+    terms = [(term.text, term.origin, term.members, term.weight) for term in name.terms]
+    tx.execute(
+        "update clusters set label = %s, label_origin = %s, terms = %s where id = %s",
+        [name.text, name.origin, Jsonb(terms), cluster_id],
+    )
+
+
+def _terms(listed: Sequence[tuple[str, str, int, float]]) -> tuple[Term, ...]:
+    return tuple(Term(text, Origin(origin), members, weight) for text, origin, members, weight in listed)
 
 
 def rename(tx: Transaction, registry: str, cluster_id: int, name: str | None) -> None:
