@@ -149,6 +149,29 @@ def drift_figure(drifted: ModelDrift, *, threshold: float, height: int = 260) ->
     return figure
 
 
+def measure_figure(measure: float, threshold: float, *, what: str) -> go.Figure:
+    """Return a number on a line, with the threshold that it crossed."""
+    figure = go.Figure()
+    low, high = min(measure, threshold), max(measure, threshold)
+    room = max(high - low, 0.02 * max(abs(high), 1e-3)) * 0.6
+    figure.add_scatter(x=[low - room, high + room], y=[0, 0], mode="lines", line={"color": _QUIET, "width": 2})
+    figure.add_scatter(
+        x=[threshold, measure],
+        y=[0, 0],
+        mode="markers+text",
+        marker={"symbol": ["line-ns", "diamond"], "size": [26, 15], "color": _ALERT,
+                "line": {"width": [2, 0], "color": _ALERT}},
+        text=[f"threshold {threshold:.4g}", f"<b>{measure:.4g}</b>"],
+        textposition=["bottom center", "top center"],
+        cliponaxis=False,
+        hoverinfo="skip",
+    )  # fmt: skip
+    figure.update_layout(height=110, margin={"l": 24, "r": 24, "t": 8, "b": 8}, showlegend=False)
+    figure.update_xaxes(visible=False, fixedrange=True, title=what)
+    figure.update_yaxes(visible=False, fixedrange=True, range=[-1, 1])
+    return figure
+
+
 def states_figure(counts: Mapping[State, int]) -> go.Figure:
     """Return one bar that shows how many versions are in which state; states without any are left out."""
     figure = go.Figure()

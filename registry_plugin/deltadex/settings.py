@@ -34,6 +34,9 @@ class DatabaseSettings(_Group):
     """Postgres with pgvector."""
 
     url: SecretStr | None = Field(None, description="postgresql://… of an existing server; none: the embedded one")
+    reader_url: SecretStr | None = Field(
+        None, description="the dashboard's own connection, of a user with the role deltadex_reader; none: the same"
+    )
     pool_size: int = Field(4, ge=1, description="connections per process")
 
 
@@ -180,6 +183,11 @@ class Settings(BaseSettings):
         if self.database.url is None:
             raise _missing("database", "DELTADEX_DATABASE__URL")
         return self.database.url.get_secret_value()
+
+    @property
+    def reader_url(self) -> str:
+        """Connection string for who reads and decides. Raises SettingsError where there is none."""
+        return self.database.reader_url.get_secret_value() if self.database.reader_url else self.database_url
 
     @property
     def mlflow_uri(self) -> str:

@@ -122,4 +122,6 @@ def _handed_down(settings: Settings) -> dict[str, str]:
 def _plain(value: object) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
-    return json.dumps(value) if isinstance(value, dict) else str(value)
+    if isinstance(value, dict | tuple):
+        return json.dumps(value, default=lambda inner: inner.model_dump(mode="json"))
+    return str(value)
