@@ -91,8 +91,18 @@ def _slide(page: Page, _: int) -> None:
     slider.press("ArrowLeft")
 
 
+def _to_reviews(page: Page, round_: int) -> None:
+    page.get_by_role("link", name="Overview" if round_ % 2 else "Reviews", exact=True).first.click()
+
+
+def _open_one(page: Page, round_: int) -> None:
+    page.get_by_role("button", name="← All findings" if round_ % 2 else "Review", exact=True).first.click()
+
+
 VISITS = (
-    Visit("overview", "", lambda page, _: page.get_by_text("Too weak to place").first.click()),
+    Visit("overview: to reviews", "", _to_reviews),
+    Visit("reviews: filter", "reviews", lambda page, round_: _choose(page, "Kind", round_)),
+    Visit("reviews: one", "reviews", _open_one),
     Visit("map: box", "map", _box, 4.0, 2.0),
     Visit("map: colour", "map", lambda page, round_: _choose(page, "Colour by", round_), 4.0, 2.0),
     Visit("model", "model?model=model-0000001", lambda page, round_: _choose(page, "Version", round_)),
@@ -100,6 +110,8 @@ VISITS = (
     Visit("duplicates: threshold", "duplicates", _slide),
     Visit("drift", "drift", lambda page, round_: _choose(page, "Registered model", round_)),
     Visit("domains", "domains", lambda page, round_: _choose(page, "Domain", round_)),
+    Visit("activity", "activity", lambda page, _: page.get_by_role("link", name="System", exact=True).first.click()),
+    Visit("system", "system", lambda page, _: page.get_by_role("link", name="Activity", exact=True).first.click()),
 )
 
 
@@ -190,7 +202,10 @@ def main() -> None:
             browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS, env=dict(os.environ))
             # Python imports its libraries once in the life of a server.
             measure(company, browser, url, VISITS[1])
-            found = [measure(company, browser, url, visit) for visit in VISITS]
+            found = []
+            for visit in VISITS:
+                found.append(measure(company, browser, url, visit))
+                print(found[-1], flush=True)
             browser.close()
     print(
         f"{count:,} versions in {options.dimension:,} dimensions, {filled:,} findings; seconds, median of {_ROUNDS}\n"

@@ -99,6 +99,7 @@ def evidence(now: reads.Snapshot, row: ReviewRow) -> None:
     facts = {
         "reason": row.finding.evidence.get("reason"),
         **{name.replace("_", " "): value for name, value in row.finding.evidence.items() if name != "reason"},
+        "weights digest": row.version.weights_digest if row.finding.kind is FindingKind.EXACT_DUPLICATE else None,
         "first seen": view.utc(row.first_seen),
         "last measured": view.utc(row.last_measured),
         "still found": "yes" if row.is_found else "no",

@@ -117,7 +117,10 @@ def _one(now: reads.Snapshot, row: ReviewRow | None) -> None:
     st.markdown(f"{finding.badges(row)} {finding.subject(row)}")
     owner = f"owner {view.plain(row.owner)}" if row.owner else "no owner"
     assigned = f"assigned to {view.plain(row.assignee)}" if row.assignee else "assigned to nobody"
-    st.caption(f"{finding.numbers(row)} · found {view.ago(row.first_seen)} · {finding.due(row)} · {owner} · {assigned}")
+    number = finding.numbers(row)
+    st.caption(
+        f"{f'{number} · ' if number else ''}found {view.ago(row.first_seen)} · {finding.due(row)} · {owner} · {assigned}"
+    )
     decisions.outcome()
     left, right = st.columns([3, 2], gap="large")
     with right:
