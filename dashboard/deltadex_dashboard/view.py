@@ -14,7 +14,7 @@ import streamlit as st
 from deltadex.domain import FindingKind, State, VersionRow
 from deltadex.errors import AccessDenied, DeltadexError, StoreError
 from deltadex.governance.access import HIDDEN
-from deltadex.governance.report import Table, as_csv
+from deltadex.governance.report import Cell, Table, as_csv
 from deltadex.store.search import Neighbor
 from deltadex_dashboard import reads, visitor
 
@@ -186,13 +186,12 @@ def _follow(shown: str | None, drawn_at: float) -> None:
 
 
 def recipe_id(now: reads.Snapshot) -> int:
-    """Let a person choose the space that a page is about, and return its row; by digest in a link, to mean the same
-    thing in another store.
-    """
+    """Let a person choose the space that a page is about, and return its row."""
     recipes = {recipe.digest[:12]: recipe for recipe in reads.recipes(now)}
     digest = st.selectbox(
         "Base model", list(recipes), key="recipe", bind="query-params", disabled=len(recipes) == 1,
-        format_func=lambda digest: f"{recipes[digest].base_name} · {recipes[digest].embedded:,} versions · {digest}",
+        # What is shown stands in the link, which must mean the same thing tomorrow and in another store.
+        format_func=lambda digest: f"{recipes[digest].base_name} · {digest}",
     )  # fmt: skip
     return recipes[digest].id
 
@@ -208,12 +207,8 @@ def table(shown: Table, *, height: int | Literal["auto"] = "auto") -> None:
     """Show a table that can be sorted and searched, and saved as the same CSV as the report's."""
     columns = {name: [row[place] for row in shown.rows] for place, name in enumerate(shown.columns)}
     times = {name for name, cells in columns.items() if any(isinstance(cell, datetime) for cell in cells)}
-    texts = {name for name, cells in columns.items() if not any(isinstance(cell, int | float) for cell in cells)}
     st.dataframe(
-        {
-            name: ["" if cell is None else cell for cell in cells] if name in texts - times else cells
-            for name, cells in columns.items()
-        },
+        {name: _readable(cells) for name, cells in columns.items()},
         column_config={name: st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm") for name in times},
         hide_index=True, height=height, key=f"table-{shown.name}",
     )  # fmt: skip
@@ -221,6 +216,16 @@ def table(shown: Table, *, height: int | Literal["auto"] = "auto") -> None:
         "Download as CSV", lambda: as_csv(shown.columns, shown.rows), f"{shown.name}.csv", "text/csv",
         key=f"csv-{shown.name}", on_click="ignore", type="tertiary",
     )  # fmt: skip
+
+
+def _readable(cells: Sequence[Cell]) -> list[Cell]:
+    """Return a column with nothing where a text is missing, and times in UTC whatever the browser's zone."""
+    if any(isinstance(cell, int | float) for cell in cells):
+        return list(cells)
+    return [
+        cell.astimezone(UTC).replace(tzinfo=None) if isinstance(cell, datetime) else "" if cell is None else cell
+        for cell in cells
+    ]
 
 
 def some_links(rows: Sequence[VersionRow], *, most: int = 30) -> None:

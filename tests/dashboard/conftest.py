@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 import deltadex_dashboard
 from deltadex.store.database import Database
 from deltadex.store.migrate import migrate
+from deltadex_dashboard import visitor
 from tests.dashboard.company import fill
 from tests.store.examples import REGISTRY
 
@@ -25,6 +26,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pyt
     """Settings as the stack hands them down, without a database."""
     monkeypatch.setenv("DELTADEX_REGISTRY", REGISTRY)
     monkeypatch.setenv("DELTADEX_DATA_DIR", str(tmp_path))
+    # AppTest has no connection that an address could be of.
+    monkeypatch.setattr(visitor, "_address", lambda: "127.0.0.1")
     yield monkeypatch
     # Closes the connections to this test's database.
     st.cache_resource.clear()

@@ -59,7 +59,7 @@ def _model(drifted: ModelDrift, threshold: float) -> None:
         badge = "red-badge[drift]" if drifted.largest_step >= threshold else "green-badge[steady]"
         largest.markdown(f":{badge} largest step {drifted.largest_step:.3f}")
         figure = figures.drift_figure(drifted, threshold=threshold, height=230)
-        key = f"drift-{drifted.recipe.id}-{drifted.name}"
+        key = f"drift-{drifted.recipe.id}-{drifted.versions[0].id}"
         st.plotly_chart(figure, key=key, config={"displayModeBar": False})
         for older, newer, step in zip(drifted.versions, drifted.versions[1:], drifted.steps, strict=False):
             if step.distance >= threshold:

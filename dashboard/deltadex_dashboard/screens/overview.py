@@ -99,7 +99,7 @@ def _findings(now: reads.Snapshot) -> None:
     for kind, name in view.FINDING_NAMES.items():
         if counts[kind]:
             link, count, more = st.columns([4, 1, 2], vertical_alignment="center")
-            link.page_link("screens/reviews.py", label=f":blue[{name}]", query_params={"kind": kind.value})
+            link.page_link("screens/reviews.py", label=f":blue[{name}]", query_params={"kind": name})
             count.markdown(f"**{counts[kind]:,}**")
             if page := _FINDING_PAGES.get(kind):
                 more.page_link(f"screens/{page}.py", label=":gray[all of them]")

@@ -117,10 +117,8 @@ def _one(now: reads.Snapshot, row: ReviewRow | None) -> None:
     st.markdown(f"{finding.badges(row)} {finding.subject(row)}")
     owner = f"owner {view.plain(row.owner)}" if row.owner else "no owner"
     assigned = f"assigned to {view.plain(row.assignee)}" if row.assignee else "assigned to nobody"
-    number = finding.numbers(row)
-    st.caption(
-        f"{f'{number} · ' if number else ''}found {view.ago(row.first_seen)} · {finding.due(row)} · {owner} · {assigned}"
-    )
+    facts = (finding.numbers(row), f"found {view.ago(row.first_seen)}", finding.due(row), owner, assigned)
+    st.caption(" · ".join(filter(None, facts)))
     decisions.outcome()
     left, right = st.columns([3, 2], gap="large")
     with right:
