@@ -104,8 +104,8 @@ def evidence(now: reads.Snapshot, row: ReviewRow) -> None:
         "last measured": view.utc(row.last_measured),
         "still found": "yes" if row.is_found else "no",
     }
-    shown = {name: str(value) for name, value in facts.items() if value is not None}
-    st.dataframe({"fact": list(shown), "value": list(shown.values())}, hide_index=True)
+    said = {name: f"{fact:.4g}" if isinstance(fact, float) else str(fact) for name, fact in facts.items() if fact}
+    st.dataframe({"fact": list(said), "value": list(said.values())}, hide_index=True)
 
 
 def timeline(entries: Iterable[LogEntry]) -> None:

@@ -213,7 +213,7 @@ def table(shown: Table, *, height: int | Literal["auto"] = "auto") -> None:
         hide_index=True, height=height, key=f"table-{shown.name}",
     )  # fmt: skip
     st.download_button(
-        "Download as CSV", lambda: as_csv(shown.columns, shown.rows), f"{shown.name}.csv", "text/csv",
+        "Save as CSV", lambda: as_csv(shown.columns, shown.rows), f"{shown.name}.csv", "text/csv",
         key=f"csv-{shown.name}", on_click="ignore", type="tertiary",
     )  # fmt: skip
 

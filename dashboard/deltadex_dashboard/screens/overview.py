@@ -52,7 +52,7 @@ def _numbers(now: reads.Snapshot, rows: Sequence[VersionRow]) -> None:
     }
     for column, (label, value) in zip(st.columns(len(numbers)), numbers.items(), strict=True):
         column.metric(label, value, border=True)
-    st.plotly_chart(figures.states_figure(counts), key="states", config={"displayModeBar": False})
+    st.html(figures.states_bar(counts))
 
 
 def _needs_attention(row: VersionRow) -> bool:
