@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.store_company import REGISTRY, Company
+from deltadex import reviews
 from deltadex.domain import Finding, FindingKind, FloatArray
+from deltadex.settings import Settings
 from deltadex.store import findings, layouts
 from deltadex.store.database import Transaction
 
@@ -23,6 +25,7 @@ def fill(company: Company, count: int) -> int:
         layouts.replace(tx, company.recipe_id, REGISTRY, ids=company.ids.tolist(), coordinates=coordinates)
         _cluster(tx, company, labels)
         findings.replace(tx, made, version_id=0, recipe_id=company.recipe_id, kinds=list(FindingKind))
+        reviews.follow(tx, Settings(registry=REGISTRY))
         tx.execute("update model_versions set tags = tags || jsonb_build_object('domain', 'd' || id % 20)")
     with company.database.connect() as connection:
         connection.commit()

@@ -33,12 +33,15 @@ st.html(_STYLE)
 page = st.navigation(
     [
         _page("overview", "Overview", is_first=True),
+        _page("reviews", "Reviews"),
         _page("map", "Map"),
         _page("model", "Model"),
         _page("duplicates", "Duplicates"),
         _page("drift", "Drift"),
         _page("domains", "Domains"),
         _page("geometry", "Geometry"),
+        _page("activity", "Activity"),
+        _page("system", "System"),
     ],
     position="top",
 )

@@ -189,34 +189,49 @@ def probes_figure(drifted: ModelDrift, *, height: int = 220) -> go.Figure:
     return figure
 
 
-def states_figure(counts: Mapping[State, int]) -> go.Figure:
-    """Return one bar that shows how many versions are in which state; states without any are left out."""
+def measure_figure(measure: float, threshold: float, *, what: str) -> go.Figure:
+    """Return a number on a line, with the threshold that it crossed."""
     figure = go.Figure()
-    for state, color in _STATE_COLORS.items():
-        if count := counts.get(state, 0):
-            figure.add_bar(
-                x=[count],
-                y=[""],
-                orientation="h",
-                name=f"{state} {count}",
-                marker={"color": color, "line": {"width": 0}},
-                text=[str(count)],
-                textposition="inside",
-                insidetextanchor="middle",
-                textangle=0,
-                textfont={"color": "white"},
-                hovertemplate=f"{count} {state}<extra></extra>",
-            )
-    figure.update_layout(
-        barmode="stack",
-        height=96,
-        margin={"l": 0, "r": 0, "t": 0, "b": 0},
-        legend={"orientation": "h", "traceorder": "normal", "y": -0.1, "yanchor": "top"},
-        showlegend=True,
-    )
-    figure.update_xaxes(visible=False, fixedrange=True, range=[0, sum(counts.values())])
-    figure.update_yaxes(visible=False, fixedrange=True)
+    low, high = min(measure, threshold), max(measure, threshold)
+    room = max(high - low, 0.02 * max(abs(high), 1e-3)) * 0.6
+    figure.add_scatter(x=[low - room, high + room], y=[0, 0], mode="lines", line={"color": _QUIET, "width": 2})
+    figure.add_scatter(
+        x=[threshold, measure],
+        y=[0, 0],
+        mode="markers+text",
+        marker={"symbol": ["line-ns", "diamond"], "size": [26, 15], "color": _ALERT,
+                "line": {"width": [2, 0], "color": _ALERT}},
+        text=[f"threshold {threshold:.4g}", f"<b>{measure:.4g}</b>"],
+        textposition=["bottom center", "top center"],
+        cliponaxis=False,
+        hoverinfo="skip",
+    )  # fmt: skip
+    figure.update_layout(height=110, margin={"l": 24, "r": 24, "t": 8, "b": 8}, showlegend=False)
+    figure.update_xaxes(visible=False, fixedrange=True, title=what)
+    figure.update_yaxes(visible=False, fixedrange=True, range=[-1, 1])
     return figure
+
+
+def states_bar(counts: Mapping[State, int]) -> str:
+    """Return HTML for one bar that shows how many versions are in which state; states without any are left out.
+
+    No chart: loading Plotly would double what the first page costs the browser.
+    """
+    shown = [(state, color, count) for state, color in _STATE_COLORS.items() if (count := counts.get(state, 0))]
+    parts = "".join(
+        f'<div style="flex:{count} 0 1.5rem;background:{color};padding:.6rem 0">{count:,}</div>'
+        for _, color, count in shown
+    )
+    words = "".join(
+        f'<span><i style="display:inline-block;width:.8rem;height:.8rem;background:{color}"></i> '
+        f"{state} {count:,}</span>"
+        for state, color, count in shown
+    )
+    return (
+        '<div style="display:flex;color:#fff;font-size:.8rem;text-align:center;border-radius:.3rem;overflow:hidden">'
+        f'{parts}</div><div style="display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;font-size:.85rem;margin-top:.6rem">'
+        f"{words}</div>"
+    )
 
 
 def similarity_figure(labels: Sequence[str], similarity: NDArray[np.float64]) -> go.Figure:

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from deltadex import layout
+from deltadex import layout, reviews
+from deltadex.analysis.redundancy import Group
 from deltadex.analysis.similarity import cosine_similarity
 from deltadex.domain import FindingKind, FloatArray, State, VersionRow
 from deltadex.drifting import ModelDrift, model_drifts
 from deltadex.geometry import Geometry, geometry_of
+from deltadex.governance.access import HIDDEN, Person
 from deltadex.redundancy import RecipeRedundancy, redundancies
 from deltadex.settings import Settings, load_settings
 from deltadex.store import clusters, embeddings, findings, layouts, search, versions, watchers, words
 from deltadex.store.clusters import ClusterRow, ClusterRun
 from deltadex.store.database import Database, Transaction
 from deltadex.store.embeddings import RecipeRow, StoredEmbedding
-from deltadex.store.findings import FindingRow
+from deltadex.store.reviews import Chain, LogEntry, ReviewRow
 from deltadex.store.revision import revision
 from deltadex.store.search import Neighbor
 from deltadex.store.versions import StateChange
 from deltadex.store.watchers import WatcherRow
 from deltadex.store.words import VersionWords
+from deltadex_dashboard import visitor
 
 _Given = ParamSpec("_Given")
 _Answer = TypeVar("_Answer")
@@ -35,15 +38,16 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is read: one registry in one store, at one revision of its data."""
+    """What is read: one registry in one store, at one revision of its data, as one person may see it."""
 
     settings: Settings
     revision: str
+    person: Person
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """What answers are kept under."""
-        return self.settings.database_url, self.settings.registry, self.revision
+    def key(self) -> tuple[str, ...]:
+        """What answers are kept under: people who may see the same share them."""
+        return self.settings.database_url, self.settings.registry, self.revision, *self.person.models
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -51,6 +55,10 @@ class Snapshot:
         database = self.settings.database
         with _database(self.settings.database_url, database.pool_size, database.role).transaction() as tx:
             yield tx
+
+    def seen(self, rows: Iterable[VersionRow]) -> list[VersionRow]:
+        """Return rows without what the person may not see: masked, and not silently missing."""
+        return [self.person.view(row) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class VersionFacts:
     embeddings: tuple[StoredEmbedding, ...]
     neighbors: tuple[Neighbor, ...]
     same_weights: tuple[VersionRow, ...]
-    findings: tuple[FindingRow, ...]
+    reviews: tuple[ReviewRow, ...]
     history: tuple[StateChange, ...]
     words: tuple[VersionWords, ...]
 
@@ -112,10 +120,13 @@ def snapshot() -> Snapshot:
         No database is known.
     StoreError
         Postgres is away, or its tables are missing.
+    AccessDenied
+        Nobody is logged in, or somebody without a role.
     """
     settings = load_settings()
-    with Snapshot(settings, revision="").transaction() as tx:
-        return Snapshot(settings, revision(tx, settings.registry))
+    person = visitor.person(settings)
+    with Snapshot(settings, "", person).transaction() as tx:
+        return Snapshot(settings, revision(tx, settings.registry), person)
 
 
 def _kept(
@@ -137,14 +148,35 @@ def watcher(now: Snapshot) -> WatcherRow:
 def all_versions(now: Snapshot) -> list[VersionRow]:
     """Return every version that is in the registry, by name and then newest first."""
     with now.transaction() as tx:
-        return versions.listing(tx, now.settings.registry, states=set(State) - {State.DELETED})
+        return now.seen(versions.listing(tx, now.settings.registry, states=set(State) - {State.DELETED}))
 
 
 @_kept
-def all_findings(now: Snapshot) -> list[FindingRow]:
-    """Return every finding, newest first."""
+def all_reviews(now: Snapshot) -> list[ReviewRow]:
+    """Return every finding with what people made of it, the most severe first and then the earliest due."""
     with now.transaction() as tx:
-        return findings.listing(tx, now.settings.registry)
+        return reviews.listing(tx, now.person, now.settings)
+
+
+@_kept
+def history(now: Snapshot, review_id: int) -> list[LogEntry]:
+    """Return what was done about one finding, oldest first."""
+    with now.transaction() as tx:
+        return reviews.history(tx, now.person, review_id)
+
+
+@_kept
+def log(now: Snapshot, limit: int) -> list[LogEntry]:
+    """Return what was done about all findings, newest first."""
+    with now.transaction() as tx:
+        return reviews.log(tx, now.person, now.settings, limit=limit)
+
+
+@_kept
+def chain(now: Snapshot) -> Chain:
+    """Compute the log's hashes anew."""
+    with now.transaction() as tx:
+        return reviews.verify(tx, now.person)
 
 
 @_kept
@@ -152,7 +184,7 @@ def weak(now: Snapshot) -> list[VersionRow]:
     """Return the versions that are too weak to place."""
     with now.transaction() as tx:
         found = findings.listing(tx, now.settings.registry, kinds=[FindingKind.TOO_WEAK])
-    return [one.version for one in found]
+    return now.seen(one.version for one in found)
 
 
 @_kept
@@ -164,7 +196,9 @@ def recipes(now: Snapshot) -> list[RecipeRow]:
 
 @_kept
 def model(now: Snapshot, name: str) -> list[VersionRow]:
-    """Return the versions of one registered model, newest first, deleted ones last."""
+    """Return the versions of one registered model that the person may see, newest first, deleted ones last."""
+    if not now.person.sees(name):
+        return []
     with now.transaction() as tx:
         return versions.find(tx, now.settings.registry, name)
 
@@ -175,9 +209,11 @@ def version(now: Snapshot, version_id: int) -> VersionFacts:
     with now.transaction() as tx:
         return VersionFacts(
             embeddings=tuple(embeddings.of_version(tx, version_id)),
-            neighbors=search.neighbors(tx, version_id).neighbors,
-            same_weights=tuple(embeddings.same_weights(tx, version_id)),
-            findings=tuple(findings.listing(tx, now.settings.registry, version_id=version_id)),
+            neighbors=tuple(
+                replace(one, version=now.person.view(one.version)) for one in search.neighbors(tx, version_id).neighbors
+            ),
+            same_weights=tuple(now.seen(embeddings.same_weights(tx, version_id))),
+            reviews=tuple(reviews.listing(tx, now.person, now.settings, version_id=version_id)),
             history=tuple(versions.history(tx, version_id)),
             words=tuple(words.of_version(tx, version_id)),
         )
@@ -210,7 +246,18 @@ def chart(now: Snapshot, recipe_id: int) -> Chart:
 def duplicates(now: Snapshot, similarity: float | None = None) -> list[RecipeRedundancy]:
     """Return the groups of redundant versions, or a preview of those at another similarity."""
     with now.transaction() as tx:
-        return redundancies(tx, now.settings.registry, thresholds=now.settings.thresholds, similarity=similarity)
+        found = redundancies(tx, now.settings.registry, thresholds=now.settings.thresholds, similarity=similarity)
+    return [
+        replace(
+            one, groups=tuple(_masked(now, group) for group in one.groups), too_weak=tuple(now.seen(one.too_weak))
+        )
+        for one in found
+    ]
+
+
+def _masked(now: Snapshot, group: Group) -> Group:
+    keeper = replace(group.keeper, version=now.person.view(group.keeper.version))
+    return replace(group, versions=tuple(now.seen(group.versions)), keeper=keeper)
 
 
 @_kept
@@ -226,7 +273,11 @@ def similarities(now: Snapshot, recipe_id: int, ids: tuple[int, ...]) -> NDArray
 def drifts(now: Snapshot, name: str | None = None) -> list[ModelDrift]:
     """Return how registered models moved, the largest step first."""
     with now.transaction() as tx:
-        return model_drifts(tx, now.settings.registry, thresholds=now.settings.thresholds, name=name)
+        drifts = model_drifts(tx, now.settings.registry, thresholds=now.settings.thresholds, name=name)
+    return [
+        one if now.person.sees(one.name) else replace(one, name=HIDDEN, versions=tuple(now.seen(one.versions)))
+        for one in drifts
+    ]
 
 
 @_kept

@@ -12,10 +12,11 @@ from typing import Literal
 import streamlit as st
 
 from deltadex.domain import FindingKind, State, VersionRow
-from deltadex.errors import DeltadexError, StoreError
-from deltadex.governance.report import Table, as_csv
+from deltadex.errors import AccessDenied, DeltadexError, StoreError
+from deltadex.governance.access import HIDDEN
+from deltadex.governance.report import Cell, Table, as_csv
 from deltadex.store.search import Neighbor
-from deltadex_dashboard import reads
+from deltadex_dashboard import reads, visitor
 
 #: How often an open page looks whether the data have changed.
 _FOLLOW_SECONDS = 3
@@ -89,8 +90,26 @@ def state_badge(state: State) -> str:
     return f":{STATE_COLORS[state]}-badge[{state}]"
 
 
+@st.fragment(run_every=5)
+def watcher(now: reads.Snapshot) -> None:
+    """Say when the registry was read, and whether that works."""
+    state = reads.watcher(now)
+    if state.error:
+        st.error(f"**The watcher can't read the registry:** {plain(state.error)}")
+    if state.polled_at is None:
+        st.warning("Nobody has read the registry yet: start `deltadex watch`, or the whole stack with `deltadex up`.")
+        return
+    st.caption(
+        f"Registry **{plain(now.settings.registry)}** · newest versions read {ago(state.polled_at)} · "
+        f"compared in full {ago(state.swept_at)}"
+    )
+
+
 def version_link(row: VersionRow, *, label: str | None = None) -> None:
-    """Link to a version's page."""
+    """Link to a version's page; a masked one has none."""
+    if row.registered.ref.name == HIDDEN:
+        st.markdown(f":gray[{HIDDEN} a model that you may not see]")
+        return
     model_link(row.registered.ref.name, version=row.registered.ref.version, label=label or row.label)
 
 
@@ -133,13 +152,19 @@ def no_versions() -> None:
 
 def trouble(error: DeltadexError) -> None:
     """Say what keeps a page from being shown, and go on as soon as it is over."""
-    title = "The store can't be reached" if isinstance(error, StoreError) else "Deltadex is not set up"
+    titles = {StoreError: "The store can't be reached", AccessDenied: "You have no access"}
+    title = next((one for kind, one in titles.items() if isinstance(error, kind)), "Deltadex is not set up")
     st.title(title)
     st.error(plain(error.message))
     if error.hint:
         # A hint is our own text and holds commands.
         st.info(error.hint)
-    st.caption("This page tries again by itself.")
+    if not isinstance(error, AccessDenied):
+        st.caption("This page tries again by itself.")
+    elif visitor.can_log_in():
+        st.button("Log in", type="primary", on_click=st.login)
+    else:
+        st.caption("No identity provider is configured: see docs/reviews.md.")
 
 
 def follow(shown: str | None) -> None:
@@ -161,13 +186,12 @@ def _follow(shown: str | None, drawn_at: float) -> None:
 
 
 def recipe_id(now: reads.Snapshot) -> int:
-    """Let a person choose the space that a page is about, and return its row; by digest in a link, to mean the same
-    thing in another store.
-    """
+    """Let a person choose the space that a page is about, and return its row."""
     recipes = {recipe.digest[:12]: recipe for recipe in reads.recipes(now)}
     digest = st.selectbox(
         "Base model", list(recipes), key="recipe", bind="query-params", disabled=len(recipes) == 1,
-        format_func=lambda digest: f"{recipes[digest].base_name} · {recipes[digest].embedded:,} versions · {digest}",
+        # What is shown stands in the link, which must mean the same thing tomorrow and in another store.
+        format_func=lambda digest: f"{recipes[digest].base_name} · {digest}",
     )  # fmt: skip
     return recipes[digest].id
 
@@ -182,11 +206,26 @@ def cluster_names(chart: reads.Chart) -> list[str]:
 def table(shown: Table, *, height: int | Literal["auto"] = "auto") -> None:
     """Show a table that can be sorted and searched, and saved as the same CSV as the report's."""
     columns = {name: [row[place] for row in shown.rows] for place, name in enumerate(shown.columns)}
-    st.dataframe(columns, hide_index=True, height=height, key=f"table-{shown.name}")
+    times = {name for name, cells in columns.items() if any(isinstance(cell, datetime) for cell in cells)}
+    st.dataframe(
+        {name: _readable(cells) for name, cells in columns.items()},
+        column_config={name: st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm") for name in times},
+        hide_index=True, height=height, key=f"table-{shown.name}",
+    )  # fmt: skip
     st.download_button(
-        "Download as CSV", lambda: as_csv(shown.columns, shown.rows), f"{shown.name}.csv", "text/csv",
+        "Save as CSV", lambda: as_csv(shown.columns, shown.rows), f"{shown.name}.csv", "text/csv",
         key=f"csv-{shown.name}", on_click="ignore", type="tertiary",
     )  # fmt: skip
+
+
+def _readable(cells: Sequence[Cell]) -> list[Cell]:
+    """Return a column with nothing where a text is missing, and times in UTC whatever the browser's zone."""
+    if any(isinstance(cell, int | float) for cell in cells):
+        return list(cells)
+    return [
+        cell.astimezone(UTC).replace(tzinfo=None) if isinstance(cell, datetime) else "" if cell is None else cell
+        for cell in cells
+    ]
 
 
 def some_links(rows: Sequence[VersionRow], *, most: int = 30) -> None:

@@ -263,7 +263,8 @@ def write_back(
     with tempfile.TemporaryDirectory(prefix="deltadex-") as folder:
         write_artifact(embedding, Path(folder), manifest=manifest)
         artifact_uri = log_embedding(services.registry, version, embedding, folder=Path(folder))
-    tag_embedded(services.registry, version, embedding, artifact_uri=artifact_uri)
+    link = services.settings.version_link(version.ref.name, version.ref.version)
+    tag_embedded(services.registry, version, embedding, artifact_uri=artifact_uri, link=link)
     return artifact_uri
 
 

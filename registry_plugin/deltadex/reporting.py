@@ -6,26 +6,33 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from deltadex import reviews
 from deltadex.domain import State, VersionRow
+from deltadex.governance.access import Person
 from deltadex.governance.report import Report, Table
 from deltadex.settings import Settings, ThresholdSettings
-from deltadex.store import embeddings, findings, versions
+from deltadex.store import embeddings, versions
 from deltadex.store.database import Transaction
 from deltadex.store.embeddings import RecipeRow
-from deltadex.store.findings import FindingRow
+from deltadex.store.reviews import Chain, LogEntry, ReviewRow
+
+_ALL = 1_000_000
 
 
-def governance_report(tx: Transaction, settings: Settings) -> Report:
-    """Return everything that is known about one registry, as tables."""
-    rows = versions.listing(tx, settings.registry, states=set(State) - {State.DELETED})
+def governance_report(tx: Transaction, settings: Settings, person: Person) -> Report:
+    """Return everything that is known about one registry, as tables, with models masked that the person may not see."""
+    listed = versions.listing(tx, settings.registry, states=set(State) - {State.DELETED})
+    rows = [person.view(row) for row in listed]
     tables = (
         coverage_table(rows),
-        findings_table(findings.listing(tx, settings.registry)),
+        findings_table(reviews.listing(tx, person, settings)),
+        decisions_table(reviews.log(tx, person, settings, limit=_ALL)),
         _thresholds(settings.thresholds),
         _recipes(embeddings.recipes(tx, settings.registry)),
         versions_table(rows),
     )
-    return Report(settings.registry, datetime.now(UTC), (*tables, _hashes(tables)))
+    hashes = _hashes(tables, reviews.verify(tx, person))
+    return Report(settings.registry, datetime.now(UTC), (*tables, hashes))
 
 
 def coverage_table(rows: Sequence[VersionRow]) -> Table:
@@ -62,25 +69,64 @@ def versions_table(rows: Sequence[VersionRow]) -> Table:
     )
 
 
-def findings_table(found: Sequence[FindingRow]) -> Table:
-    """Return findings with the numbers that they rest on."""
+def findings_table(found: Sequence[ReviewRow]) -> Table:
+    """Return findings with the numbers that they rest on and where they stand."""
     return Table(
         "findings",
         "Findings",
-        ("kind", "version", "other version", "measure", "threshold", "found"),
+        ("finding", "kind", "severity", "status", "version", "other version", "measure", "threshold", "owner",
+         "assigned to", "due", "first seen"),
         tuple(
             (
-                one.finding.kind.replace("_", " "),
+                one.id,
+                _spoken(one.finding.kind),
+                one.severity.value,
+                _spoken(one.review.status),
                 one.version.label,
                 one.other.label if one.other else None,
                 one.finding.measure,
                 one.finding.threshold,
-                one.found_at,
+                one.owner,
+                one.assignee,
+                one.due_at,
+                one.first_seen,
             )
             for one in found
         ),
         note="Cosine similarity for near duplicates, cosine distance for drift, strength for what is too weak.",
-    )
+    )  # fmt: skip
+
+
+def decisions_table(entries: Sequence[LogEntry]) -> Table:
+    """Return what was done about findings, on which numbers, newest first."""
+    return Table(
+        "decisions",
+        "Decisions",
+        ("at", "who", "did", "reason", "comment", "finding", "kind", "version", "other version", "measure", "rule",
+         "hash"),
+        tuple(
+            (
+                one.decided_at,
+                one.reviewer,
+                _spoken(one.action),
+                _spoken(one.reason),
+                one.comment,
+                one.review_id,
+                _spoken(one.kind),
+                one.subject,
+                one.other_subject,
+                one.measure,
+                one.rule,
+                one.hash,
+            )
+            for one in entries
+        ),
+        note="Entries are only added. Each carries a hash of the one before: `deltadex review verify` checks them.",
+    )  # fmt: skip
+
+
+def _spoken(text: str) -> str:
+    return text.replace("_", " ")
 
 
 def _thresholds(thresholds: ThresholdSettings) -> Table:
@@ -106,11 +152,14 @@ def _recipes(recipes: Sequence[RecipeRow]) -> Table:
     )
 
 
-def _hashes(tables: Sequence[Table]) -> Table:
+def _hashes(tables: Sequence[Table], chain: Chain) -> Table:
     return Table(
         "hashes",
         "Hashes",
-        ("table", "rows", "SHA-256 of the table as CSV"),
-        tuple((table.title, len(table.rows), table.digest) for table in tables),
+        ("what", "entries", "SHA-256"),
+        (
+            *((f"{table.title} as CSV", len(table.rows), table.digest) for table in tables),
+            ("Head of the log" if chain.broken is None else "HEAD OF A BROKEN LOG", chain.entries, chain.head or None),
+        ),
         note="`deltadex report --table NAME --output FILE.csv` writes the bytes that these are of.",
     )

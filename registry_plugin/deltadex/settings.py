@@ -11,6 +11,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 from platformdirs import user_data_path
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
@@ -230,6 +231,12 @@ class Settings(BaseSettings):
         if self.prefect_api_url is None:
             raise _missing("Prefect server", "DELTADEX_PREFECT_API_URL")
         return self.prefect_api_url
+
+    def version_link(self, name: str, version: int) -> str | None:
+        """Return the address of a version's page; None where nobody said where the dashboard is."""
+        if self.dashboard_url is None:
+            return None
+        return f"{self.dashboard_url.rstrip('/')}/model?{urlencode({'model': name, 'version': version})}"
 
     @classmethod
     def settings_customise_sources(

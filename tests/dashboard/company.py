@@ -6,11 +6,12 @@ import time
 
 import numpy as np
 
+from deltadex import reviews
 from deltadex.comparing import calibration_of, duplicates_of, refresh_same_task
 from deltadex.domain import FindingKind, FloatArray, State, Word, Words
 from deltadex.drifting import judge_model
 from deltadex.governance import rules
-from deltadex.settings import ThresholdSettings
+from deltadex.settings import Settings, ThresholdSettings
 from deltadex.store import embeddings, findings, versions, watchers
 from deltadex.store.database import Transaction
 from tests.store.examples import HOUR_MS, REGISTRY, discovered, embedded, embedding, registered
@@ -56,6 +57,7 @@ def fill(tx: Transaction) -> None:
     _ended(tx, now_ms)
     watchers.polled(tx, REGISTRY, watermark_ms=now_ms)
     watchers.swept(tx, REGISTRY)
+    reviews.follow(tx, Settings(registry=REGISTRY))
 
 
 def _ended(tx: Transaction, now_ms: int) -> None:

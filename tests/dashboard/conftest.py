@@ -16,6 +16,7 @@ from deltadex.clustering import recluster_where_due
 from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.store.migrate import migrate
+from deltadex_dashboard import visitor
 from tests.dashboard.company import fill
 from tests.store.examples import REGISTRY
 
@@ -27,6 +28,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pyt
     """Settings as the stack hands them down, without a database."""
     monkeypatch.setenv("DELTADEX_REGISTRY", REGISTRY)
     monkeypatch.setenv("DELTADEX_DATA_DIR", str(tmp_path))
+    # AppTest has no connection that an address could be of.
+    monkeypatch.setattr(visitor, "_address", lambda: "127.0.0.1")
     yield monkeypatch
     # Closes the connections to this test's database.
     st.cache_resource.clear()

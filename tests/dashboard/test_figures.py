@@ -19,7 +19,7 @@ from deltadex_dashboard.figures import Place
 from tests.store.examples import registered
 
 COORDINATES = np.array([[0, 0], [0, 1], [5, 5], [9, 0]], dtype=float)
-PLACES = [Place("a/1", "sql", ""), Place("b/1", "sql", ""), Place("c/1", "legal", ""), Place("d/1", None, "")]
+PLACES = [Place(1, "a/1", "sql"), Place(2, "b/1", "sql"), Place(3, "c/1", "legal"), Place(4, "d/1", None)]
 
 
 def points(figure: go.Figure) -> list[go.Scattergl]:
@@ -52,11 +52,12 @@ def test_every_group_has_a_trace_with_a_colour_and_a_symbol_of_its_own() -> None
 
 def test_a_click_tells_the_version() -> None:
     traces = points(figures.map_figure(PLACES, COORDINATES))
-    assert [point[0] for trace in traces for point in trace.customdata] == ["a/1", "b/1", "c/1", "d/1"]
+    assert [point for trace in traces for point in trace.customdata] == [1, 2, 3, 4]
+    assert [label for trace in traces for label in trace.text] == ["a/1", "b/1", "c/1", "d/1"]
 
 
 def test_what_is_no_version_can_be_neither_hovered_nor_selected() -> None:
-    figure = figures.map_figure(PLACES, COORDINATES, selected="c/1")
+    figure = figures.map_figure(PLACES, COORDINATES, selected=3)
     others = [trace for trace in figure.data if trace.customdata is None]
     assert others
     assert {trace.hoverinfo for trace in others} == {"skip"}
@@ -70,7 +71,7 @@ def test_the_map_keeps_its_place_when_it_is_drawn_again() -> None:
 
 
 def test_names_are_written_apart_even_where_groups_lie_on_top_of_each_other() -> None:
-    places = [Place(f"{group}/{part}", group, "") for group in ("a", "b", "c", "d") for part in (1, 2)]
+    places = [Place(part, f"{group}/{part}", group) for group in ("a", "b", "c", "d") for part in (1, 2)]
     coordinates = np.tile([[0.0, 0.0], [1.0, 1.0]], (4, 1))
     names = figures.map_figure(places, coordinates).layout.annotations
     assert {name.text for name in names} == {f"<b>{group}</b>" for group in "abcd"}
@@ -88,9 +89,30 @@ def test_a_map_of_models_that_all_do_the_same_can_be_drawn() -> None:
 
 
 def test_more_groups_than_colours_never_share_both_colour_and_symbol() -> None:
-    places = [Place(f"m{number}/1", f"group {number}", "") for number in range(80)]
-    traces = points(figures.map_figure(places, np.random.default_rng(0).normal(size=(80, 2))))
-    assert len({(trace.marker.color, trace.marker.symbol) for trace in traces}) == 80
+    count = figures.MOST_GROUPS
+    places = [Place(number, f"m{number}/1", f"group {number}") for number in range(count)]
+    traces = points(figures.map_figure(places, np.random.default_rng(0).normal(size=(count, 2))))
+    assert len({(trace.marker.color, trace.marker.symbol) for trace in traces}) == count
+
+
+def test_the_smallest_of_very_many_groups_are_drawn_as_one() -> None:
+    places = [Place(number, f"m{number}/1", f"group {number // 2 if number < 80 else number}") for number in range(90)]
+    traces = points(figures.map_figure(places, np.random.default_rng(0).normal(size=(90, 2))))
+    assert len(traces) == figures.MOST_GROUPS + 1
+    assert (traces[-1].name, len(traces[-1].x)) == ("smaller groups", 10)
+
+
+def test_coordinates_are_sent_as_four_bytes_each() -> None:
+    places = [Place(number, f"m{number}/1", "one") for number in range(10_000)]
+    figure = figures.map_figure(places, np.random.default_rng(0).normal(size=(10_000, 2)))
+    assert figure.data[0].x.dtype == np.float32
+    assert len(figure.to_json()) < 400_000
+
+
+def test_a_number_is_drawn_beside_its_threshold() -> None:
+    _, marks = figures.measure_figure(0.7, 0.5, what="cosine distance").data
+    assert list(marks.x) == [0.5, 0.7]
+    assert marks.text == ("threshold 0.5", "<b>0.7</b>")
 
 
 def test_drift_over_the_threshold_has_another_symbol_and_size() -> None:
@@ -129,9 +151,10 @@ def test_the_threshold_is_on_the_chart_of_a_steady_model() -> None:
 
 
 def test_the_bar_of_states_leaves_out_empty_ones_and_says_the_numbers() -> None:
-    figure = figures.states_figure({State.EMBEDDED: 3, State.FAILED: 1, State.QUEUED: 0})
-    assert [trace.name for trace in figure.data] == ["embedded 3", "failed 1"]
-    assert [trace.x[0] for trace in figure.data] == [3, 1]
+    bar = figures.states_bar({State.EMBEDDED: 3000, State.FAILED: 1, State.QUEUED: 0})
+    assert "embedded 3,000" in bar
+    assert "failed 1" in bar
+    assert "queued" not in bar
 
 
 def test_similarities_are_written_into_a_small_heat_map_only() -> None:

@@ -18,7 +18,20 @@ from deltadex.store.database import Database
 from tests.dashboard.conftest import Open
 from tests.store.examples import REGISTRY, discovered, embedded
 
-PAGES = ("overview", "map", "model", "duplicates", "drift", "geometry")
+PAGES = (
+    "overview",
+    "reviews",
+    "map",
+    "model",
+    "duplicates",
+    "drift",
+    "domains",
+    "geometry",
+    "activity",
+    "system",
+)
+#: These say what they themselves lack.
+ABOUT_VERSIONS = tuple(page for page in PAGES if page not in ("reviews", "activity"))
 
 
 def text(page: AppTest) -> str:
@@ -36,7 +49,7 @@ def numbers(page: AppTest) -> dict[str, str]:
     return {metric.label: metric.value for metric in page.metric}
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", ABOUT_VERSIONS)
 def test_an_empty_page_says_what_to_do_next(store: Database, open_page: Open, name: str) -> None:
     page = open_page(name)
     assert [title.value for title in page.title] == [name.capitalize()]
@@ -44,7 +57,7 @@ def test_an_empty_page_says_what_to_do_next(store: Database, open_page: Open, na
     assert "`deltadex demo`" in text(page)
 
 
-@pytest.mark.parametrize("name", ["map", "duplicates", "drift", "geometry"])
+@pytest.mark.parametrize("name", ["map", "duplicates", "drift", "domains", "geometry"])
 def test_versions_that_wait_are_not_taken_for_an_empty_registry(store: Database, open_page: Open, name: str) -> None:
     with store.transaction() as tx:
         discovered(tx)
@@ -82,9 +95,15 @@ def test_the_overview_counts_and_names_what_needs_attention(company: None, open_
     assert numbers(page)["Embedded"] == "37 (88%)"
     assert numbers(page)["On their way"] == "2"
     assert numbers(page)["Need attention"] == "3"
-    for expected in ("invoice-extractor/1", "1,024 of 65,536 bytes [deltadex]", "Upload the file again", "**1** pair"):
+    for expected in (
+        "invoice-extractor/1",
+        "1,024 of 65,536 bytes [deltadex]",
+        "Upload the file again",
+        "Same weights",
+    ):
         assert expected in text(page)
-    assert "model=invoice-extractor&version=1" in links(page)
+    assert numbers(page)["To decide"] == "11"
+    assert {"model=invoice-extractor&version=1", "kind=Drift"} <= set(links(page))
 
 
 def test_a_watcher_that_fails_or_never_ran_is_said_on_the_overview(store: Database, open_page: Open) -> None:
@@ -102,11 +121,10 @@ def test_a_new_version_is_on_the_open_page_after_it_ran_again(store: Database, o
     assert "registered-by-hand/1" in text(page.run())
 
 
-def test_the_map_lists_clusters_and_what_is_too_weak(company: None, open_page: Open) -> None:
+def test_the_map_says_what_its_clusters_rest_on_and_what_is_too_weak(company: None, open_page: Open) -> None:
     page = open_page("map")
-    labels = [expander.label for expander in page.expander]
-    assert labels[:2] == ["**support** · 11", "**legal** · 9"]
-    assert labels[-1] == "Too weak to place · 1"
+    assert [expander.label for expander in page.expander] == ["Too weak to place · 1"]
+    assert "5 clusters" in text(page)
     assert "not distances between models" in text(page)
     assert len(page.selectbox(key="recipe").options) == 2
 
@@ -119,11 +137,29 @@ def test_a_link_selects_a_version_on_the_map_and_shows_its_neighbours(company: N
     assert links(page)[:2] == ["model=contract-drafter&version=1", "model=vendor-agreements&version=1"]
 
 
-def test_a_click_on_the_map_selects_a_version_and_a_box_lists_several(company: None, open_page: Open) -> None:
+def test_what_was_drawn_round_is_a_table_and_a_link_shows_it_again(company: None, open_page: Open) -> None:
     page = open_page("map")
-    boxed = [{"customdata": [label, ""]} for label in ("sql-writer/1", "code-writer/1")]
-    page.session_state["map"] = {"selection": {"points": boxed}}
-    assert "2 in the box" in text(page.run())
+    page.session_state["map"] = {"selection": {"points": [{"customdata": one, "text": "x"} for one in (1, 2, 3)]}}
+    assert "3 chosen" in text(page.run())
+    assert page.query_params["chosen"] == "1,2,3"
+    assert list(page.dataframe[0].value["model"]) == ["sql-writer", "sql-reviewer", "sql-copilot"]
+    assert "2 chosen" in text(open_page("map", chosen="1,2"))
+
+
+def test_the_map_of_an_earlier_day_can_be_linked_to(company: None, open_page: Open) -> None:
+    slider = open_page("map").select_slider(key="until")
+    assert slider.value == slider.options[-1] or str(slider.value) == slider.options[-1]
+
+
+def test_domains_list_their_members(company: None, open_page: Open) -> None:
+    page = open_page("domains")
+    domains, members = page.dataframe
+    assert domains.value.values.tolist()[:2] == [["support", 11, 3], ["legal", 9, 3]]
+    assert len(members.value) == 11
+    assert "help-centre" in set(members.value["model"])
+    other = open_page("domains", domain="sql")
+    assert set(other.dataframe[1].value["model"]) == {f"sql-{one}" for one in
+        ("writer", "reviewer", "copilot", "classifier", "extractor")}  # fmt: skip
 
 
 def test_a_map_of_too_few_models_says_so(store: Database, open_page: Open) -> None:
@@ -222,6 +258,8 @@ def test_drift_ranks_models_by_their_largest_step(company: None, open_page: Open
     assert "Probe by probe" in [expander.label for expander in page.expander]
     models = [link for link in links(page) if "version" not in link]
     assert models == ["model=storefront-localizer", "model=help-centre"]
+    assert list(page.dataframe[0].value["model"]) == ["storefront-localizer", "help-centre"]
+    assert [one for one in links(open_page("drift", model="help-centre")) if "version" not in one] == models[1:]
     assert "v2 → v3" in text(page)
 
 

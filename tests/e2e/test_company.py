@@ -61,7 +61,9 @@ def test_a_finetune_registered_by_hand_is_everywhere(
     page.close()
 
 
-@pytest.mark.parametrize("path", ["", "map", "model", "duplicates", "drift"])
+@pytest.mark.parametrize(
+    "path", ["", "reviews", "map", "model", "duplicates", "drift", "domains", "activity", "system"]
+)
 def test_every_page_opens_in_a_browser_and_asks_nothing_of_other_hosts(
     company: Installation, browser: Browser, path: str
 ) -> None:

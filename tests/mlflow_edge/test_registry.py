@@ -68,11 +68,12 @@ def test_an_embedding_is_logged_to_the_versions_run_and_tagged(registry: Registr
     tag_not_embedded(registry, version, State.FAILED, reason="once")
     failed = registry.read("one", 1)
     assert failed is not None
-    tag_embedded(registry, failed, embedding(), artifact_uri=uri)
+    tag_embedded(registry, failed, embedding(), artifact_uri=uri, link="http://dashboard.example/model?model=one")
     tagged = registry.read("one", 1)
     assert tagged is not None
     assert tagged.tags["deltadex.state"] == "embedded"
     assert tagged.tags["deltadex.artifact"] == uri
+    assert tagged.tags["deltadex.dashboard"] == "http://dashboard.example/model?model=one"
     assert "deltadex.reason" not in tagged.tags
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
+from typing import Any
 
 import streamlit as st
 
@@ -42,13 +43,12 @@ def show(now: reads.Snapshot) -> None:
     row = next((row for row in chart.rows if row.label == selected), None)
     left, right = st.columns([7, 3], gap="medium")
     with left, st.container(border=True):
-        if chart.rows:
-            _draw(chart, by, row, last)
+        drawn = _draw(chart, by, row, last) if chart.rows else {}
         _caption(chart)
     with right:
         _selected(now, row)
         _weak(now)
-    _chosen(chart, _chosen_ids())
+    _chosen(chart, _chosen_ids(drawn))
 
 
 def _colorings(rows: Sequence[VersionRow]) -> list[str]:
@@ -73,7 +73,7 @@ def _groups(chart: reads.Chart, by: str) -> list[str | None]:
     return [row.registered.tags.get(by.removeprefix("tag: ")) for row in chart.rows]
 
 
-def _draw(chart: reads.Chart, by: str, selected: VersionRow | None, last: date) -> None:
+def _draw(chart: reads.Chart, by: str, selected: VersionRow | None, last: date) -> dict[int, str]:
     labels, groups = chart.labels, _groups(chart, by)
     shown = [number for number, row in enumerate(chart.rows) if view.registered_at(row).date() <= last]
     order = sorted(shown, key=lambda row: (labels[row] < 0, labels[row], row))
@@ -81,30 +81,34 @@ def _draw(chart: reads.Chart, by: str, selected: VersionRow | None, last: date) 
     figure = figures.map_figure(
         places, chart.coordinates[order], selected=selected.id if selected else None, named=by == _CLUSTER
     )
-    st.plotly_chart(
-        figure, key="map", on_select=_take_selection, selection_mode=("points", "box", "lasso"),
+    state = st.plotly_chart(
+        figure, key="map", on_select=_take_click, selection_mode=("points", "box", "lasso"),
         config={"displaylogo": False, "scrollZoom": True}, alt="Map of model versions",
     )  # fmt: skip
+    return _points(state)
 
 
-def _take_selection() -> None:
-    points = st.session_state["map"]["selection"]["points"]
-    ids = {int(point["customdata"]): str(point["text"]) for point in points if point.get("customdata") is not None}
-    if len(ids) == 1:
-        [st.session_state["selected"]] = ids.values()
-    st.session_state["chosen"] = sorted(ids) if len(ids) > 1 else []
-    if 1 < len(ids) <= _MOST_IN_LINK:
-        st.query_params["chosen"] = ",".join(map(str, sorted(ids)))
-    elif "chosen" in st.query_params:
-        del st.query_params["chosen"]
+def _take_click() -> None:
+    points = _points(st.session_state["map"])
+    if len(points) == 1:
+        [st.session_state["selected"]] = points.values()
+    st.query_params.pop("chosen", None)
 
 
-def _chosen_ids() -> Iterable[int]:
-    if "chosen" not in st.session_state:
+def _points(state: Any) -> dict[int, str]:
+    """Return ids and labels of the versions that are clicked or drawn round."""
+    points = state["selection"]["points"]
+    return {int(point["customdata"]): str(point["text"]) for point in points if point.get("customdata") is not None}
+
+
+def _chosen_ids(drawn: Collection[int]) -> Collection[int]:
+    """Return the versions that were drawn round, here or by who made the link."""
+    if len(drawn) < 2:
         written = st.query_params.get("chosen", "").split(",")
-        st.session_state["chosen"] = [int(one) for one in written if one.isdecimal()]
-    chosen: list[int] = st.session_state["chosen"]
-    return chosen
+        return [int(one) for one in written if one.isdecimal()]
+    if len(drawn) <= _MOST_IN_LINK:
+        st.query_params["chosen"] = ",".join(map(str, sorted(drawn)))
+    return drawn
 
 
 def _caption(chart: reads.Chart) -> None:
@@ -127,7 +131,7 @@ def _selected(now: reads.Snapshot, row: VersionRow | None) -> None:
     view.neighbor_list(reads.version(now, row.id).neighbors)
 
 
-def _chosen(chart: reads.Chart, ids: Iterable[int]) -> None:
+def _chosen(chart: reads.Chart, ids: Collection[int]) -> None:
     names, wanted = view.cluster_names(chart), set(ids)
     rows = [
         (

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import streamlit as st
 
 from deltadex.domain import FindingKind, State, VersionRow
-from deltadex.store.findings import FindingRow
-from deltadex_dashboard import figures, reads, view
+from deltadex.governance.access import HIDDEN
+from deltadex.governance.lifecycle import Status
+from deltadex.store.reviews import ReviewRow
+from deltadex_dashboard import figures, finding, reads, view
 
 _WORDS = 10
 
@@ -16,7 +18,7 @@ _WORDS = 10
 def show(now: reads.Snapshot) -> None:
     """Draw the page."""
     view.heading("Model", "One registered model: its versions, what they resemble, and the facts under it.")
-    names = sorted({row.registered.ref.name for row in reads.all_versions(now)})
+    names = sorted({row.registered.ref.name for row in reads.all_versions(now)} - {HIDDEN})
     if not names:
         view.no_versions()
         return
@@ -40,7 +42,7 @@ def show(now: reads.Snapshot) -> None:
     row = rows[number or max(rows)]
     facts = reads.version(now, row.id)
     _head(row)
-    _findings(row, facts.findings)
+    _findings(row, facts.reviews)
     _numbers(facts)
     _words(facts)
     _drift(now, name)
@@ -66,33 +68,23 @@ def _head(row: VersionRow) -> None:
         st.caption(f"Once that is done: `deltadex retry {row.label}` starts it again.")
 
 
-def _findings(row: VersionRow, found: Sequence[FindingRow]) -> None:
+def _findings(row: VersionRow, found: Sequence[ReviewRow]) -> None:
     for one in found:
         other = one.other if one.version.id == row.id else one.version
         text, link = st.columns([3, 2], vertical_alignment="center")
-        text.warning(_sentence(one, newer=one.version.id == row.id))
+        is_open = one.review.status in (Status.OPEN, Status.IN_REVIEW)
+        (text.warning if is_open else text.info)(_sentence(one, newer=one.version.id == row.id))
         with link:
+            st.page_link("screens/reviews.py", label=":blue[Review]", query_params={"finding": str(one.id)})
             if other is not None:
                 _link(other, place=f"finding-{one.id}")
 
 
-def _sentence(one: FindingRow, *, newer: bool) -> str:
-    finding, name = one.finding, f"**{view.FINDING_NAMES[one.finding.kind]}**"
-    match finding.kind:
-        case FindingKind.NEAR_DUPLICATE | FindingKind.SAME_TASK:
-            return f"{name}: similarity {finding.measure:.4f}, threshold {finding.threshold:g}"
-        case FindingKind.DRIFT:
-            from_ = "this version is far from the one before" if newer else "the next version is far from this one"
-            return f"{name}: {from_}: distance {finding.measure:.3f}, threshold {finding.threshold:g}"
-        case FindingKind.TOO_WEAK:
-            return f"{name}: strength {finding.measure:.4f}, threshold {finding.threshold:g}"
-        case FindingKind.EXACT_DUPLICATE:
-            return f"{name} as another version"
-        case FindingKind.LABEL_CONTRADICTED:
-            declared, moves_like = (view.plain(str(finding.evidence[key])) for key in ("declared", "moves_like"))
-            return f"{name}: tagged {declared}, moves like {moves_like}: closer by {finding.measure:.2f} in similarity"
-        case _:
-            return f"{name}: {view.plain(str(finding.evidence.get('reason', '')))}"
+def _sentence(one: ReviewRow, *, newer: bool) -> str:
+    if one.finding.kind is FindingKind.DRIFT:
+        from_ = "this version is far from the one before" if newer else "the next version is far from this one"
+        return f"{finding.summary(one)} · {from_} · {one.review.status.replace('_', ' ')}"
+    return f"{finding.summary(one)} · {one.review.status.replace('_', ' ')}"
 
 
 def _numbers(facts: reads.VersionFacts) -> None:
@@ -177,6 +169,9 @@ def _history(facts: reads.VersionFacts) -> None:
 
 
 def _link(row: VersionRow, *, place: str, label: str | None = None) -> None:
+    if row.registered.ref.name == HIDDEN:
+        view.version_link(row)
+        return
     # Not a link: one from a page to itself shows the other version under the address of the first.
     text = f":blue[{view.plain(label or row.label)}]"
     st.button(text, key=f"{place}-{row.id}", type="tertiary", on_click=_open, args=(row,))

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import streamlit as st
 
 from deltadex.domain import FindingKind, State, VersionRow
-from deltadex.store.findings import FindingRow
+from deltadex.governance.lifecycle import Status
 from deltadex_dashboard import figures, reads, view
 
 _ON_THEIR_WAY = (State.DISCOVERED, State.QUEUED, State.RUNNING)
-_MOST_LISTED = 12
+_UNDECIDED = (Status.OPEN, Status.IN_REVIEW)
+_MOST_LISTED = 8
 _FINDING_PAGES = {
     FindingKind.EXACT_DUPLICATE: "duplicates",
     FindingKind.NEAR_DUPLICATE: "duplicates",
@@ -24,7 +25,7 @@ _FINDING_PAGES = {
 def show(now: reads.Snapshot) -> None:
     """Draw the page."""
     view.heading("Overview", "What every finetune in the registry does, and what needs a person.")
-    _watcher(now)
+    view.watcher(now)
     rows = reads.all_versions(now)
     if not rows:
         view.no_versions()
@@ -39,34 +40,20 @@ def show(now: reads.Snapshot) -> None:
         _recipes(now)
 
 
-@st.fragment(run_every=5)
-def _watcher(now: reads.Snapshot) -> None:
-    state = reads.watcher(now)
-    if state.error:
-        st.error(f"**The watcher can't read the registry:** {view.plain(state.error)}")
-    if state.polled_at is None:
-        st.warning("Nobody has read the registry yet: start `deltadex watch`, or the whole stack with `deltadex up`.")
-        return
-    st.caption(
-        f"Registry **{view.plain(now.settings.registry)}** · newest versions read {view.ago(state.polled_at)} · "
-        f"compared in full {view.ago(state.swept_at)}"
-    )
-
-
 def _numbers(now: reads.Snapshot, rows: Sequence[VersionRow]) -> None:
     counts = Counter(row.state for row in rows)
     embedded = counts[State.EMBEDDED]
     numbers = {
-        "Model versions": str(len(rows)),
-        "Registered models": str(len({row.registered.ref.name for row in rows})),
-        "Embedded": f"{embedded} ({embedded / len(rows):.0%})",
+        "Model versions": f"{len(rows):,}",
+        "Registered models": f"{len({row.registered.ref.name for row in rows}):,}",
+        "Embedded": f"{embedded:,} ({embedded / len(rows):.0%})",
         "On their way": str(sum(counts[state] for state in _ON_THEIR_WAY)),
         "Need attention": str(sum(_needs_attention(row) for row in rows)),
-        "Findings": str(len(reads.all_findings(now))),
+        "To decide": f"{sum(row.review.status in _UNDECIDED for row in reads.all_reviews(now)):,}",
     }
     for column, (label, value) in zip(st.columns(len(numbers)), numbers.items(), strict=True):
         column.metric(label, value, border=True)
-    st.plotly_chart(figures.states_figure(counts), key="states", config={"displayModeBar": False})
+    st.html(figures.states_bar(counts))
 
 
 def _needs_attention(row: VersionRow) -> bool:
@@ -104,29 +91,19 @@ def _row_head(row: VersionRow) -> None:
 
 
 def _findings(now: reads.Snapshot) -> None:
-    st.subheader("Findings")
-    found = reads.all_findings(now)
-    if not found:
-        st.caption("None yet. Duplicates, drift, wrong bases and weak finetunes are found as versions are embedded.")
+    st.subheader("To decide")
+    rows = [row for row in reads.all_reviews(now) if row.review.status in _UNDECIDED]
+    if not rows:
+        st.caption("Nothing: duplicates, drift and trouble are found as versions are embedded.")
         return
+    counts = Counter(row.finding.kind for row in rows)
     for kind, name in view.FINDING_NAMES.items():
-        if of_kind := [one for one in found if one.finding.kind is kind]:
-            _kind(kind, name, of_kind)
-
-
-def _kind(kind: FindingKind, name: str, found: Sequence[FindingRow]) -> None:
-    what = "pair" if found[0].other else "version"
-    number = f"**{len(found)}** {what}{'s' * (len(found) > 1)}"
-    if page := _FINDING_PAGES.get(kind):
-        link, count = st.columns([3, 2], vertical_alignment="center")
-        link.page_link(f"screens/{page}.py", label=f":blue[{name}]")
-        count.markdown(number)
-        return
-    with st.expander(f"{name} · {number}"):
-        for one in found[:_MOST_LISTED]:
-            view.version_link(one.version)
-        if len(found) > _MOST_LISTED:
-            st.caption(f"And {len(found) - _MOST_LISTED} more.")
+        if counts[kind]:
+            link, count, more = st.columns([4, 1, 2], vertical_alignment="center")
+            link.page_link("screens/reviews.py", label=f":blue[{name}]", query_params={"kind": name})
+            count.markdown(f"**{counts[kind]:,}**")
+            if page := _FINDING_PAGES.get(kind):
+                more.page_link(f"screens/{page}.py", label=":gray[all of them]")
 
 
 def _recipes(now: reads.Snapshot) -> None:

@@ -26,12 +26,13 @@ def report(
 ) -> None:
     """Write the governance report: one HTML file that opens offline and prints well, or one of its tables as CSV."""
     from deltadex.governance.report import as_csv, as_html
+    from deltadex.people import at_terminal
     from deltadex.reporting import governance_report
 
     if output.suffix not in (".html", ".csv"):
         raise typer.BadParameter("FILE must end in .html or .csv", param_hint="--output")
     with reading(data_dir, database_url) as (tx, settings):
-        made = governance_report(tx, settings)
+        made = governance_report(tx, settings, at_terminal(settings))
     if output.suffix == ".csv":
         chosen = next((one for one in made.tables if one.name == table), None)
         if chosen is None:

@@ -30,13 +30,21 @@ def log_embedding(registry: Registry, version: RegisteredVersion, embedding: Emb
         return f"{registry.client.get_run(run_id).info.artifact_uri}/{path}"
 
 
-def tag_embedded(registry: Registry, version: RegisteredVersion, embedding: Embedding, *, artifact_uri: str) -> None:
-    """Tag an embedded version; the tags of an earlier outcome disappear."""
+def tag_embedded(
+    registry: Registry,
+    version: RegisteredVersion,
+    embedding: Embedding,
+    *,
+    artifact_uri: str,
+    link: str | None = None,
+) -> None:
+    """Tag an embedded version, with a link to its page where there is one; the tags of an earlier outcome disappear."""
     tags = {
         "deltadex.state": State.EMBEDDED.value,
         "deltadex.recipe": embedding.recipe.digest[:12],
         "deltadex.strength": f"{embedding.strength:.4f}",
         "deltadex.artifact": artifact_uri,
+        **({"deltadex.dashboard": link} if link else {}),
     }
     _set_tags(registry, version, tags)
     if "deltadex.reason" in version.tags:

@@ -35,7 +35,7 @@ def mlflow_server(settings: Settings) -> ServiceSpec:
     home.mkdir(parents=True, exist_ok=True)
     url = f"http://{_HOST}:{port}"
     argv = ("mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}",
+            "--app-name", "deltadex", "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}",
             "--artifacts-destination", str(home / "artifacts"))  # fmt: skip
     env = environment(
         MLFLOW_WEBHOOK_ALLOWED_SCHEMES="http,https",
@@ -44,6 +44,8 @@ def mlflow_server(settings: Settings) -> ServiceSpec:
         # Without one, MLflow makes a new key at each start and can no longer read its own webhooks.
         MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY=_kept_key(home / "webhook.key"),
         MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+        # For its pages under /deltadex/: the addresses of the other services are in that folder once they are up.
+        DELTADEX_DATA_DIR=str(settings.data_dir),
     )
     return ServiceSpec("MLflow", _module(*argv), env, answers(f"{url}/health"), url)
 
@@ -122,4 +124,6 @@ def _handed_down(settings: Settings) -> dict[str, str]:
 def _plain(value: object) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
-    return json.dumps(value) if isinstance(value, dict) else str(value)
+    if isinstance(value, dict | tuple):
+        return json.dumps(value, default=lambda inner: inner.model_dump(mode="json"))
+    return str(value)

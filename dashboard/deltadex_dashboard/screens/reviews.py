@@ -1,0 +1,156 @@
+"""Findings for people: a list that a link can narrow, one finding with its evidence, and the decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from deltadex.governance.lifecycle import Severity, Status
+from deltadex.governance.report import Table
+from deltadex.store.reviews import ReviewRow
+from deltadex_dashboard import decisions, finding, reads, view
+
+_PER_PAGE = 15
+_UNDECIDED, _ALL = "undecided", "all"
+_NOBODY, _MINE = "nobody's", "mine"
+_ANY = "any"
+
+
+def show(now: reads.Snapshot) -> None:
+    """Draw the page."""
+    chosen = st.query_params.get("finding", "")
+    rows = reads.all_reviews(now)
+    if chosen.isdecimal():
+        _one(now, next((row for row in rows if row.id == int(chosen)), None))
+    else:
+        _list(now, rows)
+
+
+def _list(now: reads.Snapshot, rows: Sequence[ReviewRow]) -> None:
+    view.heading("Reviews", "Findings that a person decides, with a reason. The most severe come first.")
+    decisions.outcome()
+    if not rows:
+        view.empty("There are no findings.", "Duplicates, drift and trouble are found as versions are embedded.")
+        return
+    found = _filtered(now, rows)
+    undecided = sum(row.review.status in (Status.OPEN, Status.IN_REVIEW) for row in rows)
+    overdue = sum(
+        row.due_at < datetime.now(UTC) for row in rows if row.review.status in (Status.OPEN, Status.IN_REVIEW)
+    )
+    st.caption(f"{len(found):,} of {len(rows):,} findings · {undecided:,} undecided · {overdue:,} overdue")
+    if not found:
+        view.empty("No finding is like that.", "Take a filter back above.")
+        return
+    pages = -(-len(found) // _PER_PAGE)
+    page = min(int(st.session_state.get("page", 1)), pages) if pages > 1 else 1
+    shown = found[(page - 1) * _PER_PAGE : page * _PER_PAGE]
+    marked = {row.id: row.revision for row in shown if _line(row)}
+    if pages > 1:
+        left, _ = st.columns([1, 4])
+        left.number_input(f"Page of {pages}", 1, pages, key="page", bind="query-params")
+    if marked:
+        decisions.bulk(now, [row for row in shown if row.id in marked])
+    with st.expander("As a table"):
+        view.table(_table(found))
+
+
+def _filtered(now: reads.Snapshot, rows: Sequence[ReviewRow]) -> list[ReviewRow]:
+    status, kind, severity, person = st.columns(4)
+    wanted = status.selectbox(
+        "Status", [_UNDECIDED, _ALL, *Status], key="status", bind="query-params", format_func=_spoken
+    )
+    kinds = list(dict.fromkeys(row.finding.kind for row in rows))
+    of_kind = kind.selectbox(
+        "Kind", [_ANY, *sorted(kinds)], key="kind", bind="query-params",
+        format_func=lambda one: view.FINDING_NAMES.get(one, one),
+    )  # fmt: skip
+    severe = severity.selectbox("Severity", [_ANY, *Severity], key="severity", bind="query-params")
+    people = sorted({row.assignee for row in rows if row.assignee})
+    theirs = person.selectbox("Assigned to", [_ANY, _MINE, _NOBODY, *people], key="assignee", bind="query-params")
+    name = {_MINE: now.person.name, _NOBODY: ""}.get(theirs, theirs)
+    return [
+        row
+        for row in rows
+        if _is_in(row.review.status, wanted)
+        and of_kind in (_ANY, row.finding.kind)
+        and severe in (_ANY, row.severity)
+        and (theirs == _ANY or name == row.assignee)
+    ]
+
+
+def _is_in(status: Status, wanted: str) -> bool:
+    return wanted == _ALL or status == wanted or (wanted == _UNDECIDED and status in (Status.OPEN, Status.IN_REVIEW))
+
+
+def _spoken(text: str) -> str:
+    return text.replace("_", " ")
+
+
+def _line(row: ReviewRow) -> bool:
+    """Show one finding in the list, and return whether it is marked."""
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        marked = st.checkbox(f"Mark finding {row.id}", key=f"mark-{row.id}", label_visibility="collapsed")
+        with st.container():
+            st.markdown(f"{finding.badges(row)} {finding.summary(row)}")
+            st.caption(f"{finding.subject(row)} · {finding.due(row)}" + (f" · {row.assignee}" if row.assignee else ""))
+        st.button("Review", key=f"open-{row.id}", on_click=_open, args=(row.id,))
+    return marked
+
+
+def _open(review_id: int | None) -> None:
+    if review_id is None:
+        st.query_params.pop("finding", None)
+    else:
+        st.query_params["finding"] = str(review_id)
+
+
+def _one(now: reads.Snapshot, row: ReviewRow | None) -> None:
+    if row is None:
+        view.heading("Reviews", "One finding.")
+        view.empty("There is no such finding.", "The link may be from another registry.")
+        st.button("All findings", on_click=_open, args=(None,))
+        return
+    st.button("← All findings", on_click=_open, args=(None,), type="tertiary")
+    st.title(view.FINDING_NAMES[row.finding.kind])
+    st.markdown(f"{finding.badges(row)} {finding.subject(row)}")
+    owner = f"owner {view.plain(row.owner)}" if row.owner else "no owner"
+    assigned = f"assigned to {view.plain(row.assignee)}" if row.assignee else "assigned to nobody"
+    facts = (finding.numbers(row), f"found {view.ago(row.first_seen)}", finding.due(row), owner, assigned)
+    st.caption(" · ".join(filter(None, facts)))
+    decisions.outcome()
+    left, right = st.columns([3, 2], gap="large")
+    with right:
+        decisions.one(now, row)
+        st.subheader("History")
+        entries = reads.history(now, row.id)
+        finding.timeline(entries)
+        if not entries:
+            st.caption("Nobody has done anything about it yet.")
+    with left:
+        st.subheader("Evidence")
+        finding.evidence(now, row)
+
+
+def _table(rows: Sequence[ReviewRow]) -> Table:
+    columns: Mapping[str, object] = dict.fromkeys(
+        ("finding", "kind", "severity", "status", "version", "other version", "measure", "threshold", "owner",
+         "assigned to", "due", "first seen")
+    )  # fmt: skip
+    return Table(
+        "reviews",
+        "Reviews",
+        tuple(columns),
+        tuple(
+            (
+                row.id, row.finding.kind.replace("_", " "), row.severity.value, row.review.status.replace("_", " "),
+                row.version.label, row.other.label if row.other else None, row.finding.measure, row.finding.threshold,
+                row.owner, row.assignee, row.due_at, row.first_seen,
+            )
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+show(reads.snapshot())

@@ -1,0 +1,168 @@
+"""Findings on the pages: lists that a link narrows, decisions that the library allows, and their log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from deltadex import reviews
+from deltadex.domain import FindingKind
+from deltadex.governance.access import Person, Role
+from deltadex.governance.lifecycle import Status
+from deltadex.settings import load_settings
+from deltadex.store import versions
+from deltadex.store.database import Database
+from deltadex.store.reviews import ReviewRow
+from tests.dashboard.company import fill
+from tests.dashboard.conftest import Open
+from tests.dashboard.test_screens import text
+from tests.store.examples import REGISTRY
+
+ANYBODY = Person("anybody", Role.VIEWER)
+
+
+@pytest.fixture
+def filled(store: Database) -> Database:
+    """A company of its own: decisions are written."""
+    with store.transaction() as tx:
+        fill(tx)
+    return store
+
+
+def found(store: Database, kind: FindingKind) -> ReviewRow:
+    with store.transaction() as tx:
+        return reviews.listing(tx, ANYBODY, load_settings(), kinds=[kind])[0]
+
+
+def lines(page: AppTest) -> list[str]:
+    return [button.key for button in page.button if button.key.startswith("open-")]
+
+
+def decide(page: AppTest, decision: str, comment: str) -> AppTest:
+    page.radio(key="decision").set_value(decision).run()
+    page.text_area(key="comment").set_value(comment).run()
+    return page.button(key="decide").click().run()
+
+
+def test_without_findings_the_page_says_so(store: Database, open_page: Open) -> None:
+    assert "There are no findings" in text(open_page("reviews"))
+    assert "Nothing was decided yet" in text(open_page("activity"))
+
+
+def test_a_link_narrows_the_list(filled: Database, open_page: Open) -> None:
+    assert len(lines(open_page("reviews"))) == 11
+    assert len(lines(open_page("reviews", kind="Drift"))) == 2
+    assert len(lines(open_page("reviews", kind="Near duplicates", severity="low"))) == 4
+    assert "No finding is like that" in text(open_page("reviews", status="accepted"))
+
+
+def test_a_finding_shows_what_it_rests_on(filled: Database, open_page: Open) -> None:
+    drifted = found(filled, FindingKind.DRIFT)
+    page = open_page("reviews", finding=str(drifted.id))
+    assert page.title[0].value == "Drift"
+    assert "threshold 0.5" in text(page)
+    facts = dict(page.dataframe[0].value.values.tolist())
+    assert float(facts["norm ratio"]) > 0
+    assert "There is no such finding" in text(open_page("reviews", finding="999"))
+
+
+def test_a_finding_is_dismissed_with_a_reason_and_reopened(filled: Database, open_page: Open) -> None:
+    near = found(filled, FindingKind.NEAR_DUPLICATE)
+    page = decide(open_page("reviews", finding=str(near.id)), "dismissed", "Another market.")
+    assert "1 finding is dismissed" in page.success[0].value
+    with filled.transaction() as tx:
+        assert reviews.get(tx, ANYBODY, load_settings(), near.id).review.status is Status.DISMISSED
+    assert "Another market" in text(page)
+    page.text_area(key="comment").set_value("It is the same market.").run()
+    page.button(key="reopen").click().run()
+    with filled.transaction() as tx:
+        assert reviews.get(tx, ANYBODY, load_settings(), near.id).review.status is Status.OPEN
+    log = open_page("activity").dataframe[0].value
+    assert list(log["did"]) == ["reopened", "dismissed"]
+
+
+def test_a_decision_without_a_comment_is_refused(filled: Database, open_page: Open) -> None:
+    near = found(filled, FindingKind.NEAR_DUPLICATE)
+    page = open_page("reviews", finding=str(near.id))
+    page.button(key="decide").click().run()
+    assert "needs a comment" in page.error[0].value
+
+
+def test_nobody_approves_what_they_asked_for(filled: Database, open_page: Open) -> None:
+    exact = str(found(filled, FindingKind.EXACT_DUPLICATE).id)
+    page = decide(open_page("reviews", finding=exact, **{"as": "ann"}), "accepted", "One is enough.")
+    assert "waiting for a second person" in page.success[0].value
+    page.text_area(key="comment").set_value("I agree with myself.").run()
+    page.button(key="approve").click().run()
+    assert "can't approve it too" in page.error[0].value
+    other = open_page("reviews", finding=exact, **{"as": "bob"})
+    other.text_area(key="comment").set_value("Agreed.").run()
+    other.button(key="approve").click().run()
+    with filled.transaction() as tx:
+        assert reviews.get(tx, ANYBODY, load_settings(), int(exact)).review.status is Status.ACCEPTED
+
+
+def test_a_finding_that_changed_meanwhile_is_not_decided(filled: Database, open_page: Open) -> None:
+    near = found(filled, FindingKind.NEAR_DUPLICATE)
+    page = open_page("reviews", finding=str(near.id))
+    page.text_area(key="comment").set_value("As I saw it.").run()
+    with filled.transaction() as tx:
+        someone = Person("someone", Role.ADMIN)
+        reviews.assign(tx, someone, load_settings(), {near.id: near.revision}, assignee="someone")
+    page.button(key="decide").click().run()
+    assert "not what you saw" in page.error[0].value
+
+
+def test_several_are_decided_at_once(filled: Database, open_page: Open) -> None:
+    page = open_page("reviews", kind="Near duplicates")
+    for box in page.checkbox[:2]:
+        box.check()
+    page.run()
+    assert "2 marked" in text(page)
+    decide(page, "dismissed", "Kept on purpose.")
+    assert "2 findings are dismissed" in page.success[0].value
+    assert len(lines(page)) == 2
+
+
+def test_people_need_a_login_where_people_are_listed(
+    filled: Database, environment: pytest.MonkeyPatch, open_page: Open, tmp_path: Path
+) -> None:
+    file = tmp_path / "people.toml"
+    file.write_text('[people.ann]\nrole = "viewer"\n')
+    environment.setenv("DELTADEX_ACCESS__FILE", str(file))
+    page = open_page("reviews")
+    assert [title.value for title in page.title] == ["You have no access"]
+
+
+def test_a_viewer_decides_nothing_and_other_teams_models_are_masked(
+    filled: Database, environment: pytest.MonkeyPatch, open_page: Open, tmp_path: Path
+) -> None:
+    file = tmp_path / "people.toml"
+    file.write_text('[people.ann]\nrole = "viewer"\nmodels = ["sql-*", "barely-*"]\n')
+    environment.setenv("DELTADEX_ACCESS__FILE", str(file))
+    environment.setattr("deltadex_dashboard.visitor._claims", lambda: {"email": "ann", "exp": 2**40})
+    page = open_page("reviews")
+    assert len(lines(page)) == 11, "masked, and not silently missing"
+    assert "barely-trained/1" in text(page)
+    assert "storefront" not in text(page)
+    drifted = open_page("reviews", finding=str(found(filled, FindingKind.DRIFT).id))
+    assert "reviewers decide" in text(drifted)
+    assert "storefront" not in text(drifted)
+    for name in ("overview", "map", "duplicates", "drift", "domains", "system"):
+        page = open_page(name)
+        shown = text(page) + "".join(str(table.value.values.tolist()) for table in page.dataframe)
+        assert "storefront" not in shown
+        assert "contract-drafter" not in shown
+    assert "No model is chosen" in text(open_page("model", model="storefront-localizer"))
+
+
+def test_a_failed_version_is_retried_from_the_page(filled: Database, open_page: Open) -> None:
+    page = open_page("system")
+    [retry] = [button for button in page.button if button.key.startswith("retry-")]
+    retry.click().run()
+    assert "queued again, as attempt 2" in page.success[0].value
+    with filled.transaction() as tx:
+        [row] = versions.find(tx, REGISTRY, "invoice-extractor", 1)
+    assert row.attempt == 2

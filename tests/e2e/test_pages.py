@@ -1,0 +1,145 @@
+"""The pages in a real browser, on a filled store: a finding's life with two people, links, a lasso, an export."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from psycopg.conninfo import make_conninfo
+
+from deltadex.settings import DatabaseSettings, PortSettings, Settings
+from deltadex.stack import specs
+from deltadex.stack.process import Service
+from deltadex.store.database import Database
+from deltadex.store.migrate import migrate
+from tests.conftest import unused_port
+from tests.dashboard.company import fill
+from tests.store.examples import REGISTRY
+
+#: Streamlit looks for its own service below a deep link first.
+_OWN_NOISE = "/_stcore/"
+Open = Callable[[str], Page]
+
+
+@pytest.fixture(scope="module")
+def address(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a dashboard on a filled store listens."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("create database pages")
+    url, folder = make_conninfo(postgres_url, dbname="pages"), tmp_path_factory.mktemp("pages")
+    with Database(url) as database:
+        migrate(database)
+        with database.transaction() as tx:
+            fill(tx)
+    settings = Settings(
+        data_dir=folder,
+        registry=REGISTRY,
+        database=DatabaseSettings(url=url),
+        ports=PortSettings(dashboard=unused_port()),
+    )
+    spec = specs.dashboard(settings)
+    service = Service(spec, folder / "dashboard.log")
+    service.start()
+    try:
+        service.wait_up(120)
+        yield str(spec.url)
+    finally:
+        service.stop()
+
+
+@pytest.fixture
+def visit(address: str, browser: Browser) -> Iterator[Open]:
+    """Open an address in a browser of its own; at the end nothing was complained of, and no other host was asked."""
+    contexts, complaints, asked = [], list[str](), list[str]()
+
+    def visit(path: str) -> Page:
+        context = browser.new_context(viewport={"width": 1280, "height": 1000})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on(
+            "console",
+            lambda said: (
+                complaints.append(said.text)
+                if said.type == "error" and _OWN_NOISE not in said.location["url"]
+                else None
+            ),
+        )
+        page.goto(f"{address}/{path}")
+        expect(page.get_by_test_id("stHeading").first).to_be_visible(timeout=60_000)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    host = re.escape(address.removeprefix("http://"))
+    assert complaints == []
+    assert [url for url in asked if not re.match(rf"(http|ws)://{host}/|data:|blob:", url)] == []
+
+
+def comment(page: Page, text: str, button: str) -> None:
+    page.get_by_label("Comment").fill(text)
+    page.get_by_label("Comment").press("Control+Enter")
+    page.get_by_role("button", name=button, exact=True).click()
+
+
+def test_a_finding_lives_with_two_people(visit: Open, address: str) -> None:
+    ann = visit("reviews?as=ann&kind=Same weights")
+    ann.get_by_role("button", name="Review", exact=True).click()
+    ann.wait_for_url(re.compile("finding="))
+    [shared] = re.findall(r"finding=\d+", ann.url)
+    ann.get_by_text("Accept: something follows from it").click()
+    comment(ann, "One of the two is enough.", "Ask for approval")
+    expect(ann.get_by_text("waiting for a second person")).to_be_visible(timeout=60_000)
+    comment(ann, "I agree with myself.", "Approve")
+    expect(ann.get_by_text("can't approve it too")).to_be_visible(timeout=60_000)
+
+    bob = visit(f"reviews?as=bob&{shared}")
+    expect(bob.get_by_text("One of the two is enough.")).to_be_visible(timeout=60_000)
+    comment(bob, "Agreed: the older one stays.", "Approve")
+    expect(bob.get_by_text("It is on record.")).to_be_visible(timeout=60_000)
+    # Her page follows by itself.
+    expect(ann.get_by_text("Agreed: the older one stays.")).to_be_visible(timeout=60_000)
+    expect(visit("activity").get_by_text("The chain of 2 hashes is whole")).to_be_visible(timeout=60_000)
+
+
+def test_a_lasso_is_a_table_that_can_be_shared_and_saved(visit: Open, tmp_path: Path) -> None:
+    page = visit("map")
+    area = page.locator(".nsewdrag").first
+    area.hover()
+    page.locator('[data-attr="dragmode"][data-val="lasso"]').click()
+    box = area.bounding_box()
+    assert box is not None
+    corners = [(0.02, 0.02), (0.98, 0.02), (0.98, 0.98), (0.02, 0.98), (0.02, 0.04)]
+    for number, (x, y) in enumerate(corners):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=5)
+        if number == 0:
+            page.mouse.down()
+    page.mouse.up()
+    expect(page.get_by_text("35 chosen")).to_be_visible(timeout=60_000)
+    page.wait_for_url(re.compile("chosen="))
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as CSV").click()
+    file = tmp_path / "chosen.csv"
+    download.value.save_as(file)
+    rows = list(csv.DictReader(file.open(newline="")))
+    assert len(rows) == 35
+    assert {row["cluster"] for row in rows} == {"sql", "legal", "medical", "code", "support"}
+    other = visit(page.url.partition("/map")[2].join(("map", "")))
+    expect(other.get_by_text("35 chosen")).to_be_visible(timeout=60_000)
+
+
+@pytest.mark.parametrize("path", ["", "reviews", "model?model=help-centre", "duplicates", "drift", "domains", "system"])
+def test_every_page_can_be_read_in_the_dark_and_on_a_phone(visit: Open, path: str) -> None:
+    page = visit(path)
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    wide = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0, "nothing makes the page wider than the phone"
