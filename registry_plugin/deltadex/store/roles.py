@@ -33,6 +33,7 @@ _MORE: dict[Role, LiteralString] = {
         grant insert, update on model_versions, watchers to {role};
         grant insert, update (current_since, is_weak, probe_deltas) on embeddings to {role};
         grant insert, update (noise_floor) on recipes to {role};
+        grant insert, update on calibrations to {role};
         grant insert, update, delete on codes, findings, clusters, cluster_assignments to {role};
     """,
     Role.READER: "grant execute on function decide to {role};",
