@@ -153,7 +153,7 @@ def _lost(company: Company, arriving: Sequence[Sequence[VersionRow]]) -> int:
         stored = tx.execute(
             "select count(*) from current_embeddings where model_version_id = any(%s)", [ids]
         ).fetchone()
-    pairs = {(row.finding.other_id, row.finding.version_id) for row in found}
+    pairs = {tuple(sorted((row.finding.other_id or 0, row.finding.version_id))) for row in found}
     return len(ids) - (stored[0] if stored else 0) + len(expected - pairs)
 
 

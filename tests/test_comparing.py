@@ -9,7 +9,7 @@ import pytest
 
 from deltadex import redundancy
 from deltadex.analysis.redundancy import Redundancy
-from deltadex.comparing import calibration_of, duplicates_of, refresh_same_task
+from deltadex.comparing import calibration_for_arrivals, calibration_of, duplicates_of, refresh_same_task
 from deltadex.domain import FindingKind, Provenance
 from deltadex.recomputation import recompute_near_duplicates
 from deltadex.redundancy import RecipeRedundancy, redundancies
@@ -127,3 +127,20 @@ def test_a_recipe_is_calibrated_from_its_reseeds_and_never_from_another_registry
         )
     assert (ours.near_similarity.is_calibrated, ours.near_similarity.pairs) == (True, 15)
     assert (theirs.near_similarity.is_calibrated, theirs.near_similarity.pairs) == (False, 0)
+
+
+def test_arrivals_go_by_what_was_found_lately_under_the_same_settings(database: Database) -> None:
+    with database.transaction() as tx:
+        embedded(tx, "one", np.array([1.0, 0.0]))
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+        first = calibration_for_arrivals(tx, recipe.id, REGISTRY, thresholds=ThresholdSettings())
+        tx.execute("update calibrations set seconds = 3600, found = jsonb_set(found, '{same_task,value}', '0.123')")
+        kept = calibration_for_arrivals(tx, recipe.id, REGISTRY, thresholds=ThresholdSettings())
+        other = ThresholdSettings(near_duplicate_similarity=0.9)
+        changed = calibration_for_arrivals(tx, recipe.id, REGISTRY, thresholds=other)
+        tx.execute("update calibrations set seconds = 0")
+        anew = calibration_for_arrivals(tx, recipe.id, REGISTRY, thresholds=ThresholdSettings())
+    assert kept.same_task.value == 0.123
+    assert (kept.near_similarity, kept.reseed_distance) == (first.near_similarity, first.reseed_distance)
+    assert changed.near_similarity.value == 0.9
+    assert anew == first

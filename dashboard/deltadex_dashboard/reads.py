@@ -248,9 +248,7 @@ def duplicates(now: Snapshot, similarity: float | None = None) -> list[RecipeRed
     with now.transaction() as tx:
         found = redundancies(tx, now.settings.registry, thresholds=now.settings.thresholds, similarity=similarity)
     return [
-        replace(
-            one, groups=tuple(_masked(now, group) for group in one.groups), too_weak=tuple(now.seen(one.too_weak))
-        )
+        replace(one, groups=tuple(_masked(now, group) for group in one.groups), too_weak=tuple(now.seen(one.too_weak)))
         for one in found
     ]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from deltadex.analysis.calibration import Calibration
 from deltadex.analysis.drift import Space, Step, follow
-from deltadex.comparing import calibration_of
+from deltadex.comparing import calibration_for_arrivals, calibration_of
 from deltadex.domain import ModelVersionRef, VersionRow
 from deltadex.governance import rules
 from deltadex.settings import ThresholdSettings
@@ -85,7 +86,10 @@ def model_drifts(
     What single probes say is told only where one model is asked for by name.
     """
     recipes = {recipe.id: recipe for recipe in embeddings.recipes(tx, registry)}
-    spaces = _spaces(tx, registry, recipes, thresholds)
+    spaces = {
+        recipe.id: _space(recipe, calibration_of(tx, recipe.id, registry, thresholds=thresholds))
+        for recipe in recipes.values()
+    }
     found = [
         _drift(tx, history, recipes, spaces, thresholds=thresholds, alias=alias)
         for history in model_history.histories(tx, registry, name=name)
@@ -104,11 +108,12 @@ def judge_model(tx: Transaction, ref: ModelVersionRef, *, thresholds: ThresholdS
     steps: list[Step] = []
     for history in model_history.histories(tx, ref.registry, name=ref.name):
         used = {each: recipes[each] for point in history.points for each in point}
-        spaces = _spaces(tx, ref.registry, used, thresholds)
-        ids, steps = (
-            [row.id for row in history.versions],
-            follow(history.points, spaces, limit=thresholds.drift_distance),
-        )
+        spaces = {
+            each: _space(recipe, calibration_for_arrivals(tx, each, ref.registry, thresholds=thresholds))
+            for each, recipe in used.items()
+        }
+        ids = [row.id for row in history.versions]
+        steps = follow(history.points, spaces, limit=thresholds.drift_distance)
     concerned: list[int] = []
     for recipe_id in recipes:
         found = rules.judge_drift(ids, steps, recipe_id=recipe_id, thresholds=thresholds)
@@ -139,14 +144,5 @@ def _drift(
     )
 
 
-def _spaces(
-    tx: Transaction, registry: str, recipes: Mapping[int, RecipeRow], thresholds: ThresholdSettings
-) -> dict[int, Space]:
-    return {
-        recipe.id: Space(
-            recipe.base_digest,
-            recipe.noise_floor,
-            calibration_of(tx, recipe.id, registry, thresholds=thresholds).reseed_distance,
-        )
-        for recipe in recipes.values()
-    }
+def _space(recipe: RecipeRow, calibration: Calibration) -> Space:
+    return Space(recipe.base_digest, recipe.noise_floor, calibration.reseed_distance)

@@ -96,5 +96,5 @@ def _described(tx: Transaction, settings: Settings, person: Person, version_id: 
 
 
 @cache
-def _database(url: str) -> Database:
-    return Database(url, pool_size=2)
+def _database(url: str, role: str | None) -> Database:
+    return Database(url, pool_size=2, role=role)

@@ -26,7 +26,7 @@ from deltadex.checkpoints.fit import Fit, check_fit
 from deltadex.checkpoints.hub import hub_files, is_hub_name
 from deltadex.checkpoints.layout import Checkpoint, Kind, chain, inspect
 from deltadex.checkpoints.license import declared_license
-from deltadex.comparing import calibration_of, duplicates_of, refresh_same_task
+from deltadex.comparing import calibration_for_arrivals, duplicates_of, refresh_same_task
 from deltadex.domain import Embedding, FindingKind, RegisteredVersion, State, VersionRow
 from deltadex.drifting import judge_model
 from deltadex.errors import (
@@ -297,7 +297,7 @@ def store_and_find(
             provenance=provenance,
         )
         words.save(tx, row.id, recipe_id, embedding)
-        calibration = calibration_of(tx, recipe_id, services.settings.registry, thresholds=thresholds)
+        calibration = calibration_for_arrivals(tx, recipe_id, services.settings.registry, thresholds=thresholds)
         found = weak or duplicates_of(tx, row, recipe_id, calibration=calibration)
         before = findings.naming(tx, row.id)
         findings.replace(tx, found, version_id=row.id, recipe_id=recipe_id, kinds=_JUDGED)

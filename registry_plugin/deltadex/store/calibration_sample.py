@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import LiteralString
 
 import numpy as np
 from psycopg.sql import SQL
+from psycopg.types.json import Jsonb
 
-from deltadex.analysis.calibration import Sample
+from deltadex.analysis.calibration import Calibration, Sample, Threshold
 from deltadex.store.database import Transaction
 
-#: 11,000 pairs, clustered in a fifth of a second; 400 versions take a whole one, at every arrival.
+#: 11,000 pairs, clustered in a fifth of a second; 400 versions take a whole one.
 MOST_VERSIONS = 150
 
 _COMPARED: LiteralString = """
@@ -41,6 +43,35 @@ def any_versions(tx: Transaction, recipe_id: int, registry: str, *, most: int = 
 def reseeds(tx: Transaction, recipe_id: int, registry: str, *, most: int = MOST_VERSIONS) -> Sample:
     """Return versions whose training others have too: those of the trainings with the lowest digests."""
     return _sample(tx, _RESEEDS, recipe_id, registry, most)
+
+
+def remembered(tx: Transaction, recipe_id: int, registry: str, *, setting: Calibration) -> Calibration | None:
+    """Return what was found last with this setting; None where that is longer ago than a hundred times as it took."""
+    row = tx.execute(
+        """
+        select found from calibrations where recipe_id = %s and registry = %s and setting = %s
+            and clock_timestamp() - found_at < make_interval(secs => 100 * seconds)
+        """,
+        [recipe_id, registry, Jsonb(asdict(setting))],
+    ).fetchone()
+    if row is None:
+        return None
+    limits = {name: Threshold(**value) for name, value in row[0].items() if isinstance(value, dict)}
+    return Calibration(**limits, reseed_distance=row[0]["reseed_distance"])
+
+
+def remember(
+    tx: Transaction, recipe_id: int, registry: str, found: Calibration, *, setting: Calibration, seconds: float
+) -> None:
+    """Keep what was found, and how long that took."""
+    tx.execute(
+        """
+        insert into calibrations (recipe_id, registry, setting, found, seconds) values (%s, %s, %s, %s, %s)
+        on conflict (recipe_id, registry) do update set
+            setting = excluded.setting, found = excluded.found, seconds = excluded.seconds, found_at = clock_timestamp()
+        """,
+        [recipe_id, registry, Jsonb(asdict(setting)), Jsonb(asdict(found)), seconds],
+    )
 
 
 def _sample(tx: Transaction, chosen: LiteralString, recipe_id: int, registry: str, most: int) -> Sample:

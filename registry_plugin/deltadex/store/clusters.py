@@ -109,7 +109,10 @@ def listing(tx: Transaction, recipe_id: int, registry: str) -> list[ClusterRow]:
         """,
         [recipe_id, registry],
     )
-    return [ClusterRow(*row, _terms(terms)) for *row, terms in found]
+    return [
+        ClusterRow(cluster_id, number, label, origin, given_name, _terms(terms))
+        for cluster_id, number, label, origin, given_name, terms in found
+    ]
 
 
 def places(tx: Transaction, recipe_id: int, registry: str) -> dict[int, Place]:

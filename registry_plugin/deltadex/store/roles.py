@@ -33,13 +33,12 @@ _MORE: dict[Role, LiteralString] = {
         grant insert, update on model_versions, watchers to {role};
         grant insert, update (current_since, is_weak, probe_deltas) on embeddings to {role};
         grant insert, update (noise_floor) on recipes to {role};
-        grant insert, update on words to {role};
+        grant insert, update on words, calibrations, notified, deliveries to {role};
         grant insert, update, delete on codes, findings, clusters, cluster_assignments, cluster_runs, layouts to {role};
         grant insert (kind, model_version_id, other_id, recipe_id, measure, threshold, evidence, severity,
             last_measured, due_at) on reviews to {role};
         grant update (recipe_id, measure, threshold, evidence, severity, is_found, last_measured, tagged_id)
             on reviews to {role};
-        grant insert, update on notified, deliveries to {role};
         grant execute on function record_decision to {role};
     """,
     Role.READER: "grant execute on function record_decision to {role};",

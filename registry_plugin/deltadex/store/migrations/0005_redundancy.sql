@@ -31,3 +31,15 @@ from model_versions version, model_versions other
 where version.id = model_version_id and other.id = other_id and kind in ('exact_duplicate', 'near_duplicate')
     and (other.created_ms, other.name collate "C", other.version)
         > (version.created_ms, version.name collate "C", version.version);
+
+create table calibrations (
+    recipe_id bigint not null references recipes,
+    registry  text not null,
+    setting   jsonb not null,
+    found     jsonb not null,
+    seconds   double precision not null,
+    found_at  timestamptz not null default clock_timestamp(),
+    primary key (recipe_id, registry)
+);
+comment on table calibrations is 'What decides about arriving versions; found anew after a hundred times as long as it took.';
+comment on column calibrations.setting is 'What would decide where a recipe has too few pairs: other settings, other thresholds.';
