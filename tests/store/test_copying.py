@@ -39,10 +39,13 @@ def filled(database: Database) -> Database:
         tx.execute("select decide(id, 'confirmed', 'yes', 'ada') from findings")
         watchers.polled(tx, REGISTRY, watermark_ms=7)
         watchers.polled(tx, "Ünder", watermark_ms=8)
-        tx.execute("insert into clusters (recipe_id, registry, number, method) values (%s, 'r', 0, '{}')", [recipe.id])
+        tx.execute("insert into clusters (recipe_id, registry, number) values (%s, 'r', 0)", [recipe.id])
         tx.execute(
-            "insert into cluster_assignments (recipe_id, model_version_id, cluster_id)"
-            " select recipe_id, %s, id from clusters",
+            "insert into cluster_runs (recipe_id, registry, method, cut, found_at) values (1, 'r', '{}', 0.5, now())"
+        )
+        tx.execute(
+            "insert into cluster_assignments (recipe_id, model_version_id, cluster_id, strength)"
+            " select recipe_id, %s, id, 0.9 from clusters",
             [one],
         )
     return database
