@@ -15,8 +15,8 @@ from deltadex.store.database import Transaction
 
 #: Versions around one that are looked at for the label that it moves like.
 _NEAREST = 20
-#: Of these, so many may be contradicted by a version that has just arrived.
-_JUDGED_AGAIN = 10
+#: Versions that are judged again after one has arrived near them: each costs two searches.
+_JUDGED_AGAIN = 5
 
 
 def contradicted_labels(
