@@ -14,7 +14,7 @@ test: $(READY) browser    ## everything but the slow proofs
 test-all: $(READY) browser ## with fault injection and scale
 	$(BIN)/python -m pytest
 
-bench: bench-engine bench-quality bench-store bench-clusters
+bench: bench-engine bench-quality bench-store bench-clusters bench-dashboard
 
 bench-%: $(READY)
 	$(BIN)/python -m benchmarks.$*

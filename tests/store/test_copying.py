@@ -9,8 +9,10 @@ import numpy as np
 import psycopg
 import pytest
 
+from deltadex import reviews
 from deltadex.domain import Finding, FindingKind, State
 from deltadex.errors import StoreError
+from deltadex.settings import Settings
 from deltadex.store import embeddings, findings, search, versions, watchers
 from deltadex.store.copying import TABLES, copy_store
 from deltadex.store.database import Database
@@ -36,7 +38,15 @@ def filled(database: Database) -> Database:
         [recipe] = embeddings.recipes(tx, REGISTRY)
         pair = Finding(FindingKind.NEAR_DUPLICATE, two, one, measure=0.99, threshold=0.95, evidence={"why": [1, None]})
         findings.replace(tx, [pair], version_id=two, recipe_id=recipe.id, kinds=[FindingKind.NEAR_DUPLICATE])
-        tx.execute("select decide(id, 'confirmed', 'yes', 'ada') from findings")
+        reviews.follow(tx, Settings(registry=REGISTRY))
+        tx.execute("select record_decision(id, revision, 'requested', 'retire', 'yes', 'ada') from reviews limit 1")
+        tx.execute(
+            "insert into words select model_version_id, recipe_id, weights_digest, '[]', '[]', '' from embeddings;"
+            "insert into layouts select recipe_id, model_version_id, weights_digest, 1, 2 from current_embeddings;"
+            "insert into calibrations values (1, 'r', '{}', '{}', 1);"
+            "insert into notified values ('r', 'rule', 1, 1);"
+            "insert into deliveries (registry, rule, channel, events) values ('r', 'rule', 'channel', 1)"
+        )
         watchers.polled(tx, REGISTRY, watermark_ms=7)
         watchers.polled(tx, "Ünder", watermark_ms=8)
         tx.execute("insert into clusters (recipe_id, registry, number) values (%s, 'r', 0)", [recipe.id])

@@ -13,15 +13,21 @@ from deltadex.errors import StoreError
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
 
-#: By what each is ordered, in the same way on every server; none refers to a later one.
+#: By what each is ordered, in the same way on every server; none but `reviews` refers to a later one.
 TABLES: dict[str, LiteralString] = {
     "recipes": "id",
     "model_versions": "id",
     "state_changes": "id",
     "embeddings": 'model_version_id, recipe_id, weights_digest collate "C"',
     "codes": "recipe_id, model_version_id",
+    "words": 'model_version_id, recipe_id, weights_digest collate "C"',
+    "calibrations": 'recipe_id, registry collate "C"',
+    "layouts": "recipe_id, model_version_id",
     "findings": "id",
+    "reviews": "id",
     "decisions": "id",
+    "notified": 'registry collate "C", rule collate "C"',
+    "deliveries": "id",
     "clusters": "id",
     "cluster_assignments": "recipe_id, model_version_id",
     "cluster_runs": 'recipe_id, registry collate "C"',
@@ -49,6 +55,7 @@ def copy_store(source: Database, target: Database, *, on_progress: OnProgress) -
     with source.connect() as ours, target.connect() as theirs:
         ours.commit()  # looking for the tables has begun a transaction
         ours.execute("set transaction isolation level repeatable read, read only")
+        theirs.execute("set constraints all deferred")
         for table in TABLES:
             _require_empty(theirs, table)
         return {table: _copy_table(ours, theirs, table, on_progress) for table in TABLES}
