@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
 from typing import LiteralString
 
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from deltadex.errors import StoreError
 from deltadex.store.database import Database, Transaction
@@ -55,10 +55,10 @@ def copy_store(source: Database, target: Database, *, on_progress: OnProgress) -
     with source.connect() as ours, target.connect() as theirs:
         ours.commit()  # looking for the tables has begun a transaction
         ours.execute("set transaction isolation level repeatable read, read only")
-        theirs.execute("set constraints all deferred")
         for table in TABLES:
             _require_empty(theirs, table)
-        return {table: _copy_table(ours, theirs, table, on_progress) for table in TABLES}
+        with _no_triggers(theirs):
+            return {table: _copy_table(ours, theirs, table, on_progress) for table in TABLES}
 
 
 def _require_empty(theirs: Transaction, table: str) -> None:
@@ -70,19 +70,27 @@ def _require_empty(theirs: Transaction, table: str) -> None:
 
 def _copy_table(ours: Transaction, theirs: Transaction, table: str, on_progress: OnProgress) -> int:
     columns = _columns(ours, table)
-    names = SQL(", ").join(map(Identifier, columns))
-    into = SQL("copy {} ({}) from stdin (format binary)").format(Identifier(table), names)
-    out = SQL("copy (select {} from {} order by {}) to stdout (format binary)").format(
-        names, Identifier(table), SQL(TABLES[table])
+    into = SQL("copy {} ({}) from stdin (format binary)").format(
+        Identifier(table), SQL(", ").join(map(Identifier, columns))
     )
-    with _no_triggers(theirs, table), theirs.cursor().copy(into) as arriving:
-        for number, row in enumerate(_rows(ours, out), start=1):
+    with theirs.cursor().copy(into) as arriving:
+        for number, row in enumerate(_rows(ours, _out(table, map(Identifier, columns))), start=1):
             arriving.write(row)
             if number % _NEWS_ROWS == 0:
                 on_progress(table, number, False)
     if "id" in columns:
         _continue_ids(theirs, table)
-    return _verify(ours, theirs, table, out, on_progress)
+    comparable = [
+        SQL("{}::text").format(Identifier(name)) if names_its_type else Identifier(name)
+        for name, names_its_type in columns.items()
+    ]
+    return _verify(ours, theirs, table, _out(table, comparable), on_progress)
+
+
+def _out(table: str, columns: Iterable[Composable]) -> Composed:
+    return SQL("copy (select {} from {} order by {}) to stdout (format binary)").format(
+        SQL(", ").join(columns), Identifier(table), SQL(TABLES[table])
+    )
 
 
 def _verify(ours: Transaction, theirs: Transaction, table: str, out: Composed, on_progress: OnProgress) -> int:
@@ -106,20 +114,28 @@ def _rows(tx: Transaction, out: Composed) -> Iterator[bytes]:
         yield from map(bytes, copy)
 
 
-def _columns(tx: Transaction, table: str) -> list[str]:
+def _columns(tx: Transaction, table: str) -> dict[str, bool]:
+    """Return a table's columns, and which ones carry the number of their type, which is another on each server."""
     found = tx.execute(
-        "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped",
+        """
+        select attname, typelem >= 16384 from pg_attribute join pg_type on pg_type.oid = atttypid
+        where attrelid = %s::regclass and attnum > 0 and not attisdropped order by attname
+        """,
         [table],
     )
-    return sorted(name for (name,) in found)
+    return dict(found.fetchall())
 
 
 @contextmanager
-def _no_triggers(theirs: Transaction, table: str) -> Iterator[None]:
+def _no_triggers(theirs: Transaction) -> Iterator[None]:
     """Copy histories as they are: triggers would refuse states past the first and write a history of their own."""
-    theirs.execute(SQL("alter table {} disable trigger user").format(Identifier(table)))
+    theirs.execute("set constraints all deferred")
+    for table in TABLES:
+        theirs.execute(SQL("alter table {} disable trigger user").format(Identifier(table)))
     yield
-    theirs.execute(SQL("alter table {} enable trigger user").format(Identifier(table)))
+    theirs.execute("set constraints all immediate")
+    for table in TABLES:
+        theirs.execute(SQL("alter table {} enable trigger user").format(Identifier(table)))
 
 
 def _continue_ids(theirs: Transaction, table: str) -> None:
