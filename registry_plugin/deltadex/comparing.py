@@ -73,8 +73,9 @@ def refresh_same_task(
         min_similarity=calibration.same_task.value,
         conditions=Conditions(created_from=registered_at),
     )
-    known = findings.same_task_measures(tx, [one.version.id for one in near])
-    affected = {one.version.id for one in near if one.similarity > known.get(one.version.id, -1.0)} | set(before)
+    younger = [one for one in near if one.version.registered.ref.age > version.registered.ref.age]
+    known = findings.same_task_measures(tx, [one.version.id for one in younger])
+    affected = {one.version.id for one in younger if one.similarity > known.get(one.version.id, -1.0)} | set(before)
     for other in embeddings.ordered(tx, sorted(affected - {version.id})):
         found = _same_task(tx, other, recipe_id, calibration=calibration)
         findings.replace_same_task(tx, found, version_id=other.id, recipe_id=recipe_id)
