@@ -26,14 +26,14 @@ class Score:
     average_precision
         Of the pairs, ranked by similarity, with `truth`.
     precision, recall
-        Of the pairs at the threshold that was given.
+        Of the pairs at the threshold that was given; no precision where no pair reaches it.
     """
 
     silhouette: float
     error: float
     accuracy: float
     average_precision: float
-    precision: float
+    precision: float | None
     recall: float
 
 
@@ -57,7 +57,7 @@ def score(similarity: Matrix, labels: Sequence[str], *, threshold: float, compar
         error=jackknife_error(similarity, labels),
         accuracy=nearest_accuracy(similarity, same, others),
         average_precision=float(average_precision_score(truth, both)),
-        precision=float(truth[called].mean()) if called.any() else float("nan"),
+        precision=float(truth[called].mean()) if called.any() else None,
         recall=float(called[truth].mean()),
     )
 

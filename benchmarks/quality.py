@@ -155,14 +155,14 @@ def scores(found: Sequence[Trained]) -> dict[str, dict[str, Score]]:
     }
 
 
-def reseeds(found: Trained) -> dict[str, dict[str, float]]:
+def reseeds(found: Trained) -> dict[str, dict[str, float | None]]:
     """Return how well similarity finds reseeded models: the same data in another order, from another start.
 
     Every other pair counts as wrong, other splits of the same domain too.
     """
     parts = [f"{one.domain} {one.part}" for one in found.pool.finetunes]
     truth = np.equal.outer(parts, parts)
-    report = {}
+    report: dict[str, dict[str, float | None]] = {}
     for name, matrix in found.similarities.items():
         threshold = pool_scores.best_threshold(matrix, truth)
         score = pool_scores.score(matrix, parts, threshold=threshold)
@@ -196,22 +196,26 @@ _VIEWS: Mapping[str, Any] = {
     "silhouette (cosine) ± jackknife error": lambda one: f"{one.silhouette:.2f} ± {one.error:.2f}",
     "nearest other model has the same domain": lambda one: f"{one.accuracy:.2f}",
     "pairs of one domain: average precision; precision / recall at the first pool's best threshold": lambda one: (
-        f"{one.average_precision:.2f}; {one.precision:.2f} / {one.recall:.2f}"
+        f"{one.average_precision:.2f}; {_share(one.precision)} / {one.recall:.2f}"
     ),
 }
 
 
-def show_reseeds(report: Mapping[str, Mapping[str, float]], console: Console) -> None:
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def show_reseeds(report: Mapping[str, Mapping[str, float | None]], console: Console) -> None:
     columns = list(next(iter(report.values())))
     printed = Table("method", *columns, title="reseeds as the only true duplicates, and median similarities")
     for name, row in report.items():
-        printed.add_row(name, *(f"{row[column]:.2f}" for column in columns))
+        printed.add_row(name, *(_share(row[column]) for column in columns))
     console.print(printed)
 
 
 def described(
     table: Mapping[str, Mapping[str, Score]],
-    reseeded: Mapping[str, Mapping[str, float]],
+    reseeded: Mapping[str, Mapping[str, float | None]],
     sums: Sequence[pool_additivity.Additivity],
 ) -> dict[str, object]:
     """Return everything as JSON takes it."""
