@@ -47,7 +47,7 @@ def test_why_there_are_no_words_is_said(given: dict[str, str]) -> None:
 
 
 def test_clusters_say_which_word_came_from_where(given: dict[str, str]) -> None:
-    [domains] = json.loads(deltadex("clusters", "--json", **given).stdout)
+    [domains] = json.loads(deltadex("clusters", "--recompute", "--json", **given).stdout)
     [cluster] = domains["clusters"]
     assert cluster["name"] == "[bold] select"
     assert "tokens that 2 or more of 3 versions promote" in cluster["named_by"]

@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from deltadex.cli import (
-    analyses,
     clusters,
     db,
     demo,
@@ -19,6 +18,7 @@ from deltadex.cli import (
     duplicates,
     embed,
     geometry,
+    neighbors,
     notify,
     rebuild,
     report,
@@ -65,7 +65,7 @@ for command in (
     embed.embed,
     status.status,
     status.retry,
-    analyses.neighbors,
+    neighbors.neighbors,
     duplicates.duplicates,
     drift.drift,
     clusters.explain,

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from deltadex.analysis.domains import Origin
-from deltadex.cli.analyses import known_version, print_json, reading, version_json
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse_label, settings_from
+from deltadex.cli.reading import known_version, print_json, reading, version_json
 from deltadex.settings import Settings
 from deltadex.store import clusters as stored
 from deltadex.store import embeddings

@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deltadex.cli.analyses import print_json, reading
 from deltadex.cli.options import DatabaseUrl, DataDir, Json
+from deltadex.cli.reading import print_json, reading
 from deltadex.cli.status import unknown_version
 from deltadex.settings import ThresholdSettings
 from deltadex.store import versions

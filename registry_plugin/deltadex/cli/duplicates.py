@@ -13,8 +13,8 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from deltadex.cli.analyses import print_json, reading, version_json
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, settings_from
+from deltadex.cli.reading import print_json, reading, version_json
 from deltadex.settings import Settings
 from deltadex.store import embeddings
 from deltadex.store.database import Database

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from deltadex.cli.analyses import print_json, reading
 from deltadex.cli.options import DatabaseUrl, DataDir, Json
+from deltadex.cli.reading import print_json, reading
 from deltadex.store import embeddings
 
 if TYPE_CHECKING:

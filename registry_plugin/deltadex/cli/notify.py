@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from deltadex.channels import send
-from deltadex.cli.analyses import print_json, reading
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, settings_from
+from deltadex.cli.reading import print_json, reading
 from deltadex.errors import ChannelError, SettingsError
 from deltadex.governance.access import Right
 from deltadex.governance.notices import Message, check_rules

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deltadex.cli.analyses import print_json, reading
 from deltadex.cli.options import DatabaseUrl, DataDir, Json
+from deltadex.cli.reading import print_json, reading
 
 console = Console(highlight=False)
 

@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from deltadex import reviews
-from deltadex.cli.analyses import print_json, version_json
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, settings_from
+from deltadex.cli.reading import print_json, version_json
 from deltadex.domain import FindingKind
 from deltadex.errors import GovernanceError
 from deltadex.governance.access import Person

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from deltadex.cli.analyses import known_version, print_json, reading, version_json
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse_label
+from deltadex.cli.reading import known_version, print_json, reading, version_json
 from deltadex.domain import Word, Words
 from deltadex.store import words as stored
 

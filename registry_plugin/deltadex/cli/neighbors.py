@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json as json_format
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse_label, settings_from
-from deltadex.cli.status import unknown_version
-from deltadex.domain import State, VersionRow
-from deltadex.settings import Settings
-from deltadex.store import search, versions
+from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse_label
+from deltadex.cli.reading import known_version, print_json, reading, version_json
+from deltadex.domain import State
+from deltadex.store import search
 from deltadex.store.conditions import Conditions
-from deltadex.store.database import Database, Transaction
 
 console = Console(highlight=False)
 
@@ -85,33 +80,6 @@ def neighbors(
         )
 
 
-@contextmanager
-def reading(data_dir: DataDir, database_url: DatabaseUrl) -> Iterator[tuple[Transaction, Settings]]:
-    """Give a transaction on the store that the options and the environment name, and the settings."""
-    settings = settings_from(data_dir, database_url=database_url)
-    with Database(settings.database_url) as database, database.transaction() as tx:
-        yield tx, settings
-
-
-def version_json(row: VersionRow) -> dict[str, Any]:
-    """Return what JSON calls a version by."""
-    return {"name": row.registered.ref.name, "version": row.registered.ref.version}
-
-
-def known_version(tx: Transaction, settings: Settings, name: str, number: int) -> VersionRow:
-    """Return a version that is in the store.
-
-    Raises
-    ------
-    DeltadexError
-        It is not.
-    """
-    found = versions.find(tx, settings.registry, name, number)
-    if not found:
-        raise unknown_version(f"{name}/{number}")
-    return found[0]
-
-
 def _parse_tag(text: str) -> tuple[str, str]:
     key, separator, value = text.partition("=")
     if not (key and separator):
@@ -123,8 +91,3 @@ def _caption(found: search.Found) -> str | None:
     if not found.neighbors:
         return "nothing to compare it with"
     return None if found.is_exact else "approximate: others may be as close"
-
-
-def print_json(value: object) -> None:
-    """Print a value on standard output, indented."""
-    print(json_format.dumps(value, indent=2))
