@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deltadex import answers, discovery
+from deltadex import discovery
 from deltadex.activations.artifact import read_artifact
 from deltadex.domain import FindingKind, State, VersionRow
 from deltadex.services import Services
-from deltadex.store import embeddings, findings, versions
+from deltadex.store import embeddings, findings, versions, words
 from deltadex_flows.embed import embed_model_version
 from tests import tiny_models
 from tests.registering import register_folder
@@ -77,7 +77,7 @@ def test_a_version_is_embedded_written_back_and_compared(
     assert first.state is State.EMBEDDED
     with services.database.transaction() as tx:
         [stored] = embeddings.of_version(tx, first.id)
-        [said] = answers.version_words(tx, first.id)
+        [said] = words.of_version(tx, first.id)
 
     version = services.registry.read("sql-writer", 1)
     assert version is not None
