@@ -11,9 +11,10 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from deltadex import layout, reviews
+from deltadex import clustering, layout, reviews
 from deltadex.analysis.redundancy import Group
 from deltadex.analysis.similarity import cosine_similarity
+from deltadex.clustering import Explanation
 from deltadex.domain import FindingKind, FloatArray, State, VersionRow
 from deltadex.drifting import ModelDrift, model_drifts
 from deltadex.geometry import Geometry, geometry_of
@@ -71,6 +72,7 @@ class VersionFacts:
     reviews: tuple[ReviewRow, ...]
     history: tuple[StateChange, ...]
     words: tuple[VersionWords, ...]
+    explanations: tuple[Explanation, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +209,8 @@ def model(now: Snapshot, name: str) -> list[VersionRow]:
 def version(now: Snapshot, version_id: int) -> VersionFacts:
     """Return everything about one version."""
     with now.transaction() as tx:
-        return VersionFacts(
+        explained = clustering.explain(tx, now.settings.registry, version_id)
+        facts = VersionFacts(
             embeddings=tuple(embeddings.of_version(tx, version_id)),
             neighbors=tuple(
                 replace(one, version=now.person.view(one.version)) for one in search.neighbors(tx, version_id).neighbors
@@ -216,7 +219,18 @@ def version(now: Snapshot, version_id: int) -> VersionFacts:
             reviews=tuple(reviews.listing(tx, now.person, now.settings, version_id=version_id)),
             history=tuple(versions.history(tx, version_id)),
             words=tuple(words.of_version(tx, version_id)),
+            explanations=tuple(explained),
         )
+    # Not inside: it reads the map, in a transaction of its own.
+    return replace(facts, explanations=tuple(_masked_parts(now, one) for one in explained))
+
+
+def _masked_parts(now: Snapshot, explained: Explanation) -> Explanation:
+    if now.person.models == ("*",) or not explained.parts:
+        return explained
+    known = {cluster.id: cluster for cluster in chart(now, explained.embedding.recipe.id).clusters}
+    parts = [replace(part, cluster=known.get(part.cluster.id, _nameless(part.cluster))) for part in explained.parts]
+    return replace(explained, parts=tuple(parts))
 
 
 @_kept
@@ -230,16 +244,22 @@ def chart(now: Snapshot, recipe_id: int) -> Chart:
         run = clusters.latest_run(tx, recipe_id, now.settings.registry)
     # A version may have left between the two reads.
     there = np.array([version_id in known for version_id in stored.ids.tolist()], dtype=bool)
-    ids = stored.ids[there].tolist()
+    rows, labels = tuple(known[one] for one in stored.ids[there].tolist()), stored.labels[there]
+    named = {label for label, row in zip(labels.tolist(), rows, strict=True) if row.registered.ref.name != HIDDEN}
     return Chart(
         recipe,
-        tuple(known[one] for one in ids),
+        rows,
         coordinates[there],
         stored.strengths[there],
-        stored.labels[there],
-        stored.clusters,
+        labels,
+        tuple(one if label in named else _nameless(one) for label, one in enumerate(stored.clusters)),
         run,
     )
+
+
+def _nameless(cluster: ClusterRow) -> ClusterRow:
+    """Return a cluster whose members a person may not see: its name is made of theirs."""
+    return replace(cluster, label=HIDDEN, label_origin="", given_name=None, terms=())
 
 
 @_kept

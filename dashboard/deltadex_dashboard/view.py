@@ -107,14 +107,14 @@ def watcher(now: reads.Snapshot) -> None:
 
 def version_link(row: VersionRow, *, label: str | None = None) -> None:
     """Link to a version's page; a masked one has none."""
-    if row.registered.ref.name == HIDDEN:
-        st.markdown(f":gray[{HIDDEN} a model that you may not see]")
-        return
     model_link(row.registered.ref.name, version=row.registered.ref.version, label=label or row.label)
 
 
 def model_link(name: str, *, version: int | None = None, label: str | None = None) -> None:
-    """Link to a registered model's page, at one of its versions or at its newest."""
+    """Link to a registered model's page, at one of its versions or at its newest; a masked one has none."""
+    if name == HIDDEN:
+        st.markdown(f":gray[{HIDDEN} a model that you may not see]")
+        return
     params = {"model": name} | ({} if version is None else {"version": str(version)})
     st.page_link("screens/model.py", label=f":blue[{plain(label or name)}]", query_params=params)
 

@@ -111,6 +111,14 @@ class Explanation:
     unexplained: float | None = None
     note: str = ""
 
+    @property
+    def words(self) -> str:
+        """In one line: `0.7 legal + 0.3 code, 12% unexplained`, or why not."""
+        if self.unexplained is None:
+            return self.note
+        parts = " + ".join(f"{part.share:.1f} {part.cluster.name}" for part in self.parts)
+        return f"{parts or 'none of the domains'}, {self.unexplained:.0%} unexplained"
+
 
 def domains(tx: Transaction, registry: str, recipe: RecipeRow) -> Domains:
     """Return what the latest run found. Nothing is computed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -102,7 +103,7 @@ def test_the_overview_counts_and_names_what_needs_attention(company: None, open_
         "Same weights",
     ):
         assert expected in text(page)
-    assert numbers(page)["To decide"] == "11"
+    assert numbers(page)["To decide"] == "37"
     assert {"model=invoice-extractor&version=1", "kind=Drift"} <= set(links(page))
 
 
@@ -195,6 +196,13 @@ def test_a_model_says_what_it_promotes_and_demotes(company: None, open_page: Ope
     assert "**Promotes** legal [x]" in shown
     assert "**demotes** the" in shown
     assert "little more than noise" in text(open_page("model", model="barely-trained"))
+
+
+def test_a_model_is_explained_as_a_mixture_of_domains(company: None, open_page: Open) -> None:
+    shown = text(open_page("model", model="storefront-localizer", version="3"))
+    assert re.search(r"\*\*Made of\*\* [01]\.\d legal.*, \d+% unexplained", shown)
+    assert "No mixture: It changes its base too little" in text(open_page("model", model="barely-trained"))
+    assert "No mixture: There are no clusters yet" in text(open_page("model", model="legacy-queries"))
 
 
 def test_a_model_opens_at_its_newest_version(company: None, open_page: Open) -> None:

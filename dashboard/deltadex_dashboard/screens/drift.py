@@ -8,6 +8,7 @@ import streamlit as st
 
 from deltadex.analysis.drift import Step
 from deltadex.drifting import ModelDrift
+from deltadex.governance.access import HIDDEN
 from deltadex.governance.report import Table
 from deltadex.settings import ThresholdSettings
 from deltadex_dashboard import figures, reads, view
@@ -32,7 +33,7 @@ def show(now: reads.Snapshot) -> None:
     _numbers(drifts)
     left, _ = st.columns([2, 3])
     chosen = left.selectbox(
-        "Registered model", sorted(drifted.name for drifted in drifts), index=None, key="model", bind="query-params",
+        "Registered model", sorted({drifted.name for drifted in drifts}), index=None, key="model", bind="query-params",
         placeholder=f"The {min(_MOST_CHARTS, len(drifts))} with the largest steps",
     )  # fmt: skip
     shown = [one for one in drifts if chosen in (None, one.name)][:_MOST_CHARTS]
@@ -73,13 +74,13 @@ def _model(now: reads.Snapshot, drifted: ModelDrift, thresholds: ThresholdSettin
         badge = "red-badge[drift]" if drifted.changes else "green-badge[steady]"
         largest.markdown(f":{badge} largest step {drifted.largest_step:.3f}")
         figure = figures.drift_figure(drifted, threshold=thresholds.drift_distance, height=230)
-        st.plotly_chart(figure, key=f"drift-{drifted.name}", config={"displayModeBar": False})
+        st.plotly_chart(figure, key=f"drift-{drifted.versions[0].id}", config={"displayModeBar": False})
         for place, step in enumerate(drifted.steps):
             _remark(drifted, place, step, thresholds)
         if drifted.too_weak:
             labels = ", ".join(f"v{row.registered.ref.version}" for row in drifted.too_weak)
             st.caption(f"Too weak to place: {labels}")
-        if drifted.changes:
+        if drifted.changes and drifted.name != HIDDEN:
             with st.expander("Probe by probe"):
                 [probed] = reads.drifts(now, drifted.name)
                 st.plotly_chart(figures.probes_figure(probed), key=f"probes-{drifted.name}")

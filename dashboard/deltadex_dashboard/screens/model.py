@@ -45,6 +45,7 @@ def show(now: reads.Snapshot) -> None:
     _findings(row, facts.reviews)
     _numbers(facts)
     _words(facts)
+    _mixture(facts)
     _drift(now, name)
     left, right = st.columns(2, gap="large")
     with left:
@@ -113,6 +114,19 @@ def _words(facts: reads.VersionFacts) -> None:
             st.markdown(f"**{way}** " + " · ".join(view.plain(word.text) for word in said[:_WORDS]))
         noise = " Too weak to place: little more than noise." if one.is_weak else ""
         st.caption(f"Tokens that it makes likelier and less likely where an answer begins.{noise}")
+
+
+def _mixture(facts: reads.VersionFacts) -> None:
+    for one in facts.explanations[:1]:
+        if one.unexplained is None:
+            # Our own text, which holds a command.
+            st.caption(f"No mixture: {one.note}")
+            continue
+        st.markdown(f"**Made of** {view.plain(one.words)}")
+        st.caption(
+            "The mixture of the other models' domains that comes closest to what it changes, and the share that no "
+            "such mixture reaches."
+        )
 
 
 def _drift(now: reads.Snapshot, name: str) -> None:

@@ -88,7 +88,7 @@ def explain(
         print_json({**version_json(row), "explanations": [_explanation_json(one) for one in found]})
         return
     for one in found:
-        console.print(f"[bold]{row.label}[/] under {one.embedding.recipe.base_name}: {_in_words(one)}")
+        console.print(f"[bold]{row.label}[/] under {one.embedding.recipe.base_name}: {escape(one.words)}")
         if one.parts:
             console.print(_parts_table(one))
     if not found:
@@ -158,13 +158,6 @@ def _domains_json(domains: clustering.Domains) -> dict[str, Any]:
         "alone": [version_json(row) for row in domains.alone],
         "unplaced": [version_json(row) for row in domains.unplaced],
     }
-
-
-def _in_words(one: clustering.Explanation) -> str:
-    if one.unexplained is None:
-        return one.note
-    parts = " + ".join(f"{part.share:.1f} {escape(part.cluster.name)}" for part in one.parts)
-    return f"{parts or 'none of the domains'}, {one.unexplained:.0%} unexplained"
 
 
 def _parts_table(one: clustering.Explanation) -> Table:
