@@ -19,7 +19,7 @@ from deltadex.domain import FindingKind, FloatArray, State, VersionRow
 from deltadex.drifting import ModelDrift, model_drifts
 from deltadex.geometry import Geometry, geometry_of
 from deltadex.governance.access import HIDDEN, Person
-from deltadex.redundancy import RecipeRedundancy, redundancies
+from deltadex.redundancy import RecipeRedundancy, freed_by_findings, redundancies
 from deltadex.settings import Settings, load_settings
 from deltadex.store import clusters, embeddings, findings, layouts, search, versions, watchers, words
 from deltadex.store.clusters import ClusterRow, ClusterRun
@@ -271,6 +271,13 @@ def duplicates(now: Snapshot, similarity: float | None = None) -> list[RecipeRed
         replace(one, groups=tuple(_masked(now, group) for group in one.groups), too_weak=tuple(now.seen(one.too_weak)))
         for one in found
     ]
+
+
+@_kept
+def freed(now: Snapshot) -> int:
+    """Return how many bytes retiring duplicates frees, as far as findings tell."""
+    with now.transaction() as tx:
+        return freed_by_findings(tx, now.settings.registry, keeper_metric=now.settings.thresholds.keeper_metric)
 
 
 def _masked(now: Snapshot, group: Group) -> Group:

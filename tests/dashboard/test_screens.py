@@ -103,6 +103,8 @@ def test_the_overview_counts_and_names_what_needs_attention(company: None, open_
         "Same weights",
     ):
         assert expected in text(page)
+    assert numbers(page)["Could be freed"] == "–", "nobody looked how large the files are"
+    assert "Week by week" in text(page)
     assert numbers(page)["To decide"] == "37"
     assert {"model=invoice-extractor&version=1", "kind=Drift"} <= set(links(page))
 
