@@ -259,7 +259,7 @@ def chart(now: Snapshot, recipe_id: int) -> Chart:
 
 def _nameless(cluster: ClusterRow) -> ClusterRow:
     """Return a cluster whose members a person may not see: its name is made of theirs."""
-    return replace(cluster, label=HIDDEN, label_origin="", given_name=None, terms=())
+    return replace(cluster, label=HIDDEN, label_origin="", given_name=None, given_by=None, given_at=None, terms=())
 
 
 @_kept

@@ -62,7 +62,7 @@ def clusters_of(tx: Transaction, ids: Iterable[int]) -> dict[tuple[int, int], st
     """Return, by recipe and version, the name of the stored cluster that a version is in."""
     found = tx.execute(
         """
-        select recipe_id, model_version_id, coalesce(nullif(label, ''), 'cluster ' || number + 1)
+        select recipe_id, model_version_id, coalesce(given_name, nullif(label, ''), 'cluster ' || number + 1)
         from cluster_assignments assigned join clusters using (recipe_id)
         where clusters.id = cluster_id and model_version_id = any(%s)
         """,
