@@ -15,6 +15,7 @@ from deltadex import clustering, layout, reviews
 from deltadex.analysis.redundancy import Group
 from deltadex.analysis.similarity import cosine_similarity
 from deltadex.clustering import Explanation
+from deltadex.comparison import Comparison, compare
 from deltadex.domain import FindingKind, FloatArray, State, VersionRow
 from deltadex.drifting import ModelDrift, model_drifts
 from deltadex.geometry import Geometry, geometry_of
@@ -292,6 +293,14 @@ def similarities(now: Snapshot, recipe_id: int, ids: tuple[int, ...]) -> NDArray
         table = embeddings.table(tx, recipe_id, registry=now.settings.registry, ids=ids)
     position = {row.id: place for place, row in enumerate(table.rows)}
     return cosine_similarity(table.vectors[[position[version_id] for version_id in ids]])
+
+
+@_kept
+def comparison(now: Snapshot, recipe_id: int, one: int, other: int) -> Comparison | None:
+    """Return how two versions compare under a recipe."""
+    recipe = next(recipe for recipe in recipes(now) if recipe.id == recipe_id)
+    with now.transaction() as tx:
+        return compare(tx, recipe, one, other)
 
 
 @_kept

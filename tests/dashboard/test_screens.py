@@ -255,6 +255,28 @@ def test_a_threshold_in_the_link_is_a_preview(company: None, open_page: Open) ->
     assert int(numbers(setting)["Groups, near"]) < near
 
 
+def test_two_members_of_a_group_are_shown_side_by_side(store: Database, open_page: Open) -> None:
+    vectors = {"kept": [1.0, 0.0], "other": [1.0, 0.02], "third": [1.0, 0.04]}
+    with store.transaction() as tx:
+        for name, vector in vectors.items():
+            embedded(tx, name, np.array(vector), tags={"team": name}, aliases=("champion",) * (name == "kept"))
+        tx.execute("update model_versions set weights_bytes = 2000, metrics = '{\"f1\": 0.75}' where name = 'other'")
+    page = open_page("duplicates")
+    [toggle] = [one for one in page.toggle if one.label == "Side by side"]
+    toggle.set_value(True).run()
+    one, other = (box for box in page.selectbox if box.label in ("One", "The other"))
+    assert (one.value, other.options) == ("kept/1", ["other/1", "third/1"])
+    facts, probes = page.dataframe[:2]
+    said = {name: sides for name, *sides in facts.value.values.tolist()}
+    assert said["aliases"] == ["@champion", ""]
+    assert said["tag team"] == said["owner"] == ["kept", "other"]
+    assert said["metric f1"] == ["", "0.75"]
+    assert said["weights"] == ["", "2.0 kB"]
+    assert said["strength"] == ["0.1000", "0.1000"]
+    assert len(probes.value) == 5
+    assert probes.value["cosine distance"].max() == pytest.approx(2e-4, rel=0.05)
+
+
 def test_a_registry_without_duplicates_says_how_to_see_what_comes_closest(store: Database, open_page: Open) -> None:
     with store.transaction() as tx:
         embedded(tx, "one", np.array([1.0, 0.0]))
