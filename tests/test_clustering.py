@@ -8,7 +8,9 @@ import pytest
 from deltadex import clustering
 from deltadex.clustering import Domains, recluster, recluster_where_due
 from deltadex.domain import State
-from deltadex.errors import StoreError
+from deltadex.errors import AccessDenied, StoreError
+from deltadex.governance import access
+from deltadex.governance.access import Person
 from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
 from deltadex.store import clusters, embeddings, versions, watchers
 from deltadex.store.database import Database, Transaction
@@ -77,7 +79,7 @@ def test_ids_and_given_names_survive_arrivals_and_departures(settings: Settings,
     recluster_where_due(database, settings)
     before = ids(read(database))
     with database.transaction() as tx:
-        clusters.rename(tx, REGISTRY, before["legal"], "Contracts")
+        clusters.rename(tx, REGISTRY, before["legal"], "Contracts", by="ann")
         add(tx, "sql", range(10, 16))
         add(tx, "medical", range(3))
         for gone in (sql[0], legal[1]):
@@ -126,9 +128,23 @@ def test_a_worker_needs_only_a_writers_rights(settings: Settings, database: Data
         assert [done.clusters for done in recluster_where_due(writer, settings)] == [1]
         cluster_id = ids(read(writer))["sql"]
         with writer.transaction() as tx:
-            clusters.rename(tx, REGISTRY, cluster_id, "Queries")
+            clusters.rename(tx, REGISTRY, cluster_id, "Queries", by="ann")
             embedded(tx, "late", like("sql", 77))
         assert [done.continued for done in recluster_where_due(writer, settings)] == [1]
+
+
+def test_only_those_who_decide_and_see_a_member_rename(settings: Settings, database: Database) -> None:
+    with database.transaction() as tx:
+        add(tx, "sql", range(4))
+    recluster_where_due(database, settings)
+    cluster_id = ids(read(database))["sql"]
+    refused = (Person("eve", access.Role.VIEWER), Person("bob", access.Role.ADMIN, ("legal-*",)))
+    for person in refused:
+        with pytest.raises(AccessDenied), database.transaction() as tx:
+            clustering.rename(tx, person, REGISTRY, cluster_id, "Mine")
+    with database.transaction() as tx:
+        clustering.rename(tx, Person("ann", access.Role.REVIEWER, ("sql-*",)), REGISTRY, cluster_id, "Queries")
+    assert ids(read(database)) == {"Queries": cluster_id}
 
 
 def test_few_changes_of_many_wait_for_a_day(settings: Settings, database: Database) -> None:

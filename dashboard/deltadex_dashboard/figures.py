@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -12,7 +12,6 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from deltadex.analysis.drift import Step
-from deltadex.domain import State
 from deltadex.drifting import ModelDrift
 
 #: One per group, so that colour is never the only sign; WebGL draws all of them.
@@ -37,15 +36,6 @@ _OTHERS = "smaller groups"
 _QUIET = "#8a93a6"
 _CALM = "#4c78dd"
 _ALERT = "#d1495b"
-_STATE_COLORS: Mapping[State, str] = {
-    State.EMBEDDED: "#2a9d74",
-    State.RUNNING: "#8e62c9",
-    State.QUEUED: "#4c78dd",
-    State.DISCOVERED: "#7d879b",
-    State.WAITING: "#c9a227",
-    State.UNSUPPORTED: "#b8700f",
-    State.FAILED: "#d1495b",
-}
 _MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
 
 
@@ -210,28 +200,6 @@ def measure_figure(measure: float, threshold: float, *, what: str) -> go.Figure:
     figure.update_xaxes(visible=False, fixedrange=True, title=what)
     figure.update_yaxes(visible=False, fixedrange=True, range=[-1, 1])
     return figure
-
-
-def states_bar(counts: Mapping[State, int]) -> str:
-    """Return HTML for one bar that shows how many versions are in which state; states without any are left out.
-
-    No chart: loading Plotly would double what the first page costs the browser.
-    """
-    shown = [(state, color, count) for state, color in _STATE_COLORS.items() if (count := counts.get(state, 0))]
-    parts = "".join(
-        f'<div style="flex:{count} 0 1.5rem;background:{color};padding:.6rem 0">{count:,}</div>'
-        for _, color, count in shown
-    )
-    words = "".join(
-        f'<span><i style="display:inline-block;width:.8rem;height:.8rem;background:{color}"></i> '
-        f"{state} {count:,}</span>"
-        for state, color, count in shown
-    )
-    return (
-        '<div style="display:flex;color:#fff;font-size:.8rem;text-align:center;border-radius:.3rem;overflow:hidden">'
-        f'{parts}</div><div style="display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;font-size:.85rem;margin-top:.6rem">'
-        f"{words}</div>"
-    )
 
 
 def similarity_figure(labels: Sequence[str], similarity: NDArray[np.float64]) -> go.Figure:

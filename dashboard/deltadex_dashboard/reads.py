@@ -15,11 +15,12 @@ from deltadex import clustering, layout, reviews
 from deltadex.analysis.redundancy import Group
 from deltadex.analysis.similarity import cosine_similarity
 from deltadex.clustering import Explanation
+from deltadex.comparison import Comparison, compare
 from deltadex.domain import FindingKind, FloatArray, State, VersionRow
 from deltadex.drifting import ModelDrift, model_drifts
 from deltadex.geometry import Geometry, geometry_of
 from deltadex.governance.access import HIDDEN, Person
-from deltadex.redundancy import RecipeRedundancy, redundancies
+from deltadex.redundancy import RecipeRedundancy, freed_by_findings, redundancies
 from deltadex.settings import Settings, load_settings
 from deltadex.store import clusters, embeddings, findings, layouts, search, versions, watchers, words
 from deltadex.store.clusters import ClusterRow, ClusterRun
@@ -259,7 +260,7 @@ def chart(now: Snapshot, recipe_id: int) -> Chart:
 
 def _nameless(cluster: ClusterRow) -> ClusterRow:
     """Return a cluster whose members a person may not see: its name is made of theirs."""
-    return replace(cluster, label=HIDDEN, label_origin="", given_name=None, terms=())
+    return replace(cluster, label=HIDDEN, label_origin="", given_name=None, given_by=None, given_at=None, terms=())
 
 
 @_kept
@@ -271,6 +272,13 @@ def duplicates(now: Snapshot, similarity: float | None = None) -> list[RecipeRed
         replace(one, groups=tuple(_masked(now, group) for group in one.groups), too_weak=tuple(now.seen(one.too_weak)))
         for one in found
     ]
+
+
+@_kept
+def freed(now: Snapshot) -> int:
+    """Return how many bytes retiring duplicates frees, as far as findings tell."""
+    with now.transaction() as tx:
+        return freed_by_findings(tx, now.settings.registry, keeper_metric=now.settings.thresholds.keeper_metric)
 
 
 def _masked(now: Snapshot, group: Group) -> Group:
@@ -285,6 +293,14 @@ def similarities(now: Snapshot, recipe_id: int, ids: tuple[int, ...]) -> NDArray
         table = embeddings.table(tx, recipe_id, registry=now.settings.registry, ids=ids)
     position = {row.id: place for place, row in enumerate(table.rows)}
     return cosine_similarity(table.vectors[[position[version_id] for version_id in ids]])
+
+
+@_kept
+def comparison(now: Snapshot, recipe_id: int, one: int, other: int) -> Comparison | None:
+    """Return how two versions compare under a recipe."""
+    recipe = next(recipe for recipe in recipes(now) if recipe.id == recipe_id)
+    with now.transaction() as tx:
+        return compare(tx, recipe, one, other)
 
 
 @_kept

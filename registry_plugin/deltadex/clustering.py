@@ -15,7 +15,8 @@ from deltadex.analysis.domains import name_clusters
 from deltadex.analysis.mixtures import mixture
 from deltadex.analysis.similarity import unit_vectors
 from deltadex.domain import FloatArray, VersionRow
-from deltadex.errors import StoreError
+from deltadex.errors import AccessDenied, StoreError
+from deltadex.governance.access import Person, Right
 from deltadex.settings import Settings
 from deltadex.store import cluster_runs, clusters, embeddings, watchers, words
 from deltadex.store.cluster_runs import FoundCluster
@@ -213,6 +214,24 @@ def is_due(tx: Transaction, settings: Settings, recipe: RecipeRow) -> bool:
 def explain(tx: Transaction, registry: str, version_id: int) -> list[Explanation]:
     """Return a version's mixture under each of its recipes, the latest embedding first."""
     return [_explained(tx, registry, version_id, stored) for stored in embeddings.of_version(tx, version_id)]
+
+
+def rename(tx: Transaction, person: Person, registry: str, cluster_id: int, name: str) -> None:
+    """Give a cluster a name that later runs keep; blank: take back the one that was given.
+
+    Raises
+    ------
+    AccessDenied
+        The person decides nothing, or may see none of its models.
+    StoreError
+        The registry has no such cluster, or another one of its recipe was given this name.
+    """
+    person.require(Right.DECIDE)
+    models = {row.registered.ref.name for row in by_ids(tx, clusters.members(tx, cluster_id)).values()}
+    if models and not any(map(person.sees, models)):
+        raise AccessDenied(f"{person.name} may see no model of cluster {cluster_id}", hint="Somebody who may names it.")
+    clusters.rename(tx, registry, cluster_id, name, by=person.name)
+    log.info("renamed cluster=%d by=%s", cluster_id, person.name)
 
 
 def _method(settings: Settings, count: int) -> Mapping[str, object]:

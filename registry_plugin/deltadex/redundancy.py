@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from deltadex.analysis.calibration import Calibration
+from deltadex.analysis.duplicates import connected_groups
 from deltadex.analysis.near_duplicates import PAIR, Pairs
-from deltadex.analysis.redundancy import Group, Redundancy, redundant_groups
+from deltadex.analysis.redundancy import Group, Redundancy, freed_bytes, propose_keeper, redundant_groups
 from deltadex.comparing import calibration_of
 from deltadex.domain import FindingKind, VersionRow
 from deltadex.settings import ThresholdSettings
@@ -55,6 +56,22 @@ def redundancies(
         Preview groups at another similarity of near duplicates.
     """
     return list(_of_each_recipe(tx, registry, thresholds, similarity))
+
+
+def freed_by_findings(tx: Transaction, registry: str, *, keeper_metric: str | None = None) -> int:
+    """Return how many bytes retiring exact and near duplicates frees, by their findings: nothing is compared.
+
+    Versions of one model that supersede each other are no findings, and not counted.
+    """
+    known = findings.listing(tx, registry, kinds=(FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE))
+    pairs = [(one.version, one.other) for one in known if one.other is not None]
+    rows = {row.id: row for pair in pairs for row in pair}
+    freed = 0
+    for ids in connected_groups((one.id, other.id) for one, other in pairs):
+        group = [rows[each] for each in ids]
+        kept = propose_keeper(group, keeper_metric).version
+        freed += freed_bytes([row for row in group if row.id != kept.id], [kept]) or 0
+    return freed
 
 
 def _of_each_recipe(

@@ -150,13 +150,6 @@ def test_the_threshold_is_on_the_chart_of_a_steady_model() -> None:
     assert high > 0.5
 
 
-def test_the_bar_of_states_leaves_out_empty_ones_and_says_the_numbers() -> None:
-    bar = figures.states_bar({State.EMBEDDED: 3000, State.FAILED: 1, State.QUEUED: 0})
-    assert "embedded 3,000" in bar
-    assert "failed 1" in bar
-    assert "queued" not in bar
-
-
 def test_similarities_are_written_into_a_small_heat_map_only() -> None:
     small = figures.similarity_figure(["a/1", "b/1"], np.eye(2))
     large = figures.similarity_figure([f"m/{number}" for number in range(20)], np.eye(20))

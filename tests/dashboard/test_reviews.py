@@ -184,6 +184,29 @@ def test_a_domain_of_models_that_a_person_may_not_see_has_no_name(
     assert not {"sql", "medical", "code"} & shown
 
 
+def test_a_domain_is_renamed_by_who_may_and_stays_chosen(
+    filled: Database, environment: pytest.MonkeyPatch, open_page: Open, tmp_path: Path
+) -> None:
+    recluster_where_due(filled, load_settings())
+    environment.setenv("DELTADEX_DATABASE__ROLE", "deltadex_reader")
+    page = open_page("domains", domain="sql", **{"as": "ann"})
+    [name] = page.text_input
+    name.set_value("Queries")
+    page.button[0].click().run()
+    assert "It is Queries now" in page.success[0].value
+    assert page.selectbox(key="domain").value == "Queries"
+    assert "Named by: ann" in text(page)
+    other = open_page("domains", domain="legal")
+    other.text_input[0].set_value("Queries")
+    other.button[0].click().run()
+    assert "Another cluster is named" in other.error[0].value
+    file = tmp_path / "people.toml"
+    file.write_text('[people.eve]\nrole = "viewer"\n')
+    environment.setenv("DELTADEX_ACCESS__FILE", str(file))
+    environment.setattr("deltadex_dashboard.visitor._claims", lambda: {"email": "eve", "exp": 2**40})
+    assert not open_page("domains", domain="Queries").text_input
+
+
 def test_a_failed_version_is_retried_from_the_page(filled: Database, open_page: Open) -> None:
     page = open_page("system")
     [retry] = [button for button in page.button if button.key.startswith("retry-")]

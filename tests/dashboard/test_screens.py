@@ -103,6 +103,8 @@ def test_the_overview_counts_and_names_what_needs_attention(company: None, open_
         "Same weights",
     ):
         assert expected in text(page)
+    assert numbers(page)["Could be freed"] == "–", "nobody looked how large the files are"
+    assert "Week by week" in text(page)
     assert numbers(page)["To decide"] == "37"
     assert {"model=invoice-extractor&version=1", "kind=Drift"} <= set(links(page))
 
@@ -251,6 +253,28 @@ def test_a_threshold_in_the_link_is_a_preview(company: None, open_page: Open) ->
     setting = page.slider(key="threshold").set_value(0.95).run()
     assert "Findings are made at this similarity" in text(setting)
     assert int(numbers(setting)["Groups, near"]) < near
+
+
+def test_two_members_of_a_group_are_shown_side_by_side(store: Database, open_page: Open) -> None:
+    vectors = {"kept": [1.0, 0.0], "other": [1.0, 0.02], "third": [1.0, 0.04]}
+    with store.transaction() as tx:
+        for name, vector in vectors.items():
+            embedded(tx, name, np.array(vector), tags={"team": name}, aliases=("champion",) * (name == "kept"))
+        tx.execute("update model_versions set weights_bytes = 2000, metrics = '{\"f1\": 0.75}' where name = 'other'")
+    page = open_page("duplicates")
+    [toggle] = [one for one in page.toggle if one.label == "Side by side"]
+    toggle.set_value(True).run()
+    one, other = (box for box in page.selectbox if box.label in ("One", "The other"))
+    assert (one.value, other.options) == ("kept/1", ["other/1", "third/1"])
+    facts, probes = page.dataframe[:2]
+    said = {name: sides for name, *sides in facts.value.values.tolist()}
+    assert said["aliases"] == ["@champion", ""]
+    assert said["tag team"] == said["owner"] == ["kept", "other"]
+    assert said["metric f1"] == ["", "0.75"]
+    assert said["weights"] == ["", "2.0 kB"]
+    assert said["strength"] == ["0.1000", "0.1000"]
+    assert len(probes.value) == 5
+    assert probes.value["cosine distance"].max() == pytest.approx(2e-4, rel=0.05)
 
 
 def test_a_registry_without_duplicates_says_how_to_see_what_comes_closest(store: Database, open_page: Open) -> None:

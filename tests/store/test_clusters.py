@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from deltadex.analysis.domains import DomainName
 from deltadex.errors import StoreError
 from deltadex.store import cluster_runs, clusters, embeddings
 from deltadex.store.cluster_runs import Changes, FoundCluster
 from deltadex.store.clusters import ClusterRun, Place
 from deltadex.store.database import Database, Transaction
 from deltadex.store.revision import revision
+from deltadex.store.roles import Role
 from tests.store.examples import REGISTRY, embedded, embedding
 from tests.store.test_embeddings import RIGHT, UP
 
@@ -28,7 +30,7 @@ def test_a_run_is_read_as_it_was_stored(database: Database) -> None:
         assert clusters.latest_run(tx, 1, REGISTRY) is None
         one, two, three = (embedded(tx, name, RIGHT) for name in ("one", "two", "three"))
         [cluster_id] = replace(tx, (None, [one, two]), alone=(three,))
-        clusters.label(tx, cluster_id, "sql", origin="a tag")
+        clusters.label(tx, cluster_id, DomainName("sql", "a tag"))
         run = clusters.latest_run(tx, 1, REGISTRY)
         assert run is not None
         assert (run.method, run.cut, run.silhouette) == ({"algorithm": "by hand"}, 0.5, None)
@@ -42,28 +44,47 @@ def test_what_goes_on_keeps_id_number_and_given_name(database: Database) -> None
     with database.transaction() as tx:
         one, two, three = (embedded(tx, name, RIGHT) for name in ("one", "two", "three"))
         first, second = replace(tx, (None, [one]), (None, [two]))
-        clusters.rename(tx, REGISTRY, second, " Contracts ")
+        clusters.rename(tx, REGISTRY, second, " Contracts ", by="ann")
         third, again = replace(tx, (None, [three]), (second, [two]))
         assert again == second
         assert third not in (first, second)
         rows = {row.id: row for row in clusters.listing(tx, 1, REGISTRY)}
-        assert (rows[second].number, rows[second].name, rows[second].named_by) == (1, "Contracts", "a person")
+        assert (rows[second].number, rows[second].name, rows[second].named_by) == (1, "Contracts", "ann")
+        assert rows[second].given_at is not None
         # The first one's number is free again, its id never is.
         assert rows[third].number == 0
-        clusters.rename(tx, REGISTRY, second, "")
+        clusters.rename(tx, REGISTRY, second, "", by="ann")
         assert clusters.listing(tx, 1, REGISTRY)[1].given_name is None
 
 
 def test_names_are_given_once_and_to_clusters_of_the_registry(database: Database) -> None:
     with database.transaction() as tx:
         first, second = replace(tx, (None, [embedded(tx, "one", RIGHT)]), (None, [embedded(tx, "two", UP)]))
-        clusters.rename(tx, REGISTRY, first, "Contracts")
-        clusters.rename(tx, REGISTRY, first, "Contracts")
+        clusters.rename(tx, REGISTRY, first, "Contracts", by="ann")
+        clusters.rename(tx, REGISTRY, first, "Contracts", by="ann")
         with pytest.raises(StoreError, match="Another cluster is named 'Contracts'"):
-            clusters.rename(tx, REGISTRY, second, "Contracts")
+            clusters.rename(tx, REGISTRY, second, "Contracts", by="ann")
         for registry, cluster_id in ((REGISTRY, second + 1), ("other", first)):
             with pytest.raises(StoreError, match="no cluster with id"):
-                clusters.rename(tx, registry, cluster_id, "Law")
+                clusters.rename(tx, registry, cluster_id, "Law", by="ann")
+
+
+def test_a_reader_renames_through_the_function_only(database: Database) -> None:
+    with database.transaction() as tx:
+        [cluster_id] = replace(tx, (None, [embedded(tx, "one", RIGHT)]))
+    with Database(database.url, role=Role.READER) as reader:
+        with reader.transaction() as tx:
+            clusters.rename(tx, REGISTRY, cluster_id, "Law", by="ann")
+            [row] = clusters.listing(tx, 1, REGISTRY)
+        with pytest.raises(StoreError, match="permission denied"), reader.transaction() as tx:
+            tx.execute("update clusters set given_by = 'bob'")
+    assert (row.name, row.given_by) == ("Law", "ann")
+    with (
+        Database(database.url, role=Role.AUDITOR) as auditor,
+        pytest.raises(StoreError, match="permission denied"),
+        auditor.transaction() as tx,
+    ):
+        clusters.rename(tx, REGISTRY, cluster_id, "Mine", by="eve")
 
 
 def test_a_centre_is_the_mean_of_the_members_directions(database: Database) -> None:
@@ -117,7 +138,7 @@ def test_runs_and_renamings_are_seen_by_readers(database: Database) -> None:
         tokens = [revision(tx, REGISTRY)]
         [cluster_id] = replace(tx, (None, [one]))
         tokens.append(revision(tx, REGISTRY))
-        clusters.rename(tx, REGISTRY, cluster_id, "Law")
+        clusters.rename(tx, REGISTRY, cluster_id, "Law", by="ann")
         tokens.append(revision(tx, REGISTRY))
         replace(tx, (cluster_id, [one]))
         tokens.append(revision(tx, REGISTRY))

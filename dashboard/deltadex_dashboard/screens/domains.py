@@ -8,12 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
+from deltadex import clustering
 from deltadex.analysis.clusters import ALONE
 from deltadex.domain import VersionRow
+from deltadex.errors import DeltadexError
+from deltadex.governance.access import HIDDEN, Right
 from deltadex.governance.report import Table
+from deltadex.store.clusters import ClusterRow
 from deltadex_dashboard import reads, view
 
 _ALONE = "alone"
+_OUTCOME = "renamed"
 
 
 def show(now: reads.Snapshot) -> None:
@@ -33,7 +38,7 @@ def show(now: reads.Snapshot) -> None:
     with left:
         shown = _list(chart, names)
     with right:
-        _domain(chart, shown, names)
+        _domain(now, chart, shown, names)
 
 
 def _list(chart: reads.Chart, names: Sequence[str]) -> str:
@@ -49,16 +54,43 @@ def _list(chart: reads.Chart, names: Sequence[str]) -> str:
     return chosen
 
 
-def _domain(chart: reads.Chart, name: str, names: Sequence[str]) -> None:
+def _domain(now: reads.Snapshot, chart: reads.Chart, name: str, names: Sequence[str]) -> None:
     label = ALONE if name == _ALONE else names.index(name)
     members = chart.members(label)
     st.subheader(view.plain(name))
     if label == ALONE:
         st.caption("Similar enough to no other version.")
     else:
-        st.caption(f"Named by: {chart.clusters[label].named_by}")
+        _name(now, chart.clusters[label])
     strengths = chart.strengths[np.flatnonzero(chart.labels == label)]
     view.table(_members(members, strengths.tolist()))
+
+
+def _name(now: reads.Snapshot, cluster: ClusterRow) -> None:
+    when = f", {view.utc(cluster.given_at)}" if cluster.given_name and cluster.given_at else ""
+    st.caption(f"Named by: {view.plain(cluster.named_by)}{when}")
+    say, text = st.session_state.pop(_OUTCOME, (None, ""))
+    if say is not None:
+        say(text)
+    if not now.person.may(Right.DECIDE) or cluster.name == HIDDEN:
+        return
+    with st.expander("Rename"), st.form("rename", border=False):
+        st.text_input("Name", cluster.given_name or "", key=f"name-{cluster.id}", placeholder=cluster.label)
+        st.form_submit_button("Rename", on_click=_rename, args=(now, cluster))
+        st.caption("Later runs keep it. Blank gives the found one back.")
+
+
+def _rename(now: reads.Snapshot, cluster: ClusterRow) -> None:
+    name = st.session_state[f"name-{cluster.id}"].strip()
+    try:
+        with now.transaction() as tx:
+            clustering.rename(tx, now.person, now.settings.registry, cluster.id, name)
+    except DeltadexError as error:
+        st.session_state[_OUTCOME] = (st.error, f"{view.plain(error.message)}.")
+        return
+    st.session_state[_OUTCOME] = (st.success, f"It is {view.plain(name or cluster.label)} now.")
+    # The chosen domain is chosen by its name.
+    st.session_state["domain"] = name or cluster.label
 
 
 def _members(members: Sequence[VersionRow], strengths: Sequence[float]) -> Table:

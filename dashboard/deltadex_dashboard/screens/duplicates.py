@@ -11,7 +11,7 @@ from deltadex.analysis.redundancy import Group, Redundancy
 from deltadex.domain import VersionRow
 from deltadex.governance.report import Table
 from deltadex.redundancy import RecipeRedundancy
-from deltadex_dashboard import figures, reads, view
+from deltadex_dashboard import figures, reads, side_by_side, view
 
 _GROUPS_PER_PAGE = 8
 _MOST_MEMBERS = 10
@@ -133,6 +133,7 @@ def _group(now: reads.Snapshot, number: int, one: RecipeRedundancy, group: Group
             similarity = reads.similarities(now, one.recipe.id, tuple(row.id for row in shown))
             figure = figures.similarity_figure([row.label for row in shown], similarity)
             st.plotly_chart(figure, key=f"similarities-{number}")
+        side_by_side.show(now, one.recipe.id, group)
 
 
 def _evidence(one: RecipeRedundancy) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import streamlit as st
+from rich.filesize import decimal
 
 from deltadex.domain import FindingKind, State, VersionRow
 from deltadex.governance.lifecycle import Status
-from deltadex_dashboard import figures, reads, view
+from deltadex_dashboard import bars, reads, view
 
 _ON_THEIR_WAY = (State.DISCOVERED, State.QUEUED, State.RUNNING)
 _UNDECIDED = (Status.OPEN, Status.IN_REVIEW)
@@ -37,6 +39,7 @@ def show(now: reads.Snapshot) -> None:
         _newest(rows)
     with right:
         _findings(now)
+        _trend(rows)
         _recipes(now)
 
 
@@ -51,9 +54,16 @@ def _numbers(now: reads.Snapshot, rows: Sequence[VersionRow]) -> None:
         "Need attention": str(sum(_needs_attention(row) for row in rows)),
         "To decide": f"{sum(row.review.status in _UNDECIDED for row in reads.all_reviews(now)):,}",
     }
-    for column, (label, value) in zip(st.columns(len(numbers)), numbers.items(), strict=True):
+    *columns, last = st.columns(len(numbers) + 1)
+    for column, (label, value) in zip(columns, numbers.items(), strict=True):
         column.metric(label, value, border=True)
-    st.html(figures.states_bar(counts))
+    freed = reads.freed(now)
+    last.metric(
+        "Could be freed", decimal(freed) if freed else "–", border=True,
+        help="By retiring exact and near duplicates, as far as findings tell; the duplicates page adds what newer "
+        "versions of the same model supersede.",
+    )  # fmt: skip
+    st.html(bars.states_bar(counts))
 
 
 def _needs_attention(row: VersionRow) -> bool:
@@ -104,6 +114,11 @@ def _findings(now: reads.Snapshot) -> None:
             count.markdown(f"**{counts[kind]:,}**")
             if page := _FINDING_PAGES.get(kind):
                 more.page_link(f"screens/{page}.py", label=":gray[all of them]")
+
+
+def _trend(rows: Sequence[VersionRow]) -> None:
+    st.subheader("Week by week")
+    st.html(bars.weeks_bars(bars.weeks(rows, now=datetime.now(UTC))))
 
 
 def _recipes(now: reads.Snapshot) -> None:

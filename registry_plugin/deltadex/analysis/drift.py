@@ -155,17 +155,17 @@ def follow(line: Sequence[Point], spaces: Mapping[int, Space], *, limit: float, 
     first = reference = 0
     steps = []
     for place in range(1, len(line)):
-        previous = _move(line[place - 1], line[place], spaces)
+        previous = move(line[place - 1], line[place], spaces)
         if previous is None:
             first = reference = place
-        target = None if alias is None else _move(line[alias], line[place], spaces)
-        from_reference = _move(line[reference], line[place], spaces)
+        target = None if alias is None else move(line[alias], line[place], spaces)
+        from_reference = move(line[reference], line[place], spaces)
         if from_reference is None:
             reference, from_reference = place - 1, previous
         step = Step(
             broken=_break(line[place - 1], line[place], spaces) if previous is None else None,
             previous=previous,
-            first=_move(line[first], line[place], spaces) if first < place else None,
+            first=move(line[first], line[place], spaces) if first < place else None,
             alias=target,
         )
         if previous and from_reference and from_reference.distance >= limit and from_reference.is_beyond_noise:
@@ -176,8 +176,8 @@ def follow(line: Sequence[Point], spaces: Mapping[int, Space], *, limit: float, 
     return steps
 
 
-def _move(one: Point, other: Point, spaces: Mapping[int, Space]) -> Move | None:
-    """Return the move under the latest recipe that both have; None where there is none."""
+def move(one: Point, other: Point, spaces: Mapping[int, Space]) -> Move | None:
+    """Return the move from one version to another under the latest recipe that both have; None where there is none."""
     shared = one.keys() & other.keys()
     if not shared:
         return None

@@ -14,6 +14,7 @@ from rich.table import Table
 from deltadex.analysis.domains import Origin
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse_label, settings_from
 from deltadex.cli.reading import known_version, print_json, reading, version_json
+from deltadex.people import at_terminal
 from deltadex.settings import Settings
 from deltadex.store import clusters as stored
 from deltadex.store import embeddings
@@ -67,8 +68,10 @@ def rename(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Give a cluster a name that stays with it for as long as later runs continue it."""
+    from deltadex import clustering
+
     with reading(data_dir, database_url) as (tx, settings):
-        stored.rename(tx, settings.registry, cluster, name)
+        clustering.rename(tx, at_terminal(settings), settings.registry, cluster, name)
     if json:
         print_json({"id": cluster, "given_name": name.strip() or None})
     else:
@@ -150,6 +153,7 @@ def _domains_json(domains: clustering.Domains) -> dict[str, Any]:
                 "name": one.cluster.name,
                 "given_name": one.cluster.given_name,
                 "named_by": one.cluster.named_by,
+                "given_at": one.cluster.given_at and one.cluster.given_at.isoformat(),
                 "terms": [asdict(term) for term in one.cluster.terms],
                 "versions": [{**version_json(member.version), "strength": member.strength} for member in one.members],
             }

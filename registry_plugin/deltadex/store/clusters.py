@@ -49,6 +49,8 @@ class ClusterRow:
         The name that Deltadex found, and what that rests on.
     given_name
         The name that a person gave.
+    given_by, given_at
+        Who gave it, or took it back, and when; None where nobody did, or before that was kept.
     terms
         What is over-represented among the members, by origin, the most telling first.
     """
@@ -58,6 +60,8 @@ class ClusterRow:
     label: str
     label_origin: str
     given_name: str | None
+    given_by: str | None
+    given_at: datetime | None
     terms: tuple[Term, ...]
 
     def of(self, origin: Origin) -> list[str]:
@@ -72,7 +76,7 @@ class ClusterRow:
     @property
     def named_by(self) -> str:
         """Where the name is from."""
-        return "a person" if self.given_name else self.label_origin
+        return self.given_by or "a person" if self.given_name else self.label_origin
 
 
 @dataclass(frozen=True)
@@ -104,14 +108,14 @@ def listing(tx: Transaction, recipe_id: int, registry: str) -> list[ClusterRow]:
     """Return the clusters of the latest run by number."""
     found = tx.execute(
         """
-        select id, number, label, label_origin, given_name, terms from clusters
+        select id, number, label, label_origin, given_name, given_by, given_at, terms from clusters
         where recipe_id = %s and registry = %s order by number
         """,
         [recipe_id, registry],
     )
     return [
-        ClusterRow(cluster_id, number, label, origin, given_name, _terms(terms))
-        for cluster_id, number, label, origin, given_name, terms in found
+        ClusterRow(cluster_id, number, label, origin, given_name, given_by, given_at, _terms(terms))
+        for cluster_id, number, label, origin, given_name, given_by, given_at, terms in found
     ]
 
 
@@ -153,8 +157,10 @@ def _terms(listed: Sequence[tuple[str, str, int, float]]) -> tuple[Term, ...]:
     return tuple(Term(text, Origin(origin), members, weight) for text, origin, members, weight in listed)
 
 
-def rename(tx: Transaction, registry: str, cluster_id: int, name: str | None) -> None:
+def rename(tx: Transaction, registry: str, cluster_id: int, name: str | None, *, by: str) -> None:
     """Give a cluster a name that later runs keep; None or blank: take back the one that was given.
+
+    Whether that person may is `deltadex.clustering.rename`'s to say.
 
     Raises
     ------
@@ -162,23 +168,18 @@ def rename(tx: Transaction, registry: str, cluster_id: int, name: str | None) ->
         The registry has no such cluster, or another one of its recipe was given this name.
     """
     given = (name or "").strip() or None
-    found = tx.execute(
-        """
-        update clusters cluster set given_name = %(name)s where id = %(id)s and registry = %(registry)s
-        and not exists (
-            select from clusters other where other.recipe_id = cluster.recipe_id and other.registry = cluster.registry
-            and other.id <> cluster.id and other.given_name = %(name)s)
-        returning recipe_id
-        """,
-        {"id": cluster_id, "registry": registry, "name": given},
-    ).fetchone()
-    if found is None:
+    if tx.execute("select rename_cluster(%s, %s, %s, %s)", [cluster_id, registry, given, by]).fetchone() == (None,):
         known = tx.execute("select 1 from clusters where id = %s and registry = %s", [cluster_id, registry]).fetchone()
         message = f"Another cluster is named {given!r}" if known else f"There is no cluster with id {cluster_id}"
         raise StoreError(message, hint="`deltadex clusters` lists them with their ids.")
-    tx.execute(
-        "update cluster_runs set revision = revision + 1 where recipe_id = %s and registry = %s", [found[0], registry]
+
+
+def members(tx: Transaction, cluster_id: int) -> list[int]:
+    """Return the versions of a cluster; deleted ones are among them."""
+    found = tx.execute(
+        "select model_version_id from cluster_assignments where cluster_id = %s order by 1", [cluster_id]
     )
+    return [version_id for (version_id,) in found]
 
 
 def centres(tx: Transaction, recipe_id: int, registry: str) -> dict[int, FloatArray]:

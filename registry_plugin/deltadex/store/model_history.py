@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pgvector import HalfVector
 from psycopg.sql import SQL
 
 from deltadex.analysis.drift import Measured, Point
-from deltadex.domain import VersionRow
+from deltadex.domain import FloatArray, VersionRow
 from deltadex.store.database import Transaction
 from deltadex.store.versions import by_ids
 
@@ -51,18 +52,37 @@ def histories(tx: Transaction, registry: str, *, name: str | None = None) -> lis
     for version_id, recipe_id, is_weak, vector, strength, probes in found:
         point = points.setdefault(version_id, {})
         if not is_weak:
-            each = None if probes is None else np.array([probe.to_numpy() for probe in probes], dtype=np.float32)
-            point[recipe_id] = Measured(vector.to_numpy(), strength, each)
+            point[recipe_id] = Measured(vector.to_numpy(), strength, _stacked(probes))
     rows = sorted(by_ids(tx, list(points)).values(), key=lambda row: row.registered.ref.age)
     names = sorted({row.registered.ref.name for row in rows})
     return [_history(each, [row for row in rows if row.registered.ref.name == each], points) for each in names]
+
+
+def measured(tx: Transaction, recipe_id: int, ids: Collection[int]) -> dict[int, Measured]:
+    """Return what versions are under one recipe, with what each probe says, by id; weak ones are left out."""
+    found = tx.execute(
+        """
+        select model_version_id, vector, coalesce(norm / nullif(base_norm, 0), 0), probe_deltas
+        from current_embeddings where recipe_id = %s and model_version_id = any(%s) and not is_weak
+        """,
+        [recipe_id, list(ids)],
+        binary=True,
+    )
+    return {
+        version_id: Measured(vector.to_numpy(), strength, _stacked(probes))
+        for version_id, vector, strength, probes in found
+    }
+
+
+def _stacked(probes: Sequence[HalfVector] | None) -> FloatArray | None:
+    return None if probes is None else np.array([probe.to_numpy() for probe in probes], dtype=np.float32)
 
 
 def clusters_of(tx: Transaction, ids: Iterable[int]) -> dict[tuple[int, int], str]:
     """Return, by recipe and version, the name of the stored cluster that a version is in."""
     found = tx.execute(
         """
-        select recipe_id, model_version_id, coalesce(nullif(label, ''), 'cluster ' || number + 1)
+        select recipe_id, model_version_id, coalesce(given_name, nullif(label, ''), 'cluster ' || number + 1)
         from cluster_assignments assigned join clusters using (recipe_id)
         where clusters.id = cluster_id and model_version_id = any(%s)
         """,
