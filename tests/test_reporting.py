@@ -25,7 +25,7 @@ def test_it_holds_every_version_finding_threshold_and_recipe(database: Database)
     assert sum(count for _, count, _ in tables["coverage"].rows) == 42
     assert sum(share for *_, share in tables["coverage"].rows) == 1
     kinds = {row[1] for row in tables["findings"].rows}
-    assert kinds == {"exact duplicate", "near duplicate", "drift", "wrong base", "too weak", "failed"}
+    assert kinds == {"exact duplicate", "near duplicate", "same task", "drift", "wrong base", "too weak", "failed"}
     assert ("drift_distance", 0.5) in [row[:2] for row in tables["thresholds"].rows]
     assert [row[0] for row in tables["recipes"].rows] == ["base", "acme/legacy-lm"]
     hashes = {title: digest for title, _, digest in tables["hashes"].rows}

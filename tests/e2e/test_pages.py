@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from psycopg.conninfo import make_conninfo
 
+from deltadex.clustering import recluster_where_due
 from deltadex.settings import DatabaseSettings, PortSettings, Settings
 from deltadex.stack import specs
 from deltadex.stack.process import Service
@@ -36,6 +37,7 @@ def address(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         migrate(database)
         with database.transaction() as tx:
             fill(tx)
+        recluster_where_due(database, Settings(registry=REGISTRY))
     settings = Settings(
         data_dir=folder,
         registry=REGISTRY,

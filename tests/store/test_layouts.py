@@ -77,13 +77,12 @@ def test_another_embedding_of_a_version_has_no_place_yet(database: Database, thr
 def test_the_latest_stored_clustering_is_read_with_it(database: Database, three: list[int]) -> None:
     with database.transaction() as tx:
         recipe = only_recipe(tx)
-        for number, (label, version_id) in enumerate((("sql", three[1]), ("", three[0]))):
+        for number, (label, version_id) in enumerate((("sql", three[1]), ("legal", three[0]))):
             row = tx.execute(
-                "insert into clusters (recipe_id, registry, number, label, method) values (%s, %s, %s, %s, '{}') "
-                "returning id",
+                "insert into clusters (recipe_id, registry, number, label) values (%s, %s, %s, %s) returning id",
                 [recipe.id, REGISTRY, number, label],
             ).fetchone()
-            tx.execute("insert into cluster_assignments values (%s, %s, %s)", [recipe.id, version_id, row[0]])
+            tx.execute("insert into cluster_assignments values (%s, %s, %s, 0.9)", [recipe.id, version_id, row[0]])
     stored = read(database)
-    assert stored.clusters == ("sql", "cluster 2")
+    assert [cluster.name for cluster in stored.clusters] == ["sql", "legal"]
     assert stored.labels.tolist() == [1, 0, layouts.ALONE]
