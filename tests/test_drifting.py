@@ -69,9 +69,10 @@ def test_a_drift_tells_which_stored_clusters_it_left_and_came_to(database: Datab
         [before] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS)
         for number, (version_id, label) in enumerate(zip(ids, ("sql", ""), strict=True)):
             tx.execute(
-                "with made as (insert into clusters (recipe_id, registry, number, label, method)"
-                " values (%(recipe)s, %(registry)s, %(number)s, %(label)s, '{}') returning id)"
-                " insert into cluster_assignments select %(recipe)s, %(version)s, id from made",
+                "with made as (insert into clusters (recipe_id, registry, number, label)"
+                " values (%(recipe)s, %(registry)s, %(number)s, %(label)s) returning id)"
+                " insert into cluster_assignments (recipe_id, model_version_id, cluster_id, strength)"
+                " select %(recipe)s, %(version)s, id, 1 from made",
                 {"recipe": recipe.id, "registry": REGISTRY, "number": number, "label": label, "version": version_id},
             )
         [drifted] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS)
