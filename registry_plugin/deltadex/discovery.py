@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, takewhile
 
-from deltadex.domain import RegisteredVersion, State
+from deltadex.domain import RegisteredVersion, State, VersionRow
+from deltadex.errors import AccessDenied
+from deltadex.governance.access import Person, Right
 from deltadex.services import Services
 from deltadex.store import versions, watchers
+from deltadex.store.database import Transaction
 
 _BATCH = 100
 #: Per round, so that a version registered during a long backfill does not wait for all of it.
@@ -117,3 +120,17 @@ def _batches(listed: Iterable[RegisteredVersion]) -> Iterator[list[RegisteredVer
     iterator = iter(listed)
     while batch := list(islice(iterator, _BATCH)):
         yield batch
+
+
+def retry(tx: Transaction, person: Person, row: VersionRow) -> int:
+    """Start a version over because a person asks for it, and return the new attempt.
+
+    Raises
+    ------
+    AccessDenied
+        The person decides nothing, or may not see the model.
+    """
+    person.require(Right.DECIDE)
+    if not person.sees(row.registered.ref.name):
+        raise AccessDenied(f"{person.name} may not see this model", hint="Somebody who may starts it again.")
+    return versions.requeue(tx, row.id, reason=f"{person.name} asked for it")

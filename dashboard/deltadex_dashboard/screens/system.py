@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from deltadex import discovery
 from deltadex.domain import State, VersionRow
 from deltadex.errors import DeltadexError
 from deltadex.governance.access import HIDDEN, Right
 from deltadex.governance.report import Table
-from deltadex.store import versions
 from deltadex_dashboard import reads, view
 
 _UNDER_WAY = (State.DISCOVERED, State.QUEUED, State.RUNNING)
@@ -59,7 +59,7 @@ def _failures(now: reads.Snapshot, rows: Sequence[VersionRow]) -> None:
 def _retry(now: reads.Snapshot, row: VersionRow) -> None:
     try:
         with now.transaction() as tx:
-            attempt = versions.requeue(tx, row.id, reason=f"{now.person.name} asked for it")
+            attempt = discovery.retry(tx, now.person, row)
     except DeltadexError as error:
         st.session_state[_OUTCOME] = (st.error, f"{view.plain(error.message)} Try `deltadex retry {row.label}`.")
     else:

@@ -39,9 +39,9 @@ _MORE: dict[Role, LiteralString] = {
             last_measured, due_at) on reviews to {role};
         grant update (recipe_id, measure, threshold, evidence, severity, is_found, last_measured, tagged_id)
             on reviews to {role};
-        grant execute on function record_decision, rename_cluster to {role};
+        grant execute on function record_decision, rename_cluster, start_over to {role};
     """,
-    Role.READER: "grant execute on function record_decision, rename_cluster to {role};",
+    Role.READER: "grant execute on function record_decision, rename_cluster, start_over to {role};",
     Role.AUDITOR: "",
 }
 

@@ -250,16 +250,8 @@ def requeue(tx: Transaction, version_id: int, *, reason: str, died: bool = False
     StoreError
         There is no such version.
     """
-    row = tx.execute(
-        """
-        update model_versions
-        set state = 'discovered', attempt = attempt + 1, reason = %s, hint = '', flow_run_id = null,
-            heartbeat_at = null, deaths = case when %s then deaths + 1 else 0 end
-        where id = %s returning attempt
-        """,
-        [_storable(reason), died, version_id],
-    ).fetchone()
-    if row is None:
+    row = tx.execute("select start_over(%s, %s, %s)", [version_id, _storable(reason), died]).fetchone()
+    if row is None or row[0] is None:
         raise StoreError(f"There is no model version with id {version_id}", hint="`deltadex status` lists them.")
     return int(row[0])
 
