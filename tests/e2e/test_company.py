@@ -36,6 +36,13 @@ def test_its_duplicates_and_its_drift_are_found(company: Installation) -> None:
     assert company.run("doctor").returncode == 0
 
 
+def test_the_reconciler_runs_by_its_schedule(company: Installation) -> None:
+    deadline = time.monotonic() + 240
+    while not any(found["found_at"] for found in company.read("clusters")):  # which nothing else writes
+        assert time.monotonic() < deadline, "see logs/prefect.log"
+        time.sleep(2)
+
+
 def test_a_finetune_registered_by_hand_is_everywhere(
     company: Installation, registry: Registry, finetune: Path, browser: Browser
 ) -> None:

@@ -49,7 +49,7 @@ def _numbers(now: reads.Snapshot, rows: Sequence[VersionRow]) -> None:
     numbers = {
         "Model versions": f"{len(rows):,}",
         "Registered models": f"{len({row.registered.ref.name for row in rows}):,}",
-        "Embedded": f"{embedded:,} ({embedded / len(rows):.0%})",
+        "Embedded": f"{embedded / len(rows):.0%}",
         "On their way": str(sum(counts[state] for state in _ON_THEIR_WAY)),
         "Need attention": str(sum(_needs_attention(row) for row in rows)),
         "To decide": f"{sum(row.review.status in _UNDECIDED for row in reads.all_reviews(now)):,}",
