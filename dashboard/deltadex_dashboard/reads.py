@@ -12,6 +12,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from deltadex import clustering, layout, reviews
+from deltadex.analysis.dendrogram import Dendrogram, dendrogram
 from deltadex.analysis.redundancy import Group
 from deltadex.analysis.similarity import cosine_similarity
 from deltadex.clustering import Explanation
@@ -312,6 +313,14 @@ def drifts(now: Snapshot, name: str | None = None) -> list[ModelDrift]:
         one if now.person.sees(one.name) else replace(one, name=HIDDEN, versions=tuple(now.seen(one.versions)))
         for one in drifts
     ]
+
+
+@_kept
+def tree(now: Snapshot, recipe_id: int) -> tuple[Dendrogram, list[str]]:
+    """Return how the versions of one recipe join, and what to call them."""
+    with now.transaction() as tx:
+        table = embeddings.table(tx, recipe_id, registry=now.settings.registry)
+    return dendrogram(table.vectors), [row.label for row in now.seen(table.rows)]
 
 
 @_kept

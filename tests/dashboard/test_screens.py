@@ -159,6 +159,7 @@ def test_domains_list_their_members(company: None, open_page: Open) -> None:
     domains, members = page.dataframe
     assert domains.value.values.tolist()[:2] == [["support", 11, 3], ["legal", 9, 3]]
     assert len(members.value) == 11
+    assert "How they join" in text(page)
     assert "help-centre" in set(members.value["model"])
     other = open_page("domains", domain="sql")
     assert set(other.dataframe[1].value["model"]) == {f"sql-{one}" for one in
@@ -196,7 +197,7 @@ def test_a_link_opens_one_version_of_a_model(company: None, open_page: Open) -> 
 def test_a_model_says_what_it_promotes_and_demotes(company: None, open_page: Open) -> None:
     shown = text(open_page("model", model="storefront-localizer", version="3"))
     assert "**Promotes** legal [x]" in shown
-    assert "**demotes** the" in shown
+    assert "**Demotes** the" in shown
     assert "little more than noise" in text(open_page("model", model="barely-trained"))
 
 

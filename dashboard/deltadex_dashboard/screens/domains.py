@@ -16,8 +16,10 @@ from deltadex.governance.access import HIDDEN, Right
 from deltadex.governance.report import Table
 from deltadex.store.clusters import ClusterRow
 from deltadex_dashboard import reads, view
+from deltadex_dashboard.tree_figure import tree_figure
 
 _ALONE = "alone"
+_MOST_LEAVES = 60
 _OUTCOME = "renamed"
 
 
@@ -31,6 +33,7 @@ def show(now: reads.Snapshot) -> None:
         chart = reads.chart(now, view.recipe_id(now))
     if not chart.clusters:
         view.empty("There are no clusters.", chart.note)
+        _tree(now, chart)
         return
     st.caption(chart.note)
     names = view.cluster_names(chart)
@@ -39,6 +42,16 @@ def show(now: reads.Snapshot) -> None:
         shown = _list(chart, names)
     with right:
         _domain(now, chart, shown, names)
+    _tree(now, chart)
+
+
+def _tree(now: reads.Snapshot, chart: reads.Chart) -> None:
+    """Of few models, which ones join first says more than where clusters end."""
+    if 2 < len(chart.rows) <= _MOST_LEAVES:
+        st.subheader("How they join")
+        tree, labels = reads.tree(now, chart.recipe.id)
+        figure = tree_figure(tree, labels, cut=chart.run.cut if chart.run else None)
+        st.plotly_chart(figure, key="tree", config={"displayModeBar": False}, alt="Tree of model versions")
 
 
 def _list(chart: reads.Chart, names: Sequence[str]) -> str:

@@ -110,7 +110,7 @@ def _words(facts: reads.VersionFacts) -> None:
         if one.words is None or one.words.note:
             st.caption(f"No words: {view.plain(one.words.note)}" if one.words else "No words: nobody asked for them.")
             continue
-        for way, said in (("Promotes", one.words.promoted), ("demotes", one.words.demoted)):
+        for way, said in (("Promotes", one.words.promoted), ("Demotes", one.words.demoted)):
             st.markdown(f"**{way}** " + " · ".join(view.plain(word.text) for word in said[:_WORDS]))
         noise = " Too weak to place: little more than noise." if one.is_weak else ""
         st.caption(f"Tokens that it makes likelier and less likely where an answer begins.{noise}")
