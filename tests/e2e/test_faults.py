@@ -9,19 +9,27 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deltadex.domain import State
 from deltadex.mlflow_edge.registry import Registry
 from deltadex.stack.running import RunningStack
+from deltadex.store import versions
+from deltadex.store.database import Database
 from tests.e2e.conftest import Installation
 from tests.registering import register_folder
 
 pytestmark = pytest.mark.slow
 
 
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float, *, pause: float = 0.5) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.5)
+        time.sleep(pause)
+
+
+def states(database: Database, registry: str, name: str) -> list[State]:
+    with database.transaction() as tx:
+        return [row.state for row in versions.find(tx, registry, name)]
 
 
 def kill(company: Installation, name: str) -> None:
@@ -49,7 +57,9 @@ def test_a_version_registered_around_the_death_of_a_service_is_embedded(
 def test_a_run_that_died_with_its_worker_is_revived(company: Installation, finetune: Path) -> None:
     registry = Registry(company.settings.mlflow_uri, name=company.settings.registry)
     register_folder(registry, "died", finetune)
-    wait_for(lambda: company.states().get("died/1") == "running", 60)
+    with Database(company.settings.database_url) as database:
+        # The command line takes longer to start than the embedding.
+        wait_for(lambda: State.RUNNING in states(database, registry.name, "died"), 60, pause=0.01)
     kill(company, "worker")
     wait_for(lambda: company.states()["died/1"] == "embedded", 300)
     [row] = company.read("status", "died/1")
