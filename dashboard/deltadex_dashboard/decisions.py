@@ -10,7 +10,7 @@ from deltadex import reviews
 from deltadex.domain import FindingKind
 from deltadex.errors import DeltadexError
 from deltadex.governance.access import HIDDEN, Right
-from deltadex.governance.lifecycle import Status
+from deltadex.governance.lifecycle import UNDECIDED, Status
 from deltadex.governance.reasons import NEEDS_APPROVAL, Decision, Reason, reasons_for
 from deltadex.store.database import Transaction
 from deltadex.store.reviews import ReviewRow
@@ -36,7 +36,7 @@ def one(now: reads.Snapshot, row: ReviewRow) -> None:
     seen = {row.id: row.revision}
     if row.review.requested_by:
         _approval(now, row, seen)
-    elif row.review.status in (Status.OPEN, Status.IN_REVIEW):
+    elif row.review.status in UNDECIDED:
         _decision(now, (row.finding.kind,), seen)
     else:
         _commented(now, "Reopen", reviews.reopen, seen, done="open again")

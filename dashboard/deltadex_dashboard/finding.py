@@ -9,7 +9,7 @@ import streamlit as st
 
 from deltadex.domain import FindingKind
 from deltadex.governance.access import HIDDEN
-from deltadex.governance.lifecycle import Action, Severity, Status
+from deltadex.governance.lifecycle import UNDECIDED, Action, Severity, Status
 from deltadex.governance.report import Table
 from deltadex.store.reviews import LogEntry, ReviewRow
 from deltadex_dashboard import figures, reads, view
@@ -74,7 +74,7 @@ def numbers(row: ReviewRow) -> str:
 def due(row: ReviewRow) -> str:
     """Return when a finding should be decided, and whether that is past."""
     days = (row.due_at - datetime.now(UTC)).days
-    if row.review.status not in (Status.OPEN, Status.IN_REVIEW):
+    if row.review.status not in UNDECIDED:
         return f"{row.review.status.replace('_', ' ')} {view.ago(row.status_since)}"
     return f"overdue by {-days} days" if days < 0 else f"due in {days} days" if days else "due today"
 

@@ -32,6 +32,10 @@ class State(StrEnum):
     DELETED = "deleted"
 
 
+#: What a worker has yet to end.
+UNDER_WAY = (State.DISCOVERED, State.QUEUED, State.RUNNING)
+
+
 class Queue(StrEnum):
     """The two work queues: what was just registered goes before what lay there already."""
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from deltadex.domain import FindingKind, State, VersionRow
 from deltadex.governance.access import HIDDEN
-from deltadex.governance.lifecycle import Status
+from deltadex.governance.lifecycle import UNDECIDED
 from deltadex.store.reviews import ReviewRow
 from deltadex_dashboard import figures, finding, reads, view
 
@@ -73,7 +73,7 @@ def _findings(row: VersionRow, found: Sequence[ReviewRow]) -> None:
     for one in found:
         other = one.other if one.version.id == row.id else one.version
         text, link = st.columns([3, 2], vertical_alignment="center")
-        is_open = one.review.status in (Status.OPEN, Status.IN_REVIEW)
+        is_open = one.review.status in UNDECIDED
         (text.warning if is_open else text.info)(_sentence(one, newer=one.version.id == row.id))
         with link:
             st.page_link("screens/reviews.py", label=":blue[Review]", query_params={"finding": str(one.id)})

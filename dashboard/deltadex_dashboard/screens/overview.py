@@ -9,12 +9,10 @@ from datetime import UTC, datetime
 import streamlit as st
 from rich.filesize import decimal
 
-from deltadex.domain import FindingKind, State, VersionRow
-from deltadex.governance.lifecycle import Status
+from deltadex.domain import UNDER_WAY, FindingKind, State, VersionRow
+from deltadex.governance.lifecycle import UNDECIDED
 from deltadex_dashboard import bars, reads, view
 
-_ON_THEIR_WAY = (State.DISCOVERED, State.QUEUED, State.RUNNING)
-_UNDECIDED = (Status.OPEN, Status.IN_REVIEW)
 _MOST_LISTED = 8
 _FINDING_PAGES = {
     FindingKind.EXACT_DUPLICATE: "duplicates",
@@ -50,9 +48,9 @@ def _numbers(now: reads.Snapshot, rows: Sequence[VersionRow]) -> None:
         "Model versions": f"{len(rows):,}",
         "Registered models": f"{len({row.registered.ref.name for row in rows}):,}",
         "Embedded": f"{embedded / len(rows):.0%}",
-        "On their way": str(sum(counts[state] for state in _ON_THEIR_WAY)),
+        "On their way": str(sum(counts[state] for state in UNDER_WAY)),
         "Need attention": str(sum(_needs_attention(row) for row in rows)),
-        "To decide": f"{sum(row.review.status in _UNDECIDED for row in reads.all_reviews(now)):,}",
+        "To decide": f"{sum(row.review.status in UNDECIDED for row in reads.all_reviews(now)):,}",
     }
     *columns, last = st.columns(len(numbers) + 1)
     for column, (label, value) in zip(columns, numbers.items(), strict=True):
@@ -102,7 +100,7 @@ def _row_head(row: VersionRow) -> None:
 
 def _findings(now: reads.Snapshot) -> None:
     st.subheader("To decide")
-    rows = [row for row in reads.all_reviews(now) if row.review.status in _UNDECIDED]
+    rows = [row for row in reads.all_reviews(now) if row.review.status in UNDECIDED]
     if not rows:
         st.caption("Nothing: duplicates, drift and trouble are found as versions are embedded.")
         return

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from deltadex.governance.lifecycle import Severity, Status
+from deltadex.governance.lifecycle import UNDECIDED, Severity, Status
 from deltadex.governance.report import Table
 from deltadex.store.reviews import ReviewRow
 from deltadex_dashboard import decisions, finding, reads, view
 
 _PER_PAGE = 15
-_UNDECIDED, _ALL = "undecided", "all"
+_WAITING, _ALL = "undecided", "all"
 _NOBODY, _MINE = "nobody's", "mine"
 _ANY = "any"
 
@@ -35,10 +35,8 @@ def _list(now: reads.Snapshot, rows: Sequence[ReviewRow]) -> None:
         view.empty("There are no findings.", "Duplicates, drift and trouble are found as versions are embedded.")
         return
     found = _filtered(now, rows)
-    undecided = sum(row.review.status in (Status.OPEN, Status.IN_REVIEW) for row in rows)
-    overdue = sum(
-        row.due_at < datetime.now(UTC) for row in rows if row.review.status in (Status.OPEN, Status.IN_REVIEW)
-    )
+    undecided = sum(row.review.status in UNDECIDED for row in rows)
+    overdue = sum(row.due_at < datetime.now(UTC) for row in rows if row.review.status in UNDECIDED)
     st.caption(f"{len(found):,} of {len(rows):,} findings · {undecided:,} undecided · {overdue:,} overdue")
     if not found:
         view.empty("No finding is like that.", "Take a filter back above.")
@@ -59,7 +57,7 @@ def _list(now: reads.Snapshot, rows: Sequence[ReviewRow]) -> None:
 def _filtered(now: reads.Snapshot, rows: Sequence[ReviewRow]) -> list[ReviewRow]:
     status, kind, severity, person = st.columns(4)
     wanted = status.selectbox(
-        "Status", [_UNDECIDED, _ALL, *Status], key="status", bind="query-params", format_func=_spoken
+        "Status", [_WAITING, _ALL, *Status], key="status", bind="query-params", format_func=_spoken
     )
     kinds = list(dict.fromkeys(row.finding.kind for row in rows))
     of_kind = kind.selectbox(
@@ -81,7 +79,7 @@ def _filtered(now: reads.Snapshot, rows: Sequence[ReviewRow]) -> list[ReviewRow]
 
 
 def _is_in(status: Status, wanted: str) -> bool:
-    return wanted == _ALL or status == wanted or (wanted == _UNDECIDED and status in (Status.OPEN, Status.IN_REVIEW))
+    return wanted == _ALL or status == wanted or (wanted == _WAITING and status in UNDECIDED)
 
 
 def _spoken(text: str) -> str:

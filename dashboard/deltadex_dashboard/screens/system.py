@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import streamlit as st
 
 from deltadex import discovery
-from deltadex.domain import State, VersionRow
+from deltadex.domain import UNDER_WAY, State, VersionRow
 from deltadex.errors import DeltadexError
 from deltadex.governance.access import HIDDEN, Right
 from deltadex.governance.report import Table
 from deltadex_dashboard import reads, view
 
-_UNDER_WAY = (State.DISCOVERED, State.QUEUED, State.RUNNING)
 _MOST_FAILED = 10
 _OUTCOME = "retried"
 
@@ -30,7 +29,7 @@ def show(now: reads.Snapshot) -> None:
     _failures(now, [row for row in rows if row.state in (State.FAILED, State.WAITING)])
     left, right = st.columns(2, gap="large")
     with left:
-        _queue([row for row in rows if row.state in _UNDER_WAY])
+        _queue([row for row in rows if row.state in UNDER_WAY])
         _services(now)
     with right:
         _thresholds(now)

@@ -14,12 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deltadex.cli.options import DataDir
 from deltadex.cli.stack import console, running_stack, stack_settings
 from deltadex.demo import Size
-from deltadex.domain import State
+from deltadex.domain import UNDER_WAY, State
 from deltadex.settings import SETTINGS_FILE, Settings
 from deltadex.store import versions
 from deltadex.store.database import Database
-
-_UNDER_WAY = {State.DISCOVERED, State.QUEUED, State.RUNNING}
 
 Report = Callable[[str, int, int], None]
 
@@ -61,7 +59,7 @@ def _until_embedded(settings: Settings, expected: int, report: Report) -> None:
         while True:
             with database.transaction() as tx:
                 counts = versions.counts(tx, settings.registry)
-            under_way = sum(counts.get(state, 0) for state in _UNDER_WAY)
+            under_way = sum(counts.get(state, 0) for state in UNDER_WAY)
             ended = sum(counts.values()) - under_way - counts.get(State.DELETED, 0)
             report("embedding, by Prefect flows", min(ended, expected), expected)
             if not under_way and ended >= expected:

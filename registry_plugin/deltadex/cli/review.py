@@ -20,7 +20,7 @@ from deltadex.domain import FindingKind
 from deltadex.errors import GovernanceError
 from deltadex.governance.access import Person
 from deltadex.governance.delegation import parse_rules
-from deltadex.governance.lifecycle import Action, Severity, Status
+from deltadex.governance.lifecycle import UNDECIDED, Action, Severity, Status
 from deltadex.governance.reasons import Decision, Reason
 from deltadex.people import at_terminal
 from deltadex.settings import Settings
@@ -59,7 +59,7 @@ def list_(
             tx,
             person,
             settings,
-            statuses=status or (Status.OPEN, Status.IN_REVIEW),
+            statuses=status or UNDECIDED,
             kinds=kind or tuple(FindingKind),
             severities=severity or tuple(Severity),
             assignee=assignee,

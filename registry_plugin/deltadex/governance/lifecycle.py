@@ -24,6 +24,10 @@ class Status(StrEnum):
     FIXED = "fixed"
 
 
+#: What waits for a person.
+UNDECIDED = (Status.OPEN, Status.IN_REVIEW)
+
+
 class Action(StrEnum):
     """What was done to a finding; each is one entry of the log. The last two happen by themselves."""
 
@@ -48,7 +52,7 @@ class Severity(StrEnum):
     LOW = "low"
 
 
-_UNDECIDED = {
+_FROM_UNDECIDED = {
     Action.ASSIGNED: Status.IN_REVIEW,
     Action.RELEASED: Status.OPEN,
     Action.ACCEPTED: Status.ACCEPTED,
@@ -59,8 +63,8 @@ _UNDECIDED = {
 }
 #: The whole state machine, but for requests: see `Review.after`.
 STEPS: Mapping[Status, Mapping[Action, Status]] = {
-    Status.OPEN: _UNDECIDED,
-    Status.IN_REVIEW: _UNDECIDED | {Action.APPROVED: Status.ACCEPTED, Action.REFUSED: Status.IN_REVIEW},
+    Status.OPEN: _FROM_UNDECIDED,
+    Status.IN_REVIEW: _FROM_UNDECIDED | {Action.APPROVED: Status.ACCEPTED, Action.REFUSED: Status.IN_REVIEW},
     Status.ACCEPTED: {
         Action.ASSIGNED: Status.ACCEPTED,
         Action.RELEASED: Status.ACCEPTED,

@@ -28,8 +28,8 @@ def prune(tx: Transaction, *, days: float) -> Pruned:
     """Remove embeddings whose version was deleted, or which were superseded, more than `days` ago.
 
     What stays of such a version are its row, its states, its findings and the decisions about them. The artifacts on
-    MLflow's runs are not ours to remove. Only the owner of the tables may do this; vacuuming an index over codes
-    afterwards is slow (FACTS: 156 s per 1,000 of 100,000), and a version that comes back is embedded again.
+    MLflow's runs are not ours to remove. Only the owner of the tables may do this; a version that comes back is
+    embedded again.
     """
     gone = tx.execute(
         """

@@ -14,11 +14,9 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL
 from psycopg.types.json import Jsonb
 
-from deltadex.domain import ModelVersionRef, Provenance, Queue, RegisteredVersion, State, VersionRow
+from deltadex.domain import UNDER_WAY, ModelVersionRef, Provenance, Queue, RegisteredVersion, State, VersionRow
 from deltadex.errors import Resource, Shortage, StoreError
 from deltadex.store.database import Transaction
-
-_UNDER_WAY = (State.DISCOVERED, State.QUEUED, State.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,7 @@ def mark_running(tx: Transaction, version_id: int, *, attempt: int, flow_run_id:
         set state = 'running', flow_run_id = %(flow_run_id)s, heartbeat_at = now(), reason = '', hint = ''
         where id = %(id)s and attempt = %(attempt)s and state = any(%(before)s)
         """,
-        {"id": version_id, "attempt": attempt, "flow_run_id": flow_run_id, "before": list(_UNDER_WAY)},
+        {"id": version_id, "attempt": attempt, "flow_run_id": flow_run_id, "before": list(UNDER_WAY)},
     )
 
 
@@ -198,7 +196,7 @@ def mark_ended(
     Returns False where nothing changed: it was deleted before, is embedded (that only `deleted` may end), or the
     given attempt was superseded.
     """
-    before = set(State) - {State.DELETED} if state is State.DELETED else set(_UNDER_WAY)
+    before = set(State) - {State.DELETED} if state is State.DELETED else set(UNDER_WAY)
     return _changes(
         tx,
         """
@@ -232,7 +230,7 @@ def mark_waiting(tx: Transaction, version_id: int, shortage: Shortage, *, attemp
             "lacking": shortage.resource,
             "more_than": shortage.more_than,
             "attempt": attempt,
-            "before": list(_UNDER_WAY),
+            "before": list(UNDER_WAY),
         },
     )
 
