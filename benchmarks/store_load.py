@@ -164,7 +164,7 @@ def _answer(database: Database, version_id: int) -> list[int]:
 
 
 def _discovered(services: Services, name: str) -> VersionRow:
-    ref = ModelVersionRef(REGISTRY, name, 1, 1)
+    ref = ModelVersionRef(REGISTRY, name, 1, round(time.time() * 1000))
     with services.database.transaction() as tx:
         [version_id] = versions.discover(tx, [RegisteredVersion(ref, f"runs:/synthetic/{name}")], fresh_since_ms=0)
         return versions.get(tx, version_id)

@@ -9,7 +9,7 @@ import pytest
 
 from deltadex import redundancy
 from deltadex.analysis.redundancy import Redundancy
-from deltadex.comparing import calibration_for_arrivals, calibration_of, duplicates_of, refresh_same_task
+from deltadex.comparing import calibration_for_arrivals, calibration_of, duplicates_of, nearest, refresh_same_task
 from deltadex.domain import FindingKind, Provenance
 from deltadex.recomputation import recompute_near_duplicates
 from deltadex.redundancy import RecipeRedundancy, redundancies
@@ -30,7 +30,7 @@ def arrive(tx: Transaction, label: str, vector: np.ndarray, *, created_ms: int, 
     [recipe] = embeddings.recipes(tx, REGISTRY)
     calibration = calibration_of(tx, recipe.id, REGISTRY, thresholds=THRESHOLDS)
     row = versions.get(tx, version_id)
-    new = duplicates_of(tx, row, recipe.id, calibration=calibration)
+    new = duplicates_of(tx, row, recipe.id, nearest(tx, row), calibration=calibration)
     before = findings.naming(tx, version_id)
     findings.replace(tx, new, version_id=version_id, recipe_id=recipe.id, kinds=KINDS)
     refresh_same_task(tx, row, recipe.id, calibration=calibration, before=before)

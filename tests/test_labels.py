@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deltadex.comparing import nearest
 from deltadex.domain import Finding
 from deltadex.labels import contradicted_labels
 from deltadex.settings import ThresholdSettings
-from deltadex.store import versions
+from deltadex.store import embeddings, versions
 from deltadex.store.database import Database, Transaction
-from tests.store.examples import embedded
+from tests.store.examples import REGISTRY, embedded
 
 LEGAL, CODE = np.array([1, 0, 0, 0]), np.array([0, 1, 0, 0])
 
@@ -29,7 +30,8 @@ def fill(tx: Transaction, *, legal: int = 3, code: int = 3) -> None:
 
 
 def judged(tx: Transaction, version_id: int) -> dict[int, Sequence[Finding]]:
-    found = contradicted_labels(tx, versions.get(tx, version_id), thresholds=ThresholdSettings())
+    row, [recipe] = versions.get(tx, version_id), embeddings.recipes(tx, REGISTRY)
+    found = contradicted_labels(tx, row, nearest(tx, row), recipe_id=recipe.id, thresholds=ThresholdSettings())
     return {each: findings for each, findings in found.items() if findings}
 
 

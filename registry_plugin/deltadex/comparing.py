@@ -6,20 +6,23 @@ Incremental: a version is compared with its neighbours as it arrives, never all 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from deltadex.analysis.calibration import Calibration, calibrate
 from deltadex.domain import Finding, VersionRow
 from deltadex.governance import rules
 from deltadex.governance.rules import Compared
 from deltadex.settings import ThresholdSettings
-from deltadex.store import calibration_sample, embeddings, findings, search
+from deltadex.store import calibration_sample, embeddings, findings, search, versions
 from deltadex.store.conditions import Conditions
 from deltadex.store.database import Transaction
+from deltadex.store.search import Neighbor
 
-#: Older neighbours that are looked at before all are, because these are versions of one model.
-_LOOKED_AT = 32
+#: So many closest versions are looked at before all that are similar enough are.
+_NEAREST = 20
 
 
 def calibration_of(tx: Transaction, recipe_id: int, registry: str, *, thresholds: ThresholdSettings) -> Calibration:
@@ -47,12 +50,28 @@ def calibration_for_arrivals(
     return known
 
 
-def duplicates_of(tx: Transaction, version: VersionRow, recipe_id: int, *, calibration: Calibration) -> list[Finding]:
-    """Return the exact and near duplicates of a version that was just stored, and the task that it repeats."""
+def nearest(tx: Transaction, version: VersionRow) -> Sequence[Neighbor]:
+    """Return the closest versions to one that was just stored: one search answers most that is asked on arrival."""
+    return search.neighbors(tx, version.id, k=_NEAREST, thoroughly=True).neighbors
+
+
+def duplicates_of(
+    tx: Transaction, version: VersionRow, recipe_id: int, near: Sequence[Neighbor], *, calibration: Calibration
+) -> list[Finding]:
+    """Return the exact and near duplicates of a version that was just stored, and the task that it repeats.
+
+    Parameters
+    ----------
+    near
+        What `nearest` said.
+    """
     same = embeddings.same_weights(tx, version.id)
-    near = _neighbors(tx, version, recipe_id, min_similarity=calibration.near_similarity.value)
-    pairs = rules.judge_pairs(version, same, near, calibration=calibration)
-    return [*pairs, *_same_task(tx, version, recipe_id, calibration=calibration)]
+    limit = calibration.near_similarity.value
+    if _reaches(near, limit):
+        near = search.neighbors(tx, version.id, k=None, min_similarity=limit).neighbors
+    compared = _compared(tx, version, recipe_id, near)
+    pairs = rules.judge_pairs(version, same, compared, calibration=calibration)
+    return [*pairs, *_same_task(tx, version, recipe_id, near, same, calibration=calibration)]
 
 
 def refresh_same_task(
@@ -65,56 +84,73 @@ def refresh_same_task(
     before
         Versions whose finding named this one until now.
     """
-    registered_at = datetime.fromtimestamp(version.registered.ref.created_ms / 1000, UTC)
-    near = _neighbors(
-        tx,
-        version,
-        recipe_id,
-        min_similarity=calibration.same_task.value,
-        conditions=Conditions(created_from=registered_at),
-    )
-    younger = [one for one in near if one.version.registered.ref.age > version.registered.ref.age]
-    known = findings.same_task_measures(tx, [one.version.id for one in younger])
-    affected = {one.version.id for one in younger if one.similarity > known.get(one.version.id, -1.0)} | set(before)
-    for other in embeddings.ordered(tx, sorted(affected - {version.id})):
-        found = _same_task(tx, other, recipe_id, calibration=calibration)
-        findings.replace_same_task(tx, found, version_id=other.id, recipe_id=recipe_id)
+    judged = {other.id: _judge_anew(tx, other, recipe_id, calibration) for other in embeddings.ordered(tx, [*before])}
+    if versions.is_followed(tx, version.registered.ref):
+        younger = _younger(tx, version, recipe_id, calibration)
+        known = findings.closest_older(tx, [one.version.id for one in younger], recipe_id)
+        same = {row.id for row in embeddings.same_weights(tx, version.id)}
+        for one in younger:
+            other, closest = one.version, known.get(one.version.id, -1.0)
+            if one.similarity > closest:
+                this = replace(one, version=version)
+                copies = [version] if other.id in same else []
+                judged[other.id] = rules.judge_same_task(other, copies, [this], calibration=calibration)
+            elif one.similarity == closest:
+                judged[other.id] = _judge_anew(tx, other, recipe_id, calibration)
+    found = [finding for each in judged.values() for finding in each]
+    findings.replace_same_task(tx, found, ids=[*judged], recipe_id=recipe_id)
 
 
-def _same_task(tx: Transaction, version: VersionRow, recipe_id: int, *, calibration: Calibration) -> list[Finding]:
+def _younger(tx: Transaction, version: VersionRow, recipe_id: int, calibration: Calibration) -> list[Compared]:
+    """Return the versions of other models that came after this one, and are similar enough to repeat its task."""
+    since = Conditions(created_from=_registered_at(version), other_than=version.registered.ref.name)
+    limit = calibration.same_task.value
+    near = search.neighbors(tx, version.id, k=None, min_similarity=limit, conditions=since).neighbors
+    # Of those registered in the same millisecond the rest of their age tells which came first.
+    return [
+        one
+        for one in _compared(tx, version, recipe_id, near)
+        if one.version.registered.ref.age > version.registered.ref.age
+    ]
+
+
+def _judge_anew(tx: Transaction, version: VersionRow, recipe_id: int, calibration: Calibration) -> list[Finding]:
     same = embeddings.same_weights(tx, version.id)
-    # Of those registered in the same millisecond the rule itself tells which came first.
-    until = datetime.fromtimestamp(version.registered.ref.created_ms / 1000, UTC) + timedelta(milliseconds=1)
-    for limit in (_LOOKED_AT, None):
-        older = _neighbors(
-            tx,
-            version,
-            recipe_id,
-            k=limit,
-            min_similarity=calibration.same_task.value,
-            conditions=Conditions(created_before=until),
-        )
-        found = rules.judge_same_task(version, same, older, calibration=calibration)
-        names = {one.version.registered.ref.name for one in older} - {version.registered.ref.name}
-        if found or names or limit is None or len(older) < limit:
-            break
-    return found
+    return _same_task(tx, version, recipe_id, nearest(tx, version), same, calibration=calibration)
 
 
-def _neighbors(
+def _same_task(
     tx: Transaction,
     version: VersionRow,
     recipe_id: int,
+    near: Sequence[Neighbor],
+    same: Sequence[VersionRow],
     *,
-    min_similarity: float,
-    k: int | None = None,
-    conditions: Conditions | None = None,
-) -> list[Compared]:
-    found = search.neighbors(tx, version.id, k=k, min_similarity=min_similarity, conditions=conditions).neighbors
-    norms = embeddings.norms(tx, recipe_id, [version.id, *(one.version.id for one in found)])
+    calibration: Calibration,
+) -> list[Finding]:
+    compared = _compared(tx, version, recipe_id, near)
+    if not any(map(partial(rules.may_be_first, version), compared)) and _reaches(near, calibration.same_task.value):
+        until = _registered_at(version) + timedelta(milliseconds=1)
+        older = Conditions(created_before=until, other_than=version.registered.ref.name)
+        found = search.neighbors(tx, version.id, k=_NEAREST, conditions=older, thoroughly=True).neighbors
+        compared = _compared(tx, version, recipe_id, found)
+    return rules.judge_same_task(version, same, compared, calibration=calibration)
+
+
+def _reaches(near: Sequence[Neighbor], similarity: float) -> bool:
+    """Tell whether there may be more that are as similar than the nearest."""
+    return len(near) >= _NEAREST and near[-1].similarity >= similarity
+
+
+def _registered_at(version: VersionRow) -> datetime:
+    return datetime.fromtimestamp(version.registered.ref.created_ms / 1000, UTC)
+
+
+def _compared(tx: Transaction, version: VersionRow, recipe_id: int, near: Sequence[Neighbor]) -> list[Compared]:
+    norms = embeddings.norms(tx, recipe_id, [version.id, *(one.version.id for one in near)])
     own = norms.get(version.id, 0.0)
     return [
         Compared(one.version, one.similarity, min(own, norm) / (max(own, norm) or 1.0))
-        for one in found
+        for one in near
         if (norm := norms.get(one.version.id)) is not None
     ]

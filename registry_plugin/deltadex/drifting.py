@@ -103,7 +103,7 @@ def judge_model(tx: Transaction, ref: ModelVersionRef, *, thresholds: ThresholdS
 
     A version may arrive between two others, so the whole line is followed again.
     """
-    recipes = {recipe.id: recipe for recipe in embeddings.recipes(tx, ref.registry)}
+    recipes = {recipe.id: recipe for recipe in embeddings.recipes(tx, ref.registry, name=ref.name)}
     ids: list[int] = []
     steps: list[Step] = []
     for history in model_history.histories(tx, ref.registry, name=ref.name):

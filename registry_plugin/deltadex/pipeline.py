@@ -26,7 +26,7 @@ from deltadex.checkpoints.fit import Fit, check_fit
 from deltadex.checkpoints.hub import hub_files, is_hub_name
 from deltadex.checkpoints.layout import Checkpoint, Kind, chain, inspect
 from deltadex.checkpoints.license import declared_license
-from deltadex.comparing import calibration_for_arrivals, duplicates_of, refresh_same_task
+from deltadex.comparing import calibration_for_arrivals, duplicates_of, nearest, refresh_same_task
 from deltadex.domain import Embedding, FindingKind, RegisteredVersion, State, VersionRow
 from deltadex.drifting import judge_model
 from deltadex.errors import (
@@ -298,12 +298,13 @@ def store_and_find(
         )
         words.save(tx, row.id, recipe_id, embedding)
         calibration = calibration_for_arrivals(tx, recipe_id, services.settings.registry, thresholds=thresholds)
-        found = weak or duplicates_of(tx, row, recipe_id, calibration=calibration)
+        near = nearest(tx, row)
+        found = weak or duplicates_of(tx, row, recipe_id, near, calibration=calibration)
         before = findings.naming(tx, row.id)
         findings.replace(tx, found, version_id=row.id, recipe_id=recipe_id, kinds=_JUDGED)
         refresh_same_task(tx, row, recipe_id, calibration=calibration, before=before)
         drifts = judge_model(tx, row.registered.ref, thresholds=thresholds)
-        labels = contradicted_labels(tx, row, thresholds=thresholds)
+        labels = contradicted_labels(tx, row, near, recipe_id=recipe_id, thresholds=thresholds)
         for version_id, contradicted in labels.items():
             kinds = [FindingKind.LABEL_CONTRADICTED]
             findings.replace(tx, contradicted, version_id=version_id, recipe_id=recipe_id, kinds=kinds)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from deltadex import reviews
-from deltadex.comparing import calibration_of, duplicates_of, refresh_same_task
+from deltadex.comparing import calibration_of, duplicates_of, nearest, refresh_same_task
 from deltadex.domain import FindingKind, FloatArray, State, Word, Words
 from deltadex.drifting import judge_model
 from deltadex.governance import rules
@@ -97,7 +97,7 @@ def _judge_one(tx: Transaction, version_id: int, recipe_id: int) -> None:
     [stored] = embeddings.of_version(tx, version_id)
     calibration = calibration_of(tx, recipe_id, REGISTRY, thresholds=_THRESHOLDS)
     version = versions.get(tx, version_id)
-    found = duplicates_of(tx, version, recipe_id, calibration=calibration)
+    found = duplicates_of(tx, version, recipe_id, nearest(tx, version), calibration=calibration)
     if stored.is_weak:
         found = rules.judge_weak(version_id, embedding(stored.vector * 1e-3), thresholds=_THRESHOLDS)
     kinds = (

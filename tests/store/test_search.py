@@ -18,7 +18,8 @@ from deltadex.domain import State
 from deltadex.store import codes, embeddings, indexes, search, versions
 from deltadex.store.conditions import Conditions
 from deltadex.store.database import Database, Transaction
-from deltadex.store.search import Questions, Route
+from deltadex.store.questions import Questions, mixture
+from deltadex.store.search import Route
 from tests.store.examples import HOUR_MS, REGISTRY, discovered, embedded, embedding, registered
 
 RIGHT, UP, DIAGONAL, LEFT = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [-1, 0, 0]], dtype=np.float32)
@@ -161,13 +162,13 @@ def test_a_mixture_is_near_what_was_trained_on_both(database: Database) -> None:
             embedded(tx, name, vector) for name, vector in zip("abcd", (RIGHT, UP, DIAGONAL, LEFT), strict=True)
         )
         alone = embedded(tx, "alone", RIGHT, base="other")
-        questions = search.mixture(tx, {right: 1, up: 1})
+        questions = mixture(tx, {right: 1, up: 1})
         assert questions is not None
         [found] = search.answer(tx, questions, k=1)
         assert [(one.version.id, one.similarity) for one in found.neighbors] == [(both, pytest.approx(1))]
-        assert search.mixture(tx, {right: 1, alone: 1}) is None
-        assert search.mixture(tx, {right: 1, up: 0, both: 0}) is not None
-        assert search.mixture(tx, {right: 0}) is None
+        assert mixture(tx, {right: 1, alone: 1}) is None
+        assert mixture(tx, {right: 1, up: 0, both: 0}) is not None
+        assert mixture(tx, {right: 0}) is None
 
 
 HOUR = timedelta(milliseconds=HOUR_MS)
@@ -214,8 +215,12 @@ def test_the_base_chooses_the_recipe(database: Database) -> None:
         old, new = (embedded(tx, base, RIGHT, base=base) for base in ("old", "new"))
     with database.transaction() as tx:
         embeddings.save(tx, here, embedding(RIGHT, base="new"), base_name="new", artifact_uri="u", is_weak=False)
-        for base, expected in ((None, [new]), ("old", [old]), ("never heard of", [])):
-            assert [one.version.id for one in search.neighbors(tx, here, base=base).neighbors] == expected
+        for base, expected in ((None, new), ("old", old)):
+            questions = mixture(tx, {here: 1}, base=base)
+            assert questions is not None
+            [found] = search.answer(tx, questions)
+            assert [one.version.id for one in found.neighbors] == [expected]
+        assert mixture(tx, {here: 1}, base="never heard of") is None
 
 
 def test_a_version_with_other_weights_is_found_as_it_is_now(database: Database) -> None:

@@ -15,6 +15,7 @@ from deltadex.cli.reading import known_version, print_json, reading, version_jso
 from deltadex.domain import State
 from deltadex.store import search
 from deltadex.store.conditions import Conditions
+from deltadex.store.questions import mixture
 
 console = Console(highlight=False)
 
@@ -55,7 +56,7 @@ def neighbors(
     )
     with reading(data_dir, database_url) as (tx, settings):
         target, *others = [known_version(tx, settings, name, number) for name, number in labels]
-        questions = search.mixture(tx, {row.id: 1.0 for row in (target, *others)}, base=base)
+        questions = mixture(tx, {row.id: 1.0 for row in (target, *others)}, base=base)
         [found] = (
             search.answer(tx, questions, k=limit, min_similarity=min_similarity, conditions=conditions)
             if questions

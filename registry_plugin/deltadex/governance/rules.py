@@ -91,7 +91,7 @@ def judge_same_task(
     One for each version at most, since the pairs of a task grow with the square of its finetunes. None where the
     closest one is an exact or a near duplicate: that says it already.
     """
-    older = [one for one in neighbors if _is_other_model(version, one) and _is_older(one.version, version)]
+    older = [one for one in neighbors if may_be_first(version, one)]
     closest = max(older, key=lambda one: (one.similarity, one.version.registered.ref.age), default=None)
     limit = calibration.same_task
     if closest is None or closest.similarity < limit.value or is_near(closest, calibration):
@@ -101,6 +101,11 @@ def judge_same_task(
     finding = _pair(FindingKind.SAME_TASK, version, closest.version)
     evidence = {"norm_ratio": closest.norm_ratio, "threshold_from": limit.note}
     return [replace(finding, measure=closest.similarity, threshold=limit.value, evidence=evidence)]
+
+
+def may_be_first(version: VersionRow, one: Compared) -> bool:
+    """Tell whether a version repeats this one's task, if both are for the same: it is older, of another model."""
+    return _is_other_model(version, one) and _is_older(one.version, version)
 
 
 def judge_drift(

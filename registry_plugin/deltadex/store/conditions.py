@@ -25,6 +25,8 @@ class Conditions:
 
     Attributes
     ----------
+    name, other_than
+        Versions of this registered model, or of any other.
     tags
         All of these keys with these values.
     cluster
@@ -36,6 +38,7 @@ class Conditions:
     """
 
     name: str | None = None
+    other_than: str | None = None
     alias: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     states: frozenset[State] = frozenset()
@@ -109,6 +112,7 @@ def listed(conditions: Conditions | None) -> Listed:
     wanted = conditions or Conditions()
     clauses: dict[str, tuple[SQL, object]] = {
         "name": (SQL("name = %(name)s"), wanted.name),
+        "other_than": (SQL("name <> %(other_than)s"), wanted.other_than),
         "alias": (SQL("aliases @> array[%(alias)s]"), wanted.alias),
         "tags": (SQL("tags @> %(tags)s"), Jsonb(dict(wanted.tags)) if wanted.tags else None),
         "states": (SQL("state = any(%(states)s)"), sorted(wanted.states) or None),

@@ -269,9 +269,11 @@ def too_weak(tx: Transaction, recipe_id: int, registry: str) -> tuple[VersionRow
     return ordered(tx, [version_id for (version_id,) in found])
 
 
-def recipes(tx: Transaction, registry: str) -> list[RecipeRow]:
-    """Return the recipes that a registry has embeddings of, the largest first."""
-    return _recipes(tx, "registry = %(registry)s and state <> 'deleted'", {"registry": registry})
+def recipes(tx: Transaction, registry: str, *, name: str | None = None) -> list[RecipeRow]:
+    """Return the recipes that a registry, or one registered model, has embeddings of, the largest first."""
+    scope: LiteralString = "registry = %(registry)s and state <> 'deleted'"
+    of_model: LiteralString = " and name = %(name)s" if name is not None else ""
+    return _recipes(tx, scope + of_model, {"registry": registry, "name": name})
 
 
 def _recipes(tx: Transaction, condition: LiteralString, parameters: Mapping[str, object]) -> list[RecipeRow]:

@@ -64,11 +64,22 @@ def replace_drift(tx: Transaction, findings: Sequence[Finding], *, ref: ModelVer
     _upsert(tx, findings, recipe_id)
 
 
-def same_task_measures(tx: Transaction, ids: Sequence[int]) -> dict[int, float]:
-    """Return, for those of these versions that repeat a task, their similarity to the closest older one."""
+def closest_older(tx: Transaction, ids: Sequence[int], recipe_id: int) -> dict[int, float]:
+    """Return how similar the closest older version of another model is that anything was found about, by id.
+
+    Only those of the recipe count; versions about which nothing was found are left out.
+    """
     found = tx.execute(
-        "select model_version_id, measure from findings where kind = 'same_task' and model_version_id = any(%s)",
-        [list(ids)],
+        """
+        select model_version_id, max(case kind when 'exact_duplicate' then 1 else measure end)
+        from findings join model_versions this on this.id = model_version_id
+        join model_versions other on other.id = other_id
+        where model_version_id = any(%(ids)s) and kind in ('exact_duplicate', 'near_duplicate', 'same_task')
+            and other.name <> this.name and other.state <> 'deleted' and exists (
+                select from codes where codes.model_version_id = other_id and codes.recipe_id = %(recipe_id)s)
+        group by model_version_id
+        """,
+        {"ids": list(ids), "recipe_id": recipe_id},
     )
     return dict(found.fetchall())
 
@@ -79,10 +90,9 @@ def naming(tx: Transaction, version_id: int) -> list[int]:
     return [younger for (younger,) in found]
 
 
-def replace_same_task(tx: Transaction, findings: Sequence[Finding], *, version_id: int, recipe_id: int) -> None:
-    """Make the finding that this version repeats a task exactly these, none or one."""
-    scope: LiteralString = "kind = 'same_task' and model_version_id = %(id)s"
-    _keep_only(tx, findings, scope, {"id": version_id})
+def replace_same_task(tx: Transaction, findings: Sequence[Finding], *, ids: Sequence[int], recipe_id: int) -> None:
+    """Make the findings that these versions repeat a task exactly these, none or one of each."""
+    _keep_only(tx, findings, "kind = 'same_task' and model_version_id = any(%(ids)s)", {"ids": list(ids)})
     _upsert(tx, findings, recipe_id)
 
 

@@ -16,18 +16,18 @@ in 34 ms, a hundredth 1.0 in 9 ms.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from pgvector import HalfVector, Vector
 from psycopg.sql import SQL, Literal
 
-from deltadex.domain import FloatArray, VersionRow
+from deltadex.domain import VersionRow
 from deltadex.store import codes
 from deltadex.store.conditions import Conditions, Listed, Route, listed
 from deltadex.store.database import Transaction
 from deltadex.store.indexes import Index, find_index
+from deltadex.store.questions import Questions, mixture
 from deltadex.store.versions import by_ids
 
 #: Versions that meet conditions: one by one takes 3 ms per 1,000.
@@ -92,29 +92,12 @@ class Found:
 NOTHING = Found((), is_exact=True, plan=None)
 
 
-@dataclass(frozen=True, eq=False)
-class Questions:
-    """Vectors of one recipe to find neighbours of, among the versions of one registry.
-
-    Attributes
-    ----------
-    vectors
-        `(n, dimension)` float32, of any length but zero.
-    excluded
-        Versions that are no answer to any of them.
-    """
-
-    recipe_id: int
-    registry: str
-    vectors: FloatArray
-    excluded: frozenset[int] = frozenset()
-
-
 @dataclass(frozen=True)
 class _Search:
     k: int | None
     min_similarity: float
     listed: Listed
+    thoroughly: bool
 
 
 def neighbors(
@@ -124,54 +107,17 @@ def neighbors(
     k: int | None = 10,
     min_similarity: float = -1.0,
     conditions: Conditions | None = None,
-    base: str | None = None,
+    thoroughly: bool = False,
 ) -> Found:
     """Return the versions of the same registry that are closest under the version's latest recipe.
 
-    Nothing is found for a version that is itself too weak to place. Parameters as for `answer`; `base` chooses the
-    latest recipe of that base name instead.
+    Nothing is found for a version that is itself too weak to place. Parameters as for `answer`.
     """
-    questions = mixture(tx, {version_id: 1.0}, base=base)
+    questions = mixture(tx, {version_id: 1.0})
     if questions is None:
         return NOTHING
-    [found] = answer(tx, questions, k=k, min_similarity=min_similarity, conditions=conditions)
+    [found] = answer(tx, questions, k=k, min_similarity=min_similarity, conditions=conditions, thoroughly=thoroughly)
     return found
-
-
-def mixture(tx: Transaction, weights: Mapping[int, float], *, base: str | None = None) -> Questions | None:
-    """Return the question after the neighbours of a weighted sum of versions, such as a merge of them would be.
-
-    Parameters
-    ----------
-    weights
-        By version id. All must have an embedding that may be compared, under one recipe and in one registry.
-
-    Returns
-    -------
-    Questions or None
-        None where there is no such recipe, or the sum is zero.
-    """
-    found = tx.execute(
-        """
-        with shared as (
-            select recipe_id, registry from current_embeddings
-            join model_versions on model_versions.id = model_version_id join recipes on recipes.id = recipe_id
-            where model_version_id = any(%(ids)s) and base_name = coalesce(%(base)s, base_name)
-            group by recipe_id, registry having count(*) = %(count)s
-            order by max(current_since) desc, recipe_id desc limit 1
-        )
-        select shared.*, model_version_id, vector from shared join current_embeddings using (recipe_id)
-        where model_version_id = any(%(ids)s) and not is_weak and norm > 0
-        """,
-        {"ids": list(weights), "base": base, "count": len(weights)},
-        binary=True,
-    ).fetchall()
-    if len(found) < len(weights):
-        return None
-    vector = sum(weights[version_id] * vector.to_numpy() for *_, version_id, vector in found)
-    recipe_id, registry = found[0][:2]
-    rows = np.asarray(vector, dtype=np.float32)[None]
-    return Questions(recipe_id, registry, rows, frozenset(weights)) if rows.any() else None
 
 
 def answer(
@@ -181,6 +127,7 @@ def answer(
     k: int | None = 10,
     min_similarity: float = -1.0,
     conditions: Conditions | None = None,
+    thoroughly: bool = False,
 ) -> list[Found]:
     """Return the neighbours of each vector, all in one round trip.
 
@@ -190,9 +137,11 @@ def answer(
         How many at most; None: all that are similar enough.
     min_similarity
         Cosine similarity that a neighbour has at least.
+    thoroughly
+        Read more of an index, so that none is missed; so it is where `k` is None.
     """
     wanted = None if k is None else k + len(questions.excluded)
-    search = _Search(wanted, min_similarity, listed(conditions))
+    search = _Search(wanted, min_similarity, listed(conditions), thoroughly=thoroughly or k is None)
     index = find_index(tx, questions.recipe_id)
     plan = _plan(tx, questions.recipe_id, search.listed, index)
     rows = _execute(tx, questions, search, index=index if plan.route is Route.INDEX else None, route=plan.route)
@@ -277,7 +226,7 @@ def _execute(
     candidates: int | None = None,
 ) -> list[tuple[int, int, int, list[int], list[float], bool]]:
     candidates = candidates or _candidates(search.k or 0, index)
-    _configure(tx, probes=(index.probes * (1 if search.k else _THOROUGHLY)) if index else 1)
+    _configure(tx, probes=(index.probes * (_THOROUGHLY if search.thoroughly else 1)) if index else 1)
     query = SQL(_ANSWER).format(
         code=SQL("code") if index is None else index.expression,
         recipe_id=Literal(questions.recipe_id),

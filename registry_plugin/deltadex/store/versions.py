@@ -133,6 +133,18 @@ def by_ids(tx: Transaction, ids: Sequence[int]) -> dict[int, VersionRow]:
     return {row.id: row for row in _select(tx, "id = any(%s)", [list(ids)])}
 
 
+def is_followed(tx: Transaction, ref: ModelVersionRef) -> bool:
+    """Tell whether any other version was registered at the same millisecond or later."""
+    row = tx.execute(
+        """
+        select exists (
+            select from model_versions where registry = %s and created_ms >= %s and (name, version) <> (%s, %s))
+        """,
+        [ref.registry, ref.created_ms, ref.name, ref.version],
+    ).fetchone()
+    return bool(row and row[0])
+
+
 def find(tx: Transaction, registry: str, name: str, version: int | None = None) -> list[VersionRow]:
     """Return the versions of one registered model, newest first and deleted ones last."""
     return _select(
