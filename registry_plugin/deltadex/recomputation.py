@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,7 @@ from urllib.parse import quote
 import numpy as np
 
 from deltadex import reviews
-from deltadex.analysis.duplicates import closest_older
-from deltadex.analysis.near_duplicates import PairSearch, save_whole
+from deltadex.analysis.near_duplicates import Pairs, PairSearch, save_whole
 from deltadex.comparing import calibration_of
 from deltadex.errors import StoreError
 from deltadex.settings import Settings
@@ -45,18 +44,10 @@ def recompute_near_duplicates(settings: Settings, database: Database, recipe: Re
         with database.transaction() as tx:
             calibration = calibration_of(tx, recipe.id, registry, thresholds=settings.thresholds)
         vectors = np.load(folder / "vectors.npy", mmap_mode="r")
-        search = PairSearch(vectors, folder, calibration.near_similarity.value)
+        limits = calibration.near_similarity.value, calibration.same_task.value
+        search = PairSearch(vectors, members["model"], folder, *limits)
         search.run(partial(report, "comparing"))
-        pairs = (
-            (int(members["id"][first]), int(members["id"][second]), float(similarity))
-            for block in search.pairs()
-            for first, second, similarity in block
-        )
-        older, similarity = closest_older(vectors, members["model"])
-        tasks = (
-            (int(members["id"][older[row]]), int(members["id"][row]), float(similarity[row]))
-            for row in np.flatnonzero(similarity >= calibration.same_task.value)
-        )
+        pairs, tasks = (_by_id(blocks, members) for blocks in (search.pairs(), search.closest()))
         with database.transaction() as tx:
             replaced = near_duplicates.replace(
                 tx, recipe.id, registry, members=members, pairs=pairs, tasks=tasks, calibration=calibration
@@ -64,6 +55,12 @@ def recompute_near_duplicates(settings: Settings, database: Database, recipe: Re
         database.run(lambda tx: reviews.follow_recomputed(tx, settings, recipe.id))
         shutil.rmtree(folder)
     return replaced
+
+
+def _by_id(blocks: Iterable[Pairs], members: Members) -> Iterator[tuple[int, int, float]]:
+    for block in blocks:
+        for older, newer, similarity in block:
+            yield int(members["id"][older]), int(members["id"][newer]), float(similarity)
 
 
 def _exported(database: Database, recipe: RecipeRow, registry: str, folder: Path, report: Report) -> Members:

@@ -6,13 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from deltadex.analysis.near_duplicates import PAIR, Pairs
 from deltadex.analysis.similarity import unit_vectors
-from deltadex.domain import FloatArray
 
 #: Rows compared at a time with all others: bounds memory at a few hundred MB for 100,000 rows.
 _BLOCK = 256
@@ -45,33 +44,6 @@ def connected_groups(pairs: Iterable[tuple[int, int]]) -> tuple[tuple[int, ...],
     for id_, label in zip(ids.tolist(), component.tolist(), strict=True):
         groups[label].append(id_)
     return tuple(sorted(tuple(group) for group in groups.values() if len(group) > 1))
-
-
-def closest_older(vectors: FloatArray, models: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return, for each row, the closest earlier row of another model and its similarity; -1 and -2 where there is none.
-
-    Parameters
-    ----------
-    vectors
-        `(n, d)` float32, finite, all of one recipe, the oldest first; may be a memory map.
-    models
-        `(n,)`: which registered model each is a version of.
-    """
-    older, best = np.full(len(vectors), -1), np.full(len(vectors), -2.0)
-    for start in range(0, len(vectors), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        units = unit_vectors(vectors[rows])
-        for other in range(0, start + 1, _BLOCK):
-            columns = slice(other, other + _BLOCK)
-            similarity = units @ unit_vectors(vectors[columns]).T
-            is_earlier = np.arange(len(vectors))[rows, None] > np.arange(len(vectors))[columns]
-            similarity[~is_earlier | (models[rows, None] == models[columns])] = -2.0
-            # Of equally close ones the later, as where a version is judged on its arrival.
-            closest = similarity.shape[1] - 1 - np.argmax(similarity[:, ::-1], axis=1)
-            value = similarity[np.arange(len(similarity)), closest]
-            is_closer = value >= np.maximum(best[rows], -1.0)
-            best[rows][is_closer], older[rows][is_closer] = value[is_closer], closest[is_closer] + other
-    return older, np.clip(best, -2.0, 1.0)
 
 
 def _pairs_by_block(vectors: ArrayLike, threshold: float) -> Iterator[Pairs]:

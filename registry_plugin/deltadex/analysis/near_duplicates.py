@@ -1,9 +1,8 @@
-"""All pairs of vectors above a similarity, for more vectors than fit in memory, in a folder that survives any kill.
+"""Which vectors repeat which, for more vectors than fit in memory, in a folder that survives any kill.
 
-Nothing is approximate. Every unit vector u is split into its part in one subspace, with the coordinates c, and the
-rest, of length r. By Cauchy and Schwarz cos(u, v) <= c·c' + r r', the scalar product of the codes (c, r) and (c', r'):
-what stays below the threshold there is below it, whatever the subspace. One that holds most of the vectors' energy
-leaves few candidates, and those are compared in full.
+Every vector is compared with every earlier one, in float32 and by blocks, which is where BLAS is fastest; whatever that
+brings near a decision is compared again in float64. So nothing is approximate. A bound from fewer dimensions would
+save multiplications, but where families resemble each other it rules so little out that verifying takes longer.
 """
 
 from __future__ import annotations
@@ -29,12 +28,11 @@ Pairs = NDArray[Any]
 #: Called with the steps done and all of them.
 OnProgress = Callable[[int, int], None]
 
-#: Far above the rounding of float32 codes (1e-6 was seen): it costs some candidates and loses none.
-_SLACK = 1e-5
+#: Far above the rounding of float32 products (1e-6 was seen).
+_SLACK = np.float32(1e-5)
 #: Rows whose candidates are verified together: bounds the memory where everything resembles everything.
 _TOGETHER = 64
-#: Rows that the subspace is fitted to, per dimension of it.
-_SAMPLE = 4
+_NEVER = -2.0
 
 
 def ignore_progress(_done: int, _of: int) -> None:
@@ -43,24 +41,28 @@ def ignore_progress(_done: int, _of: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class PairSearch:
-    """The search for every pair of rows whose cosine similarity is at least `threshold`.
+    """The search for every pair of rows that are alike, and for the closest earlier row of another model.
 
     Attributes
     ----------
     vectors
-        `(n, d)` float32, finite, of one recipe; may be a memory map. A zero row has similarity 0 to every other one.
+        `(n, d)` float32, finite, of one recipe, the oldest first; may be a memory map. A zero row has similarity 0 to
+        every other one.
+    models
+        `(n,)`: which registered model each is a version of.
     folder
         Keeps what is done; it must belong to these vectors alone.
-    code_size
-        Dimensions of the subspace.
+    near, same_task
+        Cosine similarities from which on pairs, and closest earlier rows, are told.
     block
-        Rows and columns compared at a time.
+        Rows compared with as many others at a time.
     """
 
     vectors: FloatArray
+    models: NDArray[np.int64]
     folder: Path
-    threshold: float
-    code_size: int = 1023
+    near: float
+    same_task: float
     block: int = 2048
 
     def run(self, on_progress: OnProgress = ignore_progress) -> None:
@@ -68,78 +70,101 @@ class PairSearch:
         self._results.mkdir(parents=True, exist_ok=True)
         starts = self._starts()
         done, steps = len(starts), len(starts) * (len(starts) + 3) // 2
-        codes = self._codes()
+        units = self._units()
         on_progress(done, steps)
-        for number, start in enumerate(starts):
-            if not self._result(start).exists():
-                save_whole(self._result(start), self._pairs_from(codes, start))
-            done += len(starts) - number
+        for number, start in enumerate(starts, start=1):
+            if not self._result("closest", start).exists():
+                pairs, closest = self._compared(units, start)
+                save_whole(self._result("pairs", start), pairs)
+                save_whole(self._result("closest", start), closest)
+            done += number
             on_progress(done, steps)
 
     def pairs(self) -> Iterator[Pairs]:
-        """Yield arrays of dtype `PAIR`, in row order. Call `run` before."""
+        """Yield arrays of dtype `PAIR`: all that are near, by their second rows. Call `run` before."""
         for start in self._starts():
-            yield np.load(self._result(start))
+            yield np.load(self._result("pairs", start))
+
+    def closest(self) -> Iterator[Pairs]:
+        """Yield arrays of dtype `PAIR`: of each second row, in order, the closest earlier one of another model.
+
+        Of equally close ones the latest; those that are not for the same task are left out. Call `run` before.
+        """
+        for start in self._starts():
+            yield np.load(self._result("closest", start))
 
     @property
     def _results(self) -> Path:
-        return self.folder / f"pairs-{self.threshold!r}-{self.block}"
+        return self.folder / f"alike-{self.near!r}-{self.same_task!r}-{self.block}"
 
-    def _result(self, start: int) -> Path:
-        return self._results / f"{start:09}.npy"
+    def _result(self, what: str, start: int) -> Path:
+        return self._results / f"{what}-{start:09}.npy"
 
     def _starts(self) -> range:
         return range(0, len(self.vectors), self.block)
 
-    def _codes(self) -> FloatArray:
-        """Return `(n, at most code_size + 1)` float32, made once: any two's scalar product bounds their similarity."""
-        path = self.folder / f"codes-{self.code_size}.npy"
+    def _units(self) -> FloatArray:
+        """Return the vectors brought to length 1, `(n, d)` float32, made once."""
+        path = self.folder / "units.npy"
         if not path.exists() and len(self.vectors):
-            unfinished, basis = path.with_suffix(".part"), self._basis()
-            size = self.vectors.shape[1] if basis is None else self.code_size
-            codes = open_memmap(unfinished, mode="w+", dtype=np.float32, shape=(len(self.vectors), size + 1))
+            unfinished = path.with_suffix(".part")
+            units = open_memmap(unfinished, mode="w+", dtype=np.float32, shape=self.vectors.shape)
             for start in self._starts():
-                codes[start : start + self.block] = _coded(self.vectors[start : start + self.block], basis)
-            codes.flush()
+                units[start : start + self.block] = unit_vectors(self.vectors[start : start + self.block])
+            units.flush()
             unfinished.rename(path)
-        return np.load(path, mmap_mode="r") if len(self.vectors) else np.empty((0, 1), np.float32)
+        return np.load(path, mmap_mode="r") if len(self.vectors) else np.empty((0, 0), np.float32)
 
-    def _basis(self) -> FloatArray | None:
-        """Return `(d, code_size)` orthonormal columns near the principal axes; None where the space is no larger.
+    def _compared(self, units: FloatArray, start: int) -> tuple[Pairs, Pairs]:
+        """Return the pairs whose second row is in the block that starts there, and the closest to each of its rows."""
+        block, models = np.array(units[start : start + self.block]), self.models[start : start + self.block, None]
+        rows = np.arange(start, start + len(block))
+        best = np.full(len(block), self.same_task, np.float32)
+        near, close = [np.empty(0, PAIR)], [np.empty(0, PAIR)]
+        for other in range(0, start + 1, self.block):
+            columns = np.arange(other, min(other + self.block, start + len(block)))
+            similarity = block @ units[columns[0] : columns[-1] + 1].T
+            if other == start:
+                similarity[np.triu_indices(len(block))] = _NEVER
+            near.append(_at_least(np.float32(self.near) - _SLACK, similarity, rows, columns))
+            similarity[models == self.models[columns]] = _NEVER
+            best = np.maximum(best, similarity.max(axis=1))
+            close.append(_at_least(best[:, None] - _SLACK, similarity, rows, columns))
+        candidates = np.concatenate(close)
+        # What was the closest until a closer one came is compared no further.
+        candidates = candidates[candidates["similarity"] >= best[candidates["second"] - start] - _SLACK]
+        pairs, closest = self._verified(np.concatenate(near)), self._verified(candidates)
+        return pairs[pairs["similarity"] >= self.near], _last_of_each(closest[closest["similarity"] >= self.same_task])
 
-        A randomised range finder with one power iteration (Halko, Martinsson and Tropp 2011) over evenly spread rows.
-        """
-        rows, dimension = self.vectors.shape
-        if dimension <= self.code_size:
-            return None
-        sample = unit_vectors(self.vectors[:: max(1, rows // (_SAMPLE * self.code_size))]).astype(np.float32)
-        directions = np.random.default_rng(0).standard_normal((dimension, self.code_size), dtype=np.float32)
-        basis: FloatArray = np.linalg.qr(sample.T @ (sample @ directions)).Q
-        return basis
+    def _verified(self, candidates: Pairs) -> Pairs:
+        """Return candidates with their similarity by float64."""
+        found = np.sort(candidates, order=["second", "first"])
+        seconds, place = np.unique(found["second"], return_inverse=True)
+        for begun in range(0, len(seconds), _TOGETHER):
+            these = slice(*np.searchsorted(place, [begun, begun + _TOGETHER]))
+            firsts, column = np.unique(found["first"][these], return_inverse=True)
+            ones = unit_vectors(self.vectors[seconds[begun : begun + _TOGETHER]])
+            similarity = (ones @ unit_vectors(self.vectors[firsts]).T)[place[these] - begun, column]
+            found["similarity"][these] = np.clip(similarity.round(DECIMALS), -1, 1)
+        return found
 
-    def _pairs_from(self, codes: FloatArray, start: int) -> Pairs:
-        """Return the pairs whose first row is in the block that starts there."""
-        block = np.array(codes[start : start + self.block])
-        found = [np.empty(0, PAIR)]
-        for other in range(start, len(codes), self.block):
-            bounds = block @ codes[other : other + self.block].T
-            rows, columns = np.nonzero(bounds >= self.threshold - _SLACK)
-            later = rows + start < columns + other
-            found += self._verified(rows[later] + start, columns[later] + other)
-        return np.sort(np.concatenate(found), order=["first", "second"])
 
-    def _verified(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[Pairs]:
-        """Compare candidates, sorted by row, in full and in float64."""
-        firsts, place = np.unique(rows, return_inverse=True)
-        for start in range(0, len(firsts), _TOGETHER):
-            these = slice(*np.searchsorted(place, [start, start + _TOGETHER]))
-            seconds, column = np.unique(columns[these], return_inverse=True)
-            ones = unit_vectors(self.vectors[firsts[start : start + _TOGETHER]])
-            similarity = (ones @ unit_vectors(self.vectors[seconds]).T)[place[these] - start, column]
-            pairs = np.empty(len(similarity), PAIR)
-            pairs["first"], pairs["second"] = rows[these], columns[these]
-            pairs["similarity"] = np.clip(similarity.round(DECIMALS), -1, 1)
-            yield pairs[pairs["similarity"] >= self.threshold]
+def _at_least(
+    limit: NDArray[np.float32] | np.float32, similarity: FloatArray, rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> Pairs:
+    """Return the places of a block that reach a limit, one for all or one for each row."""
+    row, column = np.nonzero(similarity >= limit)
+    pairs = np.empty(len(row), PAIR)
+    pairs["first"], pairs["second"], pairs["similarity"] = columns[column], rows[row], similarity[row, column]
+    return pairs
+
+
+def _last_of_each(pairs: Pairs) -> Pairs:
+    """Return, of each second row, the most similar pair, and of equally similar ones the latest."""
+    ordered = np.sort(pairs, order=["second", "similarity", "first"])
+    _, from_the_end = np.unique(ordered["second"][::-1], return_index=True)
+    chosen: Pairs = ordered[len(ordered) - 1 - from_the_end]
+    return chosen
 
 
 def save_whole(path: Path, array: NDArray[Any]) -> None:
@@ -150,11 +175,3 @@ def save_whole(path: Path, array: NDArray[Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     unfinished.rename(path)
-
-
-def _coded(vectors: FloatArray, basis: FloatArray | None) -> FloatArray:
-    units = unit_vectors(vectors).astype(np.float32)
-    inside = units if basis is None else units @ basis
-    rest = np.square(units).sum(axis=1) - np.square(inside).sum(axis=1)
-    # The difference of two nearly equal numbers may be off by their rounding, and its root by far more.
-    return np.column_stack([inside, np.sqrt(np.maximum(rest, 0) + _SLACK)])
