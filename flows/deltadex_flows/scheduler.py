@@ -13,8 +13,9 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
@@ -111,21 +112,33 @@ class PrefectScheduler:
         Raises
         ------
         SchedulerError
-            The server is away, nothing is deployed, or no worker is online.
+            The server is away or schedules nothing, nothing is deployed, or no worker is online.
         """
         with self._client("checking") as client:
             try:
                 client.read_deployment_by_name(f"{embed_model_version.name}/{_DEPLOYMENT}")
+                reconciling = client.read_deployment_by_name(f"{reconcile_registry.name}/{_DEPLOYMENT}")
             except ObjectNotFound as error:
                 raise SchedulerError("The flows are not deployed", hint="Run `deltadex init`.") from error
             workers = client.read_workers_for_work_pool(self._pool)
+            last = client.read_flow_runs(
+                deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[reconciling.id])),
+                sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+                limit=1,
+            )
         online = [worker.name for worker in workers if worker.status == "ONLINE"]
         if not online:
             raise SchedulerError(
                 f"No worker is online in the work pool {self._pool!r}",
                 hint=f"Start one: prefect worker start --type process --pool {self._pool}",
             )
-        return f"{self._api_url}, pool {self._pool}, {len(online)} worker(s) online"
+        # A server plans ahead; one whose own loop fails says so in its log only, and answers everything else.
+        if not any(run.expected_start_time and run.expected_start_time > datetime.now(UTC) for run in last):
+            raise SchedulerError(
+                f"Nothing schedules the flow {reconcile_registry.name!r}, which finds what was lost",
+                hint="Is its schedule paused? Else look for errors of the scheduling loop in the Prefect server's log.",
+            )
+        return f"{self._api_url}, pool {self._pool}, {len(online)} worker(s) online, reconciling scheduled"
 
     @contextmanager
     def _client(self, doing: str) -> Iterator[SyncPrefectClient]:

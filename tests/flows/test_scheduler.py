@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID, uuid4
 
@@ -60,6 +62,29 @@ def test_the_check_asks_for_a_worker(services: Services, row: VersionRow) -> Non
     with pytest.raises(SchedulerError, match="No worker") as caught:
         services.scheduler.check()
     assert "prefect worker start" in caught.value.hint
+
+
+def test_the_check_asks_for_a_schedule_that_is_followed(services: Services) -> None:
+    """A server whose scheduling loop fails answers everything else."""
+    settings = services.settings.model_copy(update={"work_pool": f"pool-{uuid4().hex[:8]}"})
+    scheduler = PrefectScheduler(settings)
+    scheduler.deploy()
+    with temporary_settings({PREFECT_API_URL: settings.prefect_url}), get_client(sync_client=True) as client:
+        client.send_worker_heartbeat(settings.work_pool, "worker", heartbeat_interval_seconds=30)
+        deployment = client.read_deployment_by_name("reconcile/deltadex")
+        client.pause_deployment(deployment.id)
+        try:
+            with pytest.raises(SchedulerError, match="Nothing schedules"):
+                scheduler.check()
+        finally:
+            client.resume_deployment(deployment.id)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with suppress(SchedulerError):
+                assert "1 worker(s) online" in scheduler.check()
+                return
+            time.sleep(1)
+        pytest.fail("the server schedules nothing")
 
 
 def test_a_server_that_is_away_is_a_retryable_error(services: Services, row: VersionRow) -> None:

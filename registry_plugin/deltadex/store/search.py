@@ -1,11 +1,11 @@
 """Which versions behave alike: a search by short codes, then a comparison of full vectors.
 
 The codes of a recipe are scanned; the best `_CANDIDATES` are compared in full, best estimate first, down to where no
-other version can be among the answers by the law that `deltadex.store.codes` states. Where that point lies among the
-candidates the answer is exact, and says so. Measured on synthetic 4,096-d vectors with families of up to thousands of
-near equals, for 10 neighbours: of 10,000 versions 158 compared, all answers exact; of 100,000 versions 224 compared,
-93 to 96 of 100 answers exact, recall of the others 1.0 too. What takes the time are 0.5 ms per 1,000 codes and 15 µs
-per comparison.
+other version can be among the answers by the law that `deltadex.store.codes` states. Where that point does not lie
+among the candidates, all codes are candidates. So the answer is exact, and says so. Measured on synthetic 4,096-d
+vectors with families of up to thousands of near equals, for 10 neighbours: of 10,000 versions 158 to 316 compared, and
+94 of 100 times those were among the first candidates even of 100,000. What takes the time are 0.5 ms per 1,000 codes
+and 11 µs per comparison.
 
 A recipe with an index (`deltadex.store.indexes`) gets its candidates from there, and the answer is approximate;
 but where conditions leave no more than `LOOKED_UP_AT_MOST` versions the codes of those are looked up, and the answer is
@@ -33,7 +33,7 @@ from deltadex.store.versions import by_ids
 #: Versions that meet conditions: one by one takes 3 ms per 1,000.
 LOOKED_UP_AT_MOST = 15_000
 
-_CANDIDATES = 1_000
+_CANDIDATES = 500
 #: In an index of up to 100,000 versions, and as many more for every ten times that.
 _CANDIDATES_OF_INDEX = 200
 #: How many times as many lists are read where none that is similar enough may be missed.
@@ -145,10 +145,11 @@ def answer(
     index = find_index(tx, questions.recipe_id)
     plan = _plan(tx, questions.recipe_id, search.listed, index)
     rows = _execute(tx, questions, search, index=index if plan.route is Route.INDEX else None, route=plan.route)
-    if k is None and not all(row[-1] for row in rows):
-        # More are that close than were looked at, which only a scan without a limit can list.
-        plan = Plan(Route.SCAN, "more are similar enough than candidates were looked at")
-        rows = _execute(tx, questions, search, route=plan.route, candidates=_ALL)
+    if (k is None or plan.route is not Route.INDEX) and not all(row[-1] for row in rows):
+        # More may be among the answers than were looked at, which only a scan without a limit can list.
+        route = Route.SCAN if plan.route is Route.INDEX else plan.route
+        plan = Plan(route, f"{plan.reason}; more may be close enough than candidates were looked at")
+        rows = _execute(tx, questions, search, route=route, candidates=_ALL)
     return _found(tx, rows, questions.excluded, plan, k=k)
 
 
@@ -195,7 +196,10 @@ cross join lateral (
     ), rest as materialized (
         select id, 1 - (full_size.vector <=> questions.vector) as similarity
         from (select * from scanned order by distance offset %(first)s) as others
-        join embeddings full_size on model_version_id = id and recipe_id = {recipe_id} and current_since is not null
+        cross join lateral (
+            select vector from embeddings
+            where model_version_id = id and recipe_id = {recipe_id} and current_since is not null offset 0
+        ) as full_size
         where -distance >= (select {cutoff_of_kth} from kth)
     ), best as materialized (
         select * from (select * from first union all select * from rest) as compared
