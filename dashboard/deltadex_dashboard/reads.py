@@ -12,6 +12,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from deltadex import clustering, layout, reviews
+from deltadex import geometry as measured_geometry
 from deltadex.analysis.dendrogram import Dendrogram, dendrogram
 from deltadex.analysis.redundancy import Group
 from deltadex.analysis.similarity import cosine_similarity
@@ -19,7 +20,7 @@ from deltadex.clustering import Explanation
 from deltadex.comparison import Comparison, compare
 from deltadex.domain import FindingKind, FloatArray, State, VersionRow
 from deltadex.drifting import ModelDrift, model_drifts
-from deltadex.geometry import Geometry, geometry_of
+from deltadex.geometry import Measurement
 from deltadex.governance.access import HIDDEN, Person
 from deltadex.redundancy import RecipeRedundancy, freed_by_findings, redundancies
 from deltadex.settings import Settings, load_settings
@@ -324,11 +325,11 @@ def tree(now: Snapshot, recipe_id: int) -> tuple[Dendrogram, list[str]]:
 
 
 @_kept
-def geometry(now: Snapshot, recipe_id: int) -> Geometry:
-    """Return the geometry of one recipe's embeddings."""
+def geometry(now: Snapshot, recipe_id: int) -> Measurement | None:
+    """Return the geometry of one recipe's embeddings as it was measured last; None where it was not yet."""
     recipe = next(recipe for recipe in recipes(now) if recipe.id == recipe_id)
     with now.transaction() as tx:
-        return geometry_of(tx, now.settings.registry, recipe)
+        return measured_geometry.latest(tx, now.settings.registry, recipe)
 
 
 @st.cache_resource(show_spinner=False, max_entries=4, on_release=Database.close)

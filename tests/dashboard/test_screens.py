@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 import deltadex_dashboard
 from deltadex.clustering import recluster_where_due
+from deltadex.geometry import measure_where_due
 from deltadex.settings import Settings
 from deltadex.store import versions, watchers
 from deltadex.store.database import Database
@@ -314,8 +315,11 @@ def test_a_registry_of_two_models_has_no_geometry_yet(store: Database, open_page
     with store.transaction() as tx:
         embedded(tx, "one", np.array([1.0, 0.0]))
         embedded(tx, "two", np.array([0.0, 1.0]))
+    assert "Not measured yet" in text(open_page("geometry"))
+    measure_where_due(store, Settings(registry=REGISTRY))
     page = open_page("geometry")
     assert "It takes 12 different models; there are 2" in text(page)
+    assert "2 versions" in text(page)
     assert numbers(page) == {}
 
 

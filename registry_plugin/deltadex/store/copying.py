@@ -31,6 +31,7 @@ TABLES: dict[str, LiteralString] = {
     "clusters": "id",
     "cluster_assignments": "recipe_id, model_version_id",
     "cluster_runs": 'recipe_id, registry collate "C"',
+    "geometries": 'recipe_id, registry collate "C"',
     "watchers": 'registry collate "C"',
 }
 
