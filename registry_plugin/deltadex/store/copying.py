@@ -120,7 +120,7 @@ def _columns(tx: Transaction, table: str) -> dict[str, bool]:
     found = tx.execute(
         """
         select attname, typelem >= 16384 from pg_attribute join pg_type on pg_type.oid = atttypid
-        where attrelid = %s::regclass and attnum > 0 and not attisdropped order by attname
+        where attrelid = %s::regclass and attnum > 0 and not attisdropped and attgenerated = '' order by attname
         """,
         [table],
     )
