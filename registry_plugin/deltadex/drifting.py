@@ -16,6 +16,7 @@ from deltadex.domain import FloatArray, ModelVersionRef, VersionRow, Word, Words
 from deltadex.governance import rules
 from deltadex.settings import ThresholdSettings
 from deltadex.store import clusters, embeddings, findings, model_history, words
+from deltadex.store.clusters import ClusterRow
 from deltadex.store.database import Transaction
 from deltadex.store.embeddings import RecipeRow
 from deltadex.store.model_history import History
@@ -24,8 +25,8 @@ from deltadex.store.model_history import History
 USUAL_ALIAS = "champion"
 
 
-#: By a recipe's id, its clusters by theirs: name and mean unit vector.
-Centres = Callable[[int], Mapping[int, tuple[str, FloatArray]]]
+#: By a recipe's id, its clusters by theirs, each with the mean of its unit vectors.
+Centres = Callable[[int], Mapping[int, tuple[ClusterRow, FloatArray]]]
 #: Words that a finding keeps in each direction.
 _WORDS = 10
 
@@ -40,12 +41,12 @@ class Nearest:
         Mean cosine similarity with the cluster's other members.
     """
 
-    name: str
+    cluster: ClusterRow
     similarity: float
     is_member: bool
 
     def __str__(self) -> str:
-        return self.name if self.is_member else f"nearest {self.name} ({self.similarity:.2f})"
+        return self.cluster.name if self.is_member else f"nearest {self.cluster.name} ({self.similarity:.2f})"
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,15 @@ class Towards:
 
     Attributes
     ----------
+    recipe_id
+        Under which.
     left, came_to
         The nearest cluster before and after, in the latest run; None where there are no clusters.
     words
         What rose and fell, as in `deltadex.analysis.words.moved`; None where a version's were not asked for.
     """
 
+    recipe_id: int
     left: Nearest | None
     came_to: Nearest | None
     words: Words | None
@@ -71,14 +75,9 @@ class Towards:
 
     @property
     def evidence(self) -> dict[str, str]:
-        """What a finding keeps of it."""
+        """What a finding keeps of it: clusters live on and are renamed, and not everybody may see each name."""
         said = self.words or Words()
-        kept = {
-            "left_cluster": str(self.left or ""),
-            "came_to_cluster": str(self.came_to or ""),
-            "promotes_more": _listed(said.promoted),
-            "demotes_more": _listed(said.demoted),
-        }
+        kept = {"promotes_more": _listed(said.promoted), "demotes_more": _listed(said.demoted)}
         return {name: value for name, value in kept.items() if value}
 
 
@@ -216,16 +215,16 @@ def _towards(
             nearest = _nearest(tx, recipe_id, vectors, centres(recipe_id))
             said = words.of_versions(tx, recipe_id, [before, after])
             difference = moved(said[before], said[after]) if len(said) == len(both) else None
-            yield place, Towards(nearest.get(before), nearest.get(after), difference)
+            yield place, Towards(recipe_id, nearest.get(before), nearest.get(after), difference)
 
 
 def _centres(tx: Transaction, registry: str) -> Centres:
-    """Return a reader of a recipe's clusters by id, each name and mean unit vector, that asks once for each recipe."""
+    """Return what reads a recipe's clusters, once for each recipe."""
 
     @cache
-    def read(recipe_id: int) -> dict[int, tuple[str, FloatArray]]:
-        names = {row.id: row.name for row in clusters.listing(tx, recipe_id, registry)}
-        return {each: (names[each], centre) for each, centre in clusters.centres(tx, recipe_id, registry).items()}
+    def read(recipe_id: int) -> dict[int, tuple[ClusterRow, FloatArray]]:
+        rows = {row.id: row for row in clusters.listing(tx, recipe_id, registry)}
+        return {each: (rows[each], centre) for each, centre in clusters.centres(tx, recipe_id, registry).items()}
 
     return read
 
@@ -234,7 +233,7 @@ def _nearest(
     tx: Transaction,
     recipe_id: int,
     vectors: Mapping[int, FloatArray],
-    centres: Mapping[int, tuple[str, FloatArray]],
+    centres: Mapping[int, tuple[ClusterRow, FloatArray]],
 ) -> dict[int, Nearest]:
     """Return the nearest cluster of each of these versions, by id; nothing where there are no clusters."""
     if not centres:
@@ -242,8 +241,8 @@ def _nearest(
     found = {}
     for version_id, vector in vectors.items():
         unit = unit_vectors(vector[None])[0]
-        name, similarity = max(((name, float(centre @ unit)) for name, centre in centres.values()), key=itemgetter(1))
-        found[version_id] = Nearest(name, similarity, is_member=False)
+        closest, similarity = max(((row, float(centre @ unit)) for row, centre in centres.values()), key=itemgetter(1))
+        found[version_id] = Nearest(closest, similarity, is_member=False)
     for version_id, place in clusters.places_of(tx, recipe_id, list(vectors)).items():
         if place.cluster_id is not None and place.strength is not None and place.cluster_id in centres:
             found[version_id] = Nearest(centres[place.cluster_id][0], place.strength, is_member=True)

@@ -89,10 +89,9 @@ def _model(now: reads.Snapshot, drifted: ModelDrift, thresholds: ThresholdSettin
 
 
 def _words(said: Words | None) -> None:
-    for way, words in (("Promotes", said.promoted), ("demotes", said.demoted)) if said else ():
+    for way, words in (("Promotes", said.promoted), ("Demotes", said.demoted)) if said else ():
         if words:
-            listed = " ".join(f"`{word.text}`" for word in words[:_MOST_WORDS])
-            st.caption(f"{way} more than before: {listed}")
+            st.caption(f"{way} more than before: " + " · ".join(view.plain(word.text) for word in words[:_MOST_WORDS]))
 
 
 def _remark(drifted: ModelDrift, place: int, step: Step, thresholds: ThresholdSettings) -> None:
@@ -103,10 +102,10 @@ def _remark(drifted: ModelDrift, place: int, step: Step, thresholds: ThresholdSe
         view.version_link(newer, label=f"{numbers}: {step.broken}, so no comparison")
     elif step.change and step.reference is not None and move:
         since = drifted.versions[step.reference].registered.ref.version
-        towards = drifted.towards[place]
-        moved = f", {towards.clusters}" if towards.clusters else ""
+        towards = drifted.towards.get(place)
+        moved = f", {towards.clusters}" if towards and towards.clusters else ""
         view.version_link(newer, label=f"{numbers}: {step.change} of {step.measure:.3f} since v{since}{moved}")
-        _words(towards.words)
+        _words(towards.words if towards else None)
     if move and move.changes_strength(thresholds.drift_norm_ratio):
         view.version_link(newer, label=f"{numbers}: strength × {move.strength_ratio:.2f}")
 

@@ -18,7 +18,7 @@ from deltadex.store import versions
 
 if TYPE_CHECKING:
     from deltadex.analysis.drift import Move
-    from deltadex.drifting import ModelDrift, Towards
+    from deltadex.drifting import ModelDrift, Nearest, Towards
 
 console = Console(highlight=False)
 
@@ -133,7 +133,24 @@ def _step_json(drifted: ModelDrift, place: int, thresholds: ThresholdSettings) -
         "is_drift": step.change is not None,
         "change": step.change,
         "since": None if step.reference is None else drifted.versions[step.reference].registered.ref.version,
-        "towards": towards and asdict(towards),
+        "towards": towards
+        and {
+            "left": _nearest_json(towards.left),
+            "came_to": _nearest_json(towards.came_to),
+            "words": towards.words and asdict(towards.words),
+        },
+    }
+
+
+def _nearest_json(nearest: Nearest | None) -> dict[str, Any] | None:
+    if nearest is None:
+        return None
+    cluster = nearest.cluster
+    return {
+        "cluster": cluster.id,
+        "name": cluster.name,
+        "similarity": nearest.similarity,
+        "is_member": nearest.is_member,
     }
 
 
