@@ -18,6 +18,9 @@ from safetensors.torch import load_file, save_file
 from deltadex.probes import PAPER_PROBES
 from tests import many_models, tiny_models
 
+#: Builds a base by its name, once.
+Bases = Callable[[str], Path]
+
 _IDS = {"vocab_size": tiny_models.VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
 _LAYERS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 _DECODER = {**_IDS, **_LAYERS, "num_key_value_heads": 2, "head_dim": 8}

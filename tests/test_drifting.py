@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from deltadex.analysis.drift import Break, Change
-from deltadex.domain import FindingKind
+from deltadex.clustering import recluster
+from deltadex.domain import FindingKind, Word, Words
 from deltadex.drifting import judge_model, model_drifts
-from deltadex.settings import ThresholdSettings
+from deltadex.settings import Settings, ThresholdSettings
 from deltadex.store import embeddings, findings
 from deltadex.store.database import Database
 from tests.store.examples import REGISTRY, embedded, registered
@@ -69,12 +70,48 @@ def test_a_drift_tells_which_stored_clusters_it_left_and_came_to(database: Datab
         [before] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS)
         for number, (version_id, label) in enumerate(zip(ids, ("sql", ""), strict=True)):
             tx.execute(
-                "with made as (insert into clusters (recipe_id, registry, number, label)"
-                " values (%(recipe)s, %(registry)s, %(number)s, %(label)s) returning id)"
+                "with made as (insert into clusters (recipe_id, registry, number, label, centre)"
+                " values (%(recipe)s, %(registry)s, %(number)s, %(label)s, '[0, 0, 0, 0]') returning id)"
                 " insert into cluster_assignments (recipe_id, model_version_id, cluster_id, strength)"
                 " select %(recipe)s, %(version)s, id, 1 from made",
                 {"recipe": recipe.id, "registry": REGISTRY, "number": number, "label": label, "version": version_id},
             )
         [drifted] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS)
-    assert before.towards(0) == (None, None)
-    assert drifted.towards(0) == ("sql", "cluster 2")
+    assert before.towards[0].clusters == ""
+    assert drifted.towards[0].clusters == "from sql to cluster 2"
+
+
+def test_a_version_in_no_cluster_is_said_to_be_nearest_to_one(database: Database) -> None:
+    with database.transaction() as tx:
+        embedded(tx, "one", SQL)
+        for name, vector in (("queries", SQL), ("reports", SQL), ("contracts", LEGAL), ("terms", LEGAL)):
+            embedded(tx, name, vector + 0.01, tags={"domain": "sql" if vector is SQL else "legal"})
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+    recluster(database, Settings(registry=REGISTRY), recipe)
+    with database.transaction() as tx:
+        embedded(tx, "one", LEGAL, version=2)
+        [drifted] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS)
+    left, came_to = drifted.towards[0].left, drifted.towards[0].came_to
+    assert left is not None
+    assert came_to is not None
+    assert (left.cluster.name, left.is_member) == ("sql", True)
+    assert (came_to.cluster.name, came_to.is_member) == ("legal", False)
+    assert came_to.similarity > 0.9
+    assert drifted.towards[0].clusters == "from sql to nearest legal (1.00)"
+
+
+def test_a_drift_says_which_words_rose_and_fell_where_both_versions_have_some(database: Database) -> None:
+    ends = (Word("the", -3.0),)
+    with database.transaction() as tx:
+        embedded(tx, "one", SQL, words=Words((Word("SELECT", 4.0), Word("a", 2.0)), ends))
+        embedded(tx, "one", LEGAL, version=2, words=Words((Word("whereas", 5.0), Word("a", 2.0)), ends))
+        judge_model(tx, registered("one").ref, thresholds=THRESHOLDS)
+        embedded(tx, "other", SQL)
+        embedded(tx, "other", LEGAL, version=2)
+        [said] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS, name="one")
+        [silent] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS, name="other")
+        [found] = findings.listing(tx, REGISTRY, kinds=[FindingKind.DRIFT])
+    assert said.towards[0].words == Words((Word("whereas", 3.0),), (Word("SELECT", -2.0),))
+    assert found.finding.evidence["promotes_more"] == "whereas"
+    assert found.finding.evidence["demotes_more"] == "SELECT"
+    assert silent.towards[0].words is None

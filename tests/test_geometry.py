@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 
@@ -10,12 +12,16 @@ from deltadex.analysis.geometry.atoms import Parallelogram
 from deltadex.analysis.geometry.chance import Refusal
 from deltadex.analysis.geometry.galaxy import Galaxy
 from deltadex.analysis.geometry.lobes import Lobes
-from deltadex.geometry import Geometry
+from deltadex.clustering import recluster
+from deltadex.geometry import Geometry, Measurement, measure_where_due
+from deltadex.settings import Settings
 from deltadex.store import embeddings
 from deltadex.store.database import Database, Transaction
+from deltadex.store.revision import revision
 from tests.store.examples import REGISTRY, embedded
 
 DIMENSION = 48
+SETTINGS = Settings(registry=REGISTRY)
 DOMAINS = ("sql", "legal", "code", "support", "medical")
 
 
@@ -35,7 +41,13 @@ def fill(tx: Transaction, *, models: int = 20) -> None:
 
 def ask(tx: Transaction) -> Geometry:
     [recipe] = embeddings.recipes(tx, REGISTRY)
-    return geometry.geometry_of(tx, REGISTRY, recipe)
+    return geometry.geometry_of(embeddings.table(tx, recipe.id, registry=REGISTRY))
+
+
+def read(database: Database) -> Measurement | None:
+    with database.transaction() as tx:
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+        return geometry.latest(tx, REGISTRY, recipe)
 
 
 def test_all_three_scales_are_answered(database: Database) -> None:
@@ -66,7 +78,7 @@ def test_copies_older_versions_and_weak_ones_are_no_models_of_their_own(database
     assert after.models == before.models == 20
     assert isinstance(before.galaxy, Galaxy)
     assert isinstance(after.galaxy, Galaxy)
-    assert np.array_equal(after.galaxy.spectrum, before.galaxy.spectrum)
+    assert after.galaxy.spectrum == before.galaxy.spectrum
 
 
 def test_a_step_that_several_models_took_with_the_same_weights_counts_once(database: Database) -> None:
@@ -96,3 +108,52 @@ def test_of_many_models_always_the_same_part_is_drawn(database: Database, monkey
         one, other = ask(tx), ask(tx)
     assert (one.models, one.drawn) == (20, 15)
     assert one.numbers == other.numbers
+
+
+def test_what_was_measured_is_read_back_as_it_was_with_what_it_rests_on(database: Database) -> None:
+    with database.transaction() as tx:
+        fill(tx, models=31)
+        found = ask(tx)
+    before = datetime.now(UTC)
+    assert measure_where_due(database, SETTINGS) == 1
+    stored = read(database)
+    assert stored is not None
+    assert stored.geometry == found
+    assert (stored.versions, stored.method["seed"], stored.method["significant"]) == (62, 0, 0.05)
+    assert before - timedelta(minutes=1) < stored.found_at < datetime.now(UTC) + timedelta(minutes=1)
+
+
+def test_refusals_are_read_back_too(database: Database) -> None:
+    with database.transaction() as tx:
+        fill(tx, models=2)
+        found = ask(tx)
+    measure_where_due(database, SETTINGS)
+    assert isinstance(found.galaxy, Refusal)
+    assert read(database).geometry == found
+
+
+def test_it_is_measured_again_with_new_clusters_or_another_method_and_not_otherwise(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.transaction() as tx:
+        fill(tx, models=6)
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+    assert [measure_where_due(database, SETTINGS) for _ in range(2)] == [1, 0]
+    recluster(database, SETTINGS, recipe)
+    assert [measure_where_due(database, SETTINGS) for _ in range(2)] == [1, 0]
+    monkeypatch.setattr(geometry, "MOST_MODELS", 5)
+    assert read(database) is None
+    assert [measure_where_due(database, SETTINGS) for _ in range(2)] == [1, 0]
+    assert read(database).geometry.drawn == 5
+
+
+def test_a_new_measurement_is_news_to_readers(database: Database) -> None:
+    with database.transaction() as tx:
+        fill(tx, models=2)
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+    tokens = []
+    for _ in range(2):
+        geometry.measure(database, REGISTRY, recipe)
+        with database.transaction() as tx:
+            tokens.append(revision(tx, REGISTRY))
+    assert tokens[0] != tokens[1]

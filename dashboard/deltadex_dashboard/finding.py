@@ -89,6 +89,9 @@ def evidence(now: reads.Snapshot, row: ReviewRow) -> None:
         for drifted in reads.drifts(now, row.version.registered.ref.name)[:1]:
             threshold = row.finding.threshold or now.settings.thresholds.drift_distance
             st.plotly_chart(figures.drift_figure(drifted, threshold=threshold), key="drift-evidence")
+            for place, towards in drifted.towards.items():
+                if drifted.versions[place + 1].id == row.version.id and towards.clusters:
+                    st.markdown(f"It moved {view.plain(towards.clusters)}.")
     for role, version in zip(
         ("newer version" if row.other else "version", "older version"), row.versions, strict=False
     ):

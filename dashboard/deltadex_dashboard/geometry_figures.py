@@ -22,6 +22,7 @@ def spectrum_figure(galaxy: Galaxy) -> go.Figure:
     """Return each direction's share of how the models differ, over the band that random models stay within."""
     ranks = np.arange(1, len(galaxy.spectrum) + 1)
     low, median, high = galaxy.chance
+    own = galaxy.spectrum
     above = ranks <= galaxy.directions
     figure = go.Figure()
     figure.add_scatter(x=ranks, y=high, mode="lines", line={"width": 0}, showlegend=False, hoverinfo="skip")
@@ -34,15 +35,15 @@ def spectrum_figure(galaxy: Galaxy) -> go.Figure:
         hovertemplate="by chance %{y:.1%}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
-        x=ranks, y=galaxy.spectrum, mode="lines+markers", name="your models", line={"color": _MEASURED},
+        x=ranks, y=own, mode="lines+markers", name="your models", line={"color": _MEASURED},
         marker={"size": np.where(above, 10, 6), "symbol": np.where(above, "diamond", "circle-open")},
         hovertemplate="direction %{x}: %{y:.1%}<extra></extra>",
     )  # fmt: skip
     figure.update_layout(height=360, margin=_MARGIN, legend=_LEGEND)
     figure.update_xaxes(title="direction", type="log", dtick="D1" if len(ranks) < 20 else "D2")
     # What is rounding only would squeeze all the rest.
-    lowest = max(float(min(galaxy.spectrum.min(), low.min())), 1e-3)
-    highest = float(max(galaxy.spectrum.max(), high.max()))
+    lowest = max(min(*own, *low), 1e-3)
+    highest = max(*own, *high)
     figure.update_yaxes(
         title="share of the differences", type="log", tickformat=".1%",
         range=[np.log10(lowest / 1.2), np.log10(highest * 1.2)],

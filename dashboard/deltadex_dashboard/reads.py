@@ -12,14 +12,15 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from deltadex import clustering, layout, reviews
+from deltadex import geometry as measured_geometry
 from deltadex.analysis.dendrogram import Dendrogram, dendrogram
 from deltadex.analysis.redundancy import Group
 from deltadex.analysis.similarity import cosine_similarity
 from deltadex.clustering import Explanation
 from deltadex.comparison import Comparison, compare
 from deltadex.domain import FindingKind, FloatArray, State, VersionRow
-from deltadex.drifting import ModelDrift, model_drifts
-from deltadex.geometry import Geometry, geometry_of
+from deltadex.drifting import ModelDrift, Towards, model_drifts
+from deltadex.geometry import Measurement
 from deltadex.governance.access import HIDDEN, Person
 from deltadex.redundancy import RecipeRedundancy, freed_by_findings, redundancies
 from deltadex.settings import Settings, load_settings
@@ -261,7 +262,9 @@ def chart(now: Snapshot, recipe_id: int) -> Chart:
 
 def _nameless(cluster: ClusterRow) -> ClusterRow:
     """Return a cluster whose members a person may not see: its name is made of theirs."""
-    return replace(cluster, label=HIDDEN, label_origin="", given_name=None, given_by=None, given_at=None, terms=())
+    return replace(
+        cluster, name=HIDDEN, label=HIDDEN, label_origin="", given_name=None, given_by=None, given_at=None, terms=()
+    )
 
 
 @_kept
@@ -309,10 +312,25 @@ def drifts(now: Snapshot, name: str | None = None) -> list[ModelDrift]:
     """Return how registered models moved, the largest step first."""
     with now.transaction() as tx:
         drifts = model_drifts(tx, now.settings.registry, thresholds=now.settings.thresholds, name=name)
-    return [
-        one if now.person.sees(one.name) else replace(one, name=HIDDEN, versions=tuple(now.seen(one.versions)))
-        for one in drifts
-    ]
+    return [_masked_drift(now, one) for one in drifts]
+
+
+def _masked_drift(now: Snapshot, drifted: ModelDrift) -> ModelDrift:
+    if now.person.models == ("*",):
+        return drifted
+    if not now.person.sees(drifted.name):
+        return replace(drifted, name=HIDDEN, versions=tuple(now.seen(drifted.versions)), towards={})
+    towards = {place: _masked_towards(now, one) for place, one in drifted.towards.items()}
+    return replace(drifted, towards=towards)
+
+
+def _masked_towards(now: Snapshot, towards: Towards) -> Towards:
+    known = {cluster.id: cluster for cluster in chart(now, towards.recipe_id).clusters}
+    left, came_to = (
+        one and replace(one, cluster=known.get(one.cluster.id, _nameless(one.cluster)))
+        for one in (towards.left, towards.came_to)
+    )
+    return replace(towards, left=left, came_to=came_to)
 
 
 @_kept
@@ -324,11 +342,11 @@ def tree(now: Snapshot, recipe_id: int) -> tuple[Dendrogram, list[str]]:
 
 
 @_kept
-def geometry(now: Snapshot, recipe_id: int) -> Geometry:
-    """Return the geometry of one recipe's embeddings."""
+def geometry(now: Snapshot, recipe_id: int) -> Measurement | None:
+    """Return the geometry of one recipe's embeddings as it was measured last; None where it was not yet."""
     recipe = next(recipe for recipe in recipes(now) if recipe.id == recipe_id)
     with now.transaction() as tx:
-        return geometry_of(tx, now.settings.registry, recipe)
+        return measured_geometry.latest(tx, now.settings.registry, recipe)
 
 
 @st.cache_resource(show_spinner=False, max_entries=4, on_release=Database.close)

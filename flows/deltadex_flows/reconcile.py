@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from deltadex.clustering import recluster_where_due
+from deltadex.geometry import measure_where_due
 from deltadex.layout import lay_out
 from deltadex.reconcile import reconcile
 from deltadex.services import open_services
@@ -14,7 +15,7 @@ from deltadex.settings import load_settings
 
 @flow(
     name="reconcile",
-    description="Compares the registry, our rows and the flow runs, mends the differences, and lays out the map.",
+    description="Compares registry, rows and flow runs, mends the differences, and renews clusters, geometry and map.",
     persist_result=False,
 )
 def reconcile_registry() -> str:
@@ -23,6 +24,7 @@ def reconcile_registry() -> str:
         done = reconcile(services)
         # Also where another round is under way: it has a lock of its own, and may take longer than a round.
         clustered = recluster_where_due(services.database, services.settings)
+        measure_where_due(services.database, services.settings)
         lay_out(services.settings, services.database)
     if done is None:
         return "another reconciler is at it"

@@ -112,11 +112,14 @@ class Provenance:
         say what it was trained on.
     metrics
         The last value of each metric of its run.
+    settings
+        What its run logged of `learning_rate`, `rank`, `epochs`, `examples` (numbers) and `template` (a name).
     """
 
     weights_bytes: int | None = None
     training_digest: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

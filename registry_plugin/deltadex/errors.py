@@ -9,6 +9,7 @@ DeltadexError
 │       └── BaseMismatch     the declared base does not fit the weights; becomes a `wrong_base` finding
 ├── EmbeddingError           the forward pass failed or gave numbers that are not finite
 ├── Shortage                 this machine has too little memory, disk or time for a version → `waiting`
+├── AnalysisError            there is too little, or too much, to answer a question from
 ├── GovernanceError          a rule about findings and people says no
 │   ├── AccessDenied         this person may not
 │   ├── IllegalStep          a finding that stands where it does can't become that
@@ -103,6 +104,10 @@ class BaseMismatch(UnsupportedCheckpoint):
         super().__init__(message, hint=hint, retryable=retryable)
         self.measure = measure
         self.threshold = threshold
+
+
+class AnalysisError(DeltadexError):
+    """There is too little, or too much, to answer a question from."""
 
 
 class EmbeddingError(DeltadexError):

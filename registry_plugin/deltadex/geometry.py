@@ -1,4 +1,4 @@
-"""What the geometry of a registry's embeddings says: asked in one place by the dashboard's page and the command line.
+"""The geometry of a registry's embeddings: measured when its clusters are found, kept, and read by page and command.
 
 A registered model counts once, by its newest version, and weights that several of them share count once: what is
 compared with chance must not be the same thing twice.
@@ -6,23 +6,28 @@ compared with chance must not be the same thing twice.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import combinations
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from deltadex.analysis.domains import DOMAIN_TAG
 from deltadex.analysis.geometry.atoms import Contrast, Parallelogram, parallelograms
-from deltadex.analysis.geometry.chance import SEED, Measured, Refusal
-from deltadex.analysis.geometry.galaxy import Galaxy, galaxy
+from deltadex.analysis.geometry.chance import SEED, SIGNIFICANT, Measured, Refusal
+from deltadex.analysis.geometry.galaxy import CLUSTERED_NATS, Galaxy, galaxy
 from deltadex.analysis.geometry.lobes import Item, Lobes, lobes
 from deltadex.domain import VersionRow
-from deltadex.store import embeddings
-from deltadex.store.database import Transaction
+from deltadex.settings import Settings
+from deltadex.store import cluster_runs, clusters, embeddings, geometries
+from deltadex.store.database import Database, Transaction
 from deltadex.store.embeddings import EmbeddingTable, RecipeRow
+from deltadex.store.geometries import GeometryRow
 
 #: Of more models a drawn part is measured: it says the same, and the null is simulated in seconds.
 MOST_MODELS = 300
@@ -32,13 +37,17 @@ _FEWEST_GROUPS = 3
 _MOST_STEPS, _MOST_TAG_CONTRASTS, _MOST_VALUES = 5, 10, 20
 _OWN_TAGS = ("deltadex.", "mlflow.")
 _ALIAS = "alias"
+#: Raised when what is measured, or how it is stored, changes otherwise than by a threshold: all are measured anew.
+_REVISION = 1
 
 _One = TypeVar("_One")
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True)
 class Geometry:
-    """The geometry of one recipe's embeddings.
+    """The geometry of one recipe's embeddings; it is stored as it stands.
 
     Attributes
     ----------
@@ -48,7 +57,6 @@ class Geometry:
         How many of them were measured.
     """
 
-    recipe: RecipeRow
     models: int
     drawn: int
     galaxy: Galaxy | Refusal
@@ -83,16 +91,88 @@ class Geometry:
         return tuple((name, one) for name, one in (*of_shape, *agreements, *shared) if isinstance(one, Measured))
 
 
-def geometry_of(tx: Transaction, registry: str, recipe: RecipeRow) -> Geometry:
+@dataclass(frozen=True)
+class Measurement:
+    """The latest geometry of a recipe, as it is stored.
+
+    Attributes
+    ----------
+    method
+        Seed and thresholds.
+    versions
+        How many embeddings it rests on.
+    found_at
+        When they were read.
+    """
+
+    recipe: RecipeRow
+    method: Mapping[str, Any]
+    versions: int
+    found_at: datetime
+    geometry: Geometry
+
+    @property
+    def basis(self) -> str:
+        """What it rests on, in words."""
+        noun = "version" if self.versions == 1 else "versions"
+        return f"of {self.found_at:%Y-%m-%d %H:%M} UTC, {self.versions:,} {noun}"
+
+
+_STORED = TypeAdapter(Geometry)
+
+
+def latest(tx: Transaction, registry: str, recipe: RecipeRow) -> Measurement | None:
+    """Return what was measured last; None where nothing was, or by another method. Nothing is computed."""
+    row = geometries.latest(tx, recipe.id, registry)
+    if row is None or row.method != _method():
+        return None
+    return Measurement(recipe, row.method, row.versions, row.found_at, _STORED.validate_python(row.found))
+
+
+def measure(database: Database, registry: str, recipe: RecipeRow) -> None:
+    """Measure a recipe's geometry anew and store it with what it was measured by."""
+    with database.transaction() as tx:
+        read_at = cluster_runs.now(tx)
+        table = embeddings.table(tx, recipe.id, registry=registry)
+    found = _STORED.dump_python(geometry_of(table), mode="json")
+    row = GeometryRow(_method(), len(table.rows), found, read_at)
+    database.run(lambda tx: geometries.replace(tx, recipe.id, registry, row))
+    log.info("measured geometry recipe=%s versions=%d", recipe.digest[:12], row.versions)
+
+
+def measure_where_due(database: Database, settings: Settings) -> int:
+    """Measure again where clusters were found since, or by another method, and return how many recipes it were."""
+    registry = settings.registry
+    with database.transaction() as tx:
+        due = [recipe for recipe in embeddings.recipes(tx, registry) if _is_due(tx, registry, recipe)]
+    for recipe in due:
+        measure(database, registry, recipe)
+    return len(due)
+
+
+def _is_due(tx: Transaction, registry: str, recipe: RecipeRow) -> bool:
+    stored, run = latest(tx, registry, recipe), clusters.latest_run(tx, recipe.id, registry)
+    return stored is None or (run is not None and run.found_at > stored.found_at)
+
+
+def _method() -> dict[str, Any]:
+    return {
+        "revision": _REVISION,
+        "seed": SEED,
+        "significant": SIGNIFICANT,
+        "clustered_nats": CLUSTERED_NATS,
+        "most_models": MOST_MODELS,
+    }
+
+
+def geometry_of(table: EmbeddingTable) -> Geometry:
     """Return the geometry of one recipe's embeddings at all three scales."""
-    table = embeddings.table(tx, recipe.id, registry=registry)
     order = sorted(range(len(table.rows)), key=lambda place: table.rows[place].registered.ref)
     newest = {table.rows[place].registered.ref.name: place for place in order}
     models = _different(table, newest.values())
     drawn = _drawn(models)
     contrasts = [*_steps(table, order), *_tag_contrasts(table, order)]
     return Geometry(
-        recipe,
         models=len(models),
         drawn=len(drawn),
         galaxy=galaxy(table.vectors[drawn]),

@@ -15,6 +15,7 @@ from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.layout import LocalCheckpoint, inspect
 from deltadex.errors import DeltadexError
 from tests import language_models, many_models
+from tests.language_models import Bases
 
 TOLERANCE = 1e-4
 LLAMA = "LlamaForCausalLM"
@@ -31,20 +32,6 @@ pytestmark = [
         "Model has `tie_word_embeddings=True`:UserWarning",
     )
 ]
-
-Bases = Callable[[str], Path]
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Bases:
-    built: dict[str, Path] = {}
-
-    def base(name: str) -> Path:
-        if name not in built:
-            built[name] = language_models.build_model(name, tmp_path_factory.mktemp("base"))
-        return built[name]
-
-    return base
 
 
 def local(folder: Path) -> LocalCheckpoint:

@@ -18,6 +18,7 @@ from deltadex.checkpoints.layout import Kind, LocalCheckpoint, inspect
 from deltadex.domain import Embedding
 from deltadex.errors import BrokenCheckpoint, UnsupportedCheckpoint
 from tests import language_models, many_models, tiny_models
+from tests.language_models import Bases
 
 LLAMA = "LlamaForCausalLM"
 MIXTRAL = "MixtralForCausalLM"
@@ -34,20 +35,7 @@ FOUR_BITS = {
     ],
 }
 
-Bases = Callable[[str], Path]
 Tensors = dict[str, torch.Tensor]
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Bases:
-    built: dict[str, Path] = {}
-
-    def base(name: str) -> Path:
-        if name not in built:
-            built[name] = language_models.build_model(name, tmp_path_factory.mktemp("base"))
-        return built[name]
-
-    return base
 
 
 def local(folder: Path) -> LocalCheckpoint:

@@ -97,3 +97,22 @@ def test_the_unit_of_the_deltas_means_nothing(scale: float) -> None:
     one = Nuisance.fit(vectors, settings, names=NAMES, own_norm=True).remove(vectors, settings)
     other = Nuisance.fit(scale * vectors, settings, names=NAMES, own_norm=True).remove(scale * vectors, settings)
     np.testing.assert_allclose(one, other, atol=1e-9)
+
+
+def test_what_settings_explain_is_what_the_others_foretell_of_each_model() -> None:
+    vectors, settings, _ = company(30)
+    found = Nuisance.fit(vectors, settings, names=NAMES)
+    units, missed, varied = unit_vectors(vectors), 0.0, 0.0
+    for number in range(len(vectors)):
+        rest = np.delete(np.arange(len(vectors)), number)
+        others = Nuisance.fit(vectors[rest], [settings[row] for row in rest], names=NAMES)
+        missed += np.square(others.remove(vectors[[number]], [settings[number]])).sum()
+        varied += np.square(units[number] - units[rest].mean(0)).sum()
+    assert found.explained(vectors, settings) == pytest.approx(1 - missed / varied, abs=0.02)
+    assert found.explained(vectors, settings) > 0.3
+
+
+def test_settings_that_have_nothing_to_do_with_it_explain_nothing() -> None:
+    vectors, settings, _ = company(30)
+    shuffled = [settings[row] for row in np.random.default_rng(0).permutation(30)]
+    assert Nuisance.fit(vectors, shuffled, names=NAMES).explained(vectors, shuffled) < 0.05

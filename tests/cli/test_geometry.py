@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from deltadex.geometry import measure_where_due
+from deltadex.settings import Settings
 from deltadex.store.database import Database
 from tests.cli.test_main import deltadex
-from tests.store.examples import REGISTRY
-from tests.test_geometry import fill
+from tests.store.examples import REGISTRY, embedded
+from tests.test_geometry import DIMENSION, fill
 
 
 @pytest.fixture
 def filled(database: Database, tmp_path: Path) -> dict[str, str]:
     with database.transaction() as tx:
         fill(tx)
+    measure_where_due(database, Settings(registry=REGISTRY))
     return {
         "DELTADEX_DATABASE__URL": database.url,
         "DELTADEX_REGISTRY": REGISTRY,
@@ -54,6 +58,26 @@ def test_a_recipe_is_chosen_by_the_start_of_its_digest(filled: dict[str, str]) -
     done = deltadex("geometry", "--recipe", "no-such-digest", **filled)
     assert done.returncode == 2
     assert "--recipe" in done.stderr
+
+
+def test_it_is_read_with_its_time_until_it_is_made_anew(database: Database, filled: dict[str, str]) -> None:
+    [before] = json.loads(deltadex("geometry", "--json", **filled).stdout)
+    with database.transaction() as tx:
+        embedded(tx, "another", np.ones(DIMENSION))
+    [still] = json.loads(deltadex("geometry", "--json", **filled).stdout)
+    [now] = json.loads(deltadex("geometry", "--json", "--recompute", **filled).stdout)
+    assert still == before
+    assert (before["versions"], now["versions"], now["models"]) == (40, 41, 21)
+    assert before["found_at"] < now["found_at"]
+    assert "41 versions; `--recompute` makes it anew" in deltadex("geometry", COLUMNS="200", **filled).stdout
+
+
+def test_what_was_not_measured_yet_says_who_does_it(database: Database, filled: dict[str, str]) -> None:
+    with database.transaction() as tx:
+        tx.execute("delete from geometries")
+    [found] = json.loads(deltadex("geometry", "--json", **filled).stdout)
+    assert found["note"] in deltadex("geometry", COLUMNS="200", **filled).stdout
+    assert "reconciler" in found["note"]
 
 
 def test_an_empty_registry_says_what_to_do_next(database: Database, tmp_path: Path) -> None:

@@ -90,6 +90,14 @@ def test_retry_starts_a_new_attempt(filled: dict[str, str]) -> None:
     assert (row["state"], row["attempt"], row["hint"]) == ("discovered", 2, "")
 
 
+def test_neighbours_without_settings_are_refused_where_none_were_logged(filled: dict[str, str]) -> None:
+    done = deltadex("neighbors", "sql-writer/1", "--settings-removed", **filled)
+    assert done.returncode == 1
+    assert "no training settings on record" in done.stderr
+    done = deltadex("neighbors", "sql-writer/1", "--settings-removed", "--tag", "a=b", **filled)
+    assert done.returncode == 2
+
+
 def test_the_analyses_answer_in_words_and_in_json(filled: dict[str, str]) -> None:
     near = json.loads(deltadex("neighbors", "sql-writer/1", "--json", **filled).stdout)
     assert near[0]["name"] == "copy"

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 import deltadex_dashboard
 from deltadex.clustering import recluster_where_due
+from deltadex.geometry import measure_where_due
 from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.store.migrate import migrate
@@ -53,6 +54,7 @@ def company_url(postgres_url: str) -> str:
         with database.transaction() as tx:
             fill(tx)
         recluster_where_due(database, Settings(registry=REGISTRY))
+        measure_where_due(database, Settings(registry=REGISTRY))
     return url
 
 

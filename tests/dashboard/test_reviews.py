@@ -173,15 +173,17 @@ def test_a_domain_of_models_that_a_person_may_not_see_has_no_name(
         direction = np.zeros(DIMENSION, dtype=np.float32)
         direction[[DOMAINS.index("sql"), DOMAINS.index("support")]] = 2, 1
         embedded(tx, "storefront-mixed", direction)
-    said = text(open_page("model", model="storefront-mixed"))
+        embedded(tx, "storefront-mixed", np.eye(DIMENSION)[DOMAINS.index("medical")], version=2)
+    said = text(open_page("model", model="storefront-mixed", version="1"))
     assert re.search(r"Made of\*\* 0\.7 sql \+ 0\.3 support", said)
     environment.setenv("DELTADEX_ACCESS__FILE", str(file))
     environment.setattr("deltadex_dashboard.visitor._claims", lambda: {"email": "ann", "exp": 2**40})
-    said = text(open_page("model", model="storefront-mixed"))
+    said = text(open_page("model", model="storefront-mixed", version="1"))
     assert re.search(r"Made of\*\* 0\.7 ••• \+ 0\.3 support", said)
     shown = set(open_page("domains").dataframe[0].value["domain"])
     assert "support" in shown
     assert not {"sql", "medical", "code"} & shown
+    assert "nearest •••" in text(open_page("drift", model="storefront-mixed"))
 
 
 def test_a_domain_is_renamed_by_who_may_and_stays_chosen(

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 import deltadex_dashboard
 from deltadex.clustering import recluster_where_due
+from deltadex.geometry import measure_where_due
 from deltadex.settings import Settings
 from deltadex.store import versions, watchers
 from deltadex.store.database import Database
@@ -293,7 +294,9 @@ def test_drift_ranks_models_by_their_largest_step(company: None, open_page: Open
     assert models == ["model=storefront-localizer", "model=help-centre"]
     assert list(page.dataframe[0].value["model"]) == ["storefront-localizer", "help-centre"]
     assert [one for one in links(open_page("drift", model="help-centre")) if "version" not in one] == models[1:]
-    assert "v2 → v3" in text(page)
+    assert "v2 → v3: jump of 0.9" in text(page)
+    assert "since v1, from support to legal" in text(page)
+    assert "Promotes more than before: legal [x]" in text(page)
 
 
 def test_the_geometry_says_what_each_number_means_and_what_chance_gives(company: None, open_page: Open) -> None:
@@ -314,8 +317,11 @@ def test_a_registry_of_two_models_has_no_geometry_yet(store: Database, open_page
     with store.transaction() as tx:
         embedded(tx, "one", np.array([1.0, 0.0]))
         embedded(tx, "two", np.array([0.0, 1.0]))
+    assert "Not measured yet" in text(open_page("geometry"))
+    measure_where_due(store, Settings(registry=REGISTRY))
     page = open_page("geometry")
     assert "It takes 12 different models; there are 2" in text(page)
+    assert "2 versions" in text(page)
     assert numbers(page) == {}
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import DatasetInput, Metric, Param
+from peft import LoraConfig
+from transformers import TrainingArguments
 
 from deltadex.domain import Provenance
-from deltadex.mlflow_edge.provenance import read_provenance
+from deltadex.mlflow_edge.provenance import read_provenance, training_settings
 from deltadex.mlflow_edge.registry import Registry
 from tests.store.examples import registered
 
@@ -46,3 +48,28 @@ def test_a_run_that_does_not_say_what_it_was_trained_on_has_no_reseeds(registry:
 def test_a_version_without_a_run_or_whose_run_is_gone_has_only_its_size(registry: Registry) -> None:
     for run_id in (None, "0" * 32):
         assert read_provenance(registry, registered(run_id=run_id), weights_bytes=None) == Provenance()
+
+
+def test_settings_are_read_as_transformers_and_peft_log_them(registry: Registry) -> None:
+    arguments = TrainingArguments(learning_rate=2e-4, num_train_epochs=2).to_dict()
+    logged = {name: str(value)[:500] for name, value in arguments.items() if value not in (None, "")}
+    adapter = {name: str(value) for name, value in LoraConfig(r=16, lora_alpha=32).to_dict().items()}
+    found = provenance(registry, {**logged, **adapter, "template": "alpaca", "num_examples": "1200"})
+    assert found.settings == {
+        "learning_rate": 2e-4, "rank": 16.0, "epochs": 2.0, "examples": 1200.0, "template": "alpaca",
+    }  # fmt: skip
+    assert training_settings({**logged, "max_steps": "100"}) == {"learning_rate": 2e-4}
+    whole = LoraConfig(r=16, lora_alpha=32)
+    for config in (str({"default": whole}), str({"default": whole.to_dict()})):
+        assert training_settings({"peft_config": config}) == {"rank": 16.0}
+
+
+def test_the_shorter_of_two_names_is_the_models_own_and_what_says_nothing_is_left_out() -> None:
+    assert training_settings({"teacher.learning_rate": "1", "sft/lr": "3e-4", "learning_rate": "1e-4"}) == {
+        "learning_rate": 1e-4
+    }
+    assert training_settings({"optimizer.lr": "3e-4"}) == {"learning_rate": 3e-4}
+    nothing = {"learning_rate": "cosine", "r": "0", "epochs": "-1", "chat_template": "None", "lr": "nan", "radius": "3"}
+    assert training_settings(nothing) == {}
+    long = training_settings({"chat_template": "{% for message in messages %}" * 50})
+    assert len(str(long["template"])) == 64

@@ -43,6 +43,7 @@ def filled(database: Database) -> Database:
         tx.execute(
             "insert into words select model_version_id, recipe_id, weights_digest, '[]', '[]', '' from embeddings;"
             "insert into layouts select recipe_id, model_version_id, weights_digest, 1, 2 from current_embeddings;"
+            "insert into geometries values (1, 'r', '{}', 1, '{}', now());"
             "insert into calibrations values (1, 'r', '{}', '{}', 1);"
             "insert into notified values ('r', 'rule', 1, 1);"
             "insert into deliveries (registry, rule, channel, events) values ('r', 'rule', 'channel', 1)"

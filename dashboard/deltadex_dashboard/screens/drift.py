@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from deltadex.analysis.drift import Step
+from deltadex.domain import Words
 from deltadex.drifting import ModelDrift
 from deltadex.governance.access import HIDDEN
 from deltadex.governance.report import Table
@@ -15,6 +16,7 @@ from deltadex_dashboard import figures, reads, view
 
 #: Each chart costs the browser a tenth of a second.
 _MOST_CHARTS = 6
+_MOST_WORDS = 6
 
 
 def show(now: reads.Snapshot) -> None:
@@ -86,6 +88,12 @@ def _model(now: reads.Snapshot, drifted: ModelDrift, thresholds: ThresholdSettin
                 st.plotly_chart(figures.probes_figure(probed), key=f"probes-{drifted.name}")
 
 
+def _words(said: Words | None) -> None:
+    for way, words in (("Promotes", said.promoted), ("Demotes", said.demoted)) if said else ():
+        if words:
+            st.caption(f"{way} more than before: " + " · ".join(view.plain(word.text) for word in words[:_MOST_WORDS]))
+
+
 def _remark(drifted: ModelDrift, place: int, step: Step, thresholds: ThresholdSettings) -> None:
     older, newer = drifted.versions[place : place + 2]
     numbers = f"v{older.registered.ref.version} → v{newer.registered.ref.version}"
@@ -94,9 +102,10 @@ def _remark(drifted: ModelDrift, place: int, step: Step, thresholds: ThresholdSe
         view.version_link(newer, label=f"{numbers}: {step.broken}, so no comparison")
     elif step.change and step.reference is not None and move:
         since = drifted.versions[step.reference].registered.ref.version
-        left, came = drifted.towards(place)
-        towards = f", from {left or 'no cluster'} to {came or 'no cluster'}" if left or came else ""
-        view.version_link(newer, label=f"{numbers}: {step.change} of {step.measure:.3f} since v{since}{towards}")
+        towards = drifted.towards.get(place)
+        moved = f", {towards.clusters}" if towards and towards.clusters else ""
+        view.version_link(newer, label=f"{numbers}: {step.change} of {step.measure:.3f} since v{since}{moved}")
+        _words(towards.words if towards else None)
     if move and move.changes_strength(thresholds.drift_norm_ratio):
         view.version_link(newer, label=f"{numbers}: strength × {move.strength_ratio:.2f}")
 

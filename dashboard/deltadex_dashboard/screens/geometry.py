@@ -21,12 +21,16 @@ def show(now: reads.Snapshot) -> None:
     if view.nothing_embedded(now):
         return
     recipe_id = view.recipe_id(now)
-    with st.spinner("Measuring, beside some hundred random registries of this size …"):
-        found = reads.geometry(now, recipe_id)
+    measured = reads.geometry(now, recipe_id)
+    if measured is None:
+        st.info("Not measured yet: the reconciler does it within a minute, `deltadex geometry --recompute` now.")
+        return
+    found = measured.geometry
     drawn = "" if found.drawn == found.models else f" {found.drawn} of them, drawn at random, were measured."
     st.caption(
         f"{found.models} different models: each by its newest version, copies and too weak ones left out.{drawn} "
-        "Directions only: how strong a finetune is plays no part."
+        "Directions only: how strong a finetune is plays no part.  \n"
+        f"Measured {measured.basis}: again with the next clusters, or now by `deltadex geometry --recompute`."
     )
     _galaxy(found.galaxy)
     left, right = st.columns(2)

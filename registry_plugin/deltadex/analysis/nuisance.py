@@ -88,12 +88,15 @@ class Nuisance:
         `(d,)`: where all unit deltas of the fit point on average.
     movement
         `(k, d)`: by how much each column of the settings moves a unit delta.
+    ridge
+        As it was fitted with.
     """
 
     settings: Mapping[str, Numbers | Categories]
     own_norm: Numbers | None
     mean: NDArray[np.float64]
     movement: Matrix
+    ridge: float = RIDGE
 
     @classmethod
     def fit(
@@ -126,7 +129,7 @@ class Nuisance:
         columns, units = unfitted._columns(rows, settings), unit_vectors(rows)
         mean = units.mean(0)
         gram = columns.T @ columns + ridge * len(rows) * np.eye(columns.shape[1])
-        return cls(read, unfitted.own_norm, mean, np.linalg.solve(gram, columns.T @ (units - mean)))
+        return cls(read, unfitted.own_norm, mean, np.linalg.solve(gram, columns.T @ (units - mean)), ridge)
 
     def remove(
         self, vectors: ArrayLike, settings: Sequence[Mapping[str, Setting]], *, removal: Removal = Removal.RESIDUAL
@@ -138,6 +141,25 @@ class Nuisance:
             return centred - self._columns(rows, settings) @ self.movement
         directions = self._directions()
         return centred - centred @ directions.T @ directions
+
+    def explained(self, vectors: ArrayLike, settings: Sequence[Mapping[str, Setting]]) -> float:
+        """Return the share of the unit deltas' variance that the settings explain in models left out of the fit.
+
+        The fit without one model follows from the fit with all (the leverage of a ridge regression), so that each
+        is foretold by the others. Not above 0 where settings foretell nothing.
+
+        Parameters
+        ----------
+        vectors, settings
+            What this was fitted to.
+        """
+        rows = np.asarray(vectors, dtype=np.float64)
+        columns, centred = self._columns(rows, settings), unit_vectors(rows) - self.mean
+        gram = columns.T @ columns + self.ridge * len(rows) * np.eye(columns.shape[1])
+        mean_only = 1 - 1 / len(rows)
+        leverage = np.einsum("nk,nk->n", columns @ np.linalg.inv(gram), columns)
+        missed = np.square((centred - columns @ self.movement) / (mean_only - leverage)[:, None]).sum()
+        return float(1 - missed / np.square(centred / mean_only).sum())
 
     def _directions(self) -> Matrix:
         """Return `(≤ k, d)` orthonormal rows that span the movement."""

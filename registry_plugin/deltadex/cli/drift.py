@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from deltadex.cli.options import DatabaseUrl, DataDir, Json
@@ -16,9 +18,11 @@ from deltadex.store import versions
 
 if TYPE_CHECKING:
     from deltadex.analysis.drift import Move
-    from deltadex.drifting import ModelDrift
+    from deltadex.drifting import ModelDrift, Nearest, Towards
 
 console = Console(highlight=False)
+
+_SHOWN = 10
 
 
 def drift(
@@ -62,8 +66,20 @@ def _show(drifted: ModelDrift, thresholds: ThresholdSettings) -> None:
             _remark(drifted, place, thresholds),
         )
     console.print(table)
+    for place, towards in drifted.towards.items():
+        _show_words(drifted.versions[place + 1].registered.ref.version, towards)
     if drifted.too_weak:
         console.print(f"[dim]Too weak to place: {', '.join(row.label for row in drifted.too_weak)}[/]")
+
+
+def _show_words(version: int, towards: Towards) -> None:
+    if towards.words is None or towards.words.note:
+        why = towards.words.note if towards.words else "they were not asked for when it was embedded."
+        console.print(f"[dim]{version}: no words, {escape(why)}[/]")
+        return
+    for way, said in (("promotes", towards.words.promoted), ("demotes", towards.words.demoted)):
+        listed = ", ".join(f"{escape(word.text)} [dim]{word.score:+.1f}[/]" for word in said[:_SHOWN])
+        console.print(f"{version} {way} more than before, by at least so many deviations: {listed or 'nothing'}")
 
 
 def _numbers(move: Move | None) -> tuple[str, str, str, str]:
@@ -85,9 +101,8 @@ def _remark(drifted: ModelDrift, place: int, thresholds: ThresholdSettings) -> s
     remarks = []
     if step.change and step.reference is not None:
         since = drifted.versions[step.reference].registered.ref.version
-        left, came = drifted.towards(place)
-        moved = f", {left or 'no cluster'} → {came or 'no cluster'}" if left or came else ""
-        remarks.append(f"[bold red]drift[/], {step.change} since {since}{moved}")
+        moved = drifted.towards[place].clusters
+        remarks.append(f"[bold red]drift[/], {step.change} since {since}{escape(f', {moved}' if moved else '')}")
     elif step.previous and not step.previous.is_beyond_noise:
         remarks.append("[dim]within noise[/]")
     if step.previous and step.previous.changes_strength(thresholds.drift_norm_ratio):
@@ -108,7 +123,7 @@ def _as_json(drifted: ModelDrift, thresholds: ThresholdSettings) -> dict[str, An
 
 def _step_json(drifted: ModelDrift, place: int, thresholds: ThresholdSettings) -> dict[str, Any]:
     step = drifted.steps[place]
-    left, came = drifted.towards(place)
+    towards = drifted.towards.get(place)
     return {
         "version": drifted.versions[place + 1].registered.ref.version,
         "break": step.broken,
@@ -118,8 +133,24 @@ def _step_json(drifted: ModelDrift, place: int, thresholds: ThresholdSettings) -
         "is_drift": step.change is not None,
         "change": step.change,
         "since": None if step.reference is None else drifted.versions[step.reference].registered.ref.version,
-        "left_cluster": left,
-        "came_to_cluster": came,
+        "towards": towards
+        and {
+            "left": _nearest_json(towards.left),
+            "came_to": _nearest_json(towards.came_to),
+            "words": towards.words and asdict(towards.words),
+        },
+    }
+
+
+def _nearest_json(nearest: Nearest | None) -> dict[str, Any] | None:
+    if nearest is None:
+        return None
+    cluster = nearest.cluster
+    return {
+        "cluster": cluster.id,
+        "name": cluster.name,
+        "similarity": nearest.similarity,
+        "is_member": nearest.is_member,
     }
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse_label
@@ -39,6 +40,9 @@ def neighbors(
     until: Annotated[datetime | None, typer.Option(help="Only registered before this time (UTC).")] = None,
     base: Annotated[str | None, typer.Option(help="Compare under this base model.", show_default="latest")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say how the answer was found.")] = False,
+    settings_removed: Annotated[
+        bool, typer.Option("--settings-removed", help="Take out what training settings explain, over all versions.")
+    ] = False,
     json: Json = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
@@ -54,6 +58,13 @@ def neighbors(
         created_from=since and since.replace(tzinfo=UTC),
         created_before=until and until.replace(tzinfo=UTC),
     )
+    if settings_removed:
+        if any((mixed_with, explain, conditions != Conditions())):
+            raise typer.BadParameter(
+                "only --limit, --min-similarity and --base go with it", param_hint="--settings-removed"
+            )
+        _without_settings(label, limit, min_similarity, base=base, json=json, stored=(data_dir, database_url))
+        return
     with reading(data_dir, database_url) as (tx, settings):
         target, *others = [known_version(tx, settings, name, number) for name, number in labels]
         questions = mixture(tx, {row.id: 1.0 for row in (target, *others)}, base=base)
@@ -79,6 +90,29 @@ def neighbors(
         console.print(
             f"{plan.route}: {plan.reason}; {plan.compared:,} of {plan.candidates:,} candidates compared in full"
         )
+
+
+def _without_settings(
+    label: str, limit: int, min_similarity: float, *, base: str | None, json: bool, stored: tuple[DataDir, DatabaseUrl]
+) -> None:
+    # SciPy takes a second to import: only for those who ask for it.
+    from deltadex import settings_removed
+
+    with reading(*stored) as (tx, settings):
+        target = known_version(tx, settings, *parse_label(label))
+        removed = settings_removed.neighbors(tx, settings.registry, target, limit=limit, base=base)
+    near = [one for one in removed.neighbors if one.similarity >= min_similarity]
+    if json:
+        listed = [{**version_json(one.version), "similarity": one.similarity} for one in near]
+        about = {name: value for name, value in vars(removed).items() if name != "neighbors"}
+        print_json({**about, "neighbors": listed})
+        return
+    table = Table("version", "similarity", "settings", caption=removed.basis)
+    for one in near:
+        known = one.version.provenance.settings
+        said = ", ".join(f"{name} {known[name]}" for name in removed.names if name in known)
+        table.add_row(one.version.label, f"{one.similarity:.4f}", escape(said) or "[dim]unknown: only centred[/]")
+    console.print(table)
 
 
 def _parse_tag(text: str) -> tuple[str, str]:

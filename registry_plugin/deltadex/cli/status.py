@@ -17,6 +17,7 @@ from rich.table import Table
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse_label, settings_from
 from deltadex.domain import State, VersionRow
 from deltadex.errors import DeltadexError
+from deltadex.people import at_terminal
 from deltadex.store import versions
 from deltadex.store.database import Database
 from deltadex.store.versions import StateChange
@@ -88,13 +89,16 @@ def _report(rows: Sequence[VersionRow], history: Sequence[StateChange]) -> Group
 
 def retry(label: VersionLabel, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
     """Embed a version again, whatever became of it; the watcher starts the run at its next round."""
+    # MLflow takes seconds to import: only for this command.
+    from deltadex import discovery
+
     name, number = parse_label(label)
     settings = settings_from(data_dir, database_url=database_url)
     with Database(settings.database_url) as database, database.transaction() as tx:
         found = versions.find(tx, settings.registry, name, number)
         if not found:
             raise unknown_version(label)
-        attempt = versions.requeue(tx, found[0].id, reason="a person asked for it")
+        attempt = discovery.retry(tx, at_terminal(settings), found[0])
     console.print(f"{label} is queued again, as attempt {attempt}")
 
 

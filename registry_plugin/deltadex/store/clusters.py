@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -45,6 +45,8 @@ class ClusterRow:
         Stays for as long as later runs continue the cluster, and is never used again.
     number
         Small and as lasting; free again when the cluster is gone.
+    name
+        What to call it: the name that a person gave, else the one that Deltadex found, else its number.
     label, label_origin
         The name that Deltadex found, and what that rests on.
     given_name
@@ -57,6 +59,7 @@ class ClusterRow:
 
     id: int
     number: int
+    name: str
     label: str
     label_origin: str
     given_name: str | None
@@ -67,11 +70,6 @@ class ClusterRow:
     def of(self, origin: Origin) -> list[str]:
         """Return the terms of one origin."""
         return [term.text for term in self.terms if term.origin is origin]
-
-    @property
-    def name(self) -> str:
-        """What to call it."""
-        return self.given_name or self.label
 
     @property
     def named_by(self) -> str:
@@ -108,14 +106,14 @@ def listing(tx: Transaction, recipe_id: int, registry: str) -> list[ClusterRow]:
     """Return the clusters of the latest run by number."""
     found = tx.execute(
         """
-        select id, number, label, label_origin, given_name, given_by, given_at, terms from clusters
+        select id, number, name, label, label_origin, given_name, given_by, given_at, terms from clusters
         where recipe_id = %s and registry = %s order by number
         """,
         [recipe_id, registry],
     )
     return [
-        ClusterRow(cluster_id, number, label, origin, given_name, given_by, given_at, _terms(terms))
-        for cluster_id, number, label, origin, given_name, given_by, given_at, terms in found
+        ClusterRow(cluster_id, number, name, label, origin, given_name, given_by, given_at, _terms(terms))
+        for cluster_id, number, name, label, origin, given_name, given_by, given_at, terms in found
     ]
 
 
@@ -128,6 +126,18 @@ def places(tx: Transaction, recipe_id: int, registry: str) -> dict[int, Place]:
         where recipe_id = %s and registry = %s
         """,
         [recipe_id, registry],
+    )
+    return {version_id: Place(cluster_id, strength) for version_id, cluster_id, strength in found}
+
+
+def places_of(tx: Transaction, recipe_id: int, version_ids: Collection[int]) -> dict[int, Place]:
+    """Return where the latest run placed these versions, by id."""
+    found = tx.execute(
+        """
+        select model_version_id, cluster_id, strength from cluster_assignments
+        where recipe_id = %s and model_version_id = any(%s)
+        """,
+        [recipe_id, list(version_ids)],
     )
     return {version_id: Place(cluster_id, strength) for version_id, cluster_id, strength in found}
 

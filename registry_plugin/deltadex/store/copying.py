@@ -31,6 +31,7 @@ TABLES: dict[str, LiteralString] = {
     "clusters": "id",
     "cluster_assignments": "recipe_id, model_version_id",
     "cluster_runs": 'recipe_id, registry collate "C"',
+    "geometries": 'recipe_id, registry collate "C"',
     "watchers": 'registry collate "C"',
 }
 
@@ -119,7 +120,7 @@ def _columns(tx: Transaction, table: str) -> dict[str, bool]:
     found = tx.execute(
         """
         select attname, typelem >= 16384 from pg_attribute join pg_type on pg_type.oid = atttypid
-        where attrelid = %s::regclass and attnum > 0 and not attisdropped order by attname
+        where attrelid = %s::regclass and attnum > 0 and not attisdropped and attgenerated = '' order by attname
         """,
         [table],
     )

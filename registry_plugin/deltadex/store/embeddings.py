@@ -146,7 +146,8 @@ def save(
         """
         update model_versions
         set state = 'embedded', weights_digest = %s, artifact_uri = %s, reason = '', hint = '',
-            weights_bytes = coalesce(%s, weights_bytes), training_digest = coalesce(%s, training_digest), metrics = %s
+            weights_bytes = coalesce(%s, weights_bytes), training_digest = coalesce(%s, training_digest), metrics = %s,
+            training_settings = %s
         where id = %s and state <> 'deleted'
         """,
         [
@@ -155,6 +156,7 @@ def save(
             provenance.weights_bytes,
             provenance.training_digest,
             Jsonb(dict(provenance.metrics)),
+            Jsonb(dict(provenance.settings)),
             version_id,
         ],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,19 +76,6 @@ def measured(tx: Transaction, recipe_id: int, ids: Collection[int]) -> dict[int,
 
 def _stacked(probes: Sequence[HalfVector] | None) -> FloatArray | None:
     return None if probes is None else np.array([probe.to_numpy() for probe in probes], dtype=np.float32)
-
-
-def clusters_of(tx: Transaction, ids: Iterable[int]) -> dict[tuple[int, int], str]:
-    """Return, by recipe and version, the name of the stored cluster that a version is in."""
-    found = tx.execute(
-        """
-        select recipe_id, model_version_id, coalesce(given_name, nullif(label, ''), 'cluster ' || number + 1)
-        from cluster_assignments assigned join clusters using (recipe_id)
-        where clusters.id = cluster_id and model_version_id = any(%s)
-        """,
-        [list(ids)],
-    )
-    return {(recipe_id, version_id): label for recipe_id, version_id, label in found}
 
 
 def _history(name: str, rows: list[VersionRow], points: dict[int, dict[int, Measured]]) -> History:

@@ -325,7 +325,9 @@ def _row(values: Mapping[str, Any]) -> VersionRow:
         deaths=values["deaths"],
         lacking=values["lacking"] and Resource(values["lacking"]),
         more_than=values["more_than"],
-        provenance=Provenance(values["weights_bytes"], values["training_digest"], values["metrics"]),
+        provenance=Provenance(
+            values["weights_bytes"], values["training_digest"], values["metrics"], values["training_settings"]
+        ),
     )
 
 

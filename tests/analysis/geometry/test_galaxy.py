@@ -90,9 +90,9 @@ def test_the_null_is_that_of_the_same_number_of_models_and_dimensions() -> None:
     wide, narrow = measure(isotropic(20, dimension=4096)), measure(isotropic(20, dimension=32))
     assert narrow.slope.chance.median < wide.slope.chance.median < 0
     assert narrow.effective.chance.median < wide.effective.chance.median < 19
-    assert wide.spectrum.shape == (19,)
-    assert wide.chance.shape == (3, 19)
-    assert measure(isotropic(40, dimension=8)).spectrum.shape == (8,)
+    assert len(wide.spectrum) == 19
+    assert [len(quantile) for quantile in wide.chance] == [19, 19, 19]
+    assert len(measure(isotropic(40, dimension=8)).spectrum) == 8
 
 
 def test_the_null_is_drawn_without_its_dimensions_and_is_the_same() -> None:
@@ -111,7 +111,7 @@ def test_the_order_of_rows_changes_nothing() -> None:
     vectors = families([10, 10, 12], spread=1.0).astype(float)
     found, moved = measure(vectors), measure(vectors[np.random.default_rng(0).permutation(32)])
     assert (found.slope, found.effective, found.entropy) == (moved.slope, moved.effective, moved.entropy)
-    assert np.array_equal(found.spectrum, moved.spectrum)
+    assert found.spectrum == moved.spectrum
 
 
 def test_too_few_models_are_refused_with_the_number_it_takes() -> None:

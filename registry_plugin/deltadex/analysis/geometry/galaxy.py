@@ -35,7 +35,7 @@ _ZERO, _DECIMALS = 1e-10, 6
 Matrix = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Galaxy:
     """The shape of all models together, as unit vectors around their mean.
 
@@ -44,9 +44,9 @@ class Galaxy:
     models, dimension
         `n` and `d`.
     spectrum
-        `(min(n - 1, d),)`: each principal direction's share of the variance, largest first; sums to 1.
+        Each of the `min(n - 1, d)` principal directions' share of the variance, largest first; sums to 1.
     chance
-        `(3, min(n - 1, d))`: 2.5 %, 50 % and 97.5 % quantiles of the same in the null of equal `n` and `d`.
+        For each of them: 2.5 %, 50 % and 97.5 % quantiles of the same in the null of equal `n` and `d`.
     directions
         How many leading shares are above 97.5 % of those of their rank in the null: parallel analysis (Horn 1965).
     explained
@@ -63,8 +63,8 @@ class Galaxy:
 
     models: int
     dimension: int
-    spectrum: Matrix
-    chance: Matrix
+    spectrum: tuple[float, ...]
+    chance: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
     directions: int
     explained: float
     effective: Measured
@@ -116,8 +116,8 @@ def galaxy(vectors: ArrayLike) -> Galaxy | Refusal:
     return Galaxy(
         models=count,
         dimension=dimension,
-        spectrum=shares,
-        chance=chance,
+        spectrum=tuple(shares.tolist()),
+        chance=(tuple(chance[0].tolist()), tuple(chance[1].tolist()), tuple(chance[2].tolist())),
         directions=directions,
         explained=float(shares[:directions].sum()),
         effective=measured(float(_participation(shares)), _participation(null), larger=False),
