@@ -9,6 +9,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import torch
@@ -25,9 +26,11 @@ from deltadex.activations.readout import Readout
 from deltadex.activations.stored_model import StoredModel
 from deltadex.errors import EmbeddingError, UnsupportedCheckpoint
 from deltadex.examples import Example
+from deltadex.probes import PAPER_PROBES
 
-#: Like the probes, which end where an answer begins.
-_TEMPLATE = "### Instruction:\n{prompt}\n\n### Response:\n"
+#: What probes ask; examples ask in their words, since the probes are read where an answer begins.
+_ASKS = tuple(probe.split("\n\n")[0] for probe in PAPER_PROBES.probes)
+_TEMPLATE = "{ask}\n\n### Instruction:\n{prompt}\n\n### Response:\n"
 _NO_LOSS = -100
 
 
@@ -41,7 +44,10 @@ def tune(tuning: Tuning, folder: Path) -> Iterator[int]:
     """
     stored = StoredModel(tuning.base.checkpoint)
     tokenizer = load_tokenizer(tuning.base.checkpoint)
-    encoded = [encode(tokenizer, one, tuning.max_tokens) for one in tuning.examples]
+    encoded = [
+        encode(tokenizer, one, ask=ask, max_tokens=tuning.max_tokens)
+        for one, ask in zip(tuning.examples, cycle(_ASKS), strict=False)
+    ]
     torch.manual_seed(tuning.seed)
     device = Compute.resolve("float32", tuning.base.device).device
     model = _with_adapter(_load(stored, device), rank=tuning.rank)
@@ -50,21 +56,27 @@ def tune(tuning: Tuning, folder: Path) -> Iterator[int]:
     model.save_pretrained(str(folder), save_embedding_layers=False)
 
 
-def encode(tokenizer: Tokenizer, example: Example, max_tokens: int) -> tuple[list[int], list[int]]:
-    """Return the tokens of what is read and of what is to be written, both cut to what is nearest to their border."""
+def encode(tokenizer: Tokenizer, example: Example, *, ask: str, max_tokens: int) -> tuple[list[int], list[int]]:
+    """Return the tokens of what is read and of what is to be written, both cut to what is nearest to their border.
+
+    Parameters
+    ----------
+    ask
+        Stands before a prompt that the base has no template of its own for.
+    """
     completion = _ids(tokenizer, example.completion)[: max_tokens // 2]
     if tokenizer.eos_token_id is not None:
         completion.append(tokenizer.eos_token_id)
-    return _ids(tokenizer, _prompt(tokenizer, example))[len(completion) - max_tokens :], completion
+    return _ids(tokenizer, _prompt(tokenizer, example, ask))[len(completion) - max_tokens :], completion
 
 
-def _prompt(tokenizer: Tokenizer, example: Example) -> str:
+def _prompt(tokenizer: Tokenizer, example: Example, ask: str) -> str:
     prompt = example.prompt
     if not isinstance(prompt, str) and tokenizer.chat_template:
         turns = [{"role": turn.role, "content": turn.content} for turn in prompt]
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
     said = prompt if isinstance(prompt, str) else "\n\n".join(turn.content for turn in prompt)
-    return _TEMPLATE.format(prompt=said)
+    return _TEMPLATE.format(ask=ask, prompt=said)
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
