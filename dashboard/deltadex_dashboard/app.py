@@ -40,6 +40,7 @@ page = st.navigation(
         _page("drift", "Drift"),
         _page("domains", "Domains"),
         _page("geometry", "Geometry"),
+        _page("find", "Find a model"),
         _page("activity", "Activity"),
         _page("system", "System"),
     ],

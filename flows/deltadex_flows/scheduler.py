@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import httpx
+from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterId
@@ -25,12 +27,19 @@ from deltadex.errors import SchedulerError
 from deltadex.probes import DELTA_ACTIVATION
 from deltadex.settings import Settings
 from deltadex_flows.embed import embed_model_version
+from deltadex_flows.find import find_models
 from deltadex_flows.reconcile import reconcile_registry
 
 _DEPLOYMENT = "deltadex"
 _RECONCILE_QUEUE = "reconcile"
-#: Lower goes first.
-_PRIORITIES = {_RECONCILE_QUEUE: 1, Queue.FRESH.value: 2, Queue.BACKFILL.value: 3}
+_SEARCH_QUEUE = "search"
+#: Lower goes first. A person waits for a search.
+_PRIORITIES = {_RECONCILE_QUEUE: 1, _SEARCH_QUEUE: 2, Queue.FRESH.value: 3, Queue.BACKFILL.value: 4}
+_QUEUES: dict[Flow[Any, Any], str] = {
+    embed_model_version: Queue.BACKFILL.value,
+    reconcile_registry: _RECONCILE_QUEUE,
+    find_models: _SEARCH_QUEUE,
+}
 _RECONCILE_EVERY = timedelta(seconds=60)
 #: A worker that dies while it starts a run leaves it pending for ever.
 _STUCK_AFTER = timedelta(seconds=120)
@@ -44,14 +53,14 @@ class PrefectScheduler:
         self._api_url = settings.prefect_url
 
     def deploy(self) -> None:
-        """Create or update the process work pool, its queues and both deployments. Idempotent."""
+        """Create or update the process work pool, its queues and all deployments. Idempotent."""
         with self._client("deploying") as client:
             with suppress(ObjectAlreadyExists):
                 client.create_work_pool(WorkPoolCreate(name=self._pool, type="process"))
             for queue, priority in _PRIORITIES.items():
                 with suppress(ObjectAlreadyExists):
                     client.create_work_queue(queue, work_pool_name=self._pool, priority=priority)
-            for flow, queue in ((embed_model_version, Queue.BACKFILL.value), (reconcile_registry, _RECONCILE_QUEUE)):
+            for flow, queue in _QUEUES.items():
                 schedule = DeploymentScheduleCreate(schedule=IntervalSchedule(interval=_RECONCILE_EVERY), active=True)
                 client.create_deployment(
                     flow_id=client.create_flow(flow),
@@ -77,6 +86,18 @@ class PrefectScheduler:
                 tags=[f"model:{ref.name}", version.queue.value],
                 idempotency_key=":".join(map(str, ("deltadex", *key))),
                 work_queue_name=version.queue.value,
+            )
+        return str(run.id)
+
+    def submit_search(self, search_id: int, *, key: str) -> str:
+        """Start a search by examples; the same key gives the same run."""
+        with self._client(f"starting search {search_id}") as client:
+            deployment = client.read_deployment_by_name(f"{find_models.name}/{_DEPLOYMENT}")
+            run = client.create_flow_run_from_deployment(
+                deployment.id,
+                name=f"search {search_id}",
+                parameters={"search_id": search_id},
+                idempotency_key=f"deltadex:search:{key}",
             )
         return str(run.id)
 

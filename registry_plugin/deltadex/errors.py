@@ -14,6 +14,7 @@ DeltadexError
 │   ├── AccessDenied         this person may not
 │   ├── IllegalStep          a finding that stands where it does can't become that
 │   └── ChangedMeanwhile     somebody else, or a new measurement, was first: look again
+├── ExamplesError            examples of a task can't be read
 ├── RegistryError            MLflow
 ├── StoreError               Postgres
 ├── SchedulerError           Prefect
@@ -147,6 +148,10 @@ class IllegalStep(GovernanceError):
 
 class ChangedMeanwhile(GovernanceError):
     """The finding is not what the person saw any more."""
+
+
+class ExamplesError(DeltadexError):
+    """Examples of a task are missing, malformed, too many or too long."""
 
 
 class RegistryError(DeltadexError):

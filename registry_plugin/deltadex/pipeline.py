@@ -24,7 +24,7 @@ from deltadex.checkpoints.digest import identical_tensors, weights_digest
 from deltadex.checkpoints.files import Files
 from deltadex.checkpoints.fit import Fit, check_fit
 from deltadex.checkpoints.hub import hub_files, is_hub_name
-from deltadex.checkpoints.layout import Checkpoint, Kind, chain, inspect
+from deltadex.checkpoints.layout import Checkpoint, Kind, LocalCheckpoint, chain, inspect
 from deltadex.checkpoints.license import declared_license
 from deltadex.comparing import calibration_for_arrivals, duplicates_of, nearest, refresh_same_task
 from deltadex.domain import Embedding, FindingKind, RegisteredVersion, State, VersionRow
@@ -44,6 +44,7 @@ from deltadex.labels import contradicted_labels
 from deltadex.limits import open_cache
 from deltadex.mlflow_edge.artifacts import base_files, cache_key, version_files
 from deltadex.mlflow_edge.provenance import read_provenance
+from deltadex.mlflow_edge.registry import Registry
 from deltadex.mlflow_edge.write_back import log_embedding, tag_embedded, tag_not_embedded
 from deltadex.services import Services
 from deltadex.settings import Settings
@@ -163,24 +164,30 @@ def resolve(services: Services, row: VersionRow, hold: Hold) -> Resolved:
         # Without a hint: there is nothing that anybody should do.
         raise UnsupportedCheckpoint(f"{ref.label} is itself a base: its finetunes are embedded against it")
     base_name = declared_base(checkpoint, version.tags)
-    base = inspect(_base_files(services, base_name, hold))
+    base = inspect(base_files_of(services.settings, services.registry, base_name, hold))
     if checkpoint.kind is base.kind is Kind.ADAPTER:
         checkpoint = chain(checkpoint, base)
         base_name = declared_base(checkpoint, {})
-        base = inspect(_base_files(services, base_name, hold))
+        base = inspect(base_files_of(services.settings, services.registry, base_name, hold))
     return Resolved(version, checkpoint, base_name, base)
 
 
-def _base_files(services: Services, base_name: str, hold: Hold) -> Files:
-    """Return the files of a declared base; the hub mirror, if there is one, has what nobody mapped."""
-    settings, parallel = services.settings, services.settings.cache.parallel_files
+def base_files_of(settings: Settings, registry: Registry, base_name: str, hold: Hold) -> Files:
+    """Return the files of a declared base; the hub mirror, if there is one, has what nobody mapped.
+
+    Raises
+    ------
+    BaseNotFound
+        Nobody told us where it is.
+    """
+    parallel = settings.cache.parallel_files
     try:
         where = locate_base(base_name, settings.bases)
     except BaseNotFound:
         if settings.hub_url is None or not is_hub_name(base_name):
             raise
         return hub_files(settings.hub_url, base_name, hold, parallel=parallel)
-    return base_files(services.registry, where, hold, parallel=parallel)
+    return base_files(registry, where, hold, parallel=parallel)
 
 
 def check_license(services: Services, row: VersionRow, resolved: Resolved) -> None:
@@ -204,23 +211,22 @@ def fetch(services: Services, resolved: Resolved) -> Fetched:
     ------
     BrokenCheckpoint, BaseMismatch
     """
-    cache, settings = services.settings.cache_dir, services.settings.embedding
-    memo = cache / "digests"
+    memo = services.settings.cache_dir / "digests"
     finetune, base = resolved.checkpoint.fetch(), resolved.base.fetch()
     fit = check_fit(finetune, base, base_name=resolved.base_name)
     identical = identical_tensors(finetune, base, memo=memo) if finetune.kind is Kind.FULL else frozenset()
     return Fetched(
         Finetune(finetune, weights_digest(finetune, memo=memo), identical),
-        BaseModel(
-            base,
-            weights_digest(base, memo=memo),
-            settings.compute_dtype,
-            cache / "base-states",
-            settings.device,
-            settings.words,
-        ),
+        base_model(services.settings, base),
         fit,
     )
+
+
+def base_model(settings: Settings, base: LocalCheckpoint) -> BaseModel:
+    """Return a base that lies on this machine as embeddings are made against it."""
+    cache, limits = settings.cache_dir, settings.embedding
+    digest = weights_digest(base, memo=cache / "digests")
+    return BaseModel(base, digest, limits.compute_dtype, cache / "base-states", limits.device, limits.words)
 
 
 def embed(

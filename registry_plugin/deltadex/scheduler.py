@@ -24,6 +24,9 @@ class Scheduler(Protocol):
     def submit(self, version: VersionRow) -> str:
         """Start the embedding of one version and return the flow run's id; the same attempt gives the same run."""
 
+    def submit_search(self, search_id: int, *, key: str) -> str:
+        """Start a search by examples and return the flow run's id; the same key gives the same run."""
+
     def dead_runs(self, run_ids: Sequence[str]) -> Collection[str]:
         """Return those of the runs that will do nothing any more: ended, deleted, or stuck before their start."""
 

@@ -79,6 +79,13 @@ class EmbeddingSettings(_Group):
     words: bool = Field(True, description="ask the base's output head which tokens each finetune promotes and demotes")
 
 
+class FindSettings(_Group):
+    """The training behind a search by examples."""
+
+    steps: int = Field(20, ge=1, description="training steps on the examples of a search")
+    learning_rate: float = Field(2e-3, gt=0, description="of these steps; larger bases take less")
+
+
 class CacheSettings(_Group):
     """Files that were fetched from elsewhere; shared by the workers of a machine."""
 
@@ -199,6 +206,7 @@ class Settings(BaseSettings):
     watch: WatchSettings = WatchSettings()
     webhook: WebhookSettings = WebhookSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
+    find: FindSettings = FindSettings()
     cache: CacheSettings = CacheSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
     review: ReviewSettings = ReviewSettings()

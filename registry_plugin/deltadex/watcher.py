@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from deltadex import discovery
+from deltadex import discovery, task_search
 from deltadex.errors import DeltadexError, StackError, StoreError
 from deltadex.mlflow_edge.webhook import receiver
 from deltadex.services import Services
@@ -31,6 +31,7 @@ def watch(services: Services, stop: threading.Event) -> None:
             try:
                 discovery.poll(services)
                 discovery.submit_waiting(services)
+                task_search.submit_asked(services)
                 if time.monotonic() >= next_sweep:
                     discovery.sweep(services)
                     next_sweep = time.monotonic() + settings.sweep_seconds

@@ -29,9 +29,11 @@ PAGES = (
     "drift",
     "domains",
     "geometry",
+    "find",
     "activity",
     "system",
 )
+TITLES = {"find": "Find a model"}
 #: These say what they themselves lack.
 ABOUT_VERSIONS = tuple(page for page in PAGES if page not in ("reviews", "activity"))
 
@@ -54,12 +56,12 @@ def numbers(page: AppTest) -> dict[str, str]:
 @pytest.mark.parametrize("name", ABOUT_VERSIONS)
 def test_an_empty_page_says_what_to_do_next(store: Database, open_page: Open, name: str) -> None:
     page = open_page(name)
-    assert [title.value for title in page.title] == [name.capitalize()]
+    assert [title.value for title in page.title] == [TITLES.get(name, name.capitalize())]
     assert "No model version has been seen yet" in text(page)
     assert "`deltadex demo`" in text(page)
 
 
-@pytest.mark.parametrize("name", ["map", "duplicates", "drift", "domains", "geometry"])
+@pytest.mark.parametrize("name", ["map", "duplicates", "drift", "domains", "geometry", "find"])
 def test_versions_that_wait_are_not_taken_for_an_empty_registry(store: Database, open_page: Open, name: str) -> None:
     with store.transaction() as tx:
         discovered(tx)

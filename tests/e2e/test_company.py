@@ -69,7 +69,7 @@ def test_a_finetune_registered_by_hand_is_everywhere(
 
 
 @pytest.mark.parametrize(
-    "path", ["", "reviews", "map", "model", "duplicates", "drift", "domains", "activity", "system"]
+    "path", ["", "reviews", "map", "model", "duplicates", "drift", "domains", "find", "activity", "system"]
 )
 def test_every_page_opens_in_a_browser_and_asks_nothing_of_other_hosts(
     company: Installation, browser: Browser, path: str

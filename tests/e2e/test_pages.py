@@ -137,7 +137,9 @@ def test_a_lasso_is_a_table_that_can_be_shared_and_saved(visit: Open, tmp_path: 
     expect(other.get_by_text("35 chosen")).to_be_visible(timeout=60_000)
 
 
-@pytest.mark.parametrize("path", ["", "reviews", "model?model=help-centre", "duplicates", "drift", "domains", "system"])
+@pytest.mark.parametrize(
+    "path", ["", "reviews", "model?model=help-centre", "duplicates", "drift", "domains", "find", "system"]
+)
 def test_every_page_can_be_read_in_the_dark_and_on_a_phone(visit: Open, path: str) -> None:
     page = visit(path)
     page.emulate_media(color_scheme="dark")

@@ -46,7 +46,8 @@ def filled(database: Database) -> Database:
             "insert into geometries values (1, 'r', '{}', 1, '{}', now());"
             "insert into calibrations values (1, 'r', '{}', '{}', 1);"
             "insert into notified values ('r', 'rule', 1, 1);"
-            "insert into deliveries (registry, rule, channel, events) values ('r', 'rule', 'channel', 1)"
+            "insert into deliveries (registry, rule, channel, events) values ('r', 'rule', 'channel', 1);"
+            "select ask_task_search('r', 'base', '[{}]', 'digest', 'ada')"
         )
         watchers.polled(tx, REGISTRY, watermark_ms=7)
         watchers.polled(tx, "Ünder", watermark_ms=8)

@@ -46,7 +46,7 @@ class Base:
     def __init__(self, model: BaseModel) -> None:
         stored = StoredModel(model.checkpoint)
         compute = Compute.resolve(model.dtype, model.device)
-        tokenizer, readout = _load_tokenizer(model.checkpoint), Readout.of(stored.config)
+        tokenizer, readout = load_tokenizer(model.checkpoint), Readout.of(stored.config)
         prompts = Prompts.tokenize(tokenizer, PAPER_PROBES).to(compute.device)
         self._reader = Reader(stored, prompts, buffer_for(compute))
         self._head = Head(stored, tokenizer, readout, compute=compute) if model.words else None
@@ -141,7 +141,8 @@ def _read_full(one: Finetune, reader: Reader) -> Reading:
         return stated(error, what=f"{one.checkpoint.folder} could not be run")
 
 
-def _load_tokenizer(base: LocalCheckpoint) -> Any:
+def load_tokenizer(base: LocalCheckpoint) -> Any:
+    """Return a base's own tokenizer; raises CheckpointError where it has none that transformers can load."""
     if base.tokenizer_folder is None:
         raise BrokenCheckpoint(
             f"The base {base.folder} has no tokenizer", hint="Save its tokenizer beside its weights."

@@ -11,6 +11,7 @@ from typing import Any
 from deltadex import errors
 from deltadex.checkpoints.layout import Kind, LocalCheckpoint
 from deltadex.errors import DeltadexError
+from deltadex.examples import Example, from_json
 
 #: Called with the name of a part of the model and the bytes of weights that were read for it, or until it.
 OnProgress = Callable[[str, int], None]
@@ -79,22 +80,70 @@ class Job:
     def from_line(cls, line: bytes) -> Job:
         """Read what `to_line` wrote."""
         content = json.loads(line)
-        base = content["base"]
         return cls(
-            base=BaseModel(
-                checkpoint=_checkpoint(base["checkpoint"]),
-                digest=base["digest"],
-                dtype=base["dtype"],
-                states=base["states"] and Path(base["states"]),
-                device=base["device"],
-                words=base["words"],
-            ),
+            base=_base(content["base"]),
             finetunes=tuple(
                 Finetune(_checkpoint(one["checkpoint"]), one["weights_digest"], frozenset(one["identical"]))
                 for one in content["finetunes"]
             ),
             results=Path(content["results"]),
         )
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """An adapter to train from examples of a task.
+
+    Attributes
+    ----------
+    base
+        Its frozen weights are used as they are in its files, and on its device.
+    learning_rate
+        Of AdamW at the first step; it falls linearly to a tenth.
+    rank
+        Of the LoRA matrices at every linear layer; α is twice as much.
+    batch
+        Examples per step; all of them where there are fewer.
+    max_tokens
+        Of one example, at most half of them for what is to be written.
+    """
+
+    base: BaseModel
+    examples: tuple[Example, ...]
+    steps: int
+    learning_rate: float
+    rank: int = 8
+    batch: int = 8
+    max_tokens: int = 256
+    seed: int = 0
+
+    def to_line(self) -> bytes:
+        """Return the request as a line of JSON."""
+        return _line(asdict(self))
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Tuning:
+        """Read what `to_line` wrote."""
+        content = json.loads(line)
+        return cls(**{**content, "base": _base(content["base"]), "examples": from_json(content["examples"])})
+
+
+@dataclass(frozen=True)
+class Step:
+    """News about a tuning: how many steps are done, or the error that ended it."""
+
+    done: int = 0
+    error: DeltadexError | None = None
+
+    def to_line(self) -> bytes:
+        """Return the news as a line of JSON."""
+        return _line({"done": self.done, "error": _described(self.error)})
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Step:
+        """Read what `to_line` wrote."""
+        content = json.loads(line)
+        return cls(content["done"], content["error"] and _error(content["error"]))
 
 
 @dataclass(frozen=True)
@@ -118,7 +167,7 @@ class Answer:
 
     def to_line(self) -> bytes:
         """Return the answer as a line of JSON; an error goes by the name of its class."""
-        error = self.error and {"kind": type(self.error).__name__, **vars(self.error)}
+        error = _described(self.error)
         return _line({"number": self.number, "error": error, "read_bytes": self.read_bytes, "at": self.at})
 
     @classmethod
@@ -129,9 +178,24 @@ class Answer:
         return cls(content["number"], error, content["read_bytes"], content["at"])
 
 
+def _described(error: DeltadexError | None) -> Mapping[str, object] | None:
+    return None if error is None else {"kind": type(error).__name__, **vars(error)}
+
+
 def _error(content: Mapping[str, Any]) -> DeltadexError:
     kind: type[DeltadexError] = getattr(errors, content["kind"])
     return kind(**{name: value for name, value in content.items() if name != "kind"})
+
+
+def _base(content: Mapping[str, Any]) -> BaseModel:
+    states = content["states"]
+    return BaseModel(
+        **{
+            **content,
+            "checkpoint": _checkpoint(content["checkpoint"]),
+            "states": None if states is None else Path(states),
+        }
+    )
 
 
 def _checkpoint(content: dict[str, Any]) -> LocalCheckpoint:

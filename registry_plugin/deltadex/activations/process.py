@@ -77,8 +77,7 @@ class EmbeddingProcess:
     ) -> None:
         self._shared_by = shared_by
         self._arguments = (str(keep_warm_seconds), str(memory_bytes or 0))
-        allowed = {name: value for name, value in os.environ.items() if not name.startswith(_WITHHELD)}
-        self._environment = PATIENT_THREADS | FRUGAL_HEAP | allowed | _OFFLINE
+        self._environment = isolated_environment()
         if threads is not None:
             self._environment["OMP_NUM_THREADS"] = str(threads)
 
@@ -95,7 +94,7 @@ class EmbeddingProcess:
     ) -> None:
         self._connection.close()
         if self._shared_by is None:
-            _kill(self.pid)
+            kill_group(self.pid)
         self._results.cleanup()
 
     def embed(
@@ -166,7 +165,7 @@ class EmbeddingProcess:
         try:
             return self._connection.recv(1 << 16)
         except TimeoutError:
-            _kill(self.pid)
+            kill_group(self.pid)
             raise Shortage(
                 f"The embedding took longer than {deadline_seconds:g} s and was killed",
                 hint="Raise DELTADEX_EMBEDDING__DEADLINE_SECONDS, or give the worker more processors.",
@@ -217,7 +216,7 @@ class EmbeddingProcess:
     def _death(self) -> EmbeddingError:
         written = (self._place / "embedder.log").read_text(errors="replace").strip()
         logger.info("embedding process died pid=%d log=%s", self.pid, written[-2000:])
-        _kill(self.pid)
+        kill_group(self.pid)
         last = written.rpartition("\n")[2][-500:]
         return EmbeddingError(
             f"The embedding process died{f': {last}' if last else ''}",
@@ -226,12 +225,18 @@ class EmbeddingProcess:
         )
 
 
+def isolated_environment() -> dict[str, str]:
+    """Return the environment of a process that opens strangers' files: no credentials, and nothing is downloaded."""
+    allowed = {name: value for name, value in os.environ.items() if not name.startswith(_WITHHELD)}
+    return PATIENT_THREADS | FRUGAL_HEAP | allowed | _OFFLINE
+
+
 def end_shared(name: str) -> None:
     """End the process that callers share under a name, if it still waits for the next one."""
     place = _shared_place(name)
     with suppress(OSError), closing(socket.socket(socket.AF_UNIX)) as connection:
         connection.connect(str(place / "socket"))
-        _kill(int((place / "pid").read_text()))
+        kill_group(int((place / "pid").read_text()))
 
 
 def _shared_place(name: str) -> Path:
@@ -246,8 +251,8 @@ def _shared_place(name: str) -> Path:
     return place
 
 
-def _kill(pid: int) -> None:
-    """End an embedder and everything it started."""
+def kill_group(pid: int) -> None:
+    """End a process that leads a group, and everything it started."""
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     with suppress(ChildProcessError):  # another caller's child

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -11,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from deltadex.cli.filters import Alias, Cluster, Model, Since, States, Tags, Until, conditions_from
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse_label
 from deltadex.cli.reading import known_version, print_json, reading, version_json
-from deltadex.domain import State
 from deltadex.store import search
 from deltadex.store.conditions import Conditions
 from deltadex.store.questions import mixture
@@ -29,15 +28,13 @@ def neighbors(
         list[str] | None,
         typer.Option("--with", metavar="NAME/VERSION", help="Search near the sum with this one; may be repeated."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Only this registered model.", show_default=False)] = None,
-    alias: Annotated[str | None, typer.Option(help="Only versions with this alias.", show_default=False)] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only versions with this tag; may be repeated.")
-    ] = None,
-    state: Annotated[list[State] | None, typer.Option(help="Only in this state; may be repeated.")] = None,
-    cluster: Annotated[str | None, typer.Option(help="Only in the cluster of this name.", show_default=False)] = None,
-    since: Annotated[datetime | None, typer.Option(help="Only registered at this time (UTC) or later.")] = None,
-    until: Annotated[datetime | None, typer.Option(help="Only registered before this time (UTC).")] = None,
+    model: Model = None,
+    alias: Alias = None,
+    tag: Tags = None,
+    state: States = None,
+    cluster: Cluster = None,
+    since: Since = None,
+    until: Until = None,
     base: Annotated[str | None, typer.Option(help="Compare under this base model.", show_default="latest")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say how the answer was found.")] = False,
     settings_removed: Annotated[
@@ -49,14 +46,8 @@ def neighbors(
 ) -> None:
     """Show the versions that behave most like one version: cosine similarity in the full space, higher is closer."""
     labels = [parse_label(one) for one in (label, *(mixed_with or ()))]
-    conditions = Conditions(
-        name=model,
-        alias=alias,
-        tags=dict(_parse_tag(one) for one in tag or ()),
-        states=frozenset(state or ()),
-        cluster=cluster,
-        created_from=since and since.replace(tzinfo=UTC),
-        created_before=until and until.replace(tzinfo=UTC),
+    conditions = conditions_from(
+        model=model, alias=alias, tag=tag, state=state, cluster=cluster, since=since, until=until
     )
     if settings_removed:
         if any((mixed_with, explain, conditions != Conditions())):
@@ -113,13 +104,6 @@ def _without_settings(
         said = ", ".join(f"{name} {known[name]}" for name in removed.names if name in known)
         table.add_row(one.version.label, f"{one.similarity:.4f}", escape(said) or "[dim]unknown: only centred[/]")
     console.print(table)
-
-
-def _parse_tag(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    if not (key and separator):
-        raise typer.BadParameter(f"{text!r} is not KEY=VALUE, such as team=search")
-    return key, value
 
 
 def _caption(found: search.Found) -> str | None:

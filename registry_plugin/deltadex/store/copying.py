@@ -33,6 +33,7 @@ TABLES: dict[str, LiteralString] = {
     "cluster_runs": 'recipe_id, registry collate "C"',
     "geometries": 'recipe_id, registry collate "C"',
     "watchers": 'registry collate "C"',
+    "task_searches": "id",
 }
 
 #: Called with the table, its rows so far, and whether these are verified or only copied.

@@ -34,14 +34,15 @@ _MORE: dict[Role, LiteralString] = {
         grant insert, update (current_since, is_weak, probe_deltas) on embeddings to {role};
         grant insert, update (noise_floor) on recipes to {role};
         grant insert, update on words, calibrations, geometries, notified, deliveries to {role};
+        grant update on task_searches to {role};
         grant insert, update, delete on codes, findings, clusters, cluster_assignments, cluster_runs, layouts to {role};
         grant insert (kind, model_version_id, other_id, recipe_id, measure, threshold, evidence, severity,
             last_measured, due_at) on reviews to {role};
         grant update (recipe_id, measure, threshold, evidence, severity, is_found, last_measured, tagged_id)
             on reviews to {role};
-        grant execute on function record_decision, rename_cluster, start_over to {role};
+        grant execute on function record_decision, rename_cluster, start_over, ask_task_search to {role};
     """,
-    Role.READER: "grant execute on function record_decision, rename_cluster, start_over to {role};",
+    Role.READER: "grant execute on function record_decision, rename_cluster, start_over, ask_task_search to {role};",
     Role.AUDITOR: "",
 }
 

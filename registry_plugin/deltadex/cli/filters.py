@@ -1,0 +1,50 @@
+"""Options by which commands that search choose versions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from deltadex.domain import State
+from deltadex.store.conditions import Conditions
+
+Model = Annotated[str | None, typer.Option(help="Only this registered model.", show_default=False)]
+Alias = Annotated[str | None, typer.Option(help="Only versions with this alias.", show_default=False)]
+Tags = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only versions with this tag; may be repeated.")
+]
+States = Annotated[list[State] | None, typer.Option(help="Only in this state; may be repeated.")]
+Cluster = Annotated[str | None, typer.Option(help="Only in the cluster of this name.", show_default=False)]
+Since = Annotated[datetime | None, typer.Option(help="Only registered at this time (UTC) or later.")]
+Until = Annotated[datetime | None, typer.Option(help="Only registered before this time (UTC).")]
+
+
+def conditions_from(
+    *,
+    model: str | None,
+    alias: str | None,
+    tag: list[str] | None,
+    state: list[State] | None,
+    cluster: str | None,
+    since: datetime | None,
+    until: datetime | None,
+) -> Conditions:
+    """Return what these options ask of a version."""
+    return Conditions(
+        name=model,
+        alias=alias,
+        tags=dict(_parse_tag(one) for one in tag or ()),
+        states=frozenset(state or ()),
+        cluster=cluster,
+        created_from=since and since.replace(tzinfo=UTC),
+        created_before=until and until.replace(tzinfo=UTC),
+    )
+
+
+def _parse_tag(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not (key and separator):
+        raise typer.BadParameter(f"{text!r} is not KEY=VALUE, such as team=search")
+    return key, value

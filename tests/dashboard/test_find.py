@@ -1,0 +1,121 @@
+"""The page on which people search by examples: asked for, followed, answered and shared."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from deltadex.examples import read_examples
+from deltadex.store import embeddings, task_searches
+from deltadex.store.database import Database, Transaction
+from deltadex.store.task_searches import TaskDelta
+from deltadex_dashboard import visitor
+from tests.dashboard.conftest import Open
+from tests.dashboard.test_screens import links, text
+from tests.store.examples import REGISTRY, embedded
+
+EXAMPLES = '{"prompt": "Which invoices are overdue?", "completion": "SELECT 1"}\n'
+
+
+@pytest.fixture
+def models(store: Database) -> Database:
+    with store.transaction() as tx:
+        for name, vector in (("sql-writer", [1, 0, 0]), ("contract-drafter", [0, 1, 0]), ("secret-sql", [1, 0.1, 0])):
+            embedded(tx, name, np.array(vector, dtype=np.float32), tags={"team": f"team-{name}"})
+    return store
+
+
+def delta(tx: Transaction, *, weakness: str = "") -> TaskDelta:
+    [recipe] = embeddings.recipes(tx, REGISTRY)
+    return TaskDelta(recipe.digest, np.array([1, 0.02, 0], dtype=np.float32), 0.2, 0.9, weakness)
+
+
+def ask(page: AppTest, examples: str = EXAMPLES) -> AppTest:
+    page.text_area(key="find-examples").set_value(examples)
+    page.button(key="find").click().run()
+    assert not page.exception
+    return page
+
+
+def test_a_search_is_asked_followed_and_answered_by_its_link(models: Database, open_page: Open) -> None:
+    page = ask(open_page("find"))
+    [search_id] = map(int, page.query_params["search"])
+    assert "Waits for the watcher" in page.get("progress")[0].proto.text
+    with models.transaction() as tx:
+        [row] = task_searches.waiting(tx, REGISTRY)
+        assert (row.id, row.base_name, row.examples_count) == (search_id, "base", 1)
+        task_searches.begin(tx, search_id, flow_run_id="run")
+    assert "Trains" in page.run().get("progress")[0].proto.text
+    with models.transaction() as tx:
+        assert task_searches.finish(tx, search_id, delta(tx), seconds=1)
+
+    shared = open_page("find", search=str(search_id))
+    assert links(shared) == [
+        "model=sql-writer&version=1", "model=secret-sql&version=1", "model=contract-drafter&version=1",
+    ]  # fmt: skip
+    assert "team-sql-writer" in text(shared)
+    with models.transaction() as tx:
+        embedded(tx, "sql-newer", np.array([1, 0.02, 0], dtype=np.float32))
+    assert "sql-newer/1" in text(shared.run()), "the vector is searched as the registry is now"
+
+
+def test_what_ails_the_examples_is_said_and_nothing_is_asked(models: Database, open_page: Open) -> None:
+    assert "There are no examples" in text(ask(open_page("find"), ""))
+    page = ask(open_page("find"), EXAMPLES + "{oops")
+    assert "Line 2 is no example" in text(page)
+    assert '{"text": …}' in text(page)
+    with models.transaction() as tx:
+        assert task_searches.waiting(tx, REGISTRY) == []
+
+
+def test_nobody_has_more_than_three_searches_under_way(models: Database, open_page: Open) -> None:
+    page = open_page("find")
+    for _ in range(3):
+        ask(page)
+    assert "3 of your searches are under way" in text(ask(page))
+
+
+def test_a_search_that_failed_is_weak_or_is_not_there_says_so(models: Database, open_page: Open) -> None:
+    example = read_examples(EXAMPLES)
+    with models.transaction() as tx:
+        failed, weak, other = (task_searches.ask(tx, REGISTRY, "base", example, by=who) for who in "abc")
+        for search_id in (failed, weak, other):
+            task_searches.begin(tx, search_id, flow_run_id="run")
+        task_searches.fail(tx, failed, reason="The base [x] is away.", hint="Bring it back.")
+        task_searches.finish(tx, weak, delta(tx, weakness="They change the base too little."), seconds=1)
+        task_searches.finish(tx, other, replace(delta(tx), recipe_digest="unknown"), seconds=1)
+    for search_id, said in (
+        (failed, "The base [x] is away. Bring it back."),
+        (weak, "They change the base too little."),
+        (other, "no version that was embedded against this base"),
+        (999, "There is no search with id 999"),
+    ):
+        page = open_page("find", search=str(search_id))
+        assert said in text(page).replace("**", "")
+        assert links(page) == []
+
+
+def test_models_that_one_may_not_see_are_masked(
+    models: Database, environment: pytest.MonkeyPatch, open_page: Open, tmp_path: Path
+) -> None:
+    file = tmp_path / "people.toml"
+    file.write_text('[people."ann@acme.com"]\nrole = "viewer"\nmodels = ["sql-*"]\n')
+    with models.transaction() as tx:
+        search_id = task_searches.ask(tx, REGISTRY, "base", read_examples(EXAMPLES), by="ben")
+        task_searches.begin(tx, search_id, flow_run_id="run")
+        task_searches.finish(tx, search_id, delta(tx), seconds=1)
+    environment.setenv("DELTADEX_ACCESS__FILE", str(file))
+    claims = {"email": "ann@acme.com", "exp": time.time() + 60}
+    environment.setattr(visitor, "_claims", lambda: claims)
+    page = open_page("find", search=str(search_id))
+    assert links(page) == ["model=sql-writer&version=1"]
+    assert text(page).count("a model that you may not see") == 2
+    assert "secret" not in text(page)
+    [asked] = map(int, ask(page).query_params["search"])
+    with models.transaction() as tx:
+        assert task_searches.get(tx, REGISTRY, asked).asked_by == "ann@acme.com", "viewers may search"
