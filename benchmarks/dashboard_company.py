@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from pgvector import Vector
 
 from benchmarks.store_company import REGISTRY, Company
 from deltadex import reviews
@@ -52,18 +53,21 @@ def _findings(company: Company, count: int, generator: np.random.Generator) -> l
 
 
 def _cluster(tx: Transaction, company: Company, labels: np.ndarray) -> None:
+    tx.execute(
+        "insert into cluster_runs (recipe_id, registry, method, cut, found_at) values (%s, %s, '{}', 0.5, now())",
+        [company.recipe_id, REGISTRY],
+    )
     for number in range(_CLUSTERS):
         row = tx.execute(
             """
-            insert into clusters (recipe_id, registry, number, label, method) values (%s, %s, %s, %s, '{}')
-            returning id
+            insert into clusters (recipe_id, registry, number, label, centre) values (%s, %s, %s, %s, %s) returning id
             """,
-            [company.recipe_id, REGISTRY, number, f"domain {number + 1}"],
+            [company.recipe_id, REGISTRY, number, f"domain {number + 1}", Vector(company.vectors[number])],
         ).fetchone()
         tx.execute(
             """
-            insert into cluster_assignments (recipe_id, model_version_id, cluster_id)
-            select %s, unnest(%s::bigint[]), %s
+            insert into cluster_assignments (recipe_id, model_version_id, cluster_id, strength)
+            select %s, unnest(%s::bigint[]), %s, 0.5
             """,
             [company.recipe_id, company.ids[labels == number].tolist(), row[0] if row else 0],
         )

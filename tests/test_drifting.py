@@ -8,14 +8,21 @@ import pytest
 from deltadex.analysis.drift import Break, Change
 from deltadex.clustering import recluster
 from deltadex.domain import FindingKind, Word, Words
-from deltadex.drifting import judge_model, model_drifts
+from deltadex.drifting import ModelDrift, judge_model, model_drift
 from deltadex.settings import Settings, ThresholdSettings
 from deltadex.store import embeddings, findings
-from deltadex.store.database import Database
+from deltadex.store.database import Database, Transaction
+from deltadex.store.model_history import Line, lines
 from tests.store.examples import REGISTRY, embedded, registered
 
 SQL, LEGAL = np.array([1, 0, 0.1, 0]), np.array([0, 1, 0, 0.1])
 THRESHOLDS = ThresholdSettings()
+
+
+def drift_of(tx: Transaction, name: str) -> ModelDrift:
+    found = model_drift(tx, REGISTRY, name, thresholds=THRESHOLDS)
+    assert found is not None
+    return found
 
 
 def test_drift_follows_the_registration_whatever_the_order_of_embedding(database: Database) -> None:
@@ -24,9 +31,13 @@ def test_drift_follows_the_registration_whatever_the_order_of_embedding(database
             embedded(tx, "one", vector, version=version, aliases=("champion",) if version == 2 else ())
             judge_model(tx, registered("one").ref, thresholds=THRESHOLDS)
         embedded(tx, "two", SQL)
-        [drifted] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS)
-        assert model_drifts(tx, REGISTRY, thresholds=THRESHOLDS, name="two") == []
+        drifted = drift_of(tx, "one")
+        assert model_drift(tx, REGISTRY, "two", thresholds=THRESHOLDS) is None
+        [line] = lines(tx, REGISTRY)
         [found] = findings.listing(tx, REGISTRY, kinds=[FindingKind.DRIFT])
+    assert line == Line(
+        "one", "base", 3, compared=2, broken=0, largest_step=pytest.approx(drifted.largest_step), changes=1
+    )
     assert [row.registered.ref.version for row in drifted.versions] == [1, 2, 3]
     assert [step.change for step in drifted.steps] == [None, Change.JUMP]
     assert drifted.largest_step > 0.9
@@ -43,8 +54,10 @@ def test_another_base_is_a_break_and_a_weak_version_is_passed_over(database: Dat
         embedded(tx, "one", LEGAL, version=2, is_weak=True)
         embedded(tx, "one", SQL, version=3)
         embedded(tx, "one", LEGAL, version=4, base="another")
-        [drifted] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS)
+        drifted = drift_of(tx, "one")
         assert judge_model(tx, registered("one").ref, thresholds=THRESHOLDS) == []
+        [line] = lines(tx, REGISTRY)
+    assert (line.versions, line.compared, line.broken, line.base_name) == (3, 1, 1, "base")
     assert [row.registered.ref.version for row in drifted.too_weak] == [2]
     assert [(step.broken, step.change) for step in drifted.steps] == [(None, None), (Break.BASE, None)]
     assert drifted.alias is None
@@ -67,7 +80,7 @@ def test_a_drift_tells_which_stored_clusters_it_left_and_came_to(database: Datab
     with database.transaction() as tx:
         ids = [embedded(tx, "one", vector, version=version) for version, vector in ((1, SQL), (2, LEGAL))]
         [recipe] = embeddings.recipes(tx, REGISTRY)
-        [before] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS)
+        before = drift_of(tx, "one")
         for number, (version_id, label) in enumerate(zip(ids, ("sql", ""), strict=True)):
             tx.execute(
                 "with made as (insert into clusters (recipe_id, registry, number, label, centre)"
@@ -76,7 +89,7 @@ def test_a_drift_tells_which_stored_clusters_it_left_and_came_to(database: Datab
                 " select %(recipe)s, %(version)s, id, 1 from made",
                 {"recipe": recipe.id, "registry": REGISTRY, "number": number, "label": label, "version": version_id},
             )
-        [drifted] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS)
+        drifted = drift_of(tx, "one")
     assert before.towards[0].clusters == ""
     assert drifted.towards[0].clusters == "from sql to cluster 2"
 
@@ -90,7 +103,7 @@ def test_a_version_in_no_cluster_is_said_to_be_nearest_to_one(database: Database
     recluster(database, Settings(registry=REGISTRY), recipe)
     with database.transaction() as tx:
         embedded(tx, "one", LEGAL, version=2)
-        [drifted] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS)
+        drifted = drift_of(tx, "one")
     left, came_to = drifted.towards[0].left, drifted.towards[0].came_to
     assert left is not None
     assert came_to is not None
@@ -108,8 +121,8 @@ def test_a_drift_says_which_words_rose_and_fell_where_both_versions_have_some(da
         judge_model(tx, registered("one").ref, thresholds=THRESHOLDS)
         embedded(tx, "other", SQL)
         embedded(tx, "other", LEGAL, version=2)
-        [said] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS, name="one")
-        [silent] = model_drifts(tx, REGISTRY, thresholds=THRESHOLDS, name="other")
+        said = drift_of(tx, "one")
+        silent = drift_of(tx, "other")
         [found] = findings.listing(tx, REGISTRY, kinds=[FindingKind.DRIFT])
     assert said.towards[0].words == Words((Word("whereas", 3.0),), (Word("SELECT", -2.0),))
     assert found.finding.evidence["promotes_more"] == "whereas"

@@ -85,13 +85,13 @@ def evidence(now: reads.Snapshot, row: ReviewRow) -> None:
         what = _MEASURES.get(row.finding.kind, "measure")
         figure = figures.measure_figure(row.finding.measure, row.finding.threshold, what=what)
         st.plotly_chart(figure, key="measure", config={"displayModeBar": False}, alt=f"{what} against its threshold")
-    if row.finding.kind is FindingKind.DRIFT and row.version.registered.ref.name != HIDDEN:
-        for drifted in reads.drifts(now, row.version.registered.ref.name)[:1]:
-            threshold = row.finding.threshold or now.settings.thresholds.drift_distance
-            st.plotly_chart(figures.drift_figure(drifted, threshold=threshold), key="drift-evidence")
-            for place, towards in drifted.towards.items():
-                if drifted.versions[place + 1].id == row.version.id and towards.clusters:
-                    st.markdown(f"It moved {view.plain(towards.clusters)}.")
+    is_drift = row.finding.kind is FindingKind.DRIFT
+    if drifted := reads.drift(now, row.version.registered.ref.name) if is_drift else None:
+        threshold = row.finding.threshold or now.settings.thresholds.drift_distance
+        st.plotly_chart(figures.drift_figure(drifted, threshold=threshold), key="drift-evidence")
+        for place, towards in drifted.towards.items():
+            if drifted.versions[place + 1].id == row.version.id and towards.clusters:
+                st.markdown(f"It moved {view.plain(towards.clusters)}.")
     for role, version in zip(
         ("newer version" if row.other else "version", "older version"), row.versions, strict=False
     ):

@@ -19,15 +19,16 @@ from deltadex.analysis.similarity import cosine_similarity
 from deltadex.clustering import Explanation
 from deltadex.comparison import Comparison, compare
 from deltadex.domain import FindingKind, FloatArray, State, VersionRow
-from deltadex.drifting import ModelDrift, Towards, model_drifts
+from deltadex.drifting import ModelDrift, Towards, model_drift
 from deltadex.geometry import Measurement
 from deltadex.governance.access import HIDDEN, Person
-from deltadex.redundancy import RecipeRedundancy, freed_by_findings, redundancies
+from deltadex.redundancy import Candidates, RecipeRedundancy, candidates, freed_by_findings
 from deltadex.settings import Settings, load_settings
-from deltadex.store import clusters, embeddings, findings, layouts, search, versions, watchers, words
+from deltadex.store import clusters, embeddings, findings, layouts, model_history, search, versions, watchers, words
 from deltadex.store.clusters import ClusterRow, ClusterRun
 from deltadex.store.database import Database, Transaction
 from deltadex.store.embeddings import RecipeRow, StoredEmbedding
+from deltadex.store.model_history import Line
 from deltadex.store.reviews import Chain, LogEntry, ReviewRow
 from deltadex.store.revision import revision
 from deltadex.store.search import Neighbor
@@ -35,6 +36,9 @@ from deltadex.store.versions import StateChange
 from deltadex.store.watchers import WatcherRow
 from deltadex.store.words import VersionWords
 from deltadex_dashboard import visitor
+
+#: From here on up previews of near duplicates share what was compared.
+LOWEST_PREVIEW = 0.7
 
 _Given = ParamSpec("_Given")
 _Answer = TypeVar("_Answer")
@@ -270,12 +274,19 @@ def _nameless(cluster: ClusterRow) -> ClusterRow:
 @_kept
 def duplicates(now: Snapshot, similarity: float | None = None) -> list[RecipeRedundancy]:
     """Return the groups of redundant versions, or a preview of those at another similarity."""
-    with now.transaction() as tx:
-        found = redundancies(tx, now.settings.registry, thresholds=now.settings.thresholds, similarity=similarity)
+    lowest = None if similarity is None else min(similarity, LOWEST_PREVIEW)
+    found = [one.groups(now.settings.thresholds, similarity=similarity) for one in _candidates(now, lowest)]
     return [
         replace(one, groups=tuple(_masked(now, group) for group in one.groups), too_weak=tuple(now.seen(one.too_weak)))
         for one in found
     ]
+
+
+@_kept
+def _candidates(now: Snapshot, lowest: float | None) -> list[Candidates]:
+    # Kept for all previews: whoever moves the slider once moves it again.
+    with now.transaction() as tx:
+        return candidates(tx, now.settings.registry, thresholds=now.settings.thresholds, lowest=lowest)
 
 
 @_kept
@@ -308,20 +319,23 @@ def comparison(now: Snapshot, recipe_id: int, one: int, other: int) -> Compariso
 
 
 @_kept
-def drifts(now: Snapshot, name: str | None = None) -> list[ModelDrift]:
-    """Return how registered models moved, the largest step first."""
+def lines(now: Snapshot) -> list[Line]:
+    """Return how far registered models moved, the largest step first."""
     with now.transaction() as tx:
-        drifts = model_drifts(tx, now.settings.registry, thresholds=now.settings.thresholds, name=name)
-    return [_masked_drift(now, one) for one in drifts]
+        found = model_history.lines(tx, now.settings.registry)
+    return [one if now.person.sees(one.name) else replace(one, name=HIDDEN) for one in found]
 
 
-def _masked_drift(now: Snapshot, drifted: ModelDrift) -> ModelDrift:
-    if now.person.models == ("*",):
+@_kept
+def drift(now: Snapshot, name: str) -> ModelDrift | None:
+    """Return how one registered model moved; None where there is nothing to compare, or the person may not see it."""
+    if not now.person.sees(name):
+        return None
+    with now.transaction() as tx:
+        drifted = model_drift(tx, now.settings.registry, name, thresholds=now.settings.thresholds)
+    if drifted is None or now.person.models == ("*",):
         return drifted
-    if not now.person.sees(drifted.name):
-        return replace(drifted, name=HIDDEN, versions=tuple(now.seen(drifted.versions)), towards={})
-    towards = {place: _masked_towards(now, one) for place, one in drifted.towards.items()}
-    return replace(drifted, towards=towards)
+    return replace(drifted, towards={place: _masked_towards(now, one) for place, one in drifted.towards.items()})
 
 
 def _masked_towards(now: Snapshot, towards: Towards) -> Towards:

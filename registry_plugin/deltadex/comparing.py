@@ -41,13 +41,22 @@ def calibration_for_arrivals(
     setting = rules.default_calibration(thresholds)
     if not thresholds.calibrate:
         return setting
-    known = calibration_sample.remembered(tx, recipe_id, registry, setting=setting)
+    known = calibration_sample.remembered(tx, recipe_id, registry, setting=setting, lately=True)
     if known is None:
         started = time.perf_counter()
         known = calibration_of(tx, recipe_id, registry, thresholds=thresholds)
         seconds = time.perf_counter() - started
         calibration_sample.remember(tx, recipe_id, registry, known, setting=setting, seconds=seconds)
     return known
+
+
+def calibration_on_record(
+    tx: Transaction, recipe_id: int, registry: str, *, thresholds: ThresholdSettings
+) -> Calibration:
+    """Return by what the latest arrivals were judged, however long ago that is, else what `calibration_of` says."""
+    setting = rules.default_calibration(thresholds)
+    known = calibration_sample.remembered(tx, recipe_id, registry, setting=setting) if thresholds.calibrate else setting
+    return known or calibration_of(tx, recipe_id, registry, thresholds=thresholds)
 
 
 def nearest(tx: Transaction, version: VersionRow) -> Sequence[Neighbor]:

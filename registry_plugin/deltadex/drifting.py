@@ -11,7 +11,7 @@ from deltadex.analysis.calibration import Calibration
 from deltadex.analysis.drift import Space, Step, follow
 from deltadex.analysis.similarity import unit_vectors
 from deltadex.analysis.words import moved
-from deltadex.comparing import calibration_for_arrivals, calibration_of
+from deltadex.comparing import calibration_for_arrivals, calibration_on_record
 from deltadex.domain import FloatArray, ModelVersionRef, VersionRow, Word, Words
 from deltadex.governance import rules
 from deltadex.settings import ThresholdSettings
@@ -122,30 +122,22 @@ class ModelDrift:
         return sum(step.change is not None for step in self.steps)
 
 
-def model_drifts(
-    tx: Transaction,
-    registry: str,
-    *,
-    thresholds: ThresholdSettings,
-    name: str | None = None,
-    alias: str = USUAL_ALIAS,
-) -> list[ModelDrift]:
-    """Return the drift of each registered model with two or more versions to place, the largest step first.
+def model_drift(
+    tx: Transaction, registry: str, name: str, *, thresholds: ThresholdSettings, alias: str = USUAL_ALIAS
+) -> ModelDrift | None:
+    """Return the drift of a registered model; None where it has no two versions to place.
 
-    What single probes say is told only where one model is asked for by name.
+    `deltadex.store.model_history.lines` says which ones have moved farthest.
     """
-    recipes = {recipe.id: recipe for recipe in embeddings.recipes(tx, registry)}
+    recipes = {recipe.id: recipe for recipe in embeddings.recipes(tx, registry, name=name)}
     spaces = {
-        recipe.id: _space(recipe, calibration_of(tx, recipe.id, registry, thresholds=thresholds))
+        recipe.id: _space(recipe, calibration_on_record(tx, recipe.id, registry, thresholds=thresholds))
         for recipe in recipes.values()
     }
-    centres = _centres(tx, registry)
-    found = [
-        _drift(tx, history, recipes, spaces, centres, thresholds=thresholds, alias=alias)
-        for history in model_history.histories(tx, registry, name=name)
-        if len(history.versions) > 1
-    ]
-    return sorted(found, key=lambda drifted: (-drifted.largest_step, drifted.name))
+    for history in model_history.histories(tx, registry, name=name):
+        if len(history.versions) > 1:
+            return _drift(tx, history, recipes, spaces, _centres(tx, registry), thresholds=thresholds, alias=alias)
+    return None
 
 
 def judge_model(tx: Transaction, ref: ModelVersionRef, *, thresholds: ThresholdSettings) -> list[int]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from deltadex.analysis.calibration import Calibration
-from deltadex.analysis.duplicates import connected_groups
+from deltadex.analysis.duplicates import connected_groups, similar_pairs
 from deltadex.analysis.near_duplicates import PAIR, Pairs
 from deltadex.analysis.redundancy import Group, Redundancy, freed_bytes, propose_keeper, redundant_groups
 from deltadex.comparing import calibration_of
@@ -42,20 +41,77 @@ class RecipeRedundancy:
         return [group for group in self.groups if group.kind is kind]
 
 
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The versions of one recipe, and which of them are similar: what groups are made of at any threshold.
+
+    Attributes
+    ----------
+    pairs
+        Of rows of `table`.
+    """
+
+    recipe: RecipeRow
+    calibration: Calibration
+    table: EmbeddingTable
+    pairs: Pairs
+    too_weak: tuple[VersionRow, ...]
+
+    def groups(self, thresholds: ThresholdSettings, *, similarity: float | None = None) -> RecipeRedundancy:
+        """Return the groups by the recipe's calibration, or at another similarity of near duplicates."""
+        calibration = self.calibration if similarity is None else self.calibration.at(similarity)
+        groups = redundant_groups(
+            self.table.rows,
+            self.table.vectors,
+            calibration=calibration,
+            pairs=self.pairs,
+            keeper_metric=thresholds.keeper_metric,
+        )
+        return RecipeRedundancy(self.recipe, calibration, tuple(groups), self.too_weak)
+
+
 def redundancies(
     tx: Transaction, registry: str, *, thresholds: ThresholdSettings, similarity: float | None = None
 ) -> list[RecipeRedundancy]:
     """Return the groups of redundant versions of each recipe.
-
-    All versions are compared where there are at most `COMPARED_AT_MOST`; else the findings tell the pairs, and versions
-    of one model that supersede each other, which are no findings, are not listed. A preview always compares all.
 
     Parameters
     ----------
     similarity
         Preview groups at another similarity of near duplicates.
     """
-    return list(_of_each_recipe(tx, registry, thresholds, similarity))
+    found = candidates(tx, registry, thresholds=thresholds, lowest=similarity)
+    return [one.groups(thresholds, similarity=similarity) for one in found]
+
+
+def candidates(
+    tx: Transaction, registry: str, *, thresholds: ThresholdSettings, lowest: float | None = None
+) -> list[Candidates]:
+    """Return what may be redundant under each recipe.
+
+    All versions are compared where there are at most `COMPARED_AT_MOST`; else the findings tell the pairs, and versions
+    of one model that supersede each other, which are no findings, are not listed. A preview always compares all.
+
+    Parameters
+    ----------
+    lowest
+        The lowest similarity of near duplicates that groups will be asked for; None: no preview.
+    """
+    return [_of_recipe(tx, recipe, registry, thresholds, lowest) for recipe in embeddings.recipes(tx, registry)]
+
+
+def _of_recipe(
+    tx: Transaction, recipe: RecipeRow, registry: str, thresholds: ThresholdSettings, lowest: float | None
+) -> Candidates:
+    calibration = calibration_of(tx, recipe.id, registry, thresholds=thresholds)
+    if lowest is None and recipe.embedded > COMPARED_AT_MOST:
+        table, pairs = _found(tx, recipe, registry)
+    else:
+        table = embeddings.table(tx, recipe.id, registry=registry)
+        limits = (calibration.near_similarity.value, calibration.same_task.value, lowest)
+        pairs = similar_pairs(table.vectors, min(limit for limit in limits if limit is not None))
+    weak = embeddings.too_weak(tx, recipe.id, registry)
+    return Candidates(recipe, calibration, table, pairs, weak)
 
 
 def freed_by_findings(tx: Transaction, registry: str, *, keeper_metric: str | None = None) -> int:
@@ -72,24 +128,6 @@ def freed_by_findings(tx: Transaction, registry: str, *, keeper_metric: str | No
         kept = propose_keeper(group, keeper_metric).version
         freed += freed_bytes([row for row in group if row.id != kept.id], [kept]) or 0
     return freed
-
-
-def _of_each_recipe(
-    tx: Transaction, registry: str, thresholds: ThresholdSettings, similarity: float | None
-) -> Iterator[RecipeRedundancy]:
-    for recipe in embeddings.recipes(tx, registry):
-        calibration = calibration_of(tx, recipe.id, registry, thresholds=thresholds)
-        if similarity is not None:
-            calibration = calibration.at(similarity)
-        if similarity is None and recipe.embedded > COMPARED_AT_MOST:
-            table, pairs = _found(tx, recipe, registry)
-        else:
-            table, pairs = embeddings.table(tx, recipe.id, registry=registry), None
-        groups = redundant_groups(
-            table.rows, table.vectors, calibration=calibration, pairs=pairs, keeper_metric=thresholds.keeper_metric
-        )
-        weak = embeddings.too_weak(tx, recipe.id, registry)
-        yield RecipeRedundancy(recipe, calibration, tuple(groups), weak)
 
 
 def _found(tx: Transaction, recipe: RecipeRow, registry: str) -> tuple[EmbeddingTable, Pairs]:

@@ -12,6 +12,7 @@ from deltadex.drifting import ModelDrift
 from deltadex.governance.access import HIDDEN
 from deltadex.governance.report import Table
 from deltadex.settings import ThresholdSettings
+from deltadex.store.model_history import Line
 from deltadex_dashboard import figures, reads, view
 
 #: Each chart costs the browser a tenth of a second.
@@ -24,51 +25,51 @@ def show(now: reads.Snapshot) -> None:
     view.heading("Drift", "How far each registered model moved from one version to the next.")
     if view.nothing_embedded(now):
         return
-    drifts = reads.drifts(now)
-    if not drifts:
+    lines = reads.lines(now)
+    if not lines:
         view.empty(
             "No registered model has two versions that can be compared.",
             "Register a second version of a model in MLflow: how far it moved shows up here.",
         )
         return
     thresholds = now.settings.thresholds
-    _numbers(drifts)
+    _numbers(lines)
+    names = [line.name for line in lines if line.name != HIDDEN]
     left, _ = st.columns([2, 3])
     chosen = left.selectbox(
-        "Registered model", sorted({drifted.name for drifted in drifts}), index=None, key="model", bind="query-params",
-        placeholder=f"The {min(_MOST_CHARTS, len(drifts))} with the largest steps",
+        "Registered model", sorted(names), index=None, key="model", bind="query-params",
+        placeholder=f"The {min(_MOST_CHARTS, len(names))} with the largest steps",
     )  # fmt: skip
-    shown = [one for one in drifts if chosen in (None, one.name)][:_MOST_CHARTS]
+    shown = [drifted for name in ([chosen] if chosen else names[:_MOST_CHARTS]) if (drifted := reads.drift(now, name))]
     for number in range(0, len(shown), 2):
         for column, drifted in zip(st.columns(2), shown[number : number + 2], strict=False):
             with column:
-                _model(now, drifted, thresholds)
+                _model(drifted, thresholds)
     st.caption(
         "Drift is flagged where a version is that far from the last one that was flagged, or from the first, and "
         "farther than noise or another seed alone may move it. The grey area is that noise."
     )
     st.subheader("All models")
-    view.table(_table(drifts))
+    view.table(_table(lines))
 
 
-def _table(drifts: Sequence[ModelDrift]) -> Table:
-    rows = [(one.name, one.base_name, len(one.versions), round(one.largest_step, 4), one.changes) for one in drifts]
-    return Table("drift", "Drift", ("model", "base model", "versions", "largest step", "drifts"), tuple(rows))
+def _table(lines: Sequence[Line]) -> Table:
+    rows = tuple((one.name, one.base_name, one.versions, round(one.largest_step, 4), one.changes) for one in lines)
+    return Table("drift", "Drift", ("model", "base model", "versions", "largest step", "drifts"), rows)
 
 
-def _numbers(drifts: Sequence[ModelDrift]) -> None:
-    steps = [step for drifted in drifts for step in drifted.steps]
+def _numbers(lines: Sequence[Line]) -> None:
     first, second, third, fourth = st.columns(4)
-    first.metric("Models with two or more versions", len(drifts), border=True)
-    second.metric("Steps compared", sum(step.previous is not None for step in steps), border=True)
-    third.metric("Drifts", sum(step.change is not None for step in steps), border=True)
+    first.metric("Models with two or more versions", f"{len(lines):,}", border=True)
+    second.metric("Steps compared", f"{sum(one.compared for one in lines):,}", border=True)
+    third.metric("Drifts", f"{sum(one.changes for one in lines):,}", border=True)
     fourth.metric(
-        "Breaks", sum(step.broken is not None for step in steps), border=True,
+        "Breaks", f"{sum(one.broken for one in lines):,}", border=True,
         help="Versions of another base or recipe than the one before: that is no drift, and nothing to compare.",
     )  # fmt: skip
 
 
-def _model(now: reads.Snapshot, drifted: ModelDrift, thresholds: ThresholdSettings) -> None:
+def _model(drifted: ModelDrift, thresholds: ThresholdSettings) -> None:
     with st.container(border=True):
         name, largest = st.columns([3, 2], vertical_alignment="center")
         with name:
@@ -82,10 +83,9 @@ def _model(now: reads.Snapshot, drifted: ModelDrift, thresholds: ThresholdSettin
         if drifted.too_weak:
             labels = ", ".join(f"v{row.registered.ref.version}" for row in drifted.too_weak)
             st.caption(f"Too weak to place: {labels}")
-        if drifted.changes and drifted.name != HIDDEN:
+        if drifted.changes:
             with st.expander("Probe by probe"):
-                [probed] = reads.drifts(now, drifted.name)
-                st.plotly_chart(figures.probes_figure(probed), key=f"probes-{drifted.name}")
+                st.plotly_chart(figures.probes_figure(drifted), key=f"probes-{drifted.name}")
 
 
 def _words(said: Words | None) -> None:

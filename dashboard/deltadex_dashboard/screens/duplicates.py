@@ -59,7 +59,7 @@ def show(now: reads.Snapshot) -> None:
 def _threshold(setting: float) -> float:
     slider, note = st.columns([2, 3], vertical_alignment="bottom", gap="large")
     # From the setting down to where nothing is a duplicate any more, and up to equality.
-    lowest = min(0.7, setting)
+    lowest = min(reads.LOWEST_PREVIEW, setting)
     threshold = slider.slider(
         "Similarity of a near duplicate, at least", lowest, 1.0, setting, 0.005, format="%.3f",
         key="threshold", bind="query-params",

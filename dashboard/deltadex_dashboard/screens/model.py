@@ -130,7 +130,7 @@ def _mixture(facts: reads.VersionFacts) -> None:
 
 
 def _drift(now: reads.Snapshot, name: str) -> None:
-    for drifted in reads.drifts(now, name):
+    if drifted := reads.drift(now, name):
         st.markdown(f"**Drift** over {len(drifted.versions)} versions · base {view.plain(drifted.base_name)}")
         threshold = now.settings.thresholds.drift_distance
         st.plotly_chart(figures.drift_figure(drifted, threshold=threshold), key="drift")

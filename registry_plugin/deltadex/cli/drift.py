@@ -35,19 +35,18 @@ def drift(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Show how far each version moved from the one before, from the first, and from the version an alias points at."""
-    from deltadex.drifting import model_drifts
+    from deltadex.drifting import model_drift
 
     with reading(data_dir, database_url) as (tx, settings):
         if not versions.find(tx, settings.registry, name):
             raise unknown_version(name)
         thresholds = settings.thresholds
-        found = model_drifts(tx, settings.registry, thresholds=thresholds, name=name, alias=to)
+        drifted = model_drift(tx, settings.registry, name, thresholds=thresholds, alias=to)
     if json:
-        print_json([_as_json(drifted, thresholds) for drifted in found])
-        return
-    for drifted in found:
+        print_json([_as_json(drifted, thresholds)] if drifted else [])
+    elif drifted:
         _show(drifted, thresholds)
-    if not found:
+    else:
         console.print(f"[dim]{name} has fewer than two embedded versions that can be placed.[/]")
 
 

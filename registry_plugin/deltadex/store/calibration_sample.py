@@ -45,14 +45,22 @@ def reseeds(tx: Transaction, recipe_id: int, registry: str, *, most: int = MOST_
     return _sample(tx, _RESEEDS, recipe_id, registry, most)
 
 
-def remembered(tx: Transaction, recipe_id: int, registry: str, *, setting: Calibration) -> Calibration | None:
-    """Return what was found last with this setting; None where that is longer ago than a hundred times as it took."""
+def remembered(
+    tx: Transaction, recipe_id: int, registry: str, *, setting: Calibration, lately: bool = False
+) -> Calibration | None:
+    """Return what was found last with this setting, or None.
+
+    Parameters
+    ----------
+    lately
+        Not what was found longer ago than a hundred times as long as it took.
+    """
     row = tx.execute(
         """
         select found from calibrations where recipe_id = %s and registry = %s and setting = %s
-            and clock_timestamp() - found_at < make_interval(secs => 100 * seconds)
+            and (not %s or clock_timestamp() - found_at < make_interval(secs => 100 * seconds))
         """,
-        [recipe_id, registry, Jsonb(asdict(setting))],
+        [recipe_id, registry, Jsonb(asdict(setting)), lately],
     ).fetchone()
     if row is None:
         return None
