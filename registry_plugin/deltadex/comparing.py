@@ -6,15 +6,16 @@ Incremental: a version is compared with its neighbours as it arrives, never all 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from deltadex.analysis.calibration import Calibration, calibrate
+from deltadex.checkpoints.imprint import merge_of
 from deltadex.domain import Finding, VersionRow
 from deltadex.governance import rules
 from deltadex.governance.rules import Compared
 from deltadex.settings import ThresholdSettings
-from deltadex.store import calibration_sample, embeddings, findings, search
+from deltadex.store import calibration_sample, embeddings, findings, imprints, search
 from deltadex.store.conditions import Conditions
 from deltadex.store.database import Transaction
 
@@ -51,7 +52,8 @@ def duplicates_of(tx: Transaction, version: VersionRow, recipe_id: int, *, calib
     """Return the exact and near duplicates of a version that was just stored, and the task that it repeats."""
     same = embeddings.same_weights(tx, version.id)
     near = _neighbors(tx, version, recipe_id, min_similarity=calibration.near_similarity.value)
-    pairs = rules.judge_pairs(version, same, near, calibration=calibration)
+    merged = _merged(tx, version, recipe_id, near)
+    pairs = rules.judge_pairs(version, same, near, calibration=calibration, merged=merged)
     return [*pairs, *_same_task(tx, version, recipe_id, calibration=calibration)]
 
 
@@ -79,6 +81,21 @@ def refresh_same_task(
     for other in embeddings.ordered(tx, sorted(affected - {version.id})):
         found = _same_task(tx, other, recipe_id, calibration=calibration)
         findings.replace_same_task(tx, found, version_id=other.id, recipe_id=recipe_id)
+
+
+def _merged(
+    tx: Transaction, version: VersionRow, recipe_id: int, near: Sequence[Compared]
+) -> list[tuple[VersionRow, str]]:
+    """Return the near ones that are this version merged, or that it is a merge of, each with the evidence."""
+    known = imprints.of_versions(tx, recipe_id, [version.id, *(one.version.id for one in near)])
+    own = known.pop(version.id, None)
+    found = []
+    for one in near:
+        merge = merge_of(own, known[one.version.id]) if own and one.version.id in known else None
+        if merge:
+            held = f"{merge.equal:.2%} of {merge.moved} changed weights that were looked at are what merging gives"
+            found.append((one.version, f"an adapter and its merge in {merge.dtype}: {held}"))
+    return found
 
 
 def _same_task(tx: Transaction, version: VersionRow, recipe_id: int, *, calibration: Calibration) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from deltadex.analysis.duplicates import connected_groups
 from deltadex.analysis.near_duplicates import PAIR, Pairs
 from deltadex.analysis.redundancy import Group, Redundancy, freed_bytes, propose_keeper, redundant_groups
 from deltadex.comparing import calibration_of
-from deltadex.domain import FindingKind, VersionRow
+from deltadex.domain import Finding, FindingKind, VersionRow
 from deltadex.settings import ThresholdSettings
 from deltadex.store import embeddings, findings
 from deltadex.store.database import Transaction
@@ -77,6 +77,8 @@ def freed_by_findings(tx: Transaction, registry: str, *, keeper_metric: str | No
 def _of_each_recipe(
     tx: Transaction, registry: str, thresholds: ThresholdSettings, similarity: float | None
 ) -> Iterator[RecipeRedundancy]:
+    exact = findings.listing(tx, registry, kinds=[FindingKind.EXACT_DUPLICATE])
+    merged = [one.finding for one in exact if one.other and one.other.weights_digest != one.version.weights_digest]
     for recipe in embeddings.recipes(tx, registry):
         calibration = calibration_of(tx, recipe.id, registry, thresholds=thresholds)
         if similarity is not None:
@@ -86,10 +88,21 @@ def _of_each_recipe(
         else:
             table, pairs = embeddings.table(tx, recipe.id, registry=registry), None
         groups = redundant_groups(
-            table.rows, table.vectors, calibration=calibration, pairs=pairs, keeper_metric=thresholds.keeper_metric
+            table.rows,
+            table.vectors,
+            calibration=calibration,
+            pairs=pairs,
+            merged=_places(table, merged),
+            keeper_metric=thresholds.keeper_metric,
         )
         weak = embeddings.too_weak(tx, recipe.id, registry)
         yield RecipeRedundancy(recipe, calibration, tuple(groups), weak)
+
+
+def _places(table: EmbeddingTable, found: Sequence[Finding]) -> list[tuple[int, int]]:
+    place = {row.id: number for number, row in enumerate(table.rows)}
+    pairs = ((place.get(one.version_id), place.get(one.other_id or 0)) for one in found)
+    return [(one, other) for one, other in pairs if one is not None and other is not None]
 
 
 def _found(tx: Transaction, recipe: RecipeRow, registry: str) -> tuple[EmbeddingTable, Pairs]:
