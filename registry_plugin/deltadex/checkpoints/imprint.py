@@ -24,9 +24,9 @@ from deltadex.checkpoints.updates import updates
 from deltadex.domain import FloatArray
 from deltadex.errors import UnsupportedCheckpoint
 
-#: Places in all, shared out evenly among the base's tensors.
+#: Places in all, shared out evenly among the base's matrices, and how many in each other tensor, which no merge moves.
 _PLACES = 1024
-_FEWEST_EACH = 8
+_FEWEST_EACH, _IN_OTHERS = 8, 2
 #: Places that a merge must have moved, and the share of them where it must hold what merging gives. By peft it holds
 #: all but one in a thousand of them, and .997 at most where a training step moved the adapter by a ten-thousandth
 #: (docs/analyses.md).
@@ -216,10 +216,11 @@ def _product(
 def _places(base: Mapping[str, StoredTensor]) -> dict[str, NDArray[np.int64]]:
     """Return places in each tensor, in row order: always the same ones in a tensor of that name and shape."""
     floats = {name: tensor.shape for name, tensor in sorted(base.items()) if tensor.is_float and all(tensor.shape)}
-    each = max(_FEWEST_EACH, _PLACES // max(1, len(floats)))
+    matrices = sum(len(shape) == 2 for shape in floats.values())
+    each = max(_FEWEST_EACH, _PLACES // max(1, matrices))
     found = {}
     for name, shape in floats.items():
         seed = hashlib.sha256(f"{name} {shape}".encode()).digest()
         random = np.random.default_rng(int.from_bytes(seed[:8], "little"))
-        found[name] = np.sort(random.integers(math.prod(shape), size=each))
+        found[name] = np.sort(random.integers(math.prod(shape), size=each if len(shape) == 2 else _IN_OTHERS))
     return found
