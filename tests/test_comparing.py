@@ -9,12 +9,13 @@ import pytest
 
 from deltadex import redundancy
 from deltadex.analysis.redundancy import Redundancy
+from deltadex.checkpoints.imprint import Imprint
 from deltadex.comparing import calibration_for_arrivals, calibration_of, duplicates_of, nearest, refresh_same_task
 from deltadex.domain import FindingKind, Provenance
 from deltadex.recomputation import recompute_near_duplicates
 from deltadex.redundancy import RecipeRedundancy, redundancies
 from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
-from deltadex.store import embeddings, findings, versions
+from deltadex.store import embeddings, findings, imprints, versions
 from deltadex.store.database import Database, Transaction
 from tests.analysis.vectors import families
 from tests.store.examples import REGISTRY, discovered, embedded, embedding
@@ -24,12 +25,16 @@ THRESHOLDS = ThresholdSettings(near_duplicate_similarity=0.95, same_task_similar
 Found = set[tuple[FindingKind, str, str]]
 
 
-def arrive(tx: Transaction, label: str, vector: np.ndarray, *, created_ms: int, weights: str) -> None:
+def arrive(
+    tx: Transaction, label: str, vector: np.ndarray, *, created_ms: int, weights: str, imprint: Imprint | None = None
+) -> None:
     name, _, version = label.partition("/")
     version_id = embedded(tx, name, vector, version=int(version), created_ms=created_ms, weights=weights)
     [recipe] = embeddings.recipes(tx, REGISTRY)
     calibration = calibration_of(tx, recipe.id, REGISTRY, thresholds=THRESHOLDS)
     row = versions.get(tx, version_id)
+    if imprint is not None:
+        imprints.save(tx, version_id, recipe.id, embedding(vector, weights=weights), imprint)
     new = duplicates_of(tx, row, recipe.id, nearest(tx, row), calibration=calibration)
     before = findings.naming(tx, version_id)
     findings.replace(tx, new, version_id=version_id, recipe_id=recipe.id, kinds=KINDS)
@@ -144,3 +149,38 @@ def test_arrivals_go_by_what_was_found_lately_under_the_same_settings(database: 
     assert (kept.near_similarity, kept.reseed_distance) == (first.near_similarity, first.reseed_distance)
     assert changed.near_similarity.value == 0.9
     assert anew == first
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)], ids=str)
+def test_a_merge_and_its_adapter_are_exact_duplicates_in_whatever_order_they_come(
+    database: Database, tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    random = np.random.default_rng(0)
+    base, update, vector = (random.normal(size=600).astype(np.float32) for _ in range(3))
+    arrivals = [
+        ("adapter/1", Imprint(base, update)),
+        ("served/1", Imprint(base + update, None)),
+        ("trained-on/1", Imprint(base + np.float32(1.01) * update, None)),
+    ]
+    with database.transaction() as tx:
+        for place in order:
+            label, imprint = arrivals[place]
+            arrive(tx, label, vector, created_ms=place, weights=label, imprint=imprint)
+        arrived = found(tx)
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+        [merge] = findings.listing(tx, REGISTRY, kinds=[FindingKind.EXACT_DUPLICATE])
+        [exact] = redundancies(tx, REGISTRY, thresholds=THRESHOLDS)[0].of_kind(Redundancy.EXACT)
+    assert arrived == {
+        (FindingKind.EXACT_DUPLICATE, "served/1", "adapter/1"),
+        (FindingKind.NEAR_DUPLICATE, "trained-on/1", "adapter/1"),
+        (FindingKind.NEAR_DUPLICATE, "trained-on/1", "served/1"),
+    }
+    assert "its merge in float32: 100.00% of 600" in str(merge.finding.evidence["reason"])
+    assert [row.label for row in exact.versions] == ["adapter/1", "served/1"]
+    settings = Settings(
+        data_dir=tmp_path, registry=REGISTRY, database=DatabaseSettings(url=database.url), thresholds=THRESHOLDS
+    )
+    replaced = recompute_near_duplicates(settings, database, recipe, lambda *_: None)
+    assert (replaced.changed, replaced.removed) == (0, 0)
+    with database.transaction() as tx:
+        assert found(tx) == arrived

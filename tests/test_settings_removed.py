@@ -10,7 +10,7 @@ import pytest
 from deltadex import settings_removed
 from deltadex.domain import Provenance, VersionRow
 from deltadex.errors import AnalysisError
-from deltadex.settings_removed import FEWEST_VERSIONS, Removed
+from deltadex.settings_removed import FEWEST_FOR_EACH, FEWEST_VERSIONS, Removed
 from deltadex.store import embeddings, search, versions
 from deltadex.store.database import Database, Transaction
 from tests.store.examples import REGISTRY, discovered, embedding
@@ -80,6 +80,21 @@ def test_below_the_number_at_which_it_means_anything_it_says_what_it_takes(datab
         add(tx, "one-more", np.ones(DIMENSION), {"learning_rate": 1e-3})
         assert ask(tx, "sql-15").with_settings == FEWEST_VERSIONS
     assert "num_train_epochs" in told.value.hint
+
+
+def test_each_further_setting_takes_more_versions(database: Database) -> None:
+    with database.transaction() as tx:
+        for number in range(1, 3 * FEWEST_FOR_EACH + 1):
+            logged: dict[str, float | str] = {
+                "learning_rate": number * 1e-4,
+                "rank": float(number),
+                "epochs": 1.0 * number,
+            }
+            add(tx, f"m-{number}", np.random.default_rng(number).normal(size=DIMENSION), logged)
+        with pytest.raises(AnalysisError, match=r"takes 21 versions .* there are 20, and epochs, learning_rate, rank"):
+            ask(tx, "m-1")
+        add(tx, "one-more", np.ones(DIMENSION), {"learning_rate": 1e-3})
+        assert ask(tx, "m-1").with_settings == 3 * FEWEST_FOR_EACH
 
 
 def test_settings_that_are_all_the_same_are_nothing_to_remove(database: Database) -> None:

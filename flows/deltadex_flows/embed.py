@@ -108,7 +108,13 @@ def _embed(services: Services, row: VersionRow, process: EmbeddingProcess, hold:
         )
     with progress.step("store and find"):
         found = store_and_find(
-            services, row, embedding, base_name=name, artifact_uri=uri, weights_bytes=fetched.weights_bytes
+            services,
+            row,
+            embedding,
+            base_name=name,
+            artifact_uri=uri,
+            weights_bytes=fetched.weights_bytes,
+            imprint=fetched.imprint,
         )
     create_markdown_artifact(
         key="deltadex-embedding",

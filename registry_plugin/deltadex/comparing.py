@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from deltadex.analysis.calibration import Calibration, calibrate
+from deltadex.checkpoints.imprint import merge_of
 from deltadex.domain import Finding, VersionRow
 from deltadex.governance import rules
 from deltadex.governance.rules import Compared
 from deltadex.settings import ThresholdSettings
-from deltadex.store import calibration_sample, embeddings, findings, search, versions
+from deltadex.store import calibration_sample, embeddings, findings, imprints, search, versions
 from deltadex.store.conditions import Conditions
 from deltadex.store.database import Transaction
 from deltadex.store.search import Neighbor
@@ -79,7 +80,8 @@ def duplicates_of(
     if _reaches(near, limit):
         near = search.neighbors(tx, version.id, k=None, min_similarity=limit).neighbors
     compared = _compared(tx, version, recipe_id, near)
-    pairs = rules.judge_pairs(version, same, compared, calibration=calibration)
+    merged = _merged(tx, version, recipe_id, [one for one in compared if one.similarity >= limit])
+    pairs = rules.judge_pairs(version, same, compared, calibration=calibration, merged=merged)
     return [*pairs, *_same_task(tx, version, recipe_id, near, same, calibration=calibration)]
 
 
@@ -108,6 +110,21 @@ def refresh_same_task(
                 judged[other.id] = _judge_anew(tx, other, recipe_id, calibration)
     found = [finding for each in judged.values() for finding in each]
     findings.replace_same_task(tx, found, ids=[*judged], recipe_id=recipe_id)
+
+
+def _merged(
+    tx: Transaction, version: VersionRow, recipe_id: int, near: Sequence[Compared]
+) -> list[tuple[VersionRow, str]]:
+    """Return the near ones that are this version merged, or that it is a merge of, each with the evidence."""
+    known = imprints.of_versions(tx, recipe_id, [version.id, *(one.version.id for one in near)])
+    own = known.pop(version.id, None)
+    found = []
+    for one in near:
+        merge = merge_of(own, known[one.version.id]) if own and one.version.id in known else None
+        if merge:
+            held = f"{merge.equal:.2%} of {merge.moved} changed weights that were looked at are what merging gives"
+            found.append((one.version, f"an adapter and its merge in {merge.dtype}: {held}"))
+    return found
 
 
 def _younger(tx: Transaction, version: VersionRow, recipe_id: int, calibration: Calibration) -> list[Compared]:

@@ -24,6 +24,7 @@ from deltadex.checkpoints.digest import identical_tensors, weights_digest
 from deltadex.checkpoints.files import Files
 from deltadex.checkpoints.fit import Fit, check_fit
 from deltadex.checkpoints.hub import hub_files, is_hub_name
+from deltadex.checkpoints.imprint import Imprint, imprint
 from deltadex.checkpoints.layout import Checkpoint, Kind, LocalCheckpoint, chain, inspect
 from deltadex.checkpoints.license import declared_license
 from deltadex.comparing import calibration_for_arrivals, duplicates_of, nearest, refresh_same_task
@@ -48,7 +49,7 @@ from deltadex.mlflow_edge.registry import Registry
 from deltadex.mlflow_edge.write_back import log_embedding, tag_embedded, tag_not_embedded
 from deltadex.services import Services
 from deltadex.settings import Settings
-from deltadex.store import embeddings, findings, versions, words
+from deltadex.store import embeddings, findings, imprints, versions, words
 from deltadex.store.database import Transaction
 
 _HEARTBEAT_SECONDS = 5.0
@@ -80,6 +81,7 @@ class Fetched:
     finetune: Finetune
     base: BaseModel
     fit: Fit
+    imprint: Imprint | None = None
 
     @property
     def weights_bytes(self) -> int:
@@ -219,6 +221,7 @@ def fetch(services: Services, resolved: Resolved) -> Fetched:
         Finetune(finetune, weights_digest(finetune, memo=memo), identical),
         base_model(services.settings, base),
         fit,
+        imprint(finetune, base),
     )
 
 
@@ -282,6 +285,7 @@ def store_and_find(
     base_name: str,
     artifact_uri: str,
     weights_bytes: int | None = None,
+    imprint: Imprint | None = None,
 ) -> int:
     """Store the embedding and what follows from it in one transaction; return how many findings concern the version.
 
@@ -303,6 +307,8 @@ def store_and_find(
             provenance=provenance,
         )
         words.save(tx, row.id, recipe_id, embedding)
+        if imprint is not None:
+            imprints.save(tx, row.id, recipe_id, embedding, imprint)
         calibration = calibration_for_arrivals(tx, recipe_id, services.settings.registry, thresholds=thresholds)
         near = nearest(tx, row)
         found = weak or duplicates_of(tx, row, recipe_id, near, calibration=calibration)

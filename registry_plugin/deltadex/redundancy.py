@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from deltadex.analysis.duplicates import connected_groups, similar_pairs
 from deltadex.analysis.near_duplicates import PAIR, Pairs
 from deltadex.analysis.redundancy import Group, Redundancy, freed_bytes, propose_keeper, redundant_groups
 from deltadex.comparing import calibration_of
-from deltadex.domain import FindingKind, VersionRow
+from deltadex.domain import Finding, FindingKind, VersionRow
 from deltadex.settings import ThresholdSettings
 from deltadex.store import embeddings, findings
 from deltadex.store.database import Transaction
@@ -49,12 +50,15 @@ class Candidates:
     ----------
     pairs
         Of rows of `table`.
+    merged
+        Rows of an adapter and of its merge, which have the same weights by other digests.
     """
 
     recipe: RecipeRow
     calibration: Calibration
     table: EmbeddingTable
     pairs: Pairs
+    merged: Sequence[tuple[int, int]]
     too_weak: tuple[VersionRow, ...]
 
     def groups(self, thresholds: ThresholdSettings, *, similarity: float | None = None) -> RecipeRedundancy:
@@ -65,6 +69,7 @@ class Candidates:
             self.table.vectors,
             calibration=calibration,
             pairs=self.pairs,
+            merged=self.merged,
             keeper_metric=thresholds.keeper_metric,
         )
         return RecipeRedundancy(self.recipe, calibration, tuple(groups), self.too_weak)
@@ -97,11 +102,22 @@ def candidates(
     lowest
         The lowest similarity of near duplicates that groups will be asked for; None: no preview.
     """
-    return [_of_recipe(tx, recipe, registry, thresholds, lowest) for recipe in embeddings.recipes(tx, registry)]
+    exact = findings.listing(tx, registry, kinds=[FindingKind.EXACT_DUPLICATE])
+    merged = [one.finding for one in exact if one.other and one.other.weights_digest != one.version.weights_digest]
+    return [
+        _of_recipe(tx, recipe, registry, merged, thresholds=thresholds, lowest=lowest)
+        for recipe in embeddings.recipes(tx, registry)
+    ]
 
 
 def _of_recipe(
-    tx: Transaction, recipe: RecipeRow, registry: str, thresholds: ThresholdSettings, lowest: float | None
+    tx: Transaction,
+    recipe: RecipeRow,
+    registry: str,
+    merged: Sequence[Finding],
+    *,
+    thresholds: ThresholdSettings,
+    lowest: float | None,
 ) -> Candidates:
     calibration = calibration_of(tx, recipe.id, registry, thresholds=thresholds)
     if lowest is None and recipe.embedded > COMPARED_AT_MOST:
@@ -111,7 +127,7 @@ def _of_recipe(
         limits = (calibration.near_similarity.value, calibration.same_task.value, lowest)
         pairs = similar_pairs(table.vectors, min(limit for limit in limits if limit is not None))
     weak = embeddings.too_weak(tx, recipe.id, registry)
-    return Candidates(recipe, calibration, table, pairs, weak)
+    return Candidates(recipe, calibration, table, pairs, _places(table, merged), weak)
 
 
 def freed_by_findings(tx: Transaction, registry: str, *, keeper_metric: str | None = None) -> int:
@@ -128,6 +144,12 @@ def freed_by_findings(tx: Transaction, registry: str, *, keeper_metric: str | No
         kept = propose_keeper(group, keeper_metric).version
         freed += freed_bytes([row for row in group if row.id != kept.id], [kept]) or 0
     return freed
+
+
+def _places(table: EmbeddingTable, found: Sequence[Finding]) -> list[tuple[int, int]]:
+    place = {row.id: number for number, row in enumerate(table.rows)}
+    pairs = ((place.get(one.version_id), place.get(one.other_id or 0)) for one in found)
+    return [(one, other) for one, other in pairs if one is not None and other is not None]
 
 
 def _found(tx: Transaction, recipe: RecipeRow, registry: str) -> tuple[EmbeddingTable, Pairs]:

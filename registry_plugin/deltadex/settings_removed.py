@@ -20,8 +20,9 @@ from deltadex.store.database import Transaction
 from deltadex.store.embeddings import EmbeddingTable
 from deltadex.store.search import Neighbor
 
-#: Of different weights, with logged settings. Below, the gain on pools of 15 is gone: docs/analyses.md.
-FEWEST_VERSIONS = 12
+#: Of different weights, with logged settings: this many, and so many for each setting, or value of one that is a name.
+#: Fewer make neighbours worse than they are without, on subsets of the pools in docs/analyses.md.
+FEWEST_VERSIONS, FEWEST_FOR_EACH = 12, 7
 #: All are read at once: some 16 KB each at 2,048 dimensions, five times over.
 MOST_VERSIONS = 10_000
 
@@ -39,7 +40,8 @@ class Removed:
     names
         The settings that differ among those.
     explained
-        The share of the variance that they explain in versions left out; not above 0 where they foretell nothing.
+        The share of the variance that they explain in versions left out. A small one, even a little below 0, may be
+        what keeps models of one task apart: the rest is mostly what they learned.
     """
 
     neighbors: tuple[Neighbor, ...]
@@ -53,7 +55,7 @@ class Removed:
         """What it rests on, in words."""
         return (
             f"removed: {', '.join(self.names)}; learned from {self.with_settings} of {self.compared} versions that "
-            f"logged any, of whose variance they explain {self.explained:.0%}"
+            f"logged any, of whose variance they explain {self.explained:.1%}"
         )
 
 
@@ -83,15 +85,16 @@ def neighbors(
     settings = [row.provenance.settings for row in table.rows]
     learned = _learned_from(table, version)
     names = _differing([settings[at] for at in learned])
-    if len(learned) < FEWEST_VERSIONS or not names:
+    known = [settings[at] for at in learned]
+    found = Nuisance.fit(table.vectors[learned], known, names=names) if names else None
+    needed = max(FEWEST_VERSIONS, FEWEST_FOR_EACH * len(found.movement)) if found else FEWEST_VERSIONS
+    if found is None or len(learned) < needed:
         what = "versions of other weights with training settings on record"
         raise AnalysisError(
-            f"Settings can't be told apart from what models learned: it takes {FEWEST_VERSIONS} {what}, and settings "
+            f"Settings can't be told apart from what models learned: it takes {needed} {what}, and settings "
             f"that differ among them; there are {len(learned)}, and {', '.join(names) or 'none'} differ",
             hint=_HINT,
         )
-    known = [settings[at] for at in learned]
-    found = Nuisance.fit(table.vectors[learned], known, names=names)
     left = found.remove(table.vectors, settings)
     units = unit_vectors(left)
     similarity = units @ units[place]

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from peft import PeftModel
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deltadex import discovery
@@ -96,6 +98,22 @@ def test_a_version_is_embedded_written_back_and_compared(
     drifted, _ = run("sql-writer", adapter(base, tmp_path / "b", seed=9))
     assert kinds(services, drifted) == {FindingKind.DRIFT}
     assert not (services.settings.cache_dir / "versions" / str(first.id)).exists()
+
+
+def test_a_merge_of_a_registered_adapter_is_found_to_be_the_same(
+    services: Services, base: Path, run: Run, tmp_path: Path
+) -> None:
+    lora = adapter(base, tmp_path / "adapter")
+    whole = PeftModel.from_pretrained(tiny_models.load(base), lora).merge_and_unload()
+    whole.to(torch.bfloat16).save_pretrained(tmp_path / "merged")
+    tiny_models.build_tokenizer().save_pretrained(tmp_path / "merged")
+    one, _ = run("adapter", lora)
+    other, _ = run("served", tmp_path / "merged", **{"deltadex.base": "acme/base"})
+    with services.database.transaction() as tx:
+        [found] = findings.listing(tx, services.registry.name, kinds=[FindingKind.EXACT_DUPLICATE])
+    assert {found.version.id, found.other and found.other.id} == {one.id, other.id}
+    assert one.weights_digest != other.weights_digest
+    assert "an adapter and its merge in bfloat16" in str(found.finding.evidence["reason"])
 
 
 def test_running_an_attempt_again_ends_the_same(services: Services, base: Path, run: Run, tmp_path: Path) -> None:

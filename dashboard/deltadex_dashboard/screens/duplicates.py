@@ -22,7 +22,7 @@ _COLORS = {
     Redundancy.SAME_TASK: "violet",
 }
 _MEANINGS = {
-    Redundancy.EXACT: "The same weights, whatever files they lie in.",
+    Redundancy.EXACT: "The same weights, whatever files they lie in, merged or not.",
     Redundancy.SUPERSEDED: "Versions of one registered model that behave the same.",
     Redundancy.NEAR: "Versions of different models that behave as alike as finetunes of the same data.",
     Redundancy.SAME_TASK: "Versions of different models that are for the same task.",

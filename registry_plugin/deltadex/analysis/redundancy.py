@@ -86,6 +86,7 @@ def redundant_groups(
     *,
     calibration: Calibration,
     pairs: Pairs | None = None,
+    merged: Sequence[tuple[int, int]] = (),
     keeper_metric: str | None = None,
 ) -> list[Group]:
     """Return the groups of one recipe, strictest kind first, then the largest.
@@ -96,6 +97,8 @@ def redundant_groups(
         `(n, d)`, those of the versions.
     pairs
         Rows that are known to be similar, of dtype `PAIR`; None: all are compared.
+    merged
+        Rows of an adapter and of its merge.
     keeper_metric
         See `propose_keeper`.
     """
@@ -108,7 +111,7 @@ def redundant_groups(
     near = pairs[(pairs["similarity"] >= near_at) & is_as_long]
     models = np.array([_model(version) for version in versions], dtype=object)
     levels = _Levels(versions, vectors, keeper_metric)
-    levels.join(Redundancy.EXACT, _same_weights(versions))
+    levels.join(Redundancy.EXACT, np.concatenate([_same_weights(versions), _rows(merged)]))
     levels.join(Redundancy.SUPERSEDED, _edges(near[models[near["first"]] == models[near["second"]]]))
     levels.join(Redundancy.NEAR, _edges(near))
     levels.join(Redundancy.SAME_TASK, _edges(pairs[pairs["similarity"] >= task_at]), split_at=task_at)
@@ -210,7 +213,11 @@ def _same_weights(versions: Sequence[VersionRow]) -> NDArray[np.int64]:
         for position, row in enumerate(versions)
         if row.weights_digest and first.setdefault(row.weights_digest, position) != position
     ]
-    return np.array(same, dtype=np.int64).reshape(-1, 2)
+    return _rows(same)
+
+
+def _rows(pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 def _edges(pairs: Pairs) -> NDArray[np.int64]:

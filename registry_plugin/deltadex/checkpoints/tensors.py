@@ -69,10 +69,26 @@ class StoredTensor:
         ValueError
             The tensor does not hold 16-, 32- or 64-bit floats.
         """
-        stored = np.dtype(np.uint16 if self.dtype == "BF16" else _FLOATS[self.dtype]) if self.is_float else None
-        if stored is None:
+        return self._as_floats(np.fromfile(self.file, self._stored, count, offset=self.start))
+
+    def at(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the elements at these places in row order as float32; only the pages that they lie in are read.
+
+        Raises
+        ------
+        ValueError
+            The tensor does not hold 16-, 32- or 64-bit floats.
+        """
+        raw = np.memmap(self.file, self._stored, "r", self.start, (math.prod(self.shape),))[places]
+        return self._as_floats(np.asarray(raw))
+
+    @property
+    def _stored(self) -> np.dtype[Any]:
+        if not self.is_float:
             raise ValueError(f"{self.name} holds {self.dtype}")
-        raw = np.fromfile(self.file, stored, count, offset=self.start)
+        return np.dtype(np.uint16 if self.dtype == "BF16" else _FLOATS[self.dtype])
+
+    def _as_floats(self, raw: NDArray[Any]) -> NDArray[np.float32]:
         if self.dtype == "BF16":  # numpy has no bfloat16: its bits are the upper half of a float32
             raw = (raw.astype(np.uint32) << 16).view(np.float32)
         return raw.astype(np.float32, copy=False)

@@ -51,6 +51,7 @@ def judge_pairs(
     neighbors: Iterable[Compared],
     *,
     calibration: Calibration,
+    merged: Sequence[tuple[VersionRow, str]] = (),
 ) -> list[Finding]:
     """Return the duplicates of one version; a pair is exact or near, never both.
 
@@ -63,9 +64,15 @@ def judge_pairs(
         Versions with the same weights digest.
     neighbors
         Versions under one recipe.
+    merged
+        Versions that are this one merged, or that it is a merge of, each with the evidence for it.
     """
-    exact = {other.id: other for other in same_weights if other.id != version.id}
-    found = [_pair(FindingKind.EXACT_DUPLICATE, version, other) for other in exact.values()]
+    why = {other.id: {"reason": reason} for other, reason in merged}
+    exact = {other.id: other for other in (*same_weights, *(other for other, _ in merged)) if other.id != version.id}
+    found = [
+        replace(_pair(FindingKind.EXACT_DUPLICATE, version, other), evidence=why.get(other.id, {}))
+        for other in exact.values()
+    ]
     for one in neighbors:
         if _is_other_model(version, one) and one.version.id not in exact and is_near(one, calibration):
             finding = _pair(FindingKind.NEAR_DUPLICATE, version, one.version)

@@ -44,10 +44,14 @@ _TEMPORARY: LiteralString = """
 _KEEP_UNCHANGED: LiteralString = """
     delete from members where (id, stored_us) not in (select id, {stored_us} from {compared})
 """
+#: A merge and its adapter have other digests.
+_IS_EXACT: LiteralString = """
+    exists (select from findings where kind = 'exact_duplicate' and model_version_id = newer and other_id = older)
+"""
 _KEEP_NEAR: LiteralString = """
     delete from pairs using model_versions one, model_versions other
     where one.id = older and other.id = newer and (
-        one.weights_digest = other.weights_digest or one.name = other.name
+        one.weights_digest = other.weights_digest or one.name = other.name or {is_exact}
         or not exists (select from members where id = older) or not exists (select from members where id = newer)
         or (select min(norm) / max(norm) from current_embeddings
             where recipe_id = %(recipe_id)s and model_version_id in (older, newer)) < %(norm_ratio)s)
@@ -62,7 +66,7 @@ _REMOVE: LiteralString = """
 _KEEP_TASKS: LiteralString = """
     delete from tasks using model_versions one, model_versions other
     where one.id = older and other.id = newer and (
-        one.weights_digest = other.weights_digest
+        one.weights_digest = other.weights_digest or {is_exact}
         or not exists (select from members where id = older) or not exists (select from members where id = newer)
         or exists (select from pairs where pairs.older = tasks.older and pairs.newer = tasks.newer))
 """
@@ -170,8 +174,8 @@ def replace(
     _copy(tx, SQL("copy tasks from stdin (format binary)"), ["int8", "int8", "float8"], tasks)
     tx.execute("analyze members, pairs, tasks")
     tx.execute(SQL(_KEEP_UNCHANGED).format(stored_us=SQL(_STORED_US), compared=SQL(_COMPARED)), recipe)
-    tx.execute(_KEEP_NEAR, recipe)
-    tx.execute(_KEEP_TASKS)
+    tx.execute(SQL(_KEEP_NEAR).format(is_exact=SQL(_IS_EXACT)), recipe)
+    tx.execute(SQL(_KEEP_TASKS).format(is_exact=SQL(_IS_EXACT)))
     removed = tx.execute(_REMOVE, recipe).rowcount
     tx.execute(_REMOVE_TASKS, recipe)
     lowest = {"lowest_norm_ratio": calibration.near_norm_ratio.value}
