@@ -48,9 +48,10 @@ page = st.navigation(
 )
 shown: str | None = None
 try:
-    revision = reads.snapshot().revision
+    now = reads.snapshot()
     page.run()
-    shown = revision
+    view.who(now)
+    shown = now.revision
 except DeltadexError as error:
     view.trouble(error)
 view.follow(shown)

@@ -163,8 +163,18 @@ def trouble(error: DeltadexError) -> None:
         st.caption("This page tries again by itself.")
     elif visitor.can_log_in():
         st.button("Log in", type="primary", on_click=st.login)
+        if visitor.is_logged_in():  # as somebody without a role here
+            st.button("Log out", type="tertiary", on_click=st.logout)
     else:
         st.caption("No identity provider is configured: see docs/reviews.md.")
+
+
+def who(now: reads.Snapshot) -> None:
+    """Say who is logged in, where somebody is, and let them out."""
+    if visitor.is_logged_in():
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"{plain(now.person.name)}, {now.person.role}", width="content")
+            st.button("Log out", key="log-out", type="tertiary", on_click=st.logout)
 
 
 def follow(shown: str | None) -> None:

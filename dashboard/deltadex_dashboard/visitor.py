@@ -34,6 +34,11 @@ def can_log_in() -> bool:
     return bool(st.secrets.load_if_toml_exists() and "auth" in st.secrets)
 
 
+def is_logged_in() -> bool:
+    """Whether a provider said who this is, be it long ago."""
+    return _claims() is not None
+
+
 def _claims() -> Mapping[str, object] | None:
     claims = st.user.to_dict()
     return claims if claims.get("is_logged_in") else None

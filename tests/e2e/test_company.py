@@ -11,6 +11,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, expect
 
+from deltadex.demo import corpus
 from deltadex.mlflow_edge.registry import Registry
 from deltadex.stack.process import ProcessId
 from deltadex.stack.running import RunningStack
@@ -66,6 +67,31 @@ def test_a_finetune_registered_by_hand_is_everywhere(
     expect(page.get_by_text("registered-by-hand").first).to_be_visible(timeout=60_000)
     expect(page.get_by_text("embedded").first).to_be_visible(timeout=60_000)
     page.close()
+
+
+def test_a_task_finds_its_models_by_the_page_and_by_the_command(
+    company: Installation, browser: Browser, tmp_path: Path
+) -> None:
+    legal = [document.text[:300] for document in corpus.read_domain("legal")[0]][:20]
+    examples = "\n".join(json.dumps({"prompt": "Draft the terms.", "completion": text}) for text in legal)
+    page = browser.new_page()
+    page.goto(f"{company.settings.dashboard_url}/find")
+    page.get_by_label("Examples").fill(examples)
+    page.get_by_label("Examples").press("Control+Enter")
+    page.get_by_role("button", name="Find models").click()
+    page.wait_for_url(re.compile(r"search=\d+"), timeout=60_000)
+    expect(page.get_by_text("Cosine similarity in the full space")).to_be_visible(timeout=180_000)
+    links = page.get_by_test_id("stPageLink-NavLink").filter(has_text="/").all_inner_texts()
+    page.close()
+
+    file = tmp_path / "examples.jsonl"
+    file.write_text(examples)
+    found = company.read("find", "--examples", str(file), "--base", "acme/base-lm", "-k", "3")
+    assert [f"{one['name']}/{one['version']}" for one in found["models"]] == links[:3], "both asked the same"
+    assert found["models"][0]["owner"] in ("legal", "partnerships", "storefront"), "those that were trained on terms"
+    unknown = company.run("find", "--examples", str(file), "--base", "acme/unheard-of")
+    assert unknown.returncode == 1
+    assert "acme/base-lm" in unknown.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,178 @@
+"""Signing in at a real OpenID provider on loopback: groups give roles, and a login ends with its token."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import psycopg
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from psycopg.conninfo import make_conninfo
+
+from deltadex.settings import AccessSettings, DatabaseSettings, PortSettings, Settings
+from deltadex.stack import specs
+from deltadex.stack.process import Service
+from deltadex.store.database import Database
+from deltadex.store.migrate import migrate
+from tests.conftest import unused_port
+from tests.dashboard.company import fill
+from tests.store.examples import REGISTRY
+
+PEOPLE = """
+[groups.ml-support]
+role = "reviewer"
+
+[groups.everyone]
+role = "viewer"
+models = ["sql-*"]
+"""
+USERS = (
+    {"sub": "ann", "email": "ann@acme.com", "groups": ["everyone", "ml-support"]},
+    {"sub": "vic", "email": "vic@acme.com", "groups": ["everyone"]},
+    {"sub": "eve", "email": "eve@elsewhere.com", "groups": ["outside"]},
+)
+#: Longer than a test takes to look around, and short enough to wait for its end.
+TOKEN_SECONDS = 25
+
+Visit = Callable[[], Page]
+
+
+@contextmanager
+def provider(seconds: int) -> Iterator[str]:
+    port = unused_port()
+    url = f"http://127.0.0.1:{port}"
+    argv = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "oidc_provider_mock",
+        "--port",
+        str(port),
+        "--token-max-age",
+        str(seconds),
+    ]
+    for user in USERS:
+        argv += ["--user-claims", json.dumps(user)]
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=2).close()
+                break
+            except OSError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def address(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a dashboard listens whose people come from groups, and whose logins from a provider."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("create database login")
+    url, folder = make_conninfo(postgres_url, dbname="login"), tmp_path_factory.mktemp("login")
+    with Database(url) as database:
+        migrate(database)
+        with database.transaction() as tx:
+            fill(tx)
+    (folder / "people.toml").write_text(PEOPLE)
+    settings = Settings(
+        data_dir=folder,
+        registry=REGISTRY,
+        database=DatabaseSettings(url=url, role="deltadex_reader"),
+        access=AccessSettings(file=folder / "people.toml"),
+        ports=PortSettings(dashboard=unused_port()),
+    )
+    with provider(TOKEN_SECONDS) as issuer:
+        spec = specs.dashboard(settings)
+        (folder / "secrets.toml").write_text(
+            f"""[auth]
+redirect_uri = "{spec.url}/oauth2callback"
+cookie_secret = "only-for-this-test-only-for-this-test"
+client_id = "deltadex"
+client_secret = "secret"
+server_metadata_url = "{issuer}/.well-known/openid-configuration"
+"""
+        )
+        secrets = {"STREAMLIT_SECRETS_FILES": str(folder / "secrets.toml")}
+        service = Service(replace(spec, env={**spec.env, **secrets}), folder / "dashboard.log")
+        service.start()
+        try:
+            service.wait_up(120)
+            yield str(spec.url)
+        finally:
+            service.stop()
+
+
+@pytest.fixture
+def visit(address: str, browser: Browser) -> Iterator[Visit]:
+    """Open the first page in a browser that nobody has logged in with."""
+    contexts = []
+
+    def visit() -> Page:
+        contexts.append(browser.new_context(viewport={"width": 1280, "height": 1000}))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(60_000)
+        page.goto(f"{address}/reviews")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+def log_in(page: Page, user: str) -> None:
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("button", name=user, exact=True).click()
+
+
+def log_out(page: Page) -> None:
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_role("button", name="End session").click()
+    expect(page.get_by_text("Nobody is logged in")).to_be_visible(timeout=60_000)
+
+
+def test_a_persons_groups_decide_what_they_may_and_see(visit: Visit, address: str) -> None:
+    page = visit()
+    expect(page.get_by_text("Nobody is logged in")).to_be_visible(timeout=60_000)
+    log_in(page, "ann")
+    expect(page.get_by_text("ann@acme.com, reviewer")).to_be_visible(timeout=60_000)
+    page.goto(f"{address}/reviews?finding=1")  # the provider sends people back to the first page
+    expect(page.get_by_role("button", name="Assign to me")).to_be_visible(timeout=60_000)
+    log_out(page)
+
+
+def test_a_viewer_decides_nothing_and_a_stranger_sees_nothing(visit: Visit, address: str) -> None:
+    page = visit()
+    log_in(page, "vic")
+    expect(page.get_by_text("vic@acme.com, viewer")).to_be_visible(timeout=60_000)
+    page.goto(f"{address}/reviews?finding=1")
+    expect(page.get_by_text("reviewers decide")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("button", name="Assign to me")).to_have_count(0)
+    stranger = visit()
+    log_in(stranger, "eve")
+    expect(stranger.get_by_text("eve@elsewhere.com has no role here")).to_be_visible(timeout=60_000)
+    log_out(stranger)
+
+
+def test_an_open_page_is_closed_when_its_login_expires(visit: Visit) -> None:
+    page = visit()
+    log_in(page, "ann")
+    expect(page.get_by_text("ann@acme.com, reviewer")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("The login has expired")).to_be_visible(timeout=(TOKEN_SECONDS + 30) * 1000)
+    expect(page.get_by_text("ann@acme.com, reviewer")).to_have_count(0)
+    log_in(page, "ann")
+    expect(page.get_by_text("ann@acme.com, reviewer")).to_be_visible(timeout=60_000)
