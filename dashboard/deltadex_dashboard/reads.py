@@ -320,16 +320,13 @@ def _masked_drift(now: Snapshot, drifted: ModelDrift) -> ModelDrift:
         return drifted
     if not now.person.sees(drifted.name):
         return replace(drifted, name=HIDDEN, versions=tuple(now.seen(drifted.versions)), towards={})
-    towards = {place: _masked_towards(now, one) for place, one in drifted.towards.items()}
-    return replace(drifted, towards=towards)
+    return replace(drifted, towards={place: _masked_towards(now, one) for place, one in drifted.towards.items()})
 
 
 def _masked_towards(now: Snapshot, towards: Towards) -> Towards:
     known = {cluster.id: cluster for cluster in chart(now, towards.recipe_id).clusters}
-    left, came_to = (
-        one and replace(one, cluster=known.get(one.cluster.id, _nameless(one.cluster)))
-        for one in (towards.left, towards.came_to)
-    )
+    both = (towards.left, towards.came_to)
+    left, came_to = (one and replace(one, cluster=known.get(one.cluster.id, _nameless(one.cluster))) for one in both)
     return replace(towards, left=left, came_to=came_to)
 
 
