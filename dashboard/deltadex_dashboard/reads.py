@@ -340,10 +340,8 @@ def drift(now: Snapshot, name: str) -> ModelDrift | None:
 
 def _masked_towards(now: Snapshot, towards: Towards) -> Towards:
     known = {cluster.id: cluster for cluster in chart(now, towards.recipe_id).clusters}
-    left, came_to = (
-        one and replace(one, cluster=known.get(one.cluster.id, _nameless(one.cluster)))
-        for one in (towards.left, towards.came_to)
-    )
+    both = (towards.left, towards.came_to)
+    left, came_to = (one and replace(one, cluster=known.get(one.cluster.id, _nameless(one.cluster))) for one in both)
     return replace(towards, left=left, came_to=came_to)
 
 

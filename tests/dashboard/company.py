@@ -36,7 +36,7 @@ def fill(tx: Transaction) -> None:
         tags = {"team": TEAMS[len(name) % len(TEAMS)], "domain": domain}
         created_ms = now_ms - int(age * HOUR_MS)
         values = {"tags": tags, "created_ms": created_ms, "run_id": f"run-{name}-{version}"} | values
-        said = Words((Word(f"{domain} [x]", 4.0), Word("a", 2.0)), (Word("the", -3.0),))
+        said = Words((Word(f"{domain} [x]", 4.0), Word("of", 1.0)), (Word("the", -3.0),))
         embedded(tx, name, vector, version=version, words=said, **values)
 
     for place, domain in enumerate(DOMAINS):

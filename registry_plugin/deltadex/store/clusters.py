@@ -106,7 +106,7 @@ def listing(tx: Transaction, recipe_id: int, registry: str) -> list[ClusterRow]:
     """Return the clusters of the latest run by number."""
     found = tx.execute(
         """
-        select id, number, name, label, label_origin, given_name, given_by, given_at, terms from clusters
+        select id, number, shown_name, label, label_origin, given_name, given_by, given_at, terms from clusters
         where recipe_id = %s and registry = %s order by number
         """,
         [recipe_id, registry],

@@ -15,7 +15,7 @@ from deltadex.domain import State
 
 _IN_CLUSTER: LiteralString = """
     id in (select assigned.model_version_id from cluster_assignments assigned join clusters on clusters.id = cluster_id
-    where assigned.recipe_id = %(recipe_id)s and clusters.name = %(cluster)s)
+    where assigned.recipe_id = %(recipe_id)s and shown_name = %(cluster)s)
 """
 
 

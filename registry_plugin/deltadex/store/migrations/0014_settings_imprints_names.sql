@@ -18,6 +18,6 @@ comment on table imprints is 'Weights at the same places of all models of a base
 comment on column imprints.weights is 'The model''s own, under an adapter those of its base; NaN where it has none.';
 comment on column imprints.updates is 'What an adapter adds to them; null for a full model.';
 
-alter table clusters add column name text not null
+alter table clusters add column shown_name text not null
     generated always as (coalesce(given_name, nullif(label, ''), 'cluster ' || number + 1)) stored;
-comment on column clusters.name is 'What to call it: what a person said, else what Deltadex found, else its number.';
+comment on column clusters.shown_name is 'What to call it: what a person said, else what Deltadex found, else its number.';
