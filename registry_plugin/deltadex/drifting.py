@@ -134,10 +134,10 @@ def model_drift(
         recipe.id: _space(recipe, calibration_on_record(tx, recipe.id, registry, thresholds=thresholds))
         for recipe in recipes.values()
     }
-    for history in model_history.histories(tx, registry, name=name):
-        if len(history.versions) > 1:
-            return _drift(tx, history, recipes, spaces, _centres(tx, registry), thresholds=thresholds, alias=alias)
-    return None
+    history = model_history.history(tx, registry, name)
+    if len(history.versions) < 2:
+        return None
+    return _drift(tx, history, recipes, spaces, _centres(tx, registry), thresholds=thresholds, alias=alias)
 
 
 def judge_model(tx: Transaction, ref: ModelVersionRef, *, thresholds: ThresholdSettings) -> list[int]:
@@ -146,18 +146,14 @@ def judge_model(tx: Transaction, ref: ModelVersionRef, *, thresholds: ThresholdS
     A version may arrive between two others, so the whole line is followed again.
     """
     recipes = {recipe.id: recipe for recipe in embeddings.recipes(tx, ref.registry, name=ref.name)}
-    ids: list[int] = []
-    steps: list[Step] = []
-    towards: dict[int, Towards] = {}
-    for history in model_history.histories(tx, ref.registry, name=ref.name):
-        used = {each: recipes[each] for point in history.points for each in point}
-        spaces = {
-            each: _space(recipe, calibration_for_arrivals(tx, each, ref.registry, thresholds=thresholds))
-            for each, recipe in used.items()
-        }
-        ids = [row.id for row in history.versions]
-        steps = follow(history.points, spaces, limit=thresholds.drift_distance)
-        towards = {ids[place + 1]: one for place, one in _towards(tx, history, steps, _centres(tx, ref.registry))}
+    history = model_history.history(tx, ref.registry, ref.name)
+    spaces = {
+        each: _space(recipe, calibration_for_arrivals(tx, each, ref.registry, thresholds=thresholds))
+        for each, recipe in recipes.items()
+    }
+    ids = [row.id for row in history.versions]
+    steps = follow(history.points, spaces, limit=thresholds.drift_distance)
+    towards = {ids[place + 1]: one for place, one in _towards(tx, history, steps, _centres(tx, ref.registry))}
     concerned: list[int] = []
     for recipe_id in recipes:
         found = rules.judge_drift(ids, steps, recipe_id=recipe_id, thresholds=thresholds)

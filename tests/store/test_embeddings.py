@@ -160,15 +160,13 @@ def test_a_model_comes_oldest_first_without_what_is_too_weak(database: Database)
         embedded(tx, "support", np.ones(5), version=4)
         embedded(tx, "other", LEFT)
         recipe_id = embeddings.of_version(tx, first)[0].recipe.id
-        [history] = model_history.histories(tx, REGISTRY, name="support")
-        [unnamed] = model_history.histories(tx, REGISTRY)
+        history = model_history.history(tx, REGISTRY, "support")
     assert [row.id for row in history.versions[:2]] == [first, third]
     assert [row.registered.ref.version for row in history.too_weak] == [2]
     measured = [point[recipe_id] for point in history.points[:2]]
     np.testing.assert_array_equal([one.vector for one in measured], [RIGHT, UP])
     assert all(one.probes is not None and one.probes.shape == (5, 3) for one in measured)
     assert recipe_id not in history.points[2]
-    assert unnamed.points[0][recipe_id].probes is None
 
 
 def test_probes_come_back_as_they_were_and_are_written_once(database: Database) -> None:
@@ -180,7 +178,7 @@ def test_probes_come_back_as_they_were_and_are_written_once(database: Database) 
             embeddings.save(tx, version_id, value, base_name="base", artifact_uri="", is_weak=False)
         discovered(tx, version=2)
         embedded(tx, "support", UP, version=3)
-        [history] = model_history.histories(tx, REGISTRY, name="support")
+        history = model_history.history(tx, REGISTRY, "support")
         [measured] = history.points[0].values()
         np.testing.assert_allclose(measured.probes, deltas / 4, rtol=2e-3)
         with pytest.raises(psycopg.errors.CheckViolation, match="refused"):

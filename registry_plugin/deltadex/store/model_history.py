@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pgvector import HalfVector
-from psycopg.sql import SQL
 
 from deltadex.analysis.drift import Measured, Point
 from deltadex.domain import FloatArray, VersionRow
@@ -34,19 +32,15 @@ class History:
     too_weak: tuple[VersionRow, ...]
 
 
-def histories(tx: Transaction, registry: str, *, name: str | None = None) -> list[History]:
-    """Return the models with two or more embedded versions, by name; with what each probe says only of a named one."""
+def history(tx: Transaction, registry: str, name: str) -> History:
+    """Return the embedded versions of one registered model."""
     found = tx.execute(
-        SQL(
-            """
-            select id, recipe_id, is_weak, vector, coalesce(norm / nullif(base_norm, 0), 0), {}
-            from current_embeddings join model_versions on id = model_version_id
-            where registry = %(registry)s and name = coalesce(%(name)s, name) and state <> 'deleted' and name in (
-                select name from model_versions where registry = %(registry)s and state = 'embedded'
-                group by name having count(*) > 1)
-            """
-        ).format(SQL("null" if name is None else "probe_deltas")),
-        {"registry": registry, "name": name},
+        """
+        select id, recipe_id, is_weak, vector, coalesce(norm / nullif(base_norm, 0), 0), probe_deltas
+        from current_embeddings join model_versions on id = model_version_id
+        where registry = %s and name = %s and state <> 'deleted'
+        """,
+        [registry, name],
         binary=True,
     ).fetchall()
     points: dict[int, dict[int, Measured]] = {}
@@ -55,10 +49,9 @@ def histories(tx: Transaction, registry: str, *, name: str | None = None) -> lis
         if not is_weak:
             point[recipe_id] = Measured(vector.to_numpy(), strength, _stacked(probes))
     rows = sorted(by_ids(tx, list(points)).values(), key=lambda row: row.registered.ref.age)
-    by_name: dict[str, list[VersionRow]] = defaultdict(list)
-    for row in rows:
-        by_name[row.registered.ref.name].append(row)
-    return [_history(each, by_name[each], points) for each in sorted(by_name)]
+    placed = tuple(row for row in rows if points[row.id])
+    weak = tuple(row for row in rows if not points[row.id])
+    return History(name, placed, tuple(points[row.id] for row in placed), weak)
 
 
 @dataclass(frozen=True)
@@ -137,9 +130,3 @@ def measured(tx: Transaction, recipe_id: int, ids: Collection[int]) -> dict[int,
 
 def _stacked(probes: Sequence[HalfVector] | None) -> FloatArray | None:
     return None if probes is None else np.array([probe.to_numpy() for probe in probes], dtype=np.float32)
-
-
-def _history(name: str, rows: list[VersionRow], points: dict[int, dict[int, Measured]]) -> History:
-    placed = tuple(row for row in rows if points[row.id])
-    weak = tuple(row for row in rows if not points[row.id])
-    return History(name, placed, tuple(points[row.id] for row in placed), weak)
