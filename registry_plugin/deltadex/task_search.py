@@ -29,6 +29,8 @@ _MOST_UNFINISHED = 3
 #: How many deadlines a search may take: one to train, one to embed, and one to wait for a worker and for files.
 _DEADLINES = 3
 _WORDS = 5
+#: Measured by `python -m benchmarks.few_shot`: see docs/analyses.md.
+CAVEAT = "Candidates to try, not a verdict: few examples place a task only roughly."
 
 log = logging.getLogger(__name__)
 

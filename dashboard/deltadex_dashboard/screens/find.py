@@ -113,7 +113,7 @@ def _models(now: reads.Snapshot, row: SearchRow) -> None:
         _model(one)
     if found.models:
         exact = "" if found.is_exact else " Approximate: others may be as close."
-        st.caption(f"Cosine similarity in the full space, as the registry is now.{exact}")
+        st.caption(f"Cosine similarity in the full space, as the registry is now.{exact} {task_search.CAVEAT}")
 
 
 def _model(one: TaskModel) -> None:

@@ -19,14 +19,14 @@ from deltadex.people import at_terminal
 from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.store.task_searches import TaskDelta
-from deltadex.task_search import TaskModel, TaskModels, models_for, require_base
+from deltadex.task_search import CAVEAT, TaskModel, TaskModels, models_for, require_base
 
 console = Console(highlight=False)
 
 
 def find(
     examples: Annotated[
-        typer.FileText, typer.Option(help="JSON lines: prompt and completion, text, or messages.", show_default=False)
+        typer.FileText, typer.Option(help="JSON lines: prompt and completion, text, or messages.", errors="replace")
     ],
     base: Annotated[str, typer.Option(help="Base model that the finetunes are of, by the name that they declare.")],
     limit: Annotated[int, typer.Option("--limit", "-k", help="How many.", min=1)] = 10,
@@ -102,7 +102,7 @@ def _show(settings: Settings, found: TaskModels) -> None:
     if not found.models:
         console.print(f"[dim]{escape(found.note)}[/]")
         return
-    caption = None if found.is_exact else "approximate: others may be as close"
+    caption = CAVEAT if found.is_exact else f"Approximate: others may be as close. {CAVEAT}"
     table = Table("version", "similarity", "domain", "promotes", "owner", caption=caption)
     for one in found.models:
         ref = one.version.registered.ref
@@ -116,5 +116,3 @@ def _show(settings: Settings, found: TaskModels) -> None:
             escape(one.version.registered.owner or ""),
         )
     console.print(table)
-    if found.note:
-        console.print(f"[dim]{escape(found.note)}[/]")
