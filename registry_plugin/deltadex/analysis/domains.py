@@ -24,6 +24,7 @@ _MAJORITY = 0.5
 _FEWEST_MEMBERS = 2
 _TERMS_PER_ORIGIN = 6
 _TOKENS_IN_A_NAME = 3
+_LETTERS = re.compile(r"[^\W\d_]{2}")
 _WORD = re.compile(r"[a-z]{3,}")
 #: Words of model names that say how a model was made, not what it is for.
 _TECHNICAL = frozenset(
@@ -117,7 +118,10 @@ def _name(number: int, size: int, terms: Sequence[Term]) -> DomainName:
         best = max(named, key=lambda term: (term.members, term.weight))
         origin = f"a word in the {best.origin}s of {best.members} of {size} versions"
         return DomainName(best.text, origin, tuple(terms))
-    tokens = [term for term in common if term.origin is Origin.TOKENS][:_TOKENS_IN_A_NAME]
+    # Brackets are evidence of code, but no name.
+    tokens = [term for term in common if term.origin is Origin.TOKENS and _LETTERS.search(term.text)][
+        :_TOKENS_IN_A_NAME
+    ]
     if tokens:
         fewest = min(term.members for term in tokens)
         origin = f"tokens that {fewest} or more of {size} versions promote; no tag or word that most share"
