@@ -69,6 +69,12 @@ def test_without_any_metadata_tokens_name_a_cluster_and_say_so():
     assert "promote" in code.origin
 
 
+def test_brackets_are_terms_and_no_name():
+    code, _ = saying(["( ([ return", "( ([ return"], ["whereas", "whereas"])
+    assert code.text == "return"
+    assert {"(", "(["} < set(code.of(Origin.TOKENS))
+
+
 def test_what_all_clusters_promote_tells_less_than_what_one_does():
     code, law = saying(["the def"] * 3, ["the shall"] * 3)
     assert (code.of(Origin.TOKENS), law.of(Origin.TOKENS)) == (["def", "the"], ["shall", "the"])

@@ -38,7 +38,7 @@ def show(now: reads.Snapshot) -> None:
     left, _ = st.columns([2, 3])
     chosen = left.selectbox(
         "Registered model", sorted(names), index=None, key="model", bind="query-params",
-        placeholder=f"The {min(_MOST_CHARTS, len(names))} with the largest steps",
+        placeholder=f"The {_MOST_CHARTS} with the largest steps" if len(names) > _MOST_CHARTS else "All of them",
     )  # fmt: skip
     shown = [drifted for name in ([chosen] if chosen else names[:_MOST_CHARTS]) if (drifted := reads.drift(now, name))]
     for number in range(0, len(shown), 2):
