@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from deltadex.cli.filters import Alias, Cluster, Model, Since, States, Tags, Until, conditions_from
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, TrackingUri, settings_from
@@ -103,7 +103,7 @@ def _show(settings: Settings, found: TaskModels) -> None:
         console.print(f"[dim]{escape(found.note)}[/]")
         return
     caption = CAVEAT if found.is_exact else f"Approximate: others may be as close. {CAVEAT}"
-    table = Table("version", "similarity", "domain", "promotes", "owner", caption=caption)
+    table = Table(Column("version", overflow="fold"), "similarity", "domain", "promotes", "owner", caption=caption)
     for one in found.models:
         ref = one.version.registered.ref
         link = settings.version_link(ref.name, ref.version)
