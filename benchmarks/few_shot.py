@@ -33,7 +33,6 @@ from deltadex.checkpoints.layout import inspect
 from deltadex.demo import Size, corpus
 from deltadex.demo.company import Model, build
 from deltadex.demo.specification import BASE
-from deltadex.demo.training import quiet
 from deltadex.domain import Embedding, FloatArray
 from deltadex.examples import Example
 from deltadex.settings import FindSettings
@@ -83,7 +82,7 @@ class _Models:
 def main() -> None:
     given = _arguments()
     console, find = Console(), FindSettings(steps=given.steps, learning_rate=given.rate)
-    with quiet(), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         company = _company(given.data_dir / "demo")
         console.print(f"the finetunes themselves, without those of their part: {_of_finetunes(company):.2f}")

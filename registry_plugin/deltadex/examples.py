@@ -58,7 +58,7 @@ def read_examples(text: str) -> tuple[Example, ...]:
         raise ExamplesError("There are no examples", hint=_SHAPES)
     if len(lines) > MOST_EXAMPLES:
         raise ExamplesError(
-            f"{len(lines):,} examples are more than {MOST_EXAMPLES}", hint="Take some at random: 20 are enough."
+            f"{len(lines):,} examples are more than {MOST_EXAMPLES}", hint="Take some of them at random."
         )
     return tuple(_example(number, line) for number, line in lines)
 

@@ -83,7 +83,7 @@ class FindSettings(_Group):
     """The training behind a search by examples."""
 
     steps: int = Field(20, ge=1, description="training steps on the examples of a search")
-    learning_rate: float = Field(2e-3, gt=0, description="of these steps; larger bases take less")
+    learning_rate: float = Field(1e-3, gt=0, description="of these steps, × 1,000 / the hidden size of the base")
 
 
 class CacheSettings(_Group):

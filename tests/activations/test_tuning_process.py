@@ -27,7 +27,7 @@ EXAMPLES = (Example("Respond.", "appropriately completes"), Example((Message("us
 def tuning(tmp_path_factory: pytest.TempPathFactory) -> Tuning:
     folder = tiny_models.build_base(tmp_path_factory.mktemp("models") / "base")
     base = inspect(LocalFiles(folder)).fetch()
-    return Tuning(BaseModel(base, weights_digest(base), "float32"), EXAMPLES, steps=3, learning_rate=1e-2)
+    return Tuning(BaseModel(base, weights_digest(base), "float32"), EXAMPLES, steps=3, learning_rate=1e-3)
 
 
 def adapter(folder: Path) -> Finetune:

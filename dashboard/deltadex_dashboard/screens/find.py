@@ -48,7 +48,7 @@ def _form(now: reads.Snapshot) -> None:
         st.error(refused)
     st.caption(
         "A small adapter is trained on them and compared with the registry's models. Neither it nor the examples are "
-        "kept. Twenty say more than five."
+        "kept."
     )
 
 

@@ -99,7 +99,7 @@ class Tuning:
     base
         Its frozen weights are used as they are in its files, and on its device.
     learning_rate
-        Of AdamW at the first step; it falls linearly to a tenth.
+        Of AdamW at the first step, times 1,000 / hidden size: wider models take less. It falls linearly to a tenth.
     rank
         Of the LoRA matrices at every linear layer; α is twice as much.
     batch

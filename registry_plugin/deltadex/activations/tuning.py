@@ -106,7 +106,8 @@ def _train(
     model: PeftModel, encoded: Sequence[tuple[list[int], list[int]]], tuning: Tuning, device: torch.device
 ) -> Iterator[int]:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=tuning.learning_rate, weight_decay=0.0)
+    rate = tuning.learning_rate * 1_000 / model.config.get_text_config().hidden_size
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, total_iters=tuning.steps)
     model.train()
     for step, batch in enumerate(_batches(encoded, tuning), start=1):
