@@ -135,12 +135,13 @@ def by_ids(tx: Transaction, ids: Sequence[int]) -> dict[int, VersionRow]:
 
 def is_followed(tx: Transaction, ref: ModelVersionRef) -> bool:
     """Tell whether any other version was registered at the same millisecond or later."""
+    # In the order of the index: told only that some may be later, Postgres looks for them among all.
     row = tx.execute(
         """
-        select exists (
-            select from model_versions where registry = %s and created_ms >= %s and (name, version) <> (%s, %s))
+        select created_ms >= %s from model_versions where registry = %s and (name, version) <> (%s, %s)
+        order by created_ms desc limit 1
         """,
-        [ref.registry, ref.created_ms, ref.name, ref.version],
+        [ref.created_ms, ref.registry, ref.name, ref.version],
     ).fetchone()
     return bool(row and row[0])
 
