@@ -7,8 +7,9 @@ from pgvector import Vector
 
 from benchmarks.store_company import REGISTRY, Company
 from deltadex import reviews
+from deltadex.comparing import calibration_for_arrivals
 from deltadex.domain import Finding, FindingKind, FloatArray
-from deltadex.settings import Settings
+from deltadex.settings import Settings, ThresholdSettings
 from deltadex.store import findings, layouts
 from deltadex.store.database import Transaction
 
@@ -25,6 +26,7 @@ def fill(company: Company, count: int) -> int:
     with company.database.transaction() as tx:
         layouts.replace(tx, company.recipe_id, REGISTRY, ids=company.ids.tolist(), coordinates=coordinates)
         _cluster(tx, company, labels)
+        calibration_for_arrivals(tx, company.recipe_id, REGISTRY, thresholds=ThresholdSettings())
         findings.replace(tx, made, version_id=0, recipe_id=company.recipe_id, kinds=list(FindingKind))
         reviews.follow(tx, Settings(registry=REGISTRY))
         tx.execute("update model_versions set tags = tags || jsonb_build_object('domain', 'd' || id % 20)")

@@ -11,7 +11,8 @@ from pathlib import Path
 import streamlit as st
 
 from deltadex.errors import DeltadexError
-from deltadex_dashboard import reads, view
+from deltadex_dashboard import view
+from deltadex_dashboard.snapshots import snapshot
 
 _HERE = Path(__file__).parent
 # Files of ours: Streamlit would fetch an icon by name from elsewhere.
@@ -48,7 +49,7 @@ page = st.navigation(
 )
 shown: str | None = None
 try:
-    now = reads.snapshot()
+    now = snapshot()
     page.run()
     view.who(now)
     shown = now.revision

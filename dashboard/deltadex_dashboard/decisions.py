@@ -14,7 +14,8 @@ from deltadex.governance.lifecycle import UNDECIDED, Status
 from deltadex.governance.reasons import NEEDS_APPROVAL, Decision, Reason, reasons_for
 from deltadex.store.database import Transaction
 from deltadex.store.reviews import ReviewRow
-from deltadex_dashboard import reads, view
+from deltadex_dashboard import view
+from deltadex_dashboard.snapshots import Snapshot
 
 _LABELS: Mapping[Decision, str] = {
     Decision.DISMISSED: "Dismiss: it is no problem",
@@ -24,7 +25,7 @@ _LABELS: Mapping[Decision, str] = {
 _OUTCOME = "outcome"
 
 
-def one(now: reads.Snapshot, row: ReviewRow) -> None:
+def one(now: Snapshot, row: ReviewRow) -> None:
     """Offer what the person may do about one finding."""
     st.subheader("Decision")
     if not now.person.may(Right.DECIDE):
@@ -43,7 +44,7 @@ def one(now: reads.Snapshot, row: ReviewRow) -> None:
     _assignment(now, row, seen)
 
 
-def bulk(now: reads.Snapshot, rows: Sequence[ReviewRow]) -> None:
+def bulk(now: Snapshot, rows: Sequence[ReviewRow]) -> None:
     """Offer one decision about several findings: all of it or nothing."""
     with st.container(border=True):
         st.subheader(f"{len(rows)} marked")
@@ -60,7 +61,7 @@ def outcome() -> None:
         (st.success if level == "done" else st.error)(text)
 
 
-def _decision(now: reads.Snapshot, kinds: Sequence[FindingKind], seen: Mapping[int, int]) -> None:
+def _decision(now: Snapshot, kinds: Sequence[FindingKind], seen: Mapping[int, int]) -> None:
     decision = st.radio("What is it?", list(_LABELS), format_func=lambda each: _LABELS[each], key="decision")
     allowed = [
         reason
@@ -78,7 +79,7 @@ def _decision(now: reads.Snapshot, kinds: Sequence[FindingKind], seen: Mapping[i
     st.button(label, type="primary", key="decide", on_click=_decide, args=(now, seen, decision, reason))
 
 
-def _decide(now: reads.Snapshot, seen: Mapping[int, int], decision: Decision, reason: Reason) -> None:
+def _decide(now: Snapshot, seen: Mapping[int, int], decision: Decision, reason: Reason) -> None:
     comment = st.session_state["comment"]
     done = "waiting for a second person" if reason in NEEDS_APPROVAL else decision.value
     _act(
@@ -90,7 +91,7 @@ def _decide(now: reads.Snapshot, seen: Mapping[int, int], decision: Decision, re
     )
 
 
-def _approval(now: reads.Snapshot, row: ReviewRow, seen: Mapping[int, int]) -> None:
+def _approval(now: Snapshot, row: ReviewRow, seen: Mapping[int, int]) -> None:
     why = row.last.reason.replace("_", " ") if row.last else ""
     st.markdown(f"**{view.plain(row.review.requested_by)}** asks to **{why}** a model.")
     st.text_area("Comment", key="comment", placeholder="Why, for those who read it in a year")
@@ -99,19 +100,17 @@ def _approval(now: reads.Snapshot, row: ReviewRow, seen: Mapping[int, int]) -> N
         st.button("Refuse", key="refuse", on_click=_answer, args=(now, reviews.refuse, seen))
 
 
-def _commented(
-    now: reads.Snapshot, label: str, act: Callable[..., None], seen: Mapping[int, int], *, done: str
-) -> None:
+def _commented(now: Snapshot, label: str, act: Callable[..., None], seen: Mapping[int, int], *, done: str) -> None:
     st.text_area("Comment", key="comment", placeholder="Why, for those who read it in a year")
     st.button(label, key=label.lower(), on_click=_answer, args=(now, act, seen), help=f"The finding is {done}.")
 
 
-def _answer(now: reads.Snapshot, act: Callable[..., None], seen: Mapping[int, int]) -> None:
+def _answer(now: Snapshot, act: Callable[..., None], seen: Mapping[int, int]) -> None:
     comment = st.session_state["comment"]
     _act(now, lambda tx: act(tx, now.person, now.settings, seen, comment=comment), done="It is on record.")
 
 
-def _assignment(now: reads.Snapshot, row: ReviewRow, seen: Mapping[int, int]) -> None:
+def _assignment(now: Snapshot, row: ReviewRow, seen: Mapping[int, int]) -> None:
     if row.review.status in (Status.DISMISSED, Status.FIXED):
         return
     is_mine = row.assignee == now.person.name
@@ -119,12 +118,12 @@ def _assignment(now: reads.Snapshot, row: ReviewRow, seen: Mapping[int, int]) ->
     st.button(label, key="assign", type="tertiary", on_click=_assign, args=(now, seen, to))
 
 
-def _assign(now: reads.Snapshot, seen: Mapping[int, int], to: str) -> None:
+def _assign(now: Snapshot, seen: Mapping[int, int], to: str) -> None:
     said = f"It is {view.plain(to)}'s now." if to else "It is nobody's now."
     _act(now, lambda tx: reviews.assign(tx, now.person, now.settings, seen, assignee=to), done=said)
 
 
-def _act(now: reads.Snapshot, step: Callable[[Transaction], object], *, done: str) -> None:
+def _act(now: Snapshot, step: Callable[[Transaction], object], *, done: str) -> None:
     try:
         with now.transaction() as tx:
             step(tx)

@@ -13,6 +13,7 @@ from deltadex.governance.lifecycle import UNDECIDED, Action, Severity, Status
 from deltadex.governance.report import Table
 from deltadex.store.reviews import LogEntry, ReviewRow
 from deltadex_dashboard import figures, reads, view
+from deltadex_dashboard.snapshots import Snapshot
 
 STATUS_COLORS: Mapping[Status, str] = {
     Status.OPEN: "blue",
@@ -79,7 +80,7 @@ def due(row: ReviewRow) -> str:
     return f"overdue by {-days} days" if days < 0 else f"due in {days} days" if days else "due today"
 
 
-def evidence(now: reads.Snapshot, row: ReviewRow) -> None:
+def evidence(now: Snapshot, row: ReviewRow) -> None:
     """Show what a finding rests on: a picture, the numbers, the versions."""
     if row.finding.measure is not None and row.finding.threshold is not None:
         what = _MEASURES.get(row.finding.kind, "measure")

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
-import streamlit as st
 from numpy.typing import NDArray
 
 from deltadex import clustering, layout, reviews
@@ -18,55 +14,24 @@ from deltadex.analysis.redundancy import Group
 from deltadex.analysis.similarity import cosine_similarity
 from deltadex.clustering import Explanation
 from deltadex.comparison import Comparison, compare
-from deltadex.domain import FindingKind, FloatArray, State, VersionRow
+from deltadex.domain import UNDER_WAY, FindingKind, FloatArray, State, VersionRow
 from deltadex.drifting import ModelDrift, Towards, model_drift
 from deltadex.geometry import Measurement
-from deltadex.governance.access import HIDDEN, Person
+from deltadex.governance.access import HIDDEN
 from deltadex.redundancy import Candidates, RecipeRedundancy, candidates, freed_by_findings
-from deltadex.settings import Settings, load_settings
 from deltadex.store import clusters, embeddings, findings, layouts, model_history, search, versions, watchers, words
 from deltadex.store.clusters import ClusterRow, ClusterRun
-from deltadex.store.database import Database, Transaction
 from deltadex.store.embeddings import RecipeRow, StoredEmbedding
 from deltadex.store.model_history import Line
 from deltadex.store.reviews import Chain, LogEntry, ReviewRow
-from deltadex.store.revision import revision
 from deltadex.store.search import Neighbor
 from deltadex.store.versions import StateChange
 from deltadex.store.watchers import WatcherRow
 from deltadex.store.words import VersionWords
-from deltadex_dashboard import visitor
+from deltadex_dashboard.snapshots import Snapshot, kept
 
 #: From here on up previews of near duplicates share what was compared.
 LOWEST_PREVIEW = 0.7
-
-_Given = ParamSpec("_Given")
-_Answer = TypeVar("_Answer")
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What is read: one registry in one store, at one revision of its data, as one person may see it."""
-
-    settings: Settings
-    revision: str
-    person: Person
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What answers are kept under: people who may see the same share them."""
-        return self.settings.database_url, self.settings.registry, self.revision, *self.person.models
-
-    @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        """Read from the store."""
-        database = self.settings.database
-        with _database(self.settings.database_url, database.pool_size, database.role).transaction() as tx:
-            yield tx
-
-    def seen(self, rows: Iterable[VersionRow]) -> list[VersionRow]:
-        """Return rows without what the person may not see: masked, and not silently missing."""
-        return [self.person.view(row) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -120,75 +85,63 @@ class Chart:
         return [self.rows[row] for row in np.flatnonzero(self.labels == label)]
 
 
-def snapshot() -> Snapshot:
-    """Look at the store as it is now.
-
-    Raises
-    ------
-    SettingsError
-        No database is known.
-    StoreError
-        Postgres is away, or its tables are missing.
-    AccessDenied
-        Nobody is logged in, or somebody without a role.
-    """
-    settings = load_settings()
-    person = visitor.person(settings)
-    with Snapshot(settings, "", person).transaction() as tx:
-        return Snapshot(settings, revision(tx, settings.registry), person)
-
-
-def _kept(
-    read: Callable[Concatenate[Snapshot, _Given], _Answer],
-) -> Callable[Concatenate[Snapshot, _Given], _Answer]:
-    # As a resource: answers are frozen, and copying a table of vectors at every click would cost more than reading it.
-    keep = st.cache_resource(max_entries=16, show_spinner=False, hash_funcs={Snapshot: lambda each: each.key})
-    kept: Callable[Concatenate[Snapshot, _Given], _Answer] = keep(read)
-    return kept
-
-
 def watcher(now: Snapshot) -> WatcherRow:
     """Return how the watcher is doing; its times are no change of the data, so this is always read."""
     with now.transaction() as tx:
         return watchers.read(tx, now.settings.registry)
 
 
-@_kept
+@kept
 def all_versions(now: Snapshot) -> list[VersionRow]:
     """Return every version that is in the registry, by name and then newest first."""
     with now.transaction() as tx:
         return now.seen(versions.listing(tx, now.settings.registry, states=set(State) - {State.DELETED}))
 
 
-@_kept
+@kept
+def models(now: Snapshot) -> list[str]:
+    """Return the registered models that the person may see, by name."""
+    with now.transaction() as tx:
+        return [name for name in versions.names(tx, now.settings.registry) if now.person.sees(name)]
+
+
+@kept
+def unsettled(now: Snapshot) -> list[VersionRow]:
+    """Return the versions that are under way, wait or failed."""
+    with now.transaction() as tx:
+        states = {*UNDER_WAY, State.FAILED, State.WAITING}
+        return now.seen(versions.listing(tx, now.settings.registry, states=states))
+
+
+@kept
 def all_reviews(now: Snapshot) -> list[ReviewRow]:
     """Return every finding with what people made of it, the most severe first and then the earliest due."""
     with now.transaction() as tx:
         return reviews.listing(tx, now.person, now.settings)
 
 
-@_kept
+@kept
 def history(now: Snapshot, review_id: int) -> list[LogEntry]:
     """Return what was done about one finding, oldest first."""
     with now.transaction() as tx:
         return reviews.history(tx, now.person, review_id)
 
 
-@_kept
+@kept
 def log(now: Snapshot, limit: int) -> list[LogEntry]:
     """Return what was done about all findings, newest first."""
     with now.transaction() as tx:
         return reviews.log(tx, now.person, now.settings, limit=limit)
 
 
-@_kept
+@kept
 def chain(now: Snapshot) -> Chain:
     """Compute the log's hashes anew."""
     with now.transaction() as tx:
         return reviews.verify(tx, now.person)
 
 
-@_kept
+@kept
 def weak(now: Snapshot) -> list[VersionRow]:
     """Return the versions that are too weak to place."""
     with now.transaction() as tx:
@@ -196,14 +149,14 @@ def weak(now: Snapshot) -> list[VersionRow]:
     return now.seen(one.version for one in found)
 
 
-@_kept
+@kept
 def recipes(now: Snapshot) -> list[RecipeRow]:
     """Return the comparable spaces, the largest first."""
     with now.transaction() as tx:
         return embeddings.recipes(tx, now.settings.registry)
 
 
-@_kept
+@kept
 def model(now: Snapshot, name: str) -> list[VersionRow]:
     """Return the versions of one registered model that the person may see, newest first, deleted ones last."""
     if not now.person.sees(name):
@@ -212,7 +165,7 @@ def model(now: Snapshot, name: str) -> list[VersionRow]:
         return versions.find(tx, now.settings.registry, name)
 
 
-@_kept
+@kept
 def version(now: Snapshot, version_id: int) -> VersionFacts:
     """Return everything about one version."""
     with now.transaction() as tx:
@@ -240,7 +193,7 @@ def _masked_parts(now: Snapshot, explained: Explanation) -> Explanation:
     return replace(explained, parts=tuple(parts))
 
 
-@_kept
+@kept
 def chart(now: Snapshot, recipe_id: int) -> Chart:
     """Return the map of one recipe: laid out and clustered ahead of time, where that was done already."""
     recipe = next(recipe for recipe in recipes(now) if recipe.id == recipe_id)
@@ -271,7 +224,7 @@ def _nameless(cluster: ClusterRow) -> ClusterRow:
     )
 
 
-@_kept
+@kept
 def duplicates(now: Snapshot, similarity: float | None = None) -> list[RecipeRedundancy]:
     """Return the groups of redundant versions, or a preview of those at another similarity."""
     lowest = None if similarity is None else min(similarity, LOWEST_PREVIEW)
@@ -282,14 +235,14 @@ def duplicates(now: Snapshot, similarity: float | None = None) -> list[RecipeRed
     ]
 
 
-@_kept
+@kept
 def _candidates(now: Snapshot, lowest: float | None) -> list[Candidates]:
     # Kept for all previews: whoever moves the slider once moves it again.
     with now.transaction() as tx:
         return candidates(tx, now.settings.registry, thresholds=now.settings.thresholds, lowest=lowest)
 
 
-@_kept
+@kept
 def freed(now: Snapshot) -> int:
     """Return how many bytes retiring duplicates frees, as far as findings tell."""
     with now.transaction() as tx:
@@ -301,7 +254,7 @@ def _masked(now: Snapshot, group: Group) -> Group:
     return replace(group, versions=tuple(now.seen(group.versions)), keeper=keeper)
 
 
-@_kept
+@kept
 def similarities(now: Snapshot, recipe_id: int, ids: tuple[int, ...]) -> NDArray[np.float64]:
     """Return the `(n, n)` cosine similarities between these versions."""
     with now.transaction() as tx:
@@ -310,7 +263,7 @@ def similarities(now: Snapshot, recipe_id: int, ids: tuple[int, ...]) -> NDArray
     return cosine_similarity(table.vectors[[position[version_id] for version_id in ids]])
 
 
-@_kept
+@kept
 def comparison(now: Snapshot, recipe_id: int, one: int, other: int) -> Comparison | None:
     """Return how two versions compare under a recipe."""
     recipe = next(recipe for recipe in recipes(now) if recipe.id == recipe_id)
@@ -318,7 +271,7 @@ def comparison(now: Snapshot, recipe_id: int, one: int, other: int) -> Compariso
         return compare(tx, recipe, one, other)
 
 
-@_kept
+@kept
 def lines(now: Snapshot) -> list[Line]:
     """Return how far registered models moved, the largest step first."""
     with now.transaction() as tx:
@@ -326,7 +279,7 @@ def lines(now: Snapshot) -> list[Line]:
     return [one if now.person.sees(one.name) else replace(one, name=HIDDEN) for one in found]
 
 
-@_kept
+@kept
 def drift(now: Snapshot, name: str) -> ModelDrift | None:
     """Return how one registered model moved; None where there is nothing to compare, or the person may not see it."""
     if not now.person.sees(name):
@@ -345,7 +298,7 @@ def _masked_towards(now: Snapshot, towards: Towards) -> Towards:
     return replace(towards, left=left, came_to=came_to)
 
 
-@_kept
+@kept
 def tree(now: Snapshot, recipe_id: int) -> tuple[Dendrogram, list[str]]:
     """Return how the versions of one recipe join, and what to call them."""
     with now.transaction() as tx:
@@ -353,14 +306,9 @@ def tree(now: Snapshot, recipe_id: int) -> tuple[Dendrogram, list[str]]:
     return dendrogram(table.vectors), [row.label for row in now.seen(table.rows)]
 
 
-@_kept
+@kept
 def geometry(now: Snapshot, recipe_id: int) -> Measurement | None:
     """Return the geometry of one recipe's embeddings as it was measured last; None where it was not yet."""
     recipe = next(recipe for recipe in recipes(now) if recipe.id == recipe_id)
     with now.transaction() as tx:
         return measured_geometry.latest(tx, now.settings.registry, recipe)
-
-
-@st.cache_resource(show_spinner=False, max_entries=4, on_release=Database.close)
-def _database(url: str, pool_size: int, role: str | None) -> Database:
-    return Database(url, pool_size=pool_size, role=role)

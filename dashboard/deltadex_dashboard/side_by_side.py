@@ -10,9 +10,10 @@ from deltadex.comparison import Comparison
 from deltadex.domain import VersionRow
 from deltadex.governance.access import HIDDEN
 from deltadex_dashboard import reads, view
+from deltadex_dashboard.snapshots import Snapshot
 
 
-def show(now: reads.Snapshot, recipe_id: int, group: Group) -> None:
+def show(now: Snapshot, recipe_id: int, group: Group) -> None:
     """Offer to compare two members that the person may see."""
     shown = {row.label: row for row in group.versions if row.registered.ref.name != HIDDEN}
     key = f"beside-{group.kind}-{group.versions[0].id}"

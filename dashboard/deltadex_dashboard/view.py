@@ -17,6 +17,7 @@ from deltadex.governance.access import HIDDEN
 from deltadex.governance.report import Cell, Table, as_csv
 from deltadex.store.search import Neighbor
 from deltadex_dashboard import reads, visitor
+from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 #: How often an open page looks whether the data have changed.
 _FOLLOW_SECONDS = 3
@@ -91,7 +92,7 @@ def state_badge(state: State) -> str:
 
 
 @st.fragment(run_every=5)
-def watcher(now: reads.Snapshot) -> None:
+def watcher(now: Snapshot) -> None:
     """Say when the registry was read, and whether that works."""
     state = reads.watcher(now)
     if state.error:
@@ -126,7 +127,7 @@ def empty(message: str, next_step: str) -> None:
         st.markdown(next_step)
 
 
-def nothing_embedded(now: reads.Snapshot) -> bool:
+def nothing_embedded(now: Snapshot) -> bool:
     """Say what to do where there are no embeddings yet, and whether that is so."""
     if reads.recipes(now):
         return False
@@ -169,7 +170,7 @@ def trouble(error: DeltadexError) -> None:
         st.caption("No identity provider is configured: see docs/reviews.md.")
 
 
-def who(now: reads.Snapshot) -> None:
+def who(now: Snapshot) -> None:
     """Say who is logged in, where somebody is, and let them out."""
     if visitor.is_logged_in():
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -188,14 +189,14 @@ def _follow(shown: str | None, drawn_at: float) -> None:
     if time.monotonic() - drawn_at < _FOLLOW_SECONDS / 2:
         return
     try:
-        current = reads.snapshot().revision
+        current = snapshot().revision
     except DeltadexError:
         current = None
     if current != shown:
         st.rerun()
 
 
-def recipe_id(now: reads.Snapshot) -> int:
+def recipe_id(now: Snapshot) -> int:
     """Let a person choose the space that a page is about, and return its row."""
     recipes = {recipe.digest[:12]: recipe for recipe in reads.recipes(now)}
     digest = st.selectbox(

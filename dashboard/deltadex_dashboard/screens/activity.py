@@ -5,12 +5,13 @@ from __future__ import annotations
 import streamlit as st
 
 from deltadex_dashboard import finding, reads, view
+from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 _MOST = 1_000
 _ANYBODY = "anybody"
 
 
-def show(now: reads.Snapshot) -> None:
+def show(now: Snapshot) -> None:
     """Draw the page."""
     view.heading("Activity", "Every decision, who made it and on which numbers. Entries are only added, never changed.")
     entries = reads.log(now, _MOST)
@@ -30,4 +31,4 @@ def show(now: reads.Snapshot) -> None:
         st.caption(f"The latest {_MOST:,}: `deltadex review log` has them all.")
 
 
-show(reads.snapshot())
+show(snapshot())

@@ -16,6 +16,7 @@ from deltadex.governance.access import HIDDEN, Right
 from deltadex.governance.report import Table
 from deltadex.store.clusters import ClusterRow
 from deltadex_dashboard import reads, view
+from deltadex_dashboard.snapshots import Snapshot, snapshot
 from deltadex_dashboard.tree_figure import tree_figure
 
 _ALONE = "alone"
@@ -23,7 +24,7 @@ _MOST_LEAVES = 60
 _OUTCOME = "renamed"
 
 
-def show(now: reads.Snapshot) -> None:
+def show(now: Snapshot) -> None:
     """Draw the page."""
     view.heading("Domains", "Clusters of finetunes that change their base in the same way.")
     if view.nothing_embedded(now):
@@ -45,7 +46,7 @@ def show(now: reads.Snapshot) -> None:
     _tree(now, chart)
 
 
-def _tree(now: reads.Snapshot, chart: reads.Chart) -> None:
+def _tree(now: Snapshot, chart: reads.Chart) -> None:
     """Of few models, which ones join first says more than where clusters end."""
     if 2 < len(chart.rows) <= _MOST_LEAVES:
         st.subheader("How they join")
@@ -67,7 +68,7 @@ def _list(chart: reads.Chart, names: Sequence[str]) -> str:
     return chosen
 
 
-def _domain(now: reads.Snapshot, chart: reads.Chart, name: str, names: Sequence[str]) -> None:
+def _domain(now: Snapshot, chart: reads.Chart, name: str, names: Sequence[str]) -> None:
     label = ALONE if name == _ALONE else names.index(name)
     members = chart.members(label)
     st.subheader(view.plain(name))
@@ -79,7 +80,7 @@ def _domain(now: reads.Snapshot, chart: reads.Chart, name: str, names: Sequence[
     view.table(_members(members, strengths.tolist()))
 
 
-def _name(now: reads.Snapshot, cluster: ClusterRow) -> None:
+def _name(now: Snapshot, cluster: ClusterRow) -> None:
     when = f", {view.utc(cluster.given_at)}" if cluster.given_name and cluster.given_at else ""
     st.caption(f"Named by: {view.plain(cluster.named_by)}{when}")
     say, text = st.session_state.pop(_OUTCOME, (None, ""))
@@ -93,7 +94,7 @@ def _name(now: reads.Snapshot, cluster: ClusterRow) -> None:
         st.caption("Later runs keep it. Blank gives the found one back.")
 
 
-def _rename(now: reads.Snapshot, cluster: ClusterRow) -> None:
+def _rename(now: Snapshot, cluster: ClusterRow) -> None:
     name = st.session_state[f"name-{cluster.id}"].strip()
     try:
         with now.transaction() as tx:
@@ -120,4 +121,4 @@ def _members(members: Sequence[VersionRow], strengths: Sequence[float]) -> Table
     return Table("members", "Members", ("model", "version", "team", "registered", "strength"), tuple(rows))
 
 
-show(reads.snapshot())
+show(snapshot())

@@ -14,13 +14,14 @@ from deltadex.governance.report import Table
 from deltadex.settings import ThresholdSettings
 from deltadex.store.model_history import Line
 from deltadex_dashboard import figures, reads, view
+from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 #: Each chart costs the browser a tenth of a second.
 _MOST_CHARTS = 6
 _MOST_WORDS = 6
 
 
-def show(now: reads.Snapshot) -> None:
+def show(now: Snapshot) -> None:
     """Draw the page."""
     view.heading("Drift", "How far each registered model moved from one version to the next.")
     if view.nothing_embedded(now):
@@ -110,4 +111,4 @@ def _remark(drifted: ModelDrift, place: int, step: Step, thresholds: ThresholdSe
         view.version_link(newer, label=f"{numbers}: strength × {move.strength_ratio:.2f}")
 
 
-show(reads.snapshot())
+show(snapshot())

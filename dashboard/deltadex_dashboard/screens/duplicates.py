@@ -12,6 +12,7 @@ from deltadex.domain import VersionRow
 from deltadex.governance.report import Table
 from deltadex.redundancy import RecipeRedundancy
 from deltadex_dashboard import figures, reads, side_by_side, view
+from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 _GROUPS_PER_PAGE = 8
 _MOST_MEMBERS = 10
@@ -29,7 +30,7 @@ _MEANINGS = {
 }
 
 
-def show(now: reads.Snapshot) -> None:
+def show(now: Snapshot) -> None:
     """Draw the page."""
     view.heading(
         "Duplicates", "Versions with the same weights, that do nearly the same, or that are for the same task."
@@ -111,7 +112,7 @@ def _table(groups: Sequence[Group]) -> Table:
     return Table("duplicates", "Duplicates", columns, tuple(rows))
 
 
-def _group(now: reads.Snapshot, number: int, one: RecipeRedundancy, group: Group) -> None:
+def _group(now: Snapshot, number: int, one: RecipeRedundancy, group: Group) -> None:
     with st.container(border=True):
         facts = [
             f":{_COLORS[group.kind]}-badge[{group.kind.words}] **{len(group.versions)} versions**",
@@ -162,4 +163,4 @@ def _member(row: VersionRow) -> None:
     registered.caption(f"registered {view.registered_at(row):%Y-%m-%d}")
 
 
-show(reads.snapshot())
+show(snapshot())

@@ -10,7 +10,8 @@ from deltadex.examples import MOST_CHARACTERS, MOST_EXAMPLES, read_examples
 from deltadex.store import task_searches
 from deltadex.store.task_searches import SearchRow, SearchState
 from deltadex.task_search import TaskModel
-from deltadex_dashboard import reads, view
+from deltadex_dashboard import view
+from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 _REFUSED = "search-refused"
 _LOOK_SECONDS = 1
@@ -25,7 +26,7 @@ _WAITS = {
 }
 
 
-def show(now: reads.Snapshot) -> None:
+def show(now: Snapshot) -> None:
     """Draw the page."""
     view.heading("Find a model", "The models for a task that you have a few examples of.")
     if view.nothing_embedded(now):
@@ -37,7 +38,7 @@ def show(now: reads.Snapshot) -> None:
         _answer(now)
 
 
-def _form(now: reads.Snapshot) -> None:
+def _form(now: Snapshot) -> None:
     with now.transaction() as tx:
         bases = task_search.bases(tx, now.settings)
     st.selectbox("Base model", bases, key="find-base", disabled=len(bases) == 1)
@@ -52,7 +53,7 @@ def _form(now: reads.Snapshot) -> None:
     )
 
 
-def _ask(now: reads.Snapshot) -> None:
+def _ask(now: Snapshot) -> None:
     file = st.session_state["find-file"]
     try:
         examples = read_examples(
@@ -67,7 +68,7 @@ def _ask(now: reads.Snapshot) -> None:
     st.query_params["search"] = str(search_id)
 
 
-def _answer(now: reads.Snapshot) -> None:
+def _answer(now: Snapshot) -> None:
     asked = st.query_params.get("search", "")
     if not asked.isdigit():
         view.empty("Nothing has been searched for.", "The models that are nearest to the examples will be listed here.")
@@ -89,7 +90,7 @@ def _answer(now: reads.Snapshot) -> None:
 
 
 @st.fragment(run_every=_LOOK_SECONDS)
-def _progress(now: reads.Snapshot, search_id: int) -> None:
+def _progress(now: Snapshot, search_id: int) -> None:
     row = _row(now, search_id)
     if row.is_over:
         st.rerun()
@@ -97,12 +98,12 @@ def _progress(now: reads.Snapshot, search_id: int) -> None:
     st.caption(f"For {view.ago(row.asked_at).removesuffix(' ago')}. `deltadex doctor` says whether a worker is there.")
 
 
-def _row(now: reads.Snapshot, search_id: int) -> SearchRow:
+def _row(now: Snapshot, search_id: int) -> SearchRow:
     with now.transaction() as tx:
         return task_searches.get(tx, now.settings.registry, search_id)
 
 
-def _models(now: reads.Snapshot, row: SearchRow) -> None:
+def _models(now: Snapshot, row: SearchRow) -> None:
     if row.delta is None:
         return
     with now.transaction() as tx:
@@ -126,4 +127,4 @@ def _model(one: TaskModel) -> None:
     similarity.markdown(f"{one.similarity:.3f}")
 
 
-show(reads.snapshot())
+show(snapshot())

@@ -11,11 +11,12 @@ from deltadex.analysis.geometry.chance import Measured, Refusal
 from deltadex.analysis.geometry.galaxy import Galaxy
 from deltadex.analysis.geometry.lobes import Lobes
 from deltadex_dashboard import geometry_figures, reads, view
+from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 _STATIC = {"displayModeBar": False}
 
 
-def show(now: reads.Snapshot) -> None:
+def show(now: Snapshot) -> None:
     """Draw the page."""
     view.heading("Geometry", "How many directions all models span, which tags say what they do, what repeats.")
     if view.nothing_embedded(now):
@@ -91,4 +92,4 @@ def _scale(
             st.markdown(f"- {view.plain(answer.meaning)}")
 
 
-show(reads.snapshot())
+show(snapshot())

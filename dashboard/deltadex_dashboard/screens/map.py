@@ -12,6 +12,7 @@ from deltadex.domain import VersionRow
 from deltadex.governance.report import Table
 from deltadex_dashboard import figures, reads, view
 from deltadex_dashboard.figures import Place
+from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 _CLUSTER = "cluster"
 _STATE = "state"
@@ -20,7 +21,7 @@ _OWN_TAGS = ("deltadex.", "mlflow.")
 _MOST_IN_LINK = 100
 
 
-def show(now: reads.Snapshot) -> None:
+def show(now: Snapshot) -> None:
     """Draw the page."""
     view.heading(
         "Map", "Finetunes that change their base in similar ways lie together. Click one, or draw round several."
@@ -121,7 +122,7 @@ def _caption(chart: reads.Chart) -> None:
     )
 
 
-def _selected(now: reads.Snapshot, row: VersionRow | None) -> None:
+def _selected(now: Snapshot, row: VersionRow | None) -> None:
     st.subheader("Selected")
     if row is None:
         st.caption("Nothing yet. A click on a point shows what behaves most like it, measured in the full space.")
@@ -154,7 +155,7 @@ def _chosen(chart: reads.Chart, ids: Collection[int]) -> None:
     view.table(Table("chosen-versions", "Chosen versions", columns, tuple(rows)))
 
 
-def _weak(now: reads.Snapshot) -> None:
+def _weak(now: Snapshot) -> None:
     weak = reads.weak(now)
     if not weak:
         return
@@ -163,4 +164,4 @@ def _weak(now: reads.Snapshot) -> None:
         view.some_links(weak)
 
 
-show(reads.snapshot())
+show(snapshot())

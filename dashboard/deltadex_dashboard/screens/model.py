@@ -11,14 +11,15 @@ from deltadex.governance.access import HIDDEN
 from deltadex.governance.lifecycle import UNDECIDED
 from deltadex.store.reviews import ReviewRow
 from deltadex_dashboard import figures, finding, reads, view
+from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 _WORDS = 10
 
 
-def show(now: reads.Snapshot) -> None:
+def show(now: Snapshot) -> None:
     """Draw the page."""
     view.heading("Model", "One registered model: its versions, what they resemble, and the facts under it.")
-    names = sorted({row.registered.ref.name for row in reads.all_versions(now)} - {HIDDEN})
+    names = reads.models(now)
     if not names:
         view.no_versions()
         return
@@ -129,7 +130,7 @@ def _mixture(facts: reads.VersionFacts) -> None:
         )
 
 
-def _drift(now: reads.Snapshot, name: str) -> None:
+def _drift(now: Snapshot, name: str) -> None:
     if drifted := reads.drift(now, name):
         st.markdown(f"**Drift** over {len(drifted.versions)} versions · base {view.plain(drifted.base_name)}")
         threshold = now.settings.thresholds.drift_distance
@@ -225,4 +226,4 @@ def _facts(facts: dict[str, str]) -> None:
         st.dataframe({"fact": list(facts), "value": list(facts.values())}, hide_index=True)
 
 
-show(reads.snapshot())
+show(snapshot())

@@ -12,6 +12,7 @@ from rich.filesize import decimal
 from deltadex.domain import UNDER_WAY, FindingKind, State, VersionRow
 from deltadex.governance.lifecycle import UNDECIDED
 from deltadex_dashboard import bars, reads, view
+from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 _MOST_LISTED = 8
 _FINDING_PAGES = {
@@ -22,7 +23,7 @@ _FINDING_PAGES = {
 }
 
 
-def show(now: reads.Snapshot) -> None:
+def show(now: Snapshot) -> None:
     """Draw the page."""
     view.heading("Overview", "What every finetune in the registry does, and what needs a person.")
     view.watcher(now)
@@ -41,7 +42,7 @@ def show(now: reads.Snapshot) -> None:
         _recipes(now)
 
 
-def _numbers(now: reads.Snapshot, rows: Sequence[VersionRow]) -> None:
+def _numbers(now: Snapshot, rows: Sequence[VersionRow]) -> None:
     counts = Counter(row.state for row in rows)
     embedded = counts[State.EMBEDDED]
     numbers = {
@@ -98,7 +99,7 @@ def _row_head(row: VersionRow) -> None:
     registered.caption(view.ago(view.registered_at(row)))
 
 
-def _findings(now: reads.Snapshot) -> None:
+def _findings(now: Snapshot) -> None:
     st.subheader("To decide")
     rows = [row for row in reads.all_reviews(now) if row.review.status in UNDECIDED]
     if not rows:
@@ -119,7 +120,7 @@ def _trend(rows: Sequence[VersionRow]) -> None:
     st.html(bars.weeks_bars(bars.weeks(rows, now=datetime.now(UTC))))
 
 
-def _recipes(now: reads.Snapshot) -> None:
+def _recipes(now: Snapshot) -> None:
     st.subheader("Recipes")
     recipes = reads.recipes(now)
     if not recipes:
@@ -137,4 +138,4 @@ def _recipes(now: reads.Snapshot) -> None:
     )
 
 
-show(reads.snapshot())
+show(snapshot())

@@ -11,6 +11,7 @@ from deltadex.governance.lifecycle import UNDECIDED, Severity, Status
 from deltadex.governance.report import Table
 from deltadex.store.reviews import ReviewRow
 from deltadex_dashboard import decisions, finding, reads, view
+from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 _PER_PAGE = 15
 _WAITING, _ALL = "undecided", "all"
@@ -18,7 +19,7 @@ _NOBODY, _MINE = "nobody's", "mine"
 _ANY = "any"
 
 
-def show(now: reads.Snapshot) -> None:
+def show(now: Snapshot) -> None:
     """Draw the page."""
     chosen = st.query_params.get("finding", "")
     rows = reads.all_reviews(now)
@@ -28,7 +29,7 @@ def show(now: reads.Snapshot) -> None:
         _list(now, rows)
 
 
-def _list(now: reads.Snapshot, rows: Sequence[ReviewRow]) -> None:
+def _list(now: Snapshot, rows: Sequence[ReviewRow]) -> None:
     view.heading("Reviews", "Findings that a person decides, with a reason. The most severe come first.")
     decisions.outcome()
     if not rows:
@@ -54,7 +55,7 @@ def _list(now: reads.Snapshot, rows: Sequence[ReviewRow]) -> None:
         view.table(_table(found))
 
 
-def _filtered(now: reads.Snapshot, rows: Sequence[ReviewRow]) -> list[ReviewRow]:
+def _filtered(now: Snapshot, rows: Sequence[ReviewRow]) -> list[ReviewRow]:
     status, kind, severity, person = st.columns(4)
     wanted = status.selectbox(
         "Status", [_WAITING, _ALL, *Status], key="status", bind="query-params", format_func=_spoken
@@ -104,7 +105,7 @@ def _open(review_id: int | None) -> None:
         st.query_params["finding"] = str(review_id)
 
 
-def _one(now: reads.Snapshot, row: ReviewRow | None) -> None:
+def _one(now: Snapshot, row: ReviewRow | None) -> None:
     if row is None:
         view.heading("Reviews", "One finding.")
         view.empty("There is no such finding.", "The link may be from another registry.")
@@ -151,4 +152,4 @@ def _table(rows: Sequence[ReviewRow]) -> Table:
     )  # fmt: skip
 
 
-show(reads.snapshot())
+show(snapshot())

@@ -12,17 +12,18 @@ from deltadex.errors import DeltadexError
 from deltadex.governance.access import HIDDEN, Right
 from deltadex.governance.report import Table
 from deltadex_dashboard import reads, view
+from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 _MOST_FAILED = 10
 _OUTCOME = "retried"
 
 
-def show(now: reads.Snapshot) -> None:
+def show(now: Snapshot) -> None:
     """Draw the page."""
     view.heading("System", "Whether the registry is read, what is under way, and what failed.")
     view.watcher(now)
-    rows = reads.all_versions(now)
-    if not rows:
+    rows = reads.unsettled(now)
+    if not rows and not reads.models(now):
         view.no_versions()
         return
     _outcome()
@@ -36,7 +37,7 @@ def show(now: reads.Snapshot) -> None:
     _recipes(now)
 
 
-def _failures(now: reads.Snapshot, rows: Sequence[VersionRow]) -> None:
+def _failures(now: Snapshot, rows: Sequence[VersionRow]) -> None:
     st.subheader("Failures")
     if not rows:
         st.caption("None: every version that was tried is embedded.")
@@ -55,7 +56,7 @@ def _failures(now: reads.Snapshot, rows: Sequence[VersionRow]) -> None:
         st.caption(f"And {len(rows) - _MOST_FAILED:,} more: `deltadex status` lists them all.")
 
 
-def _retry(now: reads.Snapshot, row: VersionRow) -> None:
+def _retry(now: Snapshot, row: VersionRow) -> None:
     try:
         with now.transaction() as tx:
             attempt = discovery.retry(tx, now.person, row)
@@ -81,7 +82,7 @@ def _queue(rows: Sequence[VersionRow]) -> None:
     view.table(Table("under-way", "Under way", columns, made))
 
 
-def _services(now: reads.Snapshot) -> None:
+def _services(now: Snapshot) -> None:
     st.subheader("Services")
     services = {"MLflow": now.settings.tracking_uri, "Prefect": now.settings.prefect_api_url}
     for name, url in services.items():
@@ -89,14 +90,14 @@ def _services(now: reads.Snapshot) -> None:
     st.caption("`deltadex doctor` checks every connection.")
 
 
-def _thresholds(now: reads.Snapshot) -> None:
+def _thresholds(now: Snapshot) -> None:
     st.subheader("Thresholds")
     settings = now.settings.thresholds
     rows = tuple((name, value, type(settings).model_fields[name].description) for name, value in settings)
     view.table(Table("thresholds", "Thresholds", ("setting", "value", "is"), rows))
 
 
-def _recipes(now: reads.Snapshot) -> None:
+def _recipes(now: Snapshot) -> None:
     st.subheader("Recipes")
     recipes = reads.recipes(now)
     if not recipes:
@@ -110,4 +111,4 @@ def _recipes(now: reads.Snapshot) -> None:
     view.table(Table("recipes", "Recipes", columns, rows))
 
 
-show(reads.snapshot())
+show(snapshot())

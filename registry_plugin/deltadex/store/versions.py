@@ -167,6 +167,14 @@ def listing(tx: Transaction, registry: str, *, states: Collection[State] | None 
     )
 
 
+def names(tx: Transaction, registry: str) -> list[str]:
+    """Return the registered models that have a version in the registry, by name."""
+    found = tx.execute(
+        "select distinct name from model_versions where registry = %s and state <> 'deleted' order by name", [registry]
+    )
+    return [name for (name,) in found]
+
+
 def waiting(tx: Transaction, registry: str, *, limit: int) -> list[VersionRow]:
     """Return versions without a flow run, fresh ones before the backfill, oldest first."""
     return _select(
