@@ -15,7 +15,7 @@ from deltadex.governance.reasons import NEEDS_APPROVAL, Decision, Reason, reason
 from deltadex.store.database import Transaction
 from deltadex.store.reviews import ReviewRow
 from deltadex_dashboard import view
-from deltadex_dashboard.snapshots import Snapshot
+from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 _LABELS: Mapping[Decision, str] = {
     Decision.DISMISSED: "Dismiss: it is no problem",
@@ -36,11 +36,11 @@ def one(now: Snapshot, row: ReviewRow) -> None:
         return
     seen = {row.id: row.revision}
     if row.review.requested_by:
-        _approval(now, row, seen)
+        _approval(row, seen)
     elif row.review.status in UNDECIDED:
-        _decision(now, (row.finding.kind,), seen)
+        _decision((row.finding.kind,), seen)
     else:
-        _commented(now, "Reopen", reviews.reopen, seen, done="open again")
+        _commented("Reopen", reviews.reopen, seen, done="open again")
     _assignment(now, row, seen)
 
 
@@ -51,7 +51,7 @@ def bulk(now: Snapshot, rows: Sequence[ReviewRow]) -> None:
         if not now.person.may(Right.DECIDE):
             st.caption("Reviewers decide.")
             return
-        _decision(now, tuple(dict.fromkeys(row.finding.kind for row in rows)), {row.id: row.revision for row in rows})
+        _decision(tuple(dict.fromkeys(row.finding.kind for row in rows)), {row.id: row.revision for row in rows})
 
 
 def outcome() -> None:
@@ -61,7 +61,7 @@ def outcome() -> None:
         (st.success if level == "done" else st.error)(text)
 
 
-def _decision(now: Snapshot, kinds: Sequence[FindingKind], seen: Mapping[int, int]) -> None:
+def _decision(kinds: Sequence[FindingKind], seen: Mapping[int, int]) -> None:
     decision = st.radio("What is it?", list(_LABELS), format_func=lambda each: _LABELS[each], key="decision")
     allowed = [
         reason
@@ -76,38 +76,37 @@ def _decision(now: Snapshot, kinds: Sequence[FindingKind], seen: Mapping[int, in
         st.caption("This retires a model: a second person must approve it.")
     st.text_area("Comment", key="comment", placeholder="Why, for those who read it in a year")
     label = "Ask for approval" if reason in NEEDS_APPROVAL else "Decide"
-    st.button(label, type="primary", key="decide", on_click=_decide, args=(now, seen, decision, reason))
+    st.button(label, type="primary", key="decide", on_click=_decide, args=(seen, decision, reason))
 
 
-def _decide(now: Snapshot, seen: Mapping[int, int], decision: Decision, reason: Reason) -> None:
+def _decide(seen: Mapping[int, int], decision: Decision, reason: Reason) -> None:
     comment = st.session_state["comment"]
     done = "waiting for a second person" if reason in NEEDS_APPROVAL else decision.value
     _act(
-        now,
-        lambda tx: reviews.decide(
+        lambda tx, now: reviews.decide(
             tx, now.person, now.settings, seen, decision=decision, reason=reason, comment=comment
         ),
         done=f"{len(seen)} finding{'s are' if len(seen) > 1 else ' is'} {done}.",
     )
 
 
-def _approval(now: Snapshot, row: ReviewRow, seen: Mapping[int, int]) -> None:
+def _approval(row: ReviewRow, seen: Mapping[int, int]) -> None:
     why = row.last.reason.replace("_", " ") if row.last else ""
     st.markdown(f"**{view.plain(row.review.requested_by)}** asks to **{why}** a model.")
     st.text_area("Comment", key="comment", placeholder="Why, for those who read it in a year")
     with st.container(horizontal=True):
-        st.button("Approve", type="primary", key="approve", on_click=_answer, args=(now, reviews.approve, seen))
-        st.button("Refuse", key="refuse", on_click=_answer, args=(now, reviews.refuse, seen))
+        st.button("Approve", type="primary", key="approve", on_click=_answer, args=(reviews.approve, seen))
+        st.button("Refuse", key="refuse", on_click=_answer, args=(reviews.refuse, seen))
 
 
-def _commented(now: Snapshot, label: str, act: Callable[..., None], seen: Mapping[int, int], *, done: str) -> None:
+def _commented(label: str, act: Callable[..., None], seen: Mapping[int, int], *, done: str) -> None:
     st.text_area("Comment", key="comment", placeholder="Why, for those who read it in a year")
-    st.button(label, key=label.lower(), on_click=_answer, args=(now, act, seen), help=f"The finding is {done}.")
+    st.button(label, key=label.lower(), on_click=_answer, args=(act, seen), help=f"The finding is {done}.")
 
 
-def _answer(now: Snapshot, act: Callable[..., None], seen: Mapping[int, int]) -> None:
+def _answer(act: Callable[..., None], seen: Mapping[int, int]) -> None:
     comment = st.session_state["comment"]
-    _act(now, lambda tx: act(tx, now.person, now.settings, seen, comment=comment), done="It is on record.")
+    _act(lambda tx, now: act(tx, now.person, now.settings, seen, comment=comment), done="It is on record.")
 
 
 def _assignment(now: Snapshot, row: ReviewRow, seen: Mapping[int, int]) -> None:
@@ -115,18 +114,20 @@ def _assignment(now: Snapshot, row: ReviewRow, seen: Mapping[int, int]) -> None:
         return
     is_mine = row.assignee == now.person.name
     label, to = ("Give it back", "") if is_mine else ("Assign to me", now.person.name)
-    st.button(label, key="assign", type="tertiary", on_click=_assign, args=(now, seen, to))
+    st.button(label, key="assign", type="tertiary", on_click=_assign, args=(seen, to))
 
 
-def _assign(now: Snapshot, seen: Mapping[int, int], to: str) -> None:
+def _assign(seen: Mapping[int, int], to: str) -> None:
     said = f"It is {view.plain(to)}'s now." if to else "It is nobody's now."
-    _act(now, lambda tx: reviews.assign(tx, now.person, now.settings, seen, assignee=to), done=said)
+    _act(lambda tx, now: reviews.assign(tx, now.person, now.settings, seen, assignee=to), done=said)
 
 
-def _act(now: Snapshot, step: Callable[[Transaction], object], *, done: str) -> None:
+def _act(step: Callable[[Transaction, Snapshot], object], *, done: str) -> None:
     try:
+        # Not as whoever the page was drawn for: the login may have ended since.
+        now = snapshot()
         with now.transaction() as tx:
-            step(tx)
+            step(tx, now)
     except DeltadexError as error:
         st.session_state[_OUTCOME] = ("refused", f"**{view.plain(error.message)}.** {error.hint}")
         return

@@ -11,18 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from psycopg.conninfo import make_conninfo
 
 from deltadex.settings import AccessSettings, DatabaseSettings, PortSettings, Settings
 from deltadex.stack import specs
-from deltadex.stack.process import Service
-from deltadex.store.database import Database
-from deltadex.store.migrate import migrate
 from tests.conftest import unused_port
-from tests.dashboard.company import fill
+from tests.e2e.dashboards import filled_database, running
 from tests.store.examples import REGISTRY
 
 PEOPLE = """
@@ -81,13 +76,7 @@ def provider(seconds: int) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def address(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a dashboard listens whose people come from groups, and whose logins from a provider."""
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute("create database login")
-    url, folder = make_conninfo(postgres_url, dbname="login"), tmp_path_factory.mktemp("login")
-    with Database(url) as database:
-        migrate(database)
-        with database.transaction() as tx:
-            fill(tx)
+    url, folder = filled_database(postgres_url, "login"), tmp_path_factory.mktemp("login")
     (folder / "people.toml").write_text(PEOPLE)
     settings = Settings(
         data_dir=folder,
@@ -108,13 +97,8 @@ server_metadata_url = "{issuer}/.well-known/openid-configuration"
 """
         )
         secrets = {"STREAMLIT_SECRETS_FILES": str(folder / "secrets.toml")}
-        service = Service(replace(spec, env={**spec.env, **secrets}), folder / "dashboard.log")
-        service.start()
-        try:
-            service.wait_up(120)
-            yield str(spec.url)
-        finally:
-            service.stop()
+        with running(replace(spec, env={**spec.env, **secrets}), folder) as url:
+            yield url
 
 
 @pytest.fixture

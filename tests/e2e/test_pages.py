@@ -7,19 +7,15 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from psycopg.conninfo import make_conninfo
 
 from deltadex.clustering import recluster_where_due
 from deltadex.settings import DatabaseSettings, PortSettings, Settings
 from deltadex.stack import specs
-from deltadex.stack.process import Service
 from deltadex.store.database import Database
-from deltadex.store.migrate import migrate
 from tests.conftest import unused_port
-from tests.dashboard.company import fill
+from tests.e2e.dashboards import filled_database, running
 from tests.store.examples import REGISTRY
 
 #: Streamlit looks for its own service below a deep link first.
@@ -30,13 +26,8 @@ Open = Callable[[str], Page]
 @pytest.fixture(scope="module")
 def address(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a dashboard on a filled store listens."""
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute("create database pages")
-    url, folder = make_conninfo(postgres_url, dbname="pages"), tmp_path_factory.mktemp("pages")
+    url, folder = filled_database(postgres_url, "pages"), tmp_path_factory.mktemp("pages")
     with Database(url) as database:
-        migrate(database)
-        with database.transaction() as tx:
-            fill(tx)
         recluster_where_due(database, Settings(registry=REGISTRY))
     settings = Settings(
         data_dir=folder,
@@ -44,14 +35,8 @@ def address(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         database=DatabaseSettings(url=url),
         ports=PortSettings(dashboard=unused_port()),
     )
-    spec = specs.dashboard(settings)
-    service = Service(spec, folder / "dashboard.log")
-    service.start()
-    try:
-        service.wait_up(120)
-        yield str(spec.url)
-    finally:
-        service.stop()
+    with running(specs.dashboard(settings), folder) as url:
+        yield url
 
 
 @pytest.fixture

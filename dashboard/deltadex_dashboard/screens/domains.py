@@ -90,13 +90,14 @@ def _name(now: Snapshot, cluster: ClusterRow) -> None:
         return
     with st.expander("Rename"), st.form("rename", border=False):
         st.text_input("Name", cluster.given_name or "", key=f"name-{cluster.id}", placeholder=cluster.label)
-        st.form_submit_button("Rename", on_click=_rename, args=(now, cluster))
+        st.form_submit_button("Rename", on_click=_rename, args=(cluster,))
         st.caption("Later runs keep it. Blank gives the found one back.")
 
 
-def _rename(now: Snapshot, cluster: ClusterRow) -> None:
+def _rename(cluster: ClusterRow) -> None:
     name = st.session_state[f"name-{cluster.id}"].strip()
     try:
+        now = snapshot()
         with now.transaction() as tx:
             clustering.rename(tx, now.person, now.settings.registry, cluster.id, name)
     except DeltadexError as error:

@@ -44,7 +44,7 @@ def _form(now: Snapshot) -> None:
     st.selectbox("Base model", bases, key="find-base", disabled=len(bases) == 1)
     st.text_area("Examples, one JSON object a line", key="find-examples", height=220, placeholder=_PLACEHOLDER)
     st.file_uploader("Or a file of them", ["jsonl", "json", "txt"], key="find-file", max_upload_size=_MEGABYTES)
-    st.button("Find models", type="primary", key="find", on_click=_ask, args=(now,))
+    st.button("Find models", type="primary", key="find", on_click=_ask)
     if refused := st.session_state.pop(_REFUSED, None):
         st.error(refused)
     st.caption(
@@ -53,9 +53,10 @@ def _form(now: Snapshot) -> None:
     )
 
 
-def _ask(now: Snapshot) -> None:
+def _ask() -> None:
     file = st.session_state["find-file"]
     try:
+        now = snapshot()
         examples = read_examples(
             file.getvalue().decode(errors="replace") if file else st.session_state["find-examples"]
         )

@@ -51,13 +51,14 @@ def _failures(now: Snapshot, rows: Sequence[VersionRow]) -> None:
                 if row.hint:
                     st.caption(row.hint)
             if now.person.may(Right.DECIDE) and row.registered.ref.name != HIDDEN:
-                st.button("Retry", key=f"retry-{row.id}", on_click=_retry, args=(now, row))
+                st.button("Retry", key=f"retry-{row.id}", on_click=_retry, args=(row,))
     if len(rows) > _MOST_FAILED:
         st.caption(f"And {len(rows) - _MOST_FAILED:,} more: `deltadex status` lists them all.")
 
 
-def _retry(now: Snapshot, row: VersionRow) -> None:
+def _retry(row: VersionRow) -> None:
     try:
+        now = snapshot()
         with now.transaction() as tx:
             attempt = discovery.retry(tx, now.person, row)
     except DeltadexError as error:
