@@ -11,7 +11,7 @@ from deltadex.analysis.calibration import Calibration
 from deltadex.analysis.duplicates import connected_groups, similar_pairs
 from deltadex.analysis.near_duplicates import PAIR, Pairs
 from deltadex.analysis.redundancy import Group, Redundancy, freed_bytes, propose_keeper, redundant_groups
-from deltadex.comparing import calibration_of
+from deltadex.comparing import calibration_on_record
 from deltadex.domain import Finding, FindingKind, VersionRow
 from deltadex.settings import ThresholdSettings
 from deltadex.store import embeddings, findings
@@ -119,7 +119,7 @@ def _of_recipe(
     thresholds: ThresholdSettings,
     lowest: float | None,
 ) -> Candidates:
-    calibration = calibration_of(tx, recipe.id, registry, thresholds=thresholds)
+    calibration = calibration_on_record(tx, recipe.id, registry, thresholds=thresholds)
     if lowest is None and recipe.embedded > COMPARED_AT_MOST:
         table, pairs = _found(tx, recipe, registry)
     else:
