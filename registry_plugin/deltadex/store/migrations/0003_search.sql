@@ -26,8 +26,8 @@ create table codes (
 -- In the row: what is out of line costs an index search per code.
 alter table codes alter column code set storage plain;
 comment on table codes is
-    'What is searched: a narrow row for each current embedding that may be compared. Those of deleted versions stay: '
-    'searches leave them out, and `deltadex db prune` removes them.';
+    'What is searched: a narrow row for each current embedding that may be compared. Those of deleted versions stay, '
+    'because vacuuming an index is slow; searches leave them out.';
 comment on column codes.code is 'Unit vector of at most 512 numbers, see codes.py: scalar products estimate similarities.';
 
 create index model_versions_tags on model_versions using gin (tags jsonb_path_ops);
