@@ -23,7 +23,7 @@ from deltadex.store.database import Transaction
 from deltadex.store.search import Neighbor
 
 #: So many closest versions are looked at before all that are similar enough are.
-_NEAREST = 20
+NEAREST = 20
 
 
 def calibration_of(tx: Transaction, recipe_id: int, registry: str, *, thresholds: ThresholdSettings) -> Calibration:
@@ -62,7 +62,7 @@ def calibration_on_record(
 
 def nearest(tx: Transaction, version: VersionRow) -> Sequence[Neighbor]:
     """Return the closest versions to one that was just stored: one search answers most that is asked on arrival."""
-    return search.neighbors(tx, version.id, k=_NEAREST, thoroughly=True).neighbors
+    return search.neighbors(tx, version.id, k=NEAREST, thoroughly=True).neighbors
 
 
 def duplicates_of(
@@ -82,7 +82,7 @@ def duplicates_of(
     compared = _compared(tx, version, recipe_id, near)
     merged = _merged(tx, version, recipe_id, [one for one in compared if one.similarity >= limit])
     pairs = rules.judge_pairs(version, same, compared, calibration=calibration, merged=merged)
-    return [*pairs, *_same_task(tx, version, recipe_id, near, same, calibration=calibration)]
+    return [*pairs, *_same_task(tx, version, recipe_id, compared, same, calibration=calibration)]
 
 
 def refresh_same_task(
@@ -142,30 +142,30 @@ def _younger(tx: Transaction, version: VersionRow, recipe_id: int, calibration: 
 
 def _judge_anew(tx: Transaction, version: VersionRow, recipe_id: int, calibration: Calibration) -> list[Finding]:
     same = embeddings.same_weights(tx, version.id)
-    return _same_task(tx, version, recipe_id, nearest(tx, version), same, calibration=calibration)
+    compared = _compared(tx, version, recipe_id, nearest(tx, version))
+    return _same_task(tx, version, recipe_id, compared, same, calibration=calibration)
 
 
 def _same_task(
     tx: Transaction,
     version: VersionRow,
     recipe_id: int,
-    near: Sequence[Neighbor],
+    compared: Sequence[Compared],
     same: Sequence[VersionRow],
     *,
     calibration: Calibration,
 ) -> list[Finding]:
-    compared = _compared(tx, version, recipe_id, near)
-    if not any(map(partial(rules.may_be_first, version), compared)) and _reaches(near, calibration.same_task.value):
+    if not any(map(partial(rules.may_be_first, version), compared)) and _reaches(compared, calibration.same_task.value):
         until = _registered_at(version) + timedelta(milliseconds=1)
         older = Conditions(created_before=until, other_than=version.registered.ref.name)
-        found = search.neighbors(tx, version.id, k=_NEAREST, conditions=older, thoroughly=True).neighbors
+        found = search.neighbors(tx, version.id, k=NEAREST, conditions=older, thoroughly=True).neighbors
         compared = _compared(tx, version, recipe_id, found)
     return rules.judge_same_task(version, same, compared, calibration=calibration)
 
 
-def _reaches(near: Sequence[Neighbor], similarity: float) -> bool:
+def _reaches(near: Sequence[Neighbor | Compared], similarity: float) -> bool:
     """Tell whether there may be more that are as similar than the nearest."""
-    return len(near) >= _NEAREST and near[-1].similarity >= similarity
+    return len(near) >= NEAREST and near[-1].similarity >= similarity
 
 
 def _registered_at(version: VersionRow) -> datetime:

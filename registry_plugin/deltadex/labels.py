@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from deltadex.analysis.domains import DOMAIN_TAG
+from deltadex.comparing import NEAREST
 from deltadex.domain import Finding, VersionRow
 from deltadex.governance.rules import judge_label
 from deltadex.settings import ThresholdSettings
@@ -15,8 +16,6 @@ from deltadex.store.database import Transaction
 from deltadex.store.questions import versions_of
 from deltadex.store.search import Neighbor
 
-#: Versions around one that are looked at for the label that it moves like.
-_NEAREST = 20
 #: Versions that are judged again after one has arrived near them: each costs a search.
 _JUDGED_AGAIN = 5
 
@@ -31,7 +30,7 @@ def contradicted_labels(
     Parameters
     ----------
     near
-        Its nearest versions, closest first.
+        What `deltadex.comparing.nearest` said.
     """
     again = [one.version for one in near[:_JUDGED_AGAIN]]
     around = {row.id: near} | _around(tx, [each for each in again if _declared(each)], recipe_id=recipe_id)
@@ -46,7 +45,7 @@ def _around(tx: Transaction, rows: Sequence[VersionRow], *, recipe_id: int) -> d
         return {}
     ids, registry = [row.id for row in rows], rows[0].registered.ref.registry
     # Each is its own closest neighbour.
-    found = search.answer(tx, versions_of(tx, ids, recipe_id=recipe_id, registry=registry), k=_NEAREST + 1)
+    found = search.answer(tx, versions_of(tx, ids, recipe_id=recipe_id, registry=registry), k=NEAREST + 1)
     return {own: [one for one in each.neighbors if one.version.id != own] for own, each in zip(ids, found, strict=True)}
 
 
@@ -57,7 +56,7 @@ def _judge(
     similarities = _by_label(row, near, declared)
     others = [len(found) for label, found in similarities.items() if label != declared]
     if len(similarities.get(declared, ())) < fewest <= max(others, default=0):
-        alike = search.neighbors(tx, row.id, k=_NEAREST, conditions=Conditions(tags={DOMAIN_TAG: declared})).neighbors
+        alike = search.neighbors(tx, row.id, k=NEAREST, conditions=Conditions(tags={DOMAIN_TAG: declared})).neighbors
         similarities = _by_label(row, [*alike, *(one for one in near if _declared(one.version) != declared)], declared)
     return judge_label(row.id, declared, similarities, thresholds=thresholds)
 

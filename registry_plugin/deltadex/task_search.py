@@ -147,8 +147,8 @@ def _described(
     tx: Transaction, person: Person, registry: str, recipe_id: int, found: search.Found
 ) -> tuple[TaskModel, ...]:
     known = {cluster.id: cluster for cluster in clusters.listing(tx, recipe_id, registry)}
-    places = clusters.places(tx, recipe_id, registry)
-    said = words.of_versions(tx, recipe_id, [one.version.id for one in found.neighbors])
+    ids = [one.version.id for one in found.neighbors]
+    places, said = clusters.places_of(tx, recipe_id, ids), words.of_versions(tx, recipe_id, ids)
     models = []
     for one in found.neighbors:
         place, heard = places.get(one.version.id), said.get(one.version.id)
