@@ -67,8 +67,8 @@ class Candidates:
         groups = redundant_groups(
             self.table.rows,
             self.table.vectors,
-            calibration=calibration,
             pairs=self.pairs,
+            calibration=calibration,
             merged=self.merged,
             keeper_metric=thresholds.keeper_metric,
         )

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltadex.analysis.calibration import Calibration, Threshold
-from deltadex.analysis.redundancy import Redundancy, freed_bytes, propose_keeper, redundant_groups
+from deltadex.analysis.duplicates import similar_pairs
+from deltadex.analysis.redundancy import Group, Redundancy, freed_bytes, propose_keeper, redundant_groups
 from deltadex.domain import Provenance, Queue, State, VersionRow
 from tests.analysis.vectors import families
 from tests.store.examples import registered
@@ -35,6 +36,11 @@ def version(
     )
 
 
+def grouped(rows: list[VersionRow], vectors: np.ndarray) -> list[Group]:
+    pairs = similar_pairs(vectors, CALIBRATION.same_task.value)
+    return redundant_groups(rows, vectors, pairs=pairs, calibration=CALIBRATION)
+
+
 def company() -> tuple[list[VersionRow], np.ndarray]:
     vectors = families([8, 6, 5, 1], dimension=24, spread=0.25)
     vectors[[3, 12]] = vectors[[2, 9]]
@@ -48,10 +54,10 @@ def company() -> tuple[list[VersionRow], np.ndarray]:
 @given(st.permutations(range(20)))
 def test_the_order_in_which_versions_arrive_changes_no_group(order: list[int]) -> None:
     rows, vectors = company()
-    before = redundant_groups(rows, vectors, calibration=CALIBRATION)
+    before = grouped(rows, vectors)
     # Arriving in another order means other row ids as well.
     arrived = [version(row, model=f"model-{row % 5}", weights=rows[row].weights_digest) for row in order]
-    after = redundant_groups(arrived, vectors[order], calibration=CALIBRATION)
+    after = grouped(arrived, vectors[order])
     described = [
         [(group.kind, [row.label for row in group.versions], group.keeper.version.label) for group in groups]
         for groups in (before, after)
@@ -61,7 +67,7 @@ def test_the_order_in_which_versions_arrive_changes_no_group(order: list[int]) -
 
 
 def test_no_two_versions_are_redundant_in_two_ways() -> None:
-    groups = redundant_groups(*company(), calibration=CALIBRATION)
+    groups = grouped(*company())
     pairs = [
         frozenset((one.id, other.id))
         for group in groups
@@ -75,14 +81,14 @@ def test_no_two_versions_are_redundant_in_two_ways() -> None:
 def test_models_that_only_a_chain_connects_are_not_for_the_same_task() -> None:
     angles = np.radians(np.arange(0, 181, 30))
     vectors = np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
-    groups = redundant_groups([version(row) for row in range(7)], vectors, calibration=CALIBRATION)
+    groups = grouped([version(row) for row in range(7)], vectors)
     assert len(groups) > 1
     assert all(group.lowest_similarity > 0.4 for group in groups)
 
 
 def test_the_same_direction_at_another_strength_is_the_same_task_at_most() -> None:
     vectors = np.array([[1, 0], [2, 0]], dtype=np.float32)
-    [group] = redundant_groups([version(0), version(1)], vectors, calibration=CALIBRATION)
+    [group] = grouped([version(0), version(1)], vectors)
     assert (group.kind, group.lowest_norm_ratio) == (Redundancy.SAME_TASK, 0.5)
 
 

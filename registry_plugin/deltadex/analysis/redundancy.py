@@ -14,7 +14,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from deltadex.analysis.calibration import Calibration
-from deltadex.analysis.duplicates import connected_groups, similar_pairs
+from deltadex.analysis.duplicates import connected_groups
 from deltadex.analysis.near_duplicates import Pairs
 from deltadex.analysis.similarity import cosine_similarity, unit_vectors
 from deltadex.domain import FloatArray, VersionRow
@@ -84,8 +84,8 @@ def redundant_groups(
     versions: Sequence[VersionRow],
     vectors: FloatArray,
     *,
+    pairs: Pairs,
     calibration: Calibration,
-    pairs: Pairs | None = None,
     merged: Sequence[tuple[int, int]] = (),
     keeper_metric: str | None = None,
 ) -> list[Group]:
@@ -96,15 +96,13 @@ def redundant_groups(
     vectors
         `(n, d)`, those of the versions.
     pairs
-        Rows that are known to be similar, of dtype `PAIR`; None: all are compared.
+        Rows that are known to be similar, of dtype `PAIR`.
     merged
         Rows of an adapter and of its merge.
     keeper_metric
         See `propose_keeper`.
     """
     near_at, task_at = calibration.near_similarity.value, calibration.same_task.value
-    if pairs is None:
-        pairs = similar_pairs(vectors, min(near_at, task_at))
     norms = np.linalg.norm(vectors, axis=1)
     one, other = norms[pairs["first"]], norms[pairs["second"]]
     is_as_long = np.minimum(one, other) >= calibration.near_norm_ratio.value * np.maximum(one, other)
