@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 from benchmarks.synthetic_vectors import CHUNK, Matrix, SyntheticVectors
 from deltadex.domain import ModelVersionRef, Recipe, RegisteredVersion
 from deltadex.probes import DELTA_ACTIVATION
-from deltadex.store import codes, versions
+from deltadex.store import codes, version_changes
 from deltadex.store.database import Database, Transaction
 from deltadex.store.embedded import EmbeddedPostgres
 from deltadex.store.migrate import migrate
@@ -151,7 +151,7 @@ def _insert(tx: Transaction, recipe_id: int, first: int, vectors: Matrix, teams:
         )
         for number, team in enumerate(teams, start=first)
     ]
-    ids = versions.discover(tx, registered, fresh_since_ms=0)
+    ids = version_changes.discover(tx, registered, fresh_since_ms=0)
     norms = np.linalg.norm(vectors, axis=1)
     columns = "model_version_id, recipe_id, vector, norm, base_norm, probe_agreement, is_weak, weights_digest"
     with tx.cursor() as cursor, cursor.copy(SQL(f"copy embeddings ({columns}) from stdin (format binary)")) as copy:

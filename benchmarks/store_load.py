@@ -22,7 +22,7 @@ from deltadex.pipeline import store_and_find
 from deltadex.scheduler import load_scheduler
 from deltadex.services import Services, open_services
 from deltadex.settings import DatabaseSettings, Settings
-from deltadex.store import findings, search, versions
+from deltadex.store import findings, search, version_changes, versions
 from deltadex.store.database import Database
 
 WRITERS = READERS = 8
@@ -166,7 +166,9 @@ def _answer(database: Database, version_id: int) -> list[int]:
 def _discovered(services: Services, name: str) -> VersionRow:
     ref = ModelVersionRef(REGISTRY, name, 1, round(time.time() * 1000))
     with services.database.transaction() as tx:
-        [version_id] = versions.discover(tx, [RegisteredVersion(ref, f"runs:/synthetic/{name}")], fresh_since_ms=0)
+        [version_id] = version_changes.discover(
+            tx, [RegisteredVersion(ref, f"runs:/synthetic/{name}")], fresh_since_ms=0
+        )
         return versions.get(tx, version_id)
 
 

@@ -12,7 +12,7 @@ from deltadex.errors import AccessDenied, StoreError
 from deltadex.governance import access
 from deltadex.governance.access import Person
 from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
-from deltadex.store import clusters, embeddings, versions, watchers
+from deltadex.store import clusters, embeddings, version_changes, watchers
 from deltadex.store.database import Database, Transaction
 from deltadex.store.roles import Role
 from tests.store.examples import REGISTRY, embedded
@@ -83,7 +83,7 @@ def test_ids_and_given_names_survive_arrivals_and_departures(settings: Settings,
         add(tx, "sql", range(10, 16))
         add(tx, "medical", range(3))
         for gone in (sql[0], legal[1]):
-            versions.mark_ended(tx, gone, state=State.DELETED, reason="", hint="")
+            version_changes.mark_ended(tx, gone, state=State.DELETED, reason="", hint="")
     stale = read(database)
     assert ids(stale) == {"sql": before["sql"], "Contracts": before["legal"]}
     assert [len(one.members) for one in stale.domains] == [4, 3]

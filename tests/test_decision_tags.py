@@ -14,7 +14,7 @@ from deltadex.governance.access import Person, Role
 from deltadex.governance.reasons import Decision, Reason
 from deltadex.mlflow_edge.registry import Registry
 from deltadex.services import Services
-from deltadex.store import versions
+from deltadex.store import version_changes, versions
 from tests.registering import register_folder
 
 ADA = Person("ada", Role.ADMIN)
@@ -29,7 +29,7 @@ def failed(services: Services, tmp_path: Path) -> int:
     discovery.poll(services)
     with services.database.transaction() as tx:
         [row] = versions.listing(tx, services.registry.name)
-        versions.mark_ended(tx, row.id, state=State.FAILED, reason="truncated", hint="log it again")
+        version_changes.mark_ended(tx, row.id, state=State.FAILED, reason="truncated", hint="log it again")
         [review_id] = reviews.follow(tx, services.settings).opened
     return review_id
 

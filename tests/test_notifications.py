@@ -19,7 +19,7 @@ from deltadex.governance.notices import Message
 from deltadex.governance.reasons import Decision, Reason
 from deltadex.notifications import notify
 from deltadex.settings import NotifySettings, Settings
-from deltadex.store import deliveries, versions
+from deltadex.store import deliveries, version_changes
 from deltadex.store.database import Database
 from tests.store.examples import REGISTRY, discovered
 
@@ -76,7 +76,7 @@ def fail(database: Database, *names: str, reason: str = "the password is hunter2
     with database.transaction() as tx:
         for name in names:
             version_id = discovered(tx, name)
-            versions.mark_ended(tx, version_id, state=State.FAILED, reason=reason)
+            version_changes.mark_ended(tx, version_id, state=State.FAILED, reason=reason)
         reviews.follow(tx, Settings(registry=REGISTRY))
 
 

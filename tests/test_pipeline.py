@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deltadex import discovery, pipeline, reviews
+from deltadex import discovery, fetching, pipeline, reviews
 from deltadex.domain import FindingKind, State, VersionRow
 from deltadex.errors import BaseNotFound, EmbeddingError
 from deltadex.governance.access import Person, Role
@@ -51,24 +51,24 @@ def test_a_base_that_nobody_mapped_comes_from_the_hub_mirror_and_stays(
 ) -> None:
     with running_mirror(base) as mirror:
         services = with_settings(services, hub_url=mirror.url)
-        with pipeline.workspace(services, adapter) as hold:
-            resolved = pipeline.resolve(services, adapter, hold)
+        with fetching.workspace(services, adapter) as hold:
+            resolved = fetching.resolve(services, adapter, hold)
             assert resolved.base_name == NAME
             assert weights_in(services) == []
-            pipeline.fetch(services, resolved)
+            fetching.fetch(services, resolved)
             assert weights_in(services) == ["adapter_model.safetensors", "model.safetensors"]
     assert weights_in(services) == ["model.safetensors"]
 
 
 def test_without_a_hub_mirror_nothing_is_downloaded(services: Services, adapter: VersionRow) -> None:
-    with pipeline.workspace(services, adapter) as hold, pytest.raises(BaseNotFound, match=NAME):
-        pipeline.resolve(services, adapter, hold)
+    with fetching.workspace(services, adapter) as hold, pytest.raises(BaseNotFound, match=NAME):
+        fetching.resolve(services, adapter, hold)
 
 
 def test_a_mapped_base_is_not_looked_up_at_the_mirror(services: Services, adapter: VersionRow, base: Path) -> None:
     services = with_settings(services, hub_url="http://127.0.0.1:9", bases={NAME: str(base)})
-    with pipeline.workspace(services, adapter) as hold:
-        assert pipeline.resolve(services, adapter, hold).base.files.where == str(base)
+    with fetching.workspace(services, adapter) as hold:
+        assert fetching.resolve(services, adapter, hold).base.files.where == str(base)
 
 
 def test_a_base_whose_licence_nobody_knows_is_a_finding_until_it_says_so(
@@ -78,8 +78,8 @@ def test_a_base_whose_licence_nobody_knows_is_a_finding_until_it_says_so(
     services = with_settings(services, bases={NAME: str(base)}, review=review)
 
     def found() -> list[FindingKind]:
-        with pipeline.workspace(services, adapter) as hold:
-            pipeline.check_license(services, adapter, pipeline.resolve(services, adapter, hold))
+        with fetching.workspace(services, adapter) as hold:
+            pipeline.check_license(services, adapter, fetching.resolve(services, adapter, hold))
         with services.database.transaction() as tx:
             return [row.finding.kind for row in findings.listing(tx, services.registry.name)]
 
@@ -92,14 +92,14 @@ def test_a_run_that_died_leaves_its_files_to_the_next(services: Services, adapte
     services = with_settings(services, bases={NAME: str(base)})
 
     def die() -> None:
-        with pipeline.workspace(services, adapter) as hold:
-            pipeline.resolve(services, adapter, hold).checkpoint.fetch()
+        with fetching.workspace(services, adapter) as hold:
+            fetching.resolve(services, adapter, hold).checkpoint.fetch()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         die()
     assert weights_in(services) == ["adapter_model.safetensors"]
-    with pipeline.workspace(services, adapter):
+    with fetching.workspace(services, adapter):
         pass
     assert weights_in(services) == []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deltadex import discovery, pipeline
+from deltadex import discovery, fetching, pipeline
 from deltadex.activations.artifact import MANIFEST, TENSORS
 from deltadex.checkpoints.fit import Fit
 from deltadex.domain import Embedding, State, VersionRow
@@ -117,9 +117,9 @@ def test_what_a_flow_really_embedded_comes_back_to_the_bit(services: Services, a
     discovery.poll(services)
     with services.database.transaction() as tx:
         [row] = versions.listing(tx, services.registry.name)
-    with pipeline.workspace(services, row) as hold, pipeline.embedding_process(services.settings) as process:
-        resolved = pipeline.resolve(services, row, hold)
-        fetched = pipeline.fetch(services, resolved)
+    with fetching.workspace(services, row) as hold, pipeline.embedding_process(services.settings) as process:
+        resolved = fetching.resolve(services, row, hold)
+        fetched = fetching.fetch(services, resolved)
         value = pipeline.embed(process, fetched, deadline_seconds=120)
     uri = pipeline.write_back(
         services, row.registered, value, base_name=resolved.base_name, fit=fetched.fit, seconds={}

@@ -15,7 +15,7 @@ from deltadex.domain import Finding, FindingKind, State
 from deltadex.errors import StoreError
 from deltadex.recomputation import recompute_near_duplicates
 from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
-from deltadex.store import embeddings, findings, search, versions
+from deltadex.store import embeddings, findings, search, version_changes, versions
 from deltadex.store.database import Database, Transaction
 from deltadex.store.near_duplicates import Replaced
 from tests.analysis.vectors import families
@@ -43,7 +43,7 @@ def pairs(database: Database) -> set[tuple[int, int]]:
 
 
 def delete(tx: Transaction, version_id: int) -> None:
-    versions.mark_ended(tx, version_id, state=State.DELETED, reason="", hint="")
+    version_changes.mark_ended(tx, version_id, state=State.DELETED, reason="", hint="")
 
 
 def embed_again(tx: Transaction, version_id: int, vector: np.ndarray) -> None:

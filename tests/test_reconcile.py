@@ -11,7 +11,7 @@ from deltadex.domain import State, VersionRow
 from deltadex.errors import Resource, Shortage
 from deltadex.reconcile import reconcile
 from deltadex.services import Services
-from deltadex.store import versions, watchers
+from deltadex.store import version_changes, versions, watchers
 from tests.registering import register_folder
 
 
@@ -35,7 +35,7 @@ def only_row(services: Services) -> VersionRow:
 
 def start(services: Services, row: VersionRow) -> None:
     with services.database.transaction() as tx:
-        assert versions.mark_running(tx, row.id, attempt=row.attempt, flow_run_id=row.flow_run_id or "")
+        assert version_changes.mark_running(tx, row.id, attempt=row.attempt, flow_run_id=row.flow_run_id or "")
 
 
 def with_silence(services: Services, seconds: float) -> Services:
@@ -106,5 +106,5 @@ def test_only_one_reconciler_works_at_a_time(services: Services) -> None:
 
 def test_a_late_start_of_an_old_attempt_does_nothing(services: Services, queued: VersionRow) -> None:
     with services.database.transaction() as tx:
-        versions.requeue(tx, queued.id, reason="for the test")
-        assert not versions.mark_running(tx, queued.id, attempt=queued.attempt, flow_run_id="old")
+        version_changes.requeue(tx, queued.id, reason="for the test")
+        assert not version_changes.mark_running(tx, queued.id, attempt=queued.attempt, flow_run_id="old")

@@ -7,7 +7,7 @@ from deltadex.governance.access import Person, Role
 from deltadex.governance.reasons import Decision, Reason
 from deltadex.reporting import governance_report
 from deltadex.settings import Settings
-from deltadex.store import versions
+from deltadex.store import version_changes
 from deltadex.store.database import Database
 from tests.dashboard.company import fill
 from tests.store.examples import REGISTRY, discovered
@@ -42,7 +42,7 @@ def test_of_one_store_the_same_report_is_made_again(database: Database) -> None:
 def test_what_left_the_registry_is_not_in_it(database: Database) -> None:
     with database.transaction() as tx:
         version_id = discovered(tx, "gone")
-        versions.mark_ended(tx, version_id, state="deleted", reason="")
+        version_changes.mark_ended(tx, version_id, state="deleted", reason="")
         made = governance_report(tx, Settings(registry=REGISTRY), ADMIN)
     assert all(not table.rows for table in made.tables if table.name in ("versions", "coverage", "findings"))
 

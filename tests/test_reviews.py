@@ -14,7 +14,7 @@ from deltadex.governance.access import HIDDEN, Person, Role
 from deltadex.governance.lifecycle import Action, Severity, Status
 from deltadex.governance.reasons import Decision, Reason
 from deltadex.settings import ReviewSettings, RuleSettings, Settings
-from deltadex.store import findings, versions
+from deltadex.store import findings, version_changes
 from deltadex.store.database import Database, Transaction
 from deltadex.store.reviews import ReviewRow
 from tests.store.examples import REGISTRY, discovered, embedded
@@ -279,9 +279,9 @@ def test_a_rule_of_somebody_without_the_right_does_nothing(database: Database, s
 def test_versions_that_failed_are_findings_until_they_end_otherwise(database: Database, settings: Settings) -> None:
     with database.transaction() as tx:
         failed, unsupported, base = (discovered(tx, name) for name in ("a", "b", "c"))
-        versions.mark_ended(tx, failed, state=State.FAILED, reason="truncated", hint="log it again")
-        versions.mark_ended(tx, unsupported, state=State.UNSUPPORTED, reason="a picture model", hint="none")
-        versions.mark_ended(tx, base, state=State.UNSUPPORTED, reason="itself a base")
+        version_changes.mark_ended(tx, failed, state=State.FAILED, reason="truncated", hint="log it again")
+        version_changes.mark_ended(tx, unsupported, state=State.UNSUPPORTED, reason="a picture model", hint="none")
+        version_changes.mark_ended(tx, base, state=State.UNSUPPORTED, reason="itself a base")
         reviews.follow(tx, settings)
         rows = reviews.listing(tx, ADA, settings)
         assert [(row.finding.kind, row.version.id, row.severity) for row in rows] == [
@@ -291,9 +291,9 @@ def test_versions_that_failed_are_findings_until_they_end_otherwise(database: Da
         assert rows[0].finding.evidence == {"reason": "truncated", "hint": "log it again"}
         assert reviews.listing(tx, ADA, settings, severities=[Severity.HIGH]) == rows[:1]
     with database.transaction() as tx:
-        versions.requeue(tx, failed, reason="again")
+        version_changes.requeue(tx, failed, reason="again")
         assert reviews.follow(tx, settings) == reviews.Followed()
-        versions.mark_ended(tx, failed, state=State.UNSUPPORTED, reason="no", hint="x")
+        version_changes.mark_ended(tx, failed, state=State.UNSUPPORTED, reason="no", hint="x")
         followed = reviews.follow(tx, settings)
         assert (followed.closed, len(followed.opened)) == ((rows[0].id,), 1)
 
@@ -303,15 +303,15 @@ def test_a_failure_that_is_said_to_be_fixed_and_happens_again_is_open_again(
 ) -> None:
     with database.transaction() as tx:
         failed = discovered(tx, "a")
-        versions.mark_ended(tx, failed, state=State.FAILED, reason="truncated")
+        version_changes.mark_ended(tx, failed, state=State.FAILED, reason="truncated")
         reviews.follow(tx, settings)
         row = only(tx, settings)
         reviews.decide(tx, ADA, settings, seen(row), decision=Decision.FIXED, reason=Reason.PUT_RIGHT, comment="x")
     with database.transaction() as tx:
-        versions.requeue(tx, failed, reason="again")
+        version_changes.requeue(tx, failed, reason="again")
         assert reviews.follow(tx, settings) == reviews.Followed()
     with database.transaction() as tx:
-        versions.mark_ended(tx, failed, state=State.FAILED, reason="truncated")
+        version_changes.mark_ended(tx, failed, state=State.FAILED, reason="truncated")
         assert reviews.follow(tx, settings).returned == (row.id,)
 
 
@@ -319,7 +319,7 @@ def test_findings_about_deleted_versions_are_closed(database: Database, settings
     with database.transaction() as tx:
         newer, older = pair(tx)
         found(tx, settings, (newer, older))
-        versions.mark_ended(tx, older, state=State.DELETED, reason="gone")
+        version_changes.mark_ended(tx, older, state=State.DELETED, reason="gone")
         assert reviews.follow(tx, settings, name="mail").closed
         assert not only(tx, settings).is_found
 

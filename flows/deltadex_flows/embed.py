@@ -17,7 +17,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
-from deltadex import pipeline
+from deltadex import fetching, pipeline
 from deltadex.activations.process import EmbeddingProcess
 from deltadex.checkpoints.cache import Hold
 from deltadex.domain import Embedding, State, VersionRow
@@ -53,8 +53,8 @@ def _step(function: Callable[P, R], name: str, description: str) -> Task[P, R]:
     )
 
 
-resolve = _step(pipeline.resolve, "resolve", "find the checkpoint and its base by their configs")
-fetch = _step(pipeline.fetch, "fetch", "fetch, digest and verify the weights")
+resolve = _step(fetching.resolve, "resolve", "find the checkpoint and its base by their configs")
+fetch = _step(fetching.fetch, "fetch", "fetch, digest and verify the weights")
 embed = _step(pipeline.embed, "embed", "run base and finetune over the probes, in the embedding process")
 write_back = _step(pipeline.write_back, "write back", "artifact and tags in MLflow")
 store_and_find = _step(pipeline.store_and_find, "store and find", "vector, findings and state in one transaction")
@@ -77,7 +77,7 @@ def embed_model_version(version_id: int, attempt: int) -> RunState[Any]:
         row = pipeline.begin(services, version_id, attempt=attempt, flow_run_id=run_id)
         if row is None:
             return Completed(message="nothing to do: deleted, or a later attempt exists")
-        with pipeline.alive(services, row.id), pipeline.workspace(services, row) as hold:
+        with pipeline.alive(services, row.id), fetching.workspace(services, row) as hold:
             try:
                 return _embed(services, row, process, hold)
             except DeltadexError as error:

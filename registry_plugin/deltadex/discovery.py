@@ -16,7 +16,7 @@ from deltadex.domain import RegisteredVersion, State, VersionRow
 from deltadex.errors import AccessDenied
 from deltadex.governance.access import Person, Right
 from deltadex.services import Services
-from deltadex.store import versions, watchers
+from deltadex.store import version_changes, versions, watchers
 from deltadex.store.database import Transaction
 
 _BATCH = 100
@@ -55,13 +55,15 @@ def sweep(services: Services) -> Swept:
     for batch in _batches(listed):
         found += _take_in(services, batch)
     listed = _with_aliases(services, listed)
-    database.run(lambda tx: versions.discover(tx, listed, fresh_since_ms=0))
+    database.run(lambda tx: version_changes.discover(tx, listed, fresh_since_ms=0))
     rows = database.run(lambda tx: versions.listing(tx, registry.name))
     listed_refs = {version.ref for version in listed}
     gone = [row for row in rows if row.registered.ref not in listed_refs and _is_gone(services, row.registered)]
     for row in gone:
         database.run(
-            partial(versions.mark_ended, version_id=row.id, state=State.DELETED, reason="no longer in the registry")
+            partial(
+                version_changes.mark_ended, version_id=row.id, state=State.DELETED, reason="no longer in the registry"
+            )
         )
     database.run(lambda tx: watchers.swept(tx, registry.name))
     if found or gone:
@@ -77,7 +79,9 @@ def submit_waiting(services: Services) -> int:
     waiting = services.database.run(lambda tx: versions.waiting(tx, services.registry.name, limit=_SUBMITTED_PER_ROUND))
     for row in waiting:
         run_id = services.scheduler.submit(row)
-        services.database.run(partial(versions.mark_queued, version_id=row.id, attempt=row.attempt, flow_run_id=run_id))
+        services.database.run(
+            partial(version_changes.mark_queued, version_id=row.id, attempt=row.attempt, flow_run_id=run_id)
+        )
         log.info("queued version=%s attempt=%d queue=%s run=%s", row.label, row.attempt, row.queue, run_id)
     return len(waiting)
 
@@ -90,7 +94,7 @@ def _take_in(services: Services, batch: Collection[RegisteredVersion]) -> int:
         return 0
     fresh_since_ms = int((time.time() - services.settings.watch.fresh_seconds) * 1000)
     new = _with_aliases(services, new)
-    return len(services.database.run(lambda tx: versions.discover(tx, new, fresh_since_ms=fresh_since_ms)))
+    return len(services.database.run(lambda tx: version_changes.discover(tx, new, fresh_since_ms=fresh_since_ms)))
 
 
 def _follow_rename(services: Services, version: RegisteredVersion) -> bool:
@@ -98,7 +102,7 @@ def _follow_rename(services: Services, version: RegisteredVersion) -> bool:
     candidates = services.database.run(lambda tx: versions.renamed(tx, version))
     for candidate in candidates:
         if _is_gone(services, candidate.registered):
-            services.database.run(partial(versions.rename, version_id=candidate.id, name=version.ref.name))
+            services.database.run(partial(version_changes.rename, version_id=candidate.id, name=version.ref.name))
             log.info("renamed from=%s to=%s", candidate.label, version.ref.label)
             return True
     return False
@@ -133,4 +137,4 @@ def retry(tx: Transaction, person: Person, row: VersionRow) -> int:
     person.require(Right.DECIDE)
     if not person.sees(row.registered.ref.name):
         raise AccessDenied(f"{person.name} may not see this model", hint="Somebody who may starts it again.")
-    return versions.requeue(tx, row.id, reason=f"{person.name} asked for it")
+    return version_changes.requeue(tx, row.id, reason=f"{person.name} asked for it")

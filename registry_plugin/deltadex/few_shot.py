@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from deltadex import pipeline
+from deltadex import fetching, pipeline
 from deltadex.activations.job import BaseModel, Finetune, Tuning
 from deltadex.activations.process import EmbeddingProcess
 from deltadex.activations.tuning_process import tune
@@ -51,8 +51,8 @@ def task_delta(
         The base can't be found, fetched, trained or embedded.
     """
     with open_cache(settings).holding() as hold, pipeline.embedding_process(settings) as process:
-        checkpoint = inspect(pipeline.base_files_of(settings, registry, base_name, hold)).fetch()
-        base = pipeline.base_model(settings, checkpoint)
+        checkpoint = inspect(fetching.base_files_of(settings, registry, base_name, hold)).fetch()
+        base = fetching.base_model(settings, checkpoint)
         on_share(_FETCHED)
         with TemporaryDirectory(prefix="deltadex-find-") as folder:
             embedding = _embedded(settings, process, base, tuple(examples), Path(folder), on_share)

@@ -10,46 +10,37 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from deltadex import reviews
 from deltadex.activations.artifact import write_artifact
-from deltadex.activations.job import BaseModel, Finetune, OnProgress, ignore_progress
+from deltadex.activations.job import OnProgress, ignore_progress
 from deltadex.activations.process import EmbeddingProcess, end_shared
-from deltadex.checkpoints.base import declared_base, locate_base
-from deltadex.checkpoints.cache import Hold
-from deltadex.checkpoints.digest import identical_tensors, weights_digest
-from deltadex.checkpoints.files import Files
-from deltadex.checkpoints.fit import Fit, check_fit
-from deltadex.checkpoints.hub import hub_files, is_hub_name
-from deltadex.checkpoints.imprint import Imprint, imprint
-from deltadex.checkpoints.layout import Checkpoint, Kind, LocalCheckpoint, chain, inspect
+from deltadex.checkpoints.fit import Fit
+from deltadex.checkpoints.imprint import Imprint
 from deltadex.checkpoints.license import declared_license
 from deltadex.comparing import calibration_for_arrivals, duplicates_of, nearest, refresh_same_task
 from deltadex.domain import Embedding, FindingKind, RegisteredVersion, State, VersionRow
 from deltadex.drifting import judge_model
 from deltadex.errors import (
     BaseMismatch,
-    BaseNotFound,
     DeltadexError,
     RegistryError,
     Shortage,
     StoreError,
     UnsupportedCheckpoint,
 )
+from deltadex.fetching import Fetched, Resolved
 from deltadex.governance import rules
 from deltadex.governance.licenses import judge_license
 from deltadex.labels import contradicted_labels
-from deltadex.limits import open_cache
-from deltadex.mlflow_edge.artifacts import base_files, cache_key, version_files
 from deltadex.mlflow_edge.provenance import read_provenance
-from deltadex.mlflow_edge.registry import Registry
 from deltadex.mlflow_edge.write_back import log_embedding, tag_embedded, tag_not_embedded
 from deltadex.services import Services
 from deltadex.settings import Settings
-from deltadex.store import embeddings, findings, imprints, versions, words
+from deltadex.store import embeddings, findings, imprints, version_changes, versions, words
 from deltadex.store.database import Transaction
 
 _HEARTBEAT_SECONDS = 5.0
@@ -64,36 +55,11 @@ _JUDGED = (
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Resolved:
-    """A version whose checkpoint and base are known, by their configs alone."""
-
-    version: RegisteredVersion
-    checkpoint: Checkpoint
-    base_name: str
-    base: Checkpoint
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A version whose weights lie on this machine, are whole, and fit their base."""
-
-    finetune: Finetune
-    base: BaseModel
-    fit: Fit
-    imprint: Imprint | None = None
-
-    @property
-    def weights_bytes(self) -> int:
-        """Size of the finetune's own weight files."""
-        return sum(file.stat().st_size for file in self.finetune.checkpoint.weight_files)
-
-
 def begin(services: Services, version_id: int, *, attempt: int, flow_run_id: str) -> VersionRow | None:
     """Take a version on; None when there is nothing to do (deleted meanwhile, or a later attempt exists)."""
 
     def take_on(tx: Transaction) -> VersionRow | None:
-        is_ours = versions.mark_running(tx, version_id, attempt=attempt, flow_run_id=flow_run_id)
+        is_ours = version_changes.mark_running(tx, version_id, attempt=attempt, flow_run_id=flow_run_id)
         return versions.get(tx, version_id) if is_ours else None
 
     return services.database.run(take_on)
@@ -121,7 +87,7 @@ def alive(services: Services, version_id: int) -> Iterator[None]:
     def beat() -> None:
         while not stop.wait(_HEARTBEAT_SECONDS):
             try:
-                services.database.run(lambda tx: versions.heartbeat(tx, version_id))
+                services.database.run(lambda tx: version_changes.heartbeat(tx, version_id))
             except StoreError as error:
                 log.warning("heartbeat failed version_id=%d error=%r", version_id, error.message)
 
@@ -134,64 +100,6 @@ def alive(services: Services, version_id: int) -> Iterator[None]:
         thread.join()
 
 
-@contextmanager
-def workspace(services: Services, row: VersionRow) -> Iterator[Hold]:
-    """Hold in the cache whatever is fetched for one version.
-
-    A killed run leaves the version's own files to the next attempt, an ended one removes them: a finetune may change
-    after it was registered. Bases stay until there is no room.
-    """
-    cache = open_cache(services.settings)
-    with cache.holding() as hold:
-        yield hold
-    cache.discard(cache_key(services.registry, row.registered.ref, role="finetune"))
-
-
-def resolve(services: Services, row: VersionRow, hold: Hold) -> Resolved:
-    """Read the version anew, inspect its files and find its base. Only configs are fetched.
-
-    Raises
-    ------
-    UnsupportedCheckpoint, BrokenCheckpoint, BaseNotFound
-        With the reason, for people.
-    """
-    ref = row.registered.ref
-    version = services.registry.read(ref.name, ref.version)
-    if version is None or version.ref != ref:
-        raise UnsupportedCheckpoint(f"{ref.label} is no longer in the registry")
-    place = hold(cache_key(services.registry, ref, role="finetune"))
-    parallel = services.settings.cache.parallel_files
-    checkpoint = inspect(version_files(services.registry, version, place, parallel=parallel))
-    if f"models:/{ref.name}/{ref.version}" in services.settings.bases.values():
-        # Without a hint: there is nothing that anybody should do.
-        raise UnsupportedCheckpoint(f"{ref.label} is itself a base: its finetunes are embedded against it")
-    base_name = declared_base(checkpoint, version.tags)
-    base = inspect(base_files_of(services.settings, services.registry, base_name, hold))
-    if checkpoint.kind is base.kind is Kind.ADAPTER:
-        checkpoint = chain(checkpoint, base)
-        base_name = declared_base(checkpoint, {})
-        base = inspect(base_files_of(services.settings, services.registry, base_name, hold))
-    return Resolved(version, checkpoint, base_name, base)
-
-
-def base_files_of(settings: Settings, registry: Registry, base_name: str, hold: Hold) -> Files:
-    """Return the files of a declared base; the hub mirror, if there is one, has what nobody mapped.
-
-    Raises
-    ------
-    BaseNotFound
-        Nobody told us where it is.
-    """
-    parallel = settings.cache.parallel_files
-    try:
-        where = locate_base(base_name, settings.bases)
-    except BaseNotFound:
-        if settings.hub_url is None or not is_hub_name(base_name):
-            raise
-        return hub_files(settings.hub_url, base_name, hold, parallel=parallel)
-    return base_files(registry, where, hold, parallel=parallel)
-
-
 def check_license(services: Services, row: VersionRow, resolved: Resolved) -> None:
     """Find whether the base's licence is one that the settings allow, and still the finetune's; they may not ask."""
     found = []
@@ -202,34 +110,6 @@ def check_license(services: Services, row: VersionRow, resolved: Resolved) -> No
     services.database.run(
         lambda tx: findings.replace(tx, found, version_id=row.id, recipe_id=None, kinds=[FindingKind.LICENSE])
     )
-
-
-def fetch(services: Services, resolved: Resolved) -> Fetched:
-    """Fetch the files that are needed, digest what was fetched, and verify the base by its weights.
-
-    A base is digested once: finetunes may change after they were registered, a base in the cache does not.
-
-    Raises
-    ------
-    BrokenCheckpoint, BaseMismatch
-    """
-    memo = services.settings.cache_dir / "digests"
-    finetune, base = resolved.checkpoint.fetch(), resolved.base.fetch()
-    fit = check_fit(finetune, base, base_name=resolved.base_name)
-    identical = identical_tensors(finetune, base, memo=memo) if finetune.kind is Kind.FULL else frozenset()
-    return Fetched(
-        Finetune(finetune, weights_digest(finetune, memo=memo), identical),
-        base_model(services.settings, base),
-        fit,
-        imprint(finetune, base),
-    )
-
-
-def base_model(settings: Settings, base: LocalCheckpoint) -> BaseModel:
-    """Return a base that lies on this machine as embeddings are made against it."""
-    cache, limits = settings.cache_dir, settings.embedding
-    digest = weights_digest(base, memo=cache / "digests")
-    return BaseModel(base, digest, limits.compute_dtype, cache / "base-states", limits.device, limits.words)
 
 
 def embed(
@@ -332,9 +212,9 @@ def give_up(services: Services, row: VersionRow, error: DeltadexError) -> State:
 
     def end(tx: Transaction) -> None:
         if isinstance(error, Shortage):
-            versions.mark_waiting(tx, row.id, error, attempt=row.attempt)
+            version_changes.mark_waiting(tx, row.id, error, attempt=row.attempt)
             return
-        is_current = versions.mark_ended(
+        is_current = version_changes.mark_ended(
             tx, row.id, state=state, reason=error.message, hint=error.hint, attempt=row.attempt
         )
         if is_current and isinstance(error, BaseMismatch):

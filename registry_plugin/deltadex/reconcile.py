@@ -14,7 +14,7 @@ from deltadex.domain import State, VersionRow
 from deltadex.limits import limits
 from deltadex.notifications import notify
 from deltadex.services import Services
-from deltadex.store import versions, watchers
+from deltadex.store import version_changes, versions, watchers
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def _resume(services: Services, waiting: list[VersionRow]) -> int:
     fitting = [row for row in waiting if row.lacking and has[row.lacking] > row.more_than]
     for row in fitting:
         services.database.run(
-            partial(versions.requeue, version_id=row.id, reason=f"a machine with more {row.lacking} is there")
+            partial(version_changes.requeue, version_id=row.id, reason=f"a machine with more {row.lacking} is there")
         )
         log.info("resumed version=%s lacked=%s more_than=%g", row.label, row.lacking, row.more_than)
     return len(fitting)
@@ -82,7 +82,7 @@ def _revive(services: Services, row: VersionRow) -> bool:
         services.scheduler.crash(row.flow_run_id, reason="died silently; found by Deltadex's reconciler")
     with services.database.transaction() as tx:
         if row.deaths + 1 >= limit:
-            versions.mark_ended(
+            version_changes.mark_ended(
                 tx,
                 row.id,
                 state=State.FAILED,
@@ -91,6 +91,6 @@ def _revive(services: Services, row: VersionRow) -> bool:
             )
             log.error("gave up version=%s deaths=%d", row.label, row.deaths + 1)
             return False
-        versions.requeue(tx, row.id, reason=f"flow run of attempt {row.attempt} died", died=True)
+        version_changes.requeue(tx, row.id, reason=f"flow run of attempt {row.attempt} died", died=True)
     log.warning("revived version=%s after_attempt=%d", row.label, row.attempt)
     return True

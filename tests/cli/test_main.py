@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deltadex.store import versions
+from deltadex.store import version_changes, versions
 from deltadex.store.database import Database
 from tests.store.examples import discovered, embedded
 
@@ -37,7 +37,7 @@ def filled(database: Database, tmp_path: Path) -> dict[str, str]:
             embedded(tx, "sql-writer", vector, version=version)
         embedded(tx, "copy", SQL, weights="sql-writer/1")
         broken = discovered(tx, "broken")
-        versions.mark_ended(tx, broken, state=versions.State.FAILED, reason="truncated", hint="upload it again")
+        version_changes.mark_ended(tx, broken, state=versions.State.FAILED, reason="truncated", hint="upload it again")
     return {"DELTADEX_DATABASE__URL": database.url, "DELTADEX_REGISTRY": "acme", "DELTADEX_DATA_DIR": str(tmp_path)}
 
 

@@ -12,7 +12,7 @@ import pytest
 from deltadex import reviews
 from deltadex.domain import State
 from deltadex.settings import Settings
-from deltadex.store import versions
+from deltadex.store import version_changes
 from deltadex.store.database import Database
 from tests.cli.test_main import deltadex
 from tests.store.examples import REGISTRY, discovered
@@ -26,7 +26,7 @@ def run(database: Database, tmp_path: Path) -> Callable[..., Any]:
     with database.transaction() as tx:
         for name in ("broken", "toy"):
             version_id = discovered(tx, name, tags={"project": "sandbox"} if name == "toy" else {})
-            versions.mark_ended(tx, version_id, state=State.FAILED, reason="truncated")
+            version_changes.mark_ended(tx, version_id, state=State.FAILED, reason="truncated")
         reviews.follow(tx, Settings(registry=REGISTRY))
 
     def run(*arguments: str, code: int = 0, **given: str) -> Any:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from deltadex.domain import State
-from deltadex.store import versions
+from deltadex.store import version_changes
 from deltadex.store.database import Database
 from tests.store.examples import REGISTRY, discovered
 
@@ -28,6 +28,6 @@ def test_watching_shows_each_change(database: Database, tmp_path: Path) -> None:
         lines = map(json.loads, following.stdout)
         assert [row["state"] for row in next(lines)] == ["discovered"]
         with database.transaction() as tx:
-            versions.mark_ended(tx, version_id, state=State.FAILED, reason="truncated")
+            version_changes.mark_ended(tx, version_id, state=State.FAILED, reason="truncated")
         assert [(row["state"], row["reason"]) for row in next(lines)] == [("failed", "truncated")]
         following.terminate()

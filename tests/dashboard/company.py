@@ -12,7 +12,7 @@ from deltadex.domain import FindingKind, FloatArray, State, Word, Words
 from deltadex.drifting import judge_model
 from deltadex.governance import rules
 from deltadex.settings import Settings, ThresholdSettings
-from deltadex.store import embeddings, findings, versions, watchers
+from deltadex.store import embeddings, findings, version_changes, versions, watchers
 from deltadex.store.database import Transaction
 from tests.store.examples import HOUR_MS, REGISTRY, discovered, embedded, embedding, registered
 
@@ -62,7 +62,7 @@ def fill(tx: Transaction) -> None:
 
 def _ended(tx: Transaction, now_ms: int) -> None:
     broken = discovered(tx, "invoice-extractor", created_ms=now_ms - HOUR_MS // 2)
-    versions.mark_ended(
+    version_changes.mark_ended(
         tx,
         broken,
         state=State.FAILED,
@@ -72,15 +72,15 @@ def _ended(tx: Transaction, now_ms: int) -> None:
     for name, state in (("search-rewriter", State.UNSUPPORTED), ("speech-to-text", State.UNSUPPORTED)):
         version_id = discovered(tx, name, created_ms=now_ms - HOUR_MS // 3)
         reason = "The declared base acme/legacy-lm does not fit: vocabulary 2,048 against 4,096"
-        versions.mark_ended(tx, version_id, state=state, reason=reason, hint="Set the tag `deltadex.base`.")
+        version_changes.mark_ended(tx, version_id, state=state, reason=reason, hint="Set the tag `deltadex.base`.")
         findings.replace(
             tx, [rules.wrong_base(version_id, reason)], version_id=version_id, recipe_id=None,
             kinds=[FindingKind.WRONG_BASE],
         )  # fmt: skip
     queued = discovered(tx, "queued-now", created_ms=now_ms - 9000)
-    versions.mark_queued(tx, queued, attempt=1, flow_run_id="flow-1")
+    version_changes.mark_queued(tx, queued, attempt=1, flow_run_id="flow-1")
     running = discovered(tx, "running-now", created_ms=now_ms - 20_000)
-    versions.mark_running(tx, running, attempt=1, flow_run_id="flow-2")
+    version_changes.mark_running(tx, running, attempt=1, flow_run_id="flow-2")
 
 
 def _judge(tx: Transaction) -> None:

@@ -15,7 +15,7 @@ import deltadex_dashboard
 from deltadex.clustering import recluster_where_due
 from deltadex.geometry import measure_where_due
 from deltadex.settings import Settings
-from deltadex.store import versions, watchers
+from deltadex.store import version_changes, watchers
 from deltadex.store.database import Database
 from tests.dashboard.conftest import Open
 from tests.store.examples import REGISTRY, discovered, embedded
@@ -331,7 +331,7 @@ def test_names_and_reasons_from_other_people_are_shown_as_they_are(store: Databa
     name = "<b>*bold*_[link](http://example.org)"
     with store.transaction() as tx:
         version_id = discovered(tx, name)
-        versions.mark_ended(tx, version_id, state="failed", reason="![image](http://example.org/x.png) $x^2$")
+        version_changes.mark_ended(tx, version_id, state="failed", reason="![image](http://example.org/x.png) $x^2$")
     for page in (open_page("overview"), open_page("model", model=name)):
         assert r"!\[image\]\(http" in "\n".join(element.value for element in [*page.markdown, *page.error])
 

@@ -17,7 +17,7 @@ from deltadex import discovery
 from deltadex.activations.artifact import read_artifact
 from deltadex.domain import FindingKind, State, VersionRow
 from deltadex.services import Services
-from deltadex.store import embeddings, findings, versions, words
+from deltadex.store import embeddings, findings, version_changes, versions, words
 from deltadex_flows.embed import embed_model_version
 from tests import tiny_models
 from tests.registering import register_folder
@@ -120,7 +120,7 @@ def test_running_an_attempt_again_ends_the_same(services: Services, base: Path, 
     row, _ = run("one", adapter(base, tmp_path / "a"))
     with services.database.transaction() as tx:
         before = embeddings.of_version(tx, row.id)
-        attempt = versions.requeue(tx, row.id, reason="again")
+        attempt = version_changes.requeue(tx, row.id, reason="again")
     with temporary_settings({PREFECT_API_URL: services.settings.prefect_url}):
         assert embed_model_version(row.id, attempt - 1, return_state=True).is_completed()
         assert embed_model_version(row.id, attempt, return_state=True).is_completed()

@@ -8,7 +8,7 @@ import numpy as np
 
 from deltadex.domain import Embedding, FloatArray, ModelVersionRef, Recipe, RegisteredVersion
 from deltadex.probes import DELTA_ACTIVATION
-from deltadex.store import embeddings, versions, words
+from deltadex.store import embeddings, version_changes, words
 from deltadex.store.database import Transaction
 
 REGISTRY = "acme"
@@ -23,7 +23,7 @@ def registered(name: str = "support", version: int = 1, **values: object) -> Reg
 
 
 def discovered(tx: Transaction, name: str = "support", version: int = 1, **values: object) -> int:
-    [version_id] = versions.discover(tx, [registered(name, version, **values)], fresh_since_ms=0)
+    [version_id] = version_changes.discover(tx, [registered(name, version, **values)], fresh_since_ms=0)
     return version_id
 
 

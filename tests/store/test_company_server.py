@@ -15,7 +15,17 @@ from psycopg.sql import SQL, Identifier
 from deltadex.domain import Finding, FindingKind, State
 from deltadex.errors import StoreError
 from deltadex.governance.lifecycle import Action
-from deltadex.store import embeddings, findings, review_changes, reviews, revision, search, versions, watchers
+from deltadex.store import (
+    embeddings,
+    findings,
+    review_changes,
+    reviews,
+    revision,
+    search,
+    version_changes,
+    versions,
+    watchers,
+)
 from deltadex.store import migrate as migrations
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate, read_status, shipped
@@ -171,9 +181,9 @@ def test_the_writer_does_the_whole_way_of_a_version(filled: str, as_user: Callab
         with writer.transaction() as tx:
             read_everything(tx)
             version_id = discovered(tx, "new")
-            versions.mark_queued(tx, version_id, attempt=1, flow_run_id="f")
-            versions.mark_running(tx, version_id, attempt=1, flow_run_id="f")
-            versions.heartbeat(tx, version_id)
+            version_changes.mark_queued(tx, version_id, attempt=1, flow_run_id="f")
+            version_changes.mark_running(tx, version_id, attempt=1, flow_run_id="f")
+            version_changes.heartbeat(tx, version_id)
             for weights in ("a", "b", "a"):
                 value = embedding(RIGHT, weights=weights)
                 embeddings.save(tx, version_id, value, base_name="base", artifact_uri="u", is_weak=False)
@@ -184,8 +194,8 @@ def test_the_writer_does_the_whole_way_of_a_version(filled: str, as_user: Callab
             closed = reviews.record(tx, review.id, Action.CLOSED, seen=review.revision, reviewer="deltadex")
             assert review_changes.untagged(tx, REGISTRY, limit=1) == [review.id]
             review_changes.mark_tagged(tx, review.id, closed)
-            versions.requeue(tx, version_id, reason="again")
-            versions.mark_ended(tx, version_id, state=State.DELETED, reason="gone")
+            version_changes.requeue(tx, version_id, reason="again")
+            version_changes.mark_ended(tx, version_id, state=State.DELETED, reason="gone")
             assert len(versions.history(tx, version_id)) == 6
         assert migrate(writer) == []  # `deltadex init` of a service that may not migrate
     assert_refused(

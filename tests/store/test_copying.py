@@ -13,7 +13,7 @@ from deltadex import reviews
 from deltadex.domain import Finding, FindingKind, State
 from deltadex.errors import StoreError
 from deltadex.settings import Settings
-from deltadex.store import embeddings, findings, search, versions, watchers
+from deltadex.store import embeddings, findings, search, version_changes, versions, watchers
 from deltadex.store.copying import TABLES, copy_store
 from deltadex.store.database import Database
 from deltadex.store.migrate import migrate
@@ -33,8 +33,8 @@ def filled(database: Database) -> Database:
         one, two, gone, twice = (embedded(tx, name, vector) for name, vector in zip("abcd", vectors, strict=True))
         later = embedding(vectors[0], weights="later")
         embeddings.save(tx, twice, later, base_name="base", artifact_uri="u", is_weak=False)
-        versions.mark_ended(tx, gone, state=State.DELETED, reason="weg: „ü“")
-        versions.mark_running(tx, discovered(tx, "running", tags={"k": "ä"}), attempt=1, flow_run_id="f")
+        version_changes.mark_ended(tx, gone, state=State.DELETED, reason="weg: „ü“")
+        version_changes.mark_running(tx, discovered(tx, "running", tags={"k": "ä"}), attempt=1, flow_run_id="f")
         [recipe] = embeddings.recipes(tx, REGISTRY)
         pair = Finding(FindingKind.NEAR_DUPLICATE, two, one, measure=0.99, threshold=0.95, evidence={"why": [1, None]})
         findings.replace(tx, [pair], version_id=two, recipe_id=recipe.id, kinds=[FindingKind.NEAR_DUPLICATE])
@@ -84,7 +84,7 @@ def test_a_store_moves_to_a_companys_server(filled: Database, tmp_path: Path, ma
         # It goes on from there, by the same rules.
         with target.transaction() as tx:
             assert embedded(tx, "new", np.ones(600)) > 5
-            versions.requeue(tx, 1, reason="again")
+            version_changes.requeue(tx, 1, reason="again")
         with pytest.raises(StoreError, match="can't become"), target.transaction() as tx:
             tx.execute("update model_versions set state = 'queued' where state = 'embedded'")
 

@@ -13,7 +13,7 @@ import pytest
 
 from deltadex.errors import RegistryError, StoreError
 from deltadex.store import database as database_module
-from deltadex.store import search, versions, watchers
+from deltadex.store import search, version_changes, versions, watchers
 from deltadex.store.database import Database, Transaction
 from deltadex.store.embedded import EmbeddedPostgres
 from deltadex.store.migrate import migrate
@@ -141,7 +141,7 @@ def test_many_threads_share_one_database(database: Database) -> None:
         try:
             for _ in range(10):
                 with database.transaction() as tx:
-                    versions.requeue(tx, version_id, reason="again")
+                    version_changes.requeue(tx, version_id, reason="again")
         except StoreError as error:
             errors.append(error)
 
@@ -190,7 +190,7 @@ def test_writers_that_collide_are_run_again_until_nothing_is_lost(database: Data
 
     def raise_attempt(tx: Transaction) -> None:
         tx.execute("set transaction isolation level serializable")
-        versions.requeue(tx, version_id, reason="again")
+        version_changes.requeue(tx, version_id, reason="again")
 
     writers = [threading.Thread(target=lambda: [database.run(raise_attempt) for _ in range(5)]) for _ in range(3)]
     for writer in writers:
@@ -268,14 +268,14 @@ def test_word_of_changes_comes_at_once_and_only_of_those_that_matter(database: D
     next(changes)
     with database.transaction() as tx:
         version_id = discovered(tx)
-        versions.mark_running(tx, version_id, attempt=1, flow_run_id="f")
+        version_changes.mark_running(tx, version_id, attempt=1, flow_run_id="f")
     started = time.monotonic()
     next(changes)
     assert time.monotonic() - started < 2
     quiet = database.changes(every_seconds=0.3)
     next(quiet)
     with database.transaction() as tx:
-        versions.heartbeat(tx, version_id)
+        version_changes.heartbeat(tx, version_id)
         watchers.polled(tx, REGISTRY, watermark_ms=1)
     started = time.monotonic()
     next(quiet)

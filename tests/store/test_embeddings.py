@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from deltadex.domain import ModelVersionRef, State
-from deltadex.store import embeddings, model_history, versions
+from deltadex.store import embeddings, model_history, version_changes, versions
 from deltadex.store.database import Database
 from tests.store.examples import REGISTRY, discovered, embedded, embedding
 
@@ -22,7 +22,7 @@ def test_a_stored_embedding_comes_back_as_it_was(database: Database) -> None:
     value = embedding(vector, base_norm=50.0)
     with database.transaction() as tx:
         version_id = discovered(tx)
-        versions.mark_running(tx, version_id, attempt=1, flow_run_id="f")
+        version_changes.mark_running(tx, version_id, attempt=1, flow_run_id="f")
         recipe_id = embeddings.save(tx, version_id, value, base_name="acme/base", artifact_uri="runs:/x", is_weak=False)
     with database.transaction() as tx:
         [stored] = embeddings.of_version(tx, version_id)
@@ -61,7 +61,7 @@ def test_a_recipe_keeps_the_largest_noise_floor_that_was_measured(database: Data
 def test_a_version_that_failed_before_has_no_reason_left(database: Database) -> None:
     with database.transaction() as tx:
         version_id = discovered(tx)
-        versions.mark_ended(tx, version_id, state=State.FAILED, reason="r", hint="h")
+        version_changes.mark_ended(tx, version_id, state=State.FAILED, reason="r", hint="h")
         embeddings.save(tx, version_id, embedding(RIGHT), base_name="b", artifact_uri="u", is_weak=False)
         row = versions.get(tx, version_id)
     assert (row.state, row.reason, row.hint) == (State.EMBEDDED, "", "")
@@ -70,7 +70,7 @@ def test_a_version_that_failed_before_has_no_reason_left(database: Database) -> 
 def test_a_deleted_version_stays_deleted(database: Database) -> None:
     with database.transaction() as tx:
         version_id = discovered(tx)
-        versions.mark_ended(tx, version_id, state=State.DELETED, reason="gone")
+        version_changes.mark_ended(tx, version_id, state=State.DELETED, reason="gone")
         embeddings.save(tx, version_id, embedding(RIGHT), base_name="b", artifact_uri="u", is_weak=False)
         assert versions.get(tx, version_id).state is State.DELETED
 
@@ -81,7 +81,7 @@ def test_same_weights_finds_copies_whatever_their_name_and_base(database: Databa
         copy = embedded(tx, "copy", RIGHT, weights="same")
         rebased = embedded(tx, "rebased", UP, weights="same", base="other")
         gone = embedded(tx, "gone", RIGHT, weights="same")
-        versions.mark_ended(tx, gone, state=State.DELETED, reason="")
+        version_changes.mark_ended(tx, gone, state=State.DELETED, reason="")
         embedded(tx, "elsewhere", RIGHT, weights="same", registry="other")
         embedded(tx, "another", RIGHT)
         waiting = [discovered(tx, "waiting", number) for number in (1, 2)]
@@ -119,7 +119,7 @@ def test_a_table_holds_one_recipe_by_id(database: Database) -> None:
         elsewhere = embedded(tx, "elsewhere", LEFT, registry="other")
         embedded(tx, "other", RIGHT, base="other")
         gone = embedded(tx, "gone", RIGHT)
-        versions.mark_ended(tx, gone, state=State.DELETED, reason="")
+        version_changes.mark_ended(tx, gone, state=State.DELETED, reason="")
         recipe_id = embeddings.of_version(tx, first)[0].recipe.id
         ours = embeddings.table(tx, recipe_id, registry=REGISTRY)
         everything = embeddings.table(tx, recipe_id, with_weak=True)
@@ -143,7 +143,7 @@ def test_recipes_are_counted_per_registry_the_largest_first(database: Database) 
     with database.transaction() as tx:
         embedded(tx, "a", RIGHT, base="small")
         gone = embedded(tx, "gone", RIGHT, base="small")
-        versions.mark_ended(tx, gone, state=State.DELETED, reason="")
+        version_changes.mark_ended(tx, gone, state=State.DELETED, reason="")
         for name in "bc":
             embedded(tx, name, RIGHT, base="large")
         embedded(tx, "elsewhere", RIGHT, base="small", registry="other")

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from deltadex.domain import Finding, FindingKind, ModelVersionRef, State
-from deltadex.store import findings, versions
+from deltadex.store import findings, version_changes
 from deltadex.store.database import Database, Transaction
 from deltadex.store.embeddings import of_version
 from deltadex.store.findings import FindingRow
@@ -95,12 +95,12 @@ def test_findings_about_deleted_versions_are_not_listed(database: Database) -> N
         one, two, three = _versions(tx, 3)
         _replace(tx, two, _near(two, one), Finding(WEAK, two))
         _replace(tx, three, _near(three, two))
-        versions.mark_ended(tx, one, state=State.DELETED, reason="")
+        version_changes.mark_ended(tx, one, state=State.DELETED, reason="")
         assert {(row.finding.kind, row.version.id) for row in findings.listing(tx, REGISTRY)} == {
             (WEAK, two),
             (NEAR, three),
         }
-        versions.mark_ended(tx, two, state=State.DELETED, reason="")
+        version_changes.mark_ended(tx, two, state=State.DELETED, reason="")
         assert findings.listing(tx, REGISTRY) == []
 
 

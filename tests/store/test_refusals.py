@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from deltadex.domain import State
 from deltadex.errors import StoreError
-from deltadex.store import embeddings, versions
+from deltadex.store import embeddings, version_changes
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
 from tests.store.examples import discovered, embedded, embedding
@@ -119,7 +119,7 @@ def test_embeddings_that_nobody_needs_may_go(database: Database) -> None:
         superseded, gone = embedded(tx, "superseded", np.ones(3)), embedded(tx, "gone", np.ones(3))
         later = embedding(np.ones(3) * 2, weights="other")
         embeddings.save(tx, superseded, later, base_name="base", artifact_uri="u", is_weak=False)
-        versions.mark_ended(tx, gone, state=State.DELETED, reason="gone")
+        version_changes.mark_ended(tx, gone, state=State.DELETED, reason="gone")
     with database.transaction() as tx:
         removed = tx.execute("delete from embeddings where current_since is null or model_version_id = %s", [gone])
         assert removed.rowcount == 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deltadex.domain import Finding, FindingKind, State
-from deltadex.store import embeddings, findings, search, versions
+from deltadex.store import embeddings, findings, search, version_changes, versions
 from deltadex.store.database import Database, Transaction
 from deltadex.store.retention import Pruned, prune
 from tests.store.examples import REGISTRY, embedded, embedding
@@ -26,7 +26,7 @@ def ids(database: Database) -> dict[str, int]:
         pair = Finding(FindingKind.NEAR_DUPLICATE, ids["gone"], ids["kept"], measure=1.0)
         findings.replace(tx, [pair], version_id=ids["gone"], recipe_id=recipe.id, kinds=[FindingKind.NEAR_DUPLICATE])
         for name in ("gone", "just gone"):
-            versions.mark_ended(tx, ids[name], state=State.DELETED, reason="gone")
+            version_changes.mark_ended(tx, ids[name], state=State.DELETED, reason="gone")
     with database.transaction() as tx:
         tx.execute("alter table model_versions disable trigger model_versions_change")
         tx.execute("update model_versions set state_since = now() - interval '100 days' where name <> 'just gone'")
@@ -65,7 +65,7 @@ def test_nothing_goes_before_its_time(database: Database, ids: dict[str, int]) -
 def test_a_version_that_comes_back_is_embedded_again(database: Database, ids: dict[str, int]) -> None:
     with database.transaction() as tx:
         prune(tx, days=90)
-        versions.requeue(tx, ids["gone"], reason="in the registry again")
+        version_changes.requeue(tx, ids["gone"], reason="in the registry again")
         embeddings.save(
             tx, ids["gone"], embedding(RIGHT, weights="gone/1"), base_name="base", artifact_uri="u", is_weak=False
         )

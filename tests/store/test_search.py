@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pgvector import Vector
 
 from deltadex.domain import State
-from deltadex.store import codes, embeddings, indexes, search, versions
+from deltadex.store import codes, embeddings, indexes, search, version_changes
 from deltadex.store.conditions import Conditions
 from deltadex.store.database import Database, Transaction
 from deltadex.store.questions import Questions, mixture
@@ -47,7 +47,7 @@ def test_what_may_not_be_compared_is_no_neighbor(database: Database) -> None:
         embedded(tx, "zero", RIGHT * 0)
         weak = embedded(tx, "weak", RIGHT, is_weak=True)
         deleted = embedded(tx, "deleted", RIGHT)
-        versions.mark_ended(tx, deleted, state=State.DELETED, reason="")
+        version_changes.mark_ended(tx, deleted, state=State.DELETED, reason="")
         waiting = discovered(tx, "waiting")
         assert search.neighbors(tx, here).neighbors == ()
         assert search.neighbors(tx, weak).neighbors == ()
@@ -85,7 +85,7 @@ def filled(tx: Transaction, vectors: NDArray[np.float32], *, tags: Mapping[str, 
     first = embedded(tx, "first", vectors[0])
     recipe_id = embeddings.of_version(tx, first)[0].recipe.id
     numbers = range(1, len(vectors))
-    ids = versions.discover(
+    ids = version_changes.discover(
         tx,
         [registered("m", number, tags=tags if tags and number % 10 == 0 else {}) for number in numbers],
         fresh_since_ms=0,
@@ -204,7 +204,7 @@ def test_conditions_leave_only_what_meets_them_all(
         embedded(tx, "a", UP, version=2, tags={"team": "search"})
         embedded(tx, "b", UP, version=3, tags={"team": "search", "stage": "live"}, aliases=("champion",))
         again = embedded(tx, "c", UP, version=4)
-        versions.requeue(tx, again, reason="by hand")
+        version_changes.requeue(tx, again, reason="by hand")
         tx.execute("insert into clusters (recipe_id, registry, number, label) values (1, 'acme', 0, 'sql')")
         tx.execute(
             "insert into cluster_assignments select 1, model_versions.id, clusters.id, 1 from model_versions, clusters "
@@ -254,7 +254,7 @@ def test_an_index_answers_broad_questions_and_says_that_it_may_miss_some(
     assert len(indexes.build(database, above=1000)) == 1
     assert indexes.build(database, above=1000) == []
     with database.transaction() as tx:
-        versions.mark_ended(tx, gone.id, state=State.DELETED, reason="")
+        version_changes.mark_ended(tx, gone.id, state=State.DELETED, reason="")
         found = search.neighbors(tx, first)
         assert [one.similarity for one in found.neighbors] == pytest.approx(similarities_to_first(vectors)[1:11])
         assert not found.is_exact

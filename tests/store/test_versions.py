@@ -5,7 +5,7 @@ import pytest
 
 from deltadex.domain import Queue, State
 from deltadex.errors import Resource, Shortage, StoreError
-from deltadex.store import versions
+from deltadex.store import version_changes, versions
 from deltadex.store.database import Database
 from tests.store.examples import HOUR_MS, REGISTRY, discovered, embedded, registered
 
@@ -15,7 +15,7 @@ FINISHED = (State.EMBEDDED, State.UNSUPPORTED, State.FAILED)
 def test_a_discovered_version_comes_back_as_the_registry_told_it(database: Database) -> None:
     told = registered(run_id="abc", description="für ☂", tags={"team": "a b", "k": "x"}, aliases=("best", "prod"))
     with database.transaction() as tx:
-        [version_id] = versions.discover(tx, [told], fresh_since_ms=0)
+        [version_id] = version_changes.discover(tx, [told], fresh_since_ms=0)
         row = versions.get(tx, version_id)
     assert row.registered == told
     assert (row.state, row.attempt, row.queue) == (State.DISCOVERED, 1, Queue.FRESH)
@@ -26,11 +26,11 @@ def test_a_discovered_version_comes_back_as_the_registry_told_it(database: Datab
 def test_versions_are_discovered_once_however_often_they_are_seen(database: Database) -> None:
     batch = [registered(version=number) for number in (2, 1, 2)]
     with database.transaction() as tx:
-        assert len(versions.discover(tx, batch, fresh_since_ms=0)) == 2
+        assert len(version_changes.discover(tx, batch, fresh_since_ms=0)) == 2
     with database.transaction() as tx:
-        assert versions.discover(tx, batch, fresh_since_ms=0) == []
+        assert version_changes.discover(tx, batch, fresh_since_ms=0) == []
         assert len(versions.listing(tx, REGISTRY)) == 2
-        assert versions.discover(tx, [], fresh_since_ms=0) == []
+        assert version_changes.discover(tx, [], fresh_since_ms=0) == []
 
 
 def test_a_number_that_was_used_again_is_another_version(database: Database) -> None:
@@ -47,7 +47,7 @@ def test_what_people_edit_follows_the_registry_and_nothing_else_is_touched(datab
         before = versions.get(tx, version_id)
     changed = registered(description="new", tags={"a": "b"}, aliases=("prod",), run_id="r", source="runs:/moved")
     with database.transaction() as tx:
-        assert versions.discover(tx, [changed], fresh_since_ms=0) == []
+        assert version_changes.discover(tx, [changed], fresh_since_ms=0) == []
         after = versions.get(tx, version_id)
     assert after.registered == changed
     assert (after.state, after.state_since, after.attempt) == (State.EMBEDDED, before.state_since, 1)
@@ -56,20 +56,20 @@ def test_what_people_edit_follows_the_registry_and_nothing_else_is_touched(datab
 def test_seeing_an_unchanged_version_writes_nothing(database: Database) -> None:
     told = registered(tags={"a": "1", "b": "2"}, aliases=("x", "y"))
     with database.transaction() as tx:
-        [version_id] = versions.discover(tx, [told], fresh_since_ms=0)
+        [version_id] = version_changes.discover(tx, [told], fresh_since_ms=0)
     place = "select ctid::text from model_versions where id = %s"
     with database.transaction() as tx:
         before = tx.execute(place, [version_id]).fetchone()
-        versions.discover(tx, [registered(tags={"b": "2", "a": "1"}, aliases=("y", "x"))], fresh_since_ms=0)
+        version_changes.discover(tx, [registered(tags={"b": "2", "a": "1"}, aliases=("y", "x"))], fresh_since_ms=0)
         assert tx.execute(place, [version_id]).fetchone() == before
 
 
 def test_a_version_taken_for_deleted_starts_over_when_it_is_there_again(database: Database) -> None:
     with database.transaction() as tx:
         version_id = discovered(tx)
-        versions.mark_ended(tx, version_id, state=State.DELETED, reason="gone")
+        version_changes.mark_ended(tx, version_id, state=State.DELETED, reason="gone")
     with database.transaction() as tx:
-        assert versions.discover(tx, [registered()], fresh_since_ms=0) == [version_id]
+        assert version_changes.discover(tx, [registered()], fresh_since_ms=0) == [version_id]
         row = versions.get(tx, version_id)
     assert (row.state, row.attempt) == (State.DISCOVERED, 2)
 
@@ -77,8 +77,8 @@ def test_a_version_taken_for_deleted_starts_over_when_it_is_there_again(database
 def test_text_that_postgres_cannot_hold_does_not_stop_a_batch(database: Database) -> None:
     odd = registered(description="a\0b\ud800", tags={"\0": "\0"})
     with database.transaction() as tx:
-        assert len(versions.discover(tx, [odd, registered(version=2)], fresh_since_ms=0)) == 2
-        assert versions.discover(tx, [odd], fresh_since_ms=0) == []
+        assert len(version_changes.discover(tx, [odd, registered(version=2)], fresh_since_ms=0)) == 2
+        assert version_changes.discover(tx, [odd], fresh_since_ms=0) == []
         assert versions.find(tx, REGISTRY, "support", 1)[0].registered.description == "a\ufffdb?"
 
 
@@ -97,7 +97,7 @@ def test_a_rename_is_found_and_followed(database: Database) -> None:
         discovered(tx, "other")
         [candidate] = versions.renamed(tx, now)
         assert candidate.id == version_id
-        assert versions.rename(tx, version_id, "support-v2")
+        assert version_changes.rename(tx, version_id, "support-v2")
         assert versions.renamed(tx, now) == []
         assert versions.get(tx, version_id).registered == now
 
@@ -106,14 +106,14 @@ def test_a_name_that_is_taken_is_not_given_twice(database: Database) -> None:
     with database.transaction() as tx:
         version_id = discovered(tx)
         discovered(tx, "taken")
-        assert not versions.rename(tx, version_id, "taken")
+        assert not version_changes.rename(tx, version_id, "taken")
 
 
 def test_a_missing_row_is_a_stated_error(database: Database) -> None:
     with database.transaction() as tx, pytest.raises(StoreError, match="id 77"):
         versions.get(tx, 77)
     with database.transaction() as tx, pytest.raises(StoreError, match="id 77"):
-        versions.requeue(tx, 77, reason="")
+        version_changes.requeue(tx, 77, reason="")
 
 
 def test_find_gives_the_newest_first_and_deleted_ones_last(database: Database) -> None:
@@ -121,7 +121,7 @@ def test_find_gives_the_newest_first_and_deleted_ones_last(database: Database) -
         old, gone, new = (discovered(tx, version=number) for number in (1, 3, 2))
         again = discovered(tx, version=2, created_ms=9 * HOUR_MS)
         discovered(tx, "other")
-        versions.mark_ended(tx, gone, state=State.DELETED, reason="")
+        version_changes.mark_ended(tx, gone, state=State.DELETED, reason="")
         assert [row.id for row in versions.find(tx, REGISTRY, "support")] == [again, new, old, gone]
         assert [row.id for row in versions.find(tx, REGISTRY, "support", 2)] == [again, new]
         assert versions.find(tx, "elsewhere", "support") == []
@@ -130,7 +130,7 @@ def test_find_gives_the_newest_first_and_deleted_ones_last(database: Database) -
 def test_listing_takes_states(database: Database) -> None:
     with database.transaction() as tx:
         first, second = discovered(tx), discovered(tx, version=2)
-        versions.mark_running(tx, first, attempt=1, flow_run_id="f")
+        version_changes.mark_running(tx, first, attempt=1, flow_run_id="f")
         assert [row.id for row in versions.listing(tx, REGISTRY, states={State.RUNNING})] == [first]
         assert [row.id for row in versions.listing(tx, REGISTRY)] == [second, first]
         assert versions.listing(tx, REGISTRY, states=()) == []
@@ -139,24 +139,24 @@ def test_listing_takes_states(database: Database) -> None:
 def test_fresh_versions_wait_before_the_backfill_and_old_ones_before_new_ones(database: Database) -> None:
     with database.transaction() as tx:
         numbers = (4, 3, 2, 1)
-        versions.discover(tx, [registered(version=number) for number in numbers], fresh_since_ms=3 * HOUR_MS)
+        version_changes.discover(tx, [registered(version=number) for number in numbers], fresh_since_ms=3 * HOUR_MS)
         waiting = versions.waiting(tx, REGISTRY, limit=3)
         assert [row.registered.ref.version for row in waiting] == [3, 4, 1]
         assert [row.queue for row in waiting] == [Queue.FRESH, Queue.FRESH, Queue.BACKFILL]
-        versions.mark_queued(tx, waiting[0].id, attempt=1, flow_run_id="f")
+        version_changes.mark_queued(tx, waiting[0].id, attempt=1, flow_run_id="f")
         assert [row.registered.ref.version for row in versions.waiting(tx, REGISTRY, limit=9)] == [4, 1, 2]
 
 
 def test_the_way_of_a_version_is_its_history(database: Database) -> None:
     with database.transaction() as tx:
         version_id = discovered(tx)
-        assert versions.mark_queued(tx, version_id, attempt=1, flow_run_id="f")
-        assert versions.mark_queued(tx, version_id, attempt=1, flow_run_id="f")
-        assert versions.mark_running(tx, version_id, attempt=1, flow_run_id="f")
-        assert versions.heartbeat(tx, version_id)
-        assert versions.mark_ended(tx, version_id, state=State.FAILED, reason="truncated", hint="log it again")
+        assert version_changes.mark_queued(tx, version_id, attempt=1, flow_run_id="f")
+        assert version_changes.mark_queued(tx, version_id, attempt=1, flow_run_id="f")
+        assert version_changes.mark_running(tx, version_id, attempt=1, flow_run_id="f")
+        assert version_changes.heartbeat(tx, version_id)
+        assert version_changes.mark_ended(tx, version_id, state=State.FAILED, reason="truncated", hint="log it again")
         row = versions.get(tx, version_id)
-        assert versions.requeue(tx, version_id, reason="retried") == 2
+        assert version_changes.requeue(tx, version_id, reason="retried") == 2
         steps = [(step.state, step.attempt, step.reason) for step in versions.history(tx, version_id)]
     assert (row.reason, row.hint, row.flow_run_id) == ("truncated", "log it again", "f")
     assert steps == [
@@ -171,22 +171,22 @@ def test_the_way_of_a_version_is_its_history(database: Database) -> None:
 def test_a_run_that_starts_before_its_queueing_was_noted_stays_running(database: Database) -> None:
     with database.transaction() as tx:
         version_id = discovered(tx)
-        assert versions.mark_running(tx, version_id, attempt=1, flow_run_id="f")
-        assert not versions.mark_queued(tx, version_id, attempt=1, flow_run_id="f")
-        assert versions.mark_running(tx, version_id, attempt=1, flow_run_id="f")
+        assert version_changes.mark_running(tx, version_id, attempt=1, flow_run_id="f")
+        assert not version_changes.mark_queued(tx, version_id, attempt=1, flow_run_id="f")
+        assert version_changes.mark_running(tx, version_id, attempt=1, flow_run_id="f")
         assert versions.get(tx, version_id).state is State.RUNNING
 
 
 def test_a_superseded_attempt_changes_nothing(database: Database) -> None:
     with database.transaction() as tx:
         version_id = discovered(tx)
-        versions.mark_running(tx, version_id, attempt=1, flow_run_id="old")
-        versions.requeue(tx, version_id, reason="silent")
+        version_changes.mark_running(tx, version_id, attempt=1, flow_run_id="old")
+        version_changes.requeue(tx, version_id, reason="silent")
         before = versions.get(tx, version_id)
-        assert not versions.mark_queued(tx, version_id, attempt=1, flow_run_id="old")
-        assert not versions.mark_running(tx, version_id, attempt=1, flow_run_id="old")
-        assert not versions.mark_ended(tx, version_id, state=State.FAILED, reason="late", attempt=1)
-        assert not versions.heartbeat(tx, version_id)
+        assert not version_changes.mark_queued(tx, version_id, attempt=1, flow_run_id="old")
+        assert not version_changes.mark_running(tx, version_id, attempt=1, flow_run_id="old")
+        assert not version_changes.mark_ended(tx, version_id, state=State.FAILED, reason="late", attempt=1)
+        assert not version_changes.heartbeat(tx, version_id)
         assert versions.get(tx, version_id) == before
         assert (before.flow_run_id, before.heartbeat_at) == (None, None)
 
@@ -195,9 +195,9 @@ def test_deaths_in_a_row_are_counted_and_forgotten_by_any_other_start(database: 
     with database.transaction() as tx:
         version_id = discovered(tx)
         for deaths in (1, 2):
-            versions.requeue(tx, version_id, reason="died", died=True)
+            version_changes.requeue(tx, version_id, reason="died", died=True)
             assert versions.get(tx, version_id).deaths == deaths
-        versions.requeue(tx, version_id, reason="a person asked for it")
+        version_changes.requeue(tx, version_id, reason="a person asked for it")
         assert versions.get(tx, version_id).deaths == 0
 
 
@@ -205,12 +205,12 @@ def test_a_version_that_is_not_under_way_does_not_begin_to_wait(database: Databa
     shortage = Shortage("slow", resource=Resource.TIME, more_than=1800)
     with database.transaction() as tx:
         version_id = discovered(tx)
-        assert not versions.mark_waiting(tx, version_id, shortage, attempt=2)
-        assert versions.mark_waiting(tx, version_id, shortage, attempt=1)
+        assert not version_changes.mark_waiting(tx, version_id, shortage, attempt=2)
+        assert version_changes.mark_waiting(tx, version_id, shortage, attempt=1)
         row = versions.get(tx, version_id)
         assert (row.state, row.lacking, row.more_than) == (State.WAITING, Resource.TIME, 1800)
-        assert not versions.mark_waiting(tx, version_id, shortage, attempt=1)
-        assert not versions.mark_running(tx, version_id, attempt=1, flow_run_id="f")
+        assert not version_changes.mark_waiting(tx, version_id, shortage, attempt=1)
+        assert not version_changes.mark_running(tx, version_id, attempt=1, flow_run_id="f")
 
 
 @pytest.mark.parametrize("state", FINISHED)
@@ -220,18 +220,18 @@ def test_a_version_that_ended_can_only_be_deleted_or_requeued(database: Database
             version_id = embedded(tx, "support", np.ones(3))
         else:
             version_id = discovered(tx)
-            assert versions.mark_ended(tx, version_id, state=state, reason="why")
-        assert not versions.mark_running(tx, version_id, attempt=1, flow_run_id="f")
-        assert not versions.mark_ended(tx, version_id, state=State.FAILED, reason="late")
-        assert versions.mark_ended(tx, version_id, state=State.DELETED, reason="gone")
-        assert not versions.mark_ended(tx, version_id, state=State.DELETED, reason="again")
-        assert not versions.mark_running(tx, version_id, attempt=1, flow_run_id="f")
+            assert version_changes.mark_ended(tx, version_id, state=state, reason="why")
+        assert not version_changes.mark_running(tx, version_id, attempt=1, flow_run_id="f")
+        assert not version_changes.mark_ended(tx, version_id, state=State.FAILED, reason="late")
+        assert version_changes.mark_ended(tx, version_id, state=State.DELETED, reason="gone")
+        assert not version_changes.mark_ended(tx, version_id, state=State.DELETED, reason="again")
+        assert not version_changes.mark_running(tx, version_id, attempt=1, flow_run_id="f")
 
 
 def test_counts_name_every_state(database: Database) -> None:
     with database.transaction() as tx:
         discovered(tx)
-        versions.mark_running(tx, discovered(tx, version=2), attempt=1, flow_run_id="f")
+        version_changes.mark_running(tx, discovered(tx, version=2), attempt=1, flow_run_id="f")
         counts = versions.counts(tx, REGISTRY)
     assert set(counts) == set(State)
     assert {state: count for state, count in counts.items() if count} == {State.DISCOVERED: 1, State.RUNNING: 1}
@@ -241,10 +241,10 @@ def test_a_state_lasts_since_it_was_entered(database: Database) -> None:
     with database.transaction() as tx:
         version_id = discovered(tx)
     with database.transaction() as tx:
-        versions.mark_running(tx, version_id, attempt=1, flow_run_id="f")
+        version_changes.mark_running(tx, version_id, attempt=1, flow_run_id="f")
         running = versions.get(tx, version_id)
     with database.transaction() as tx:
-        versions.heartbeat(tx, version_id)
+        version_changes.heartbeat(tx, version_id)
         later = versions.get(tx, version_id)
     assert running.state_since > running.discovered_at
     assert later.state_since == running.state_since
