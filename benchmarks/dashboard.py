@@ -33,10 +33,10 @@ from deltadex.stack.process import Service
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 _DRAWN = """() => {
   const app = document.querySelector('[data-testid="stApp"]');
-  const charts = [...document.querySelectorAll('[data-testid="stPlotlyChart"]')];
+  const charts = [...document.querySelectorAll('[data-testid="stPlotlyChart"], [data-testid="stVegaLiteChart"]')];
   return app && app.dataset.testScriptState === 'notRunning' && document.querySelector('[data-testid="stHeading"]')
     && !document.querySelector('[data-stale="true"], [data-testid="stSkeleton"]')
-    && charts.every(chart => chart.querySelector('.main-svg'));
+    && charts.every(chart => chart.querySelector('.main-svg, .marks'));
 }"""
 _FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 _ROUNDS = 3

@@ -17,10 +17,11 @@ from deltadex_dashboard.snapshots import snapshot
 _HERE = Path(__file__).parent
 # Files of ours: Streamlit would fetch an icon by name from elsewhere.
 _MARK, _LOGO = str(_HERE / "mark.svg"), str(_HERE / "logo.svg")
-# Less room above a page's name, and none above a bar for the label that it doesn't have.
+# Less room above a page's name, none above a bar for the label that it doesn't have, and links in line with text.
 _STYLE = """<style>
 .stMainBlockContainer {padding-top: 4.5rem; padding-bottom: 3rem}
 .stProgress {margin-top: -0.5rem}
+[data-testid="stPageLink-NavLink"] {margin-left: -0.5rem}
 </style>"""
 
 

@@ -12,7 +12,8 @@ from deltadex.governance.access import HIDDEN
 from deltadex.governance.lifecycle import UNDECIDED, Action, Severity, Status
 from deltadex.governance.report import Table
 from deltadex.store.reviews import LogEntry, ReviewRow
-from deltadex_dashboard import figures, reads, view
+from deltadex_dashboard import charts, reads, view
+from deltadex_dashboard.drift_charts import drift_chart, drift_words
 from deltadex_dashboard.snapshots import Snapshot
 
 STATUS_COLORS: Mapping[Status, str] = {
@@ -84,12 +85,12 @@ def evidence(now: Snapshot, row: ReviewRow) -> None:
     """Show what a finding rests on: a picture, the numbers, the versions."""
     if row.finding.measure is not None and row.finding.threshold is not None:
         what = _MEASURES.get(row.finding.kind, "measure")
-        figure = figures.measure_figure(row.finding.measure, row.finding.threshold, what=what)
-        st.plotly_chart(figure, key="measure", config={"displayModeBar": False}, alt=f"{what} against its threshold")
+        chart = charts.measure_chart(row.finding.measure, row.finding.threshold, what=what)
+        st.altair_chart(chart, key="measure", alt=f"{what} against its threshold")
     is_drift = row.finding.kind is FindingKind.DRIFT
     if drifted := reads.drift(now, row.version.registered.ref.name) if is_drift else None:
         threshold = row.finding.threshold or now.settings.thresholds.drift_distance
-        st.plotly_chart(figures.drift_figure(drifted, threshold=threshold), key="drift-evidence")
+        st.altair_chart(drift_chart(drifted, threshold=threshold), key="drift-evidence", alt=drift_words(drifted))
         for place, towards in drifted.towards.items():
             if drifted.versions[place + 1].id == row.version.id and towards.clusters:
                 st.markdown(f"It moved {view.plain(towards.clusters)}.")

@@ -17,7 +17,7 @@ from deltadex.governance.report import Table
 from deltadex.store.clusters import ClusterRow
 from deltadex_dashboard import reads, view
 from deltadex_dashboard.snapshots import Snapshot, snapshot
-from deltadex_dashboard.tree_figure import tree_figure
+from deltadex_dashboard.tree_chart import tree_chart
 
 _ALONE = "alone"
 _MOST_LEAVES = 60
@@ -51,8 +51,8 @@ def _tree(now: Snapshot, chart: reads.Chart) -> None:
     if 2 < len(chart.rows) <= _MOST_LEAVES:
         st.subheader("How they join")
         tree, labels = reads.tree(now, chart.recipe.id)
-        figure = tree_figure(tree, labels, cut=chart.run.cut if chart.run else None)
-        st.plotly_chart(figure, key="tree", config={"displayModeBar": False}, alt="Tree of model versions")
+        joins = tree_chart(tree, labels, cut=chart.run.cut if chart.run else None)
+        st.altair_chart(joins, key="tree", alt="Tree of model versions")
 
 
 def _list(chart: reads.Chart, names: Sequence[str]) -> str:

@@ -13,7 +13,8 @@ from deltadex.governance.access import HIDDEN
 from deltadex.governance.report import Table
 from deltadex.settings import ThresholdSettings
 from deltadex.store.model_history import Line
-from deltadex_dashboard import figures, reads, view
+from deltadex_dashboard import reads, view
+from deltadex_dashboard.drift_charts import drift_chart, drift_words, probes_chart
 from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 #: Each chart costs the browser a tenth of a second.
@@ -77,8 +78,8 @@ def _model(drifted: ModelDrift, thresholds: ThresholdSettings) -> None:
             view.model_link(drifted.name)
         badge = "red-badge[drift]" if drifted.changes else "green-badge[steady]"
         largest.markdown(f":{badge} largest step {drifted.largest_step:.3f}")
-        figure = figures.drift_figure(drifted, threshold=thresholds.drift_distance, height=230)
-        st.plotly_chart(figure, key=f"drift-{drifted.versions[0].id}", config={"displayModeBar": False})
+        chart = drift_chart(drifted, threshold=thresholds.drift_distance, height=270)
+        st.altair_chart(chart, key=f"drift-{drifted.versions[0].id}", alt=drift_words(drifted))
         for place, step in enumerate(drifted.steps):
             _remark(drifted, place, step, thresholds)
         if drifted.too_weak:
@@ -86,7 +87,7 @@ def _model(drifted: ModelDrift, thresholds: ThresholdSettings) -> None:
             st.caption(f"Too weak to place: {labels}")
         if drifted.changes:
             with st.expander("Probe by probe"):
-                st.plotly_chart(figures.probes_figure(drifted), key=f"probes-{drifted.name}")
+                st.altair_chart(probes_chart(drifted), key=f"probes-{drifted.name}", alt="Distance by step and probe")
 
 
 def _words(said: Words | None) -> None:

@@ -11,7 +11,7 @@ from deltadex.analysis.redundancy import Group, Redundancy
 from deltadex.domain import VersionRow
 from deltadex.governance.report import Table
 from deltadex.redundancy import RecipeRedundancy
-from deltadex_dashboard import figures, reads, side_by_side, view
+from deltadex_dashboard import charts, reads, side_by_side, view
 from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 _GROUPS_PER_PAGE = 8
@@ -132,8 +132,8 @@ def _group(now: Snapshot, number: int, one: RecipeRedundancy, group: Group) -> N
         if group.kind is not Redundancy.EXACT and len(group.versions) > 2 and st.toggle("Similarities", key=key):
             shown = group.versions[:_MOST_MEMBERS]
             similarity = reads.similarities(now, one.recipe.id, tuple(row.id for row in shown))
-            figure = figures.similarity_figure([row.label for row in shown], similarity)
-            st.plotly_chart(figure, key=f"similarities-{number}")
+            chart = charts.similarity_chart([row.label for row in shown], similarity)
+            st.altair_chart(chart, key=f"similarities-{number}", alt="Similarity of each to each")
         side_by_side.show(now, one.recipe.id, group)
 
 

@@ -10,10 +10,9 @@ from deltadex.analysis.geometry.atoms import Parallelogram
 from deltadex.analysis.geometry.chance import Measured, Refusal
 from deltadex.analysis.geometry.galaxy import Galaxy
 from deltadex.analysis.geometry.lobes import Lobes
-from deltadex_dashboard import geometry_figures, reads, view
+from deltadex_dashboard import reads, view
+from deltadex_dashboard.geometry_charts import against_chance_chart, spectrum_chart
 from deltadex_dashboard.snapshots import Snapshot, snapshot
-
-_STATIC = {"displayModeBar": False}
 
 
 def show(now: Snapshot) -> None:
@@ -66,7 +65,7 @@ def _galaxy(galaxy: Galaxy | Refusal) -> None:
             _number("Slope of the spectrum", galaxy.slope, ".2f")
             if isinstance(galaxy.entropy, Measured):
                 _number("Clustering entropy, nats", galaxy.entropy, ".2f")
-        picture.plotly_chart(geometry_figures.spectrum_figure(galaxy), key="spectrum", config=_STATIC)
+        picture.altair_chart(spectrum_chart(galaxy), key="spectrum", alt="Share of each direction, and by chance")
 
 
 def _number(name: str, measured: Measured, form: str) -> None:
@@ -86,8 +85,7 @@ def _scale(
         st.subheader(title)
         st.caption(what)
         if numbers:
-            figure = geometry_figures.against_chance_figure(numbers, title=unit)
-            st.plotly_chart(figure, key=unit, config=_STATIC)
+            st.altair_chart(against_chance_chart(numbers, title=unit), key=unit, alt=f"{title} Measured and by chance")
         for answer in answers:
             st.markdown(f"- {view.plain(answer.meaning)}")
 

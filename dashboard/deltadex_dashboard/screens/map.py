@@ -10,8 +10,8 @@ import streamlit as st
 
 from deltadex.domain import VersionRow
 from deltadex.governance.report import Table
-from deltadex_dashboard import figures, reads, view
-from deltadex_dashboard.figures import Place
+from deltadex_dashboard import reads, view
+from deltadex_dashboard.map_figure import Place, map_figure
 from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 _CLUSTER = "cluster"
@@ -79,7 +79,7 @@ def _draw(chart: reads.Chart, by: str, selected: VersionRow | None, last: date) 
     shown = [number for number, row in enumerate(chart.rows) if view.registered_at(row).date() <= last]
     order = sorted(shown, key=lambda row: (labels[row] < 0, labels[row], row))
     places = [Place(chart.rows[row].id, chart.rows[row].label, groups[row]) for row in order]
-    figure = figures.map_figure(
+    figure = map_figure(
         places, chart.coordinates[order], selected=selected.id if selected else None, named=by == _CLUSTER
     )
     state = st.plotly_chart(

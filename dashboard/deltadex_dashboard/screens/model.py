@@ -10,7 +10,8 @@ from deltadex.domain import FindingKind, State, VersionRow
 from deltadex.governance.access import HIDDEN
 from deltadex.governance.lifecycle import UNDECIDED
 from deltadex.store.reviews import ReviewRow
-from deltadex_dashboard import figures, finding, reads, view
+from deltadex_dashboard import finding, reads, view
+from deltadex_dashboard.drift_charts import drift_chart, drift_words
 from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 _WORDS = 10
@@ -132,9 +133,10 @@ def _mixture(facts: reads.VersionFacts) -> None:
 
 def _drift(now: Snapshot, name: str) -> None:
     if drifted := reads.drift(now, name):
-        st.markdown(f"**Drift** over {len(drifted.versions)} versions · base {view.plain(drifted.base_name)}")
+        base = view.plain(drifted.base_name)
+        st.markdown(f"**Drift** over {len(drifted.versions)} versions · base {base} · the grey area is noise")
         threshold = now.settings.thresholds.drift_distance
-        st.plotly_chart(figures.drift_figure(drifted, threshold=threshold), key="drift")
+        st.altair_chart(drift_chart(drifted, threshold=threshold), key="drift", alt=drift_words(drifted))
 
 
 def _neighbors(row: VersionRow, facts: reads.VersionFacts) -> None:

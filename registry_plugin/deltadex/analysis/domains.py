@@ -112,7 +112,7 @@ def _name(number: int, size: int, terms: Sequence[Term]) -> DomainName:
     for term in common:
         key, _, value = term.text.partition("=")
         if term.origin is Origin.TAG and key == DOMAIN_TAG:
-            return DomainName(value, f"tag `{DOMAIN_TAG}` of {term.members} of {size} versions", tuple(terms))
+            return DomainName(value, f"tag {DOMAIN_TAG} of {term.members} of {size} versions", tuple(terms))
     named = [term for term in common if term.origin in (Origin.DATA_SET, Origin.NAME)]
     if named:
         best = max(named, key=lambda term: (term.members, term.weight))

@@ -1,0 +1,82 @@
+"""Small charts, drawn by Vega: for the browser it is a quarter of Plotly, which only the map needs.
+
+Pure, like the other modules of charts: values in, chart out, no Streamlit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import altair as alt
+import numpy as np
+from numpy.typing import NDArray
+
+from deltadex_dashboard.colors import ALERT, CALM, FAINT, QUIET
+
+#: With more rows and columns numbers don't fit into a heat map.
+_MOST_WRITTEN = 12
+
+
+def measure_chart(measure: float, threshold: float, *, what: str) -> alt.LayerChart:
+    """Return a number on a line, with the threshold that it crossed."""
+    low, high = min(measure, threshold), max(measure, threshold)
+    room = max(high - low, 0.02 * max(abs(high), 1e-3)) * 0.6
+    x = alt.X("value:Q", title=what, scale=alt.Scale(domain=[low - room, high + room], nice=False), axis=None)
+    line, limit, found = (
+        of(values).encode(x=x)
+        for values in (
+            [{"value": low - room}, {"value": high + room}],
+            [{"value": threshold, "text": f"threshold {threshold:.4g}"}],
+            [{"value": measure, "text": f"{measure:.4g}"}],
+        )
+    )
+    return layered(
+        line.mark_line(color=QUIET),
+        limit.mark_tick(color=ALERT, thickness=2, size=26),
+        limit.mark_text(color=ALERT, dy=24, fontSize=13).encode(text="text:N"),
+        found.mark_point(color=ALERT, shape="diamond", size=160, filled=True, opacity=1),
+        found.mark_text(color=ALERT, dy=-20, fontSize=15, fontWeight="bold").encode(text="text:N"),
+        height=110,
+    )
+
+
+def similarity_chart(labels: Sequence[str], similarity: NDArray[np.float64]) -> alt.LayerChart:
+    """Return a heat map of the `(n, n)` cosine similarities between `n` versions, with the numbers where they fit."""
+    cells = [
+        {"one": one, "other": other, "similarity": float(similarity[row, column])}
+        for row, one in enumerate(labels)
+        for column, other in enumerate(labels)
+    ]
+    lowest = min(0.9, float(similarity.min(initial=1.0)))
+    color = alt.Color("similarity:Q", scale=alt.Scale(domain=[lowest, 1], range=[FAINT, CALM]), title=None)
+    base = heat_map(cells, x=("other", labels), y=("one", labels))
+    layers = [base.mark_rect().encode(color=color, tooltip=["one:N", "other:N", exact("similarity")])]
+    if len(labels) <= _MOST_WRITTEN:
+        layers.append(base.mark_text(color="#1b2733").encode(text=alt.Text("similarity:Q", format=".3f")))
+    return layered(*layers, height=140 + 34 * len(labels))
+
+
+def of(rows: Sequence[Mapping[str, object]]) -> alt.Chart:
+    """Return a chart of rows, without marks."""
+    return alt.Chart(alt.InlineData(values=[dict(row) for row in rows]))
+
+
+def layered(*layers: alt.Chart, height: int) -> alt.LayerChart:
+    """Return charts over each other, the last one on top; height in pixels."""
+    return alt.LayerChart(layer=list(layers)).properties(height=height)
+
+
+def heat_map(
+    cells: Sequence[Mapping[str, object]], *, x: tuple[str, Sequence[str]], y: tuple[str, Sequence[str]]
+) -> alt.Chart:
+    """Return a chart of cells without marks; each axis is a field and its values in order."""
+    axis = alt.Axis(title=None, labelLimit=220)
+    return of(cells).encode(
+        x=alt.X(f"{x[0]}:O", scale=alt.Scale(domain=list(x[1])), axis=axis),
+        y=alt.Y(f"{y[0]}:O", scale=alt.Scale(domain=list(y[1])), axis=axis),
+    )
+
+
+def exact(field: str, title: str | None = None) -> alt.Tooltip:
+    """Return a number as it is told under the pointer."""
+    return alt.Tooltip(f"{field}:Q", title=title or field, format=".4f")
