@@ -291,7 +291,9 @@ def test_a_registry_without_duplicates_says_how_to_see_what_comes_closest(store:
 def test_drift_ranks_models_by_their_largest_step(company: None, open_page: Open) -> None:
     page = open_page("drift")
     assert (numbers(page)["Drifts"], numbers(page)["Breaks"]) == ("2", "0")
-    assert "Probe by probe" in [expander.label for expander in page.expander]
+    assert [toggle.label for toggle in page.toggle] == ["Probe by probe"]
+    page.toggle[0].set_value(True).run()
+    assert not page.exception
     models = [link for link in links(page) if "version" not in link]
     assert models == ["model=storefront-localizer", "model=help-centre"]
     assert list(page.dataframe[0].value["model"]) == ["storefront-localizer", "help-centre"]
@@ -344,7 +346,7 @@ def test_no_folder_is_named_pages() -> None:
 
 def test_the_dashboard_imports_neither_torch_nor_mlflow() -> None:
     code = (
-        "import sys; from deltadex_dashboard import figures, reads, view;"
+        "import sys; from deltadex_dashboard import drift_charts, map_figure, reads, view;"
         "sys.exit(', '.join({'torch', 'mlflow', 'prefect', 'transformers'} & sys.modules.keys()) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
