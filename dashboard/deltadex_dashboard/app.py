@@ -12,7 +12,7 @@ import streamlit as st
 
 from deltadex.errors import DeltadexError
 from deltadex_dashboard import view
-from deltadex_dashboard.snapshots import snapshot
+from deltadex_dashboard.snapshots import set_aside, snapshot
 
 _HERE = Path(__file__).parent
 # Files of ours: Streamlit would fetch an icon by name from elsewhere.
@@ -54,6 +54,7 @@ try:
     page.run()
     view.who(now)
     shown = now.revision
+    set_aside(now.revision)
 except DeltadexError as error:
     view.trouble(error)
 view.follow(shown)

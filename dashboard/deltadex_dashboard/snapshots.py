@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from deltadex_dashboard import visitor
 
 _Given = ParamSpec("_Given")
 _Answer = TypeVar("_Answer")
+
+#: How often garbage is looked for in all that was set aside.
+_COLLECTED_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,26 @@ def kept(
 ) -> Callable[Concatenate[Snapshot, _Given], _Answer]:
     """Keep the answers of a function by snapshot and arguments."""
     # As a resource: answers are frozen, and copying a table of vectors at every click would cost more than reading it.
-    keep = st.cache_resource(max_entries=16, show_spinner=False, hash_funcs={Snapshot: lambda each: each.key})
+    keep = st.cache_resource(max_entries=4, show_spinner=False, hash_funcs={Snapshot: lambda each: each.key})
     kept_answer: Callable[Concatenate[Snapshot, _Given], _Answer] = keep(read)
     return kept_answer
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def set_aside(revision: str) -> None:  # noqa: ARG001 (once for each)
+    """Take what was read out of the full garbage collection that Streamlit makes after every run.
+
+    With 10,000 versions each of those takes 0.3 to 0.5 s, in which nobody is answered.
+    """
+    _collect()
+    gc.freeze()
+
+
+@st.cache_resource(ttl=_COLLECTED_SECONDS, show_spinner=False)
+def _collect() -> None:
+    # What is set aside is freed as soon as nobody refers to it; this finds what refers to itself.
+    gc.unfreeze()
+    gc.collect()
 
 
 @st.cache_resource(show_spinner=False, max_entries=4, on_release=Database.close)
