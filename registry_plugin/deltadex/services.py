@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from deltadex.mlflow_edge.registry import Registry
 from deltadex.scheduler import Scheduler, load_scheduler
 from deltadex.settings import Settings
 from deltadex.store.database import Database
+
+if TYPE_CHECKING:
+    from deltadex.mlflow_edge.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ def open_services(settings: Settings) -> Iterator[Services]:
     SettingsError
         One of the addresses is not known.
     """
+    # It takes over half a second to import, which commands that only read and the dashboard do without.
+    from deltadex.mlflow_edge.registry import Registry
+
     registry = Registry(settings.mlflow_uri, name=settings.registry)
     with Database(
         settings.database_url, pool_size=settings.database.pool_size, role=settings.database.role

@@ -65,6 +65,15 @@ def test_debug_shows_the_traceback_wherever_it_stands(tmp_path: Path) -> None:
     assert "Traceback" in deltadex("status", "--debug", DELTADEX_DATA_DIR=str(tmp_path)).stderr
 
 
+def test_a_command_that_needs_no_large_library_waits_for_none() -> None:
+    code = (
+        "import sys; import deltadex.cli; large = {'mlflow', 'sklearn', 'scipy', 'pandas', 'torch', 'transformers'};"
+        "sys.exit(', '.join(large & sys.modules.keys()) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_doctor_is_healthy_only_when_all_is(filled: dict[str, str]) -> None:
     done = deltadex("doctor", "--json", **filled)
     assert done.returncode == 1

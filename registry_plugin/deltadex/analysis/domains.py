@@ -7,13 +7,13 @@ how common it is everywhere.
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-
-import numpy as np
-from sklearn.feature_extraction.text import CountVectorizer
+from itertools import chain
 
 from deltadex.domain import ModelVersionRef, RegisteredVersion, Words
 
@@ -139,18 +139,15 @@ def _over_represented(
     classes = [[term for member in group for term in _said(origin, member, words)] for group in (*groups, rest)]
     if not any(classes):
         return [[] for _ in groups]
-    vectorizer = CountVectorizer(analyzer=_as_it_is)
-    counts = vectorizer.fit_transform(classes)
-    vocabulary = vectorizer.get_feature_names_out()
-    everywhere = np.asarray(counts.sum(axis=0)).ravel()
-    telling = np.log1p(everywhere.sum() / sum(map(bool, classes)) / everywhere)
+    everywhere = Counter(chain.from_iterable(classes))
+    said_per_class = everywhere.total() / sum(map(bool, classes))
     return [
         _ranked(
-            Term(str(vocabulary[column]), origin, int(count), float(count / len(group) * telling[column]))
-            for column, count in zip(row.indices, row.data, strict=True)
+            Term(term, origin, count, count / len(group) * math.log1p(said_per_class / everywhere[term]))
+            for term, count in Counter(said).items()
             if count >= _FEWEST_MEMBERS
         )
-        for group, row in zip(groups, counts, strict=False)
+        for group, said in zip(groups, classes, strict=False)
     ]
 
 
@@ -173,10 +170,6 @@ def _own_tags(member: RegisteredVersion) -> dict[str, str]:
 
 def _words(name: str) -> set[str]:
     return set(_WORD.findall(name.lower())) - _TECHNICAL
-
-
-def _as_it_is(terms: Sequence[str]) -> Sequence[str]:
-    return terms
 
 
 def _ranked(terms: Iterable[Term]) -> list[Term]:

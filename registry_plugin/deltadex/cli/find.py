@@ -14,7 +14,6 @@ from deltadex.cli.filters import Alias, Cluster, Model, Since, States, Tags, Unt
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, TrackingUri, settings_from
 from deltadex.cli.reading import print_json, version_json
 from deltadex.examples import Example, read_examples
-from deltadex.mlflow_edge.registry import Registry
 from deltadex.people import at_terminal
 from deltadex.settings import Settings
 from deltadex.store.database import Database
@@ -64,6 +63,7 @@ def find(
 
 def _delta(settings: Settings, base: str, examples: tuple[Example, ...]) -> TaskDelta:
     from deltadex.few_shot import task_delta
+    from deltadex.mlflow_edge.registry import Registry
 
     registry = Registry(settings.mlflow_uri, name=settings.registry)
     with Progress(console=Console(stderr=True), transient=True) as progress:
