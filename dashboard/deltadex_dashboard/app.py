@@ -21,7 +21,7 @@ _MARK, _LOGO = str(_HERE / "mark.svg"), str(_HERE / "logo.svg")
 _STYLE = """<style>
 .stMainBlockContainer {padding-top: 4.5rem; padding-bottom: 3rem}
 .stProgress {margin-top: -0.5rem}
-[data-testid="stPageLink-NavLink"] {margin-left: -0.5rem}
+[data-testid="stPageLink-NavLink"] {padding-left: 0}
 </style>"""
 
 

@@ -43,11 +43,12 @@ def weeks_bars(shown: Sequence[Week]) -> str:
     """Return HTML for two bars per week."""
     most = max((max(week.registered, week.embedded) for week in shown), default=0) or 1
     columns = "".join(
-        f'<div style="flex:1;text-align:center" title="{_spoken(week)}">'
+        f'<div style="flex:1;min-width:0;text-align:center;white-space:nowrap" title="{_spoken(week)}">'
         f'<div style="display:flex;gap:2px;align-items:flex-end;height:{_TALLEST_REM}rem">'
         f"{_bar(week.registered / most, _REGISTERED)}{_bar(week.embedded / most, _EMBEDDED)}</div>"
-        f"{week.monday:%d.%m.}</div>"
-        for week in shown
+        # For a day each there is no room; the present week has its own.
+        f"{'' if left % 2 else format(week.monday, '%d.%m.')}</div>"
+        for left, week in zip(reversed(range(len(shown))), shown, strict=True)
     )
     totals = (
         ("registered", _REGISTERED, sum(week.registered for week in shown)),

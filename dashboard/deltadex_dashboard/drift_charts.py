@@ -34,7 +34,7 @@ def drift_chart(drifted: ModelDrift, *, threshold: float, height: int = 260) -> 
     )
     scale = alt.Scale(domain=[0, highest * 1.15], nice=False)
     y = alt.Y("distance:Q", title="cosine distance", axis=alt.Axis(format=".2f"), scale=scale)
-    legend = alt.Legend(title=None, orient="bottom", symbolSize=600)
+    legend = alt.Legend(title=None, orient="bottom", columns=2, symbolSize=600)
     color = alt.Color("line:N", legend=legend, scale=alt.Scale(domain=list(lines), range=_LINES[: len(lines)]))
     dash = alt.StrokeDash("line:N", legend=legend, scale=alt.Scale(domain=list(lines), range=_DASHES[: len(lines)]))
     told, moved = of(steps).encode(x=x), of(distances).encode(x=x)

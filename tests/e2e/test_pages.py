@@ -93,7 +93,7 @@ def test_a_finding_lives_with_two_people(visit: Open, address: str) -> None:
     expect(bob.get_by_text("It is on record.")).to_be_visible(timeout=60_000)
     # Her page follows by itself.
     expect(ann.get_by_text("Agreed: the older one stays.")).to_be_visible(timeout=60_000)
-    expect(visit("activity").get_by_text("The chain of 2 hashes is whole")).to_be_visible(timeout=60_000)
+    expect(visit("activity").get_by_text("The chain of hashes over 2 entries is whole")).to_be_visible(timeout=60_000)
 
 
 def test_a_lasso_is_a_table_that_can_be_shared_and_saved(visit: Open, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ def show(now: Snapshot) -> None:
     who = left.selectbox("Who", [_ANYBODY, *people], key="who", bind="query-params")
     chain = reads.chain(now)
     if chain.broken is None:
-        st.success(f"The chain of {chain.entries:,} hashes is whole. Its head is `{chain.head[:32]}`.")
+        length = "1 entry" if chain.entries == 1 else f"{chain.entries:,} entries"
+        st.success(f"The chain of hashes over {length} is whole. Its head is `{chain.head[:32]}`.")
     else:
         st.error(f"**Entry {chain.broken} is not what it was.** `deltadex review verify` checks the log.")
     view.table(finding.log_table(entry for entry in entries if who in (_ANYBODY, entry.reviewer)))
