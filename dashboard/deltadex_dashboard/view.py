@@ -163,6 +163,7 @@ def trouble(error: DeltadexError) -> None:
     if not isinstance(error, AccessDenied):
         st.caption("This page tries again by itself.")
     elif visitor.can_log_in():
+        visitor.remember_link()
         st.button("Log in", type="primary", on_click=st.login)
         if visitor.is_logged_in():  # as somebody without a role here
             st.button("Log out", type="tertiary", on_click=st.logout)
@@ -173,6 +174,7 @@ def trouble(error: DeltadexError) -> None:
 def who(now: Snapshot) -> None:
     """Say who is logged in, where somebody is, and let them out."""
     if visitor.is_logged_in():
+        visitor.return_to_link()
         with st.container(horizontal=True, vertical_alignment="center"):
             st.caption(f"{plain(now.person.name)}, {now.person.role}", width="content")
             st.button("Log out", key="log-out", type="tertiary", on_click=st.logout)

@@ -13,6 +13,13 @@ from deltadex.settings import Settings
 #: Whatever else stands before the dashboard adds one of these.
 _PROXIED = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
 _HERE = ("localhost", "127.0.0.1", "[::1]")
+#: Streamlit sends everybody who logs in to the first page; the tab remembers which one they came for.
+_REMEMBER = "<script>sessionStorage.setItem('deltadex-came-for', location.href)</script>"
+_RETURN = """<script>
+const cameFor = sessionStorage.getItem('deltadex-came-for')
+sessionStorage.removeItem('deltadex-came-for')
+if (cameFor && cameFor !== location.href) location.replace(cameFor)
+</script>"""
 
 
 def person(settings: Settings) -> Person:
@@ -37,6 +44,16 @@ def can_log_in() -> bool:
 def is_logged_in() -> bool:
     """Whether a provider said who this is, be it long ago."""
     return _claims() is not None
+
+
+def remember_link() -> None:
+    """Keep the address of this page until the person is logged in."""
+    st.html(_REMEMBER, unsafe_allow_javascript=True)
+
+
+def return_to_link() -> None:
+    """Go to the address that was kept, if one was."""
+    st.html(_RETURN, unsafe_allow_javascript=True)
 
 
 def _claims() -> Mapping[str, object] | None:
