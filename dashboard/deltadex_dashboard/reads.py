@@ -36,7 +36,13 @@ LOWEST_PREVIEW = 0.7
 
 @dataclass(frozen=True)
 class VersionFacts:
-    """Everything about one model version, besides its row."""
+    """Everything about one model version, besides its row.
+
+    Attributes
+    ----------
+    same_weights
+        Versions whose tensors are the same, and those that are its merge or the adapter that it is a merge of.
+    """
 
     embeddings: tuple[StoredEmbedding, ...]
     neighbors: tuple[Neighbor, ...]
@@ -170,13 +176,16 @@ def version(now: Snapshot, version_id: int) -> VersionFacts:
     """Return everything about one version."""
     with now.transaction() as tx:
         explained = clustering.explain(tx, now.settings.registry, version_id)
+        found = reviews.listing(tx, now.person, now.settings, version_id=version_id)
+        merged = [one for one in found if one.finding.kind is FindingKind.EXACT_DUPLICATE and one.is_found]
+        same = [*embeddings.same_weights(tx, version_id), *(row for one in merged for row in one.versions)]
         facts = VersionFacts(
             embeddings=tuple(embeddings.of_version(tx, version_id)),
             neighbors=tuple(
                 replace(one, version=now.person.view(one.version)) for one in search.neighbors(tx, version_id).neighbors
             ),
-            same_weights=tuple(now.seen(embeddings.same_weights(tx, version_id))),
-            reviews=tuple(reviews.listing(tx, now.person, now.settings, version_id=version_id)),
+            same_weights=tuple(now.seen({row.id: row for row in same if row.id != version_id}.values())),
+            reviews=tuple(found),
             history=tuple(versions.history(tx, version_id)),
             words=tuple(words.of_version(tx, version_id)),
             explanations=tuple(explained),

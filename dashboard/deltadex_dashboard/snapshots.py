@@ -72,7 +72,7 @@ def kept(
 ) -> Callable[Concatenate[Snapshot, _Given], _Answer]:
     """Keep the answers of a function by snapshot and arguments."""
     # As a resource: answers are frozen, and copying a table of vectors at every click would cost more than reading it.
-    keep = st.cache_resource(max_entries=4, show_spinner=False, hash_funcs={Snapshot: lambda each: each.key})
+    keep = st.cache_resource(max_entries=8, show_spinner=False, hash_funcs={Snapshot: lambda each: each.key})
     kept_answer: Callable[Concatenate[Snapshot, _Given], _Answer] = keep(read)
     return kept_answer
 

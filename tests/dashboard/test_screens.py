@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from streamlit.testing.v1 import AppTest
 
 import deltadex_dashboard
 from deltadex.clustering import recluster_where_due
@@ -18,6 +16,7 @@ from deltadex.settings import Settings
 from deltadex.store import version_changes, watchers
 from deltadex.store.database import Database
 from tests.dashboard.conftest import Open
+from tests.dashboard.seen import links, numbers, text
 from tests.store.examples import REGISTRY, discovered, embedded
 
 PAGES = (
@@ -36,21 +35,6 @@ PAGES = (
 TITLES = {"find": "Find a model"}
 #: These say what they themselves lack.
 ABOUT_VERSIONS = tuple(page for page in PAGES if page not in ("reviews", "activity"))
-
-
-def text(page: AppTest) -> str:
-    """Return what can be read on a page, links included, without Markdown's backslashes."""
-    written = [*page.title, *page.subheader, *page.markdown, *page.caption, *page.error, *page.warning, *page.info]
-    links = [link.proto.label for link in page.get("page_link")]
-    return "\n".join([*(element.value for element in written), *links]).replace("\\", "")
-
-
-def links(page: AppTest) -> list[str]:
-    return [link.proto.query_string for link in page.get("page_link")]
-
-
-def numbers(page: AppTest) -> dict[str, str]:
-    return {metric.label: metric.value for metric in page.metric}
 
 
 @pytest.mark.parametrize("name", ABOUT_VERSIONS)
@@ -183,58 +167,6 @@ def test_a_registry_in_which_all_are_too_weak_has_a_map_that_says_so(store: Data
         embedded(tx, "one", np.array([1.0, 0.0]), is_weak=True)
     for name in PAGES:
         assert open_page(name).title[0].value.startswith(name.capitalize())
-
-
-def test_a_link_opens_one_version_of_a_model(company: None, open_page: Open) -> None:
-    page = open_page("model", model="storefront-localizer", version="3")
-    assert "storefront-localizer/3" in page.subheader[0].value.replace("\\", "")
-    assert "this version is far from the one before" in text(page)
-    assert "the next version is far from this one" in text(page)
-    for heading in ("Neighbours", "Lineage", "Versions", "History"):
-        assert heading in text(page)
-    facts = [row for table in page.dataframe for row in table.value.values.tolist()]
-    assert ["run", "run-storefront-localizer-3"] in facts
-    assert ["tag domain", "legal"] in facts
-
-
-def test_a_model_says_what_it_promotes_and_demotes(company: None, open_page: Open) -> None:
-    shown = text(open_page("model", model="storefront-localizer", version="3"))
-    assert "**Promotes** legal [x]" in shown
-    assert "**Demotes** the" in shown
-    assert "little more than noise" in text(open_page("model", model="barely-trained"))
-
-
-def test_a_model_is_explained_as_a_mixture_of_domains(company: None, open_page: Open) -> None:
-    shown = text(open_page("model", model="storefront-localizer", version="3"))
-    assert re.search(r"\*\*Made of\*\* [01]\.\d legal.*, \d+% unexplained", shown)
-    assert "No mixture: It changes its base too little" in text(open_page("model", model="barely-trained"))
-    assert "No mixture: There are no clusters yet" in text(open_page("model", model="legacy-queries"))
-
-
-def test_a_model_opens_at_its_newest_version(company: None, open_page: Open) -> None:
-    assert "storefront-localizer/4" in text(open_page("model", model="storefront-localizer"))
-
-
-def test_a_version_that_could_not_be_embedded_says_why_and_what_to_do(company: None, open_page: Open) -> None:
-    page = open_page("model", model="invoice-extractor")
-    assert "1,024 of 65,536 bytes [deltadex]" in page.error[0].value.replace("\\", "")
-    assert "Upload the file again" in page.info[0].value
-    assert "`deltadex retry invoice-extractor/1`" in text(page)
-
-
-def test_a_copy_names_the_version_that_it_is_a_copy_of(company: None, open_page: Open) -> None:
-    page = open_page("model", model="vendor-agreements")
-    assert numbers(page)["Copies of its weights"] == "1"
-    [copy] = [button for button in page.button if button.key.startswith("copy-")]
-    assert "contract\\-drafter/1" in copy.label
-    copy.click().run()
-    assert page.selectbox(key="model").value == "contract-drafter"
-    assert page.query_params["model"] == "contract-drafter"
-    assert page.query_params["version"] == "1"
-
-
-def test_a_model_that_is_gone_leads_to_the_choice(company: None, open_page: Open) -> None:
-    assert "No model is chosen" in text(open_page("model", model="never-registered", version="7"))
 
 
 def test_duplicates_show_groups_teams_and_the_lowest_similarity(company: None, open_page: Open) -> None:

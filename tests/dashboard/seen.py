@@ -1,0 +1,20 @@
+"""What can be seen on a page."""
+
+from __future__ import annotations
+
+from streamlit.testing.v1 import AppTest
+
+
+def text(page: AppTest) -> str:
+    """Return what can be read on a page, links included, without Markdown's backslashes."""
+    written = [*page.title, *page.subheader, *page.markdown, *page.caption, *page.error, *page.warning, *page.info]
+    links = [link.proto.label for link in page.get("page_link")]
+    return "\n".join([*(element.value for element in written), *links]).replace("\\", "")
+
+
+def links(page: AppTest) -> list[str]:
+    return [link.proto.query_string for link in page.get("page_link")]
+
+
+def numbers(page: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in page.metric}
