@@ -116,9 +116,10 @@ def evidence(now: Snapshot, row: ReviewRow) -> None:
     st.dataframe({"fact": list(said), "value": list(said.values())}, hide_index=True)
 
 
-def timeline(entries: Iterable[LogEntry]) -> None:
-    """Show what was done about one finding, oldest first."""
+def timeline(entries: Iterable[LogEntry], *, named: bool = False) -> None:
+    """Show what was done about one finding, or about several with their names, oldest first."""
     for entry in entries:
+        name = f"{view.FINDING_NAMES[entry.kind]} · " if named else ""
         said = _DONE.get(entry.action, entry.action.replace("_", " "))
         if entry.action is Action.ASSIGNED:
             said = f"gave it to {view.plain(entry.assignee)}"
@@ -127,7 +128,7 @@ def timeline(entries: Iterable[LogEntry]) -> None:
         st.markdown(f"**{view.plain(entry.reviewer)}** {said}{why}{rule}")
         if entry.comment:
             st.markdown(f"> {view.plain(entry.comment)}")
-        st.caption(f"{view.utc(entry.decided_at)} · hash {entry.hash[:12]}")
+        st.caption(f"{name}{view.utc(entry.decided_at)} · hash {entry.hash[:12]}")
 
 
 def log_table(entries: Iterable[LogEntry]) -> Table:

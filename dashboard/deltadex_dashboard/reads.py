@@ -48,6 +48,7 @@ class VersionFacts:
     neighbors: tuple[Neighbor, ...]
     same_weights: tuple[VersionRow, ...]
     reviews: tuple[ReviewRow, ...]
+    decisions: tuple[LogEntry, ...]
     history: tuple[StateChange, ...]
     words: tuple[VersionWords, ...]
     explanations: tuple[Explanation, ...]
@@ -186,6 +187,7 @@ def version(now: Snapshot, version_id: int) -> VersionFacts:
             ),
             same_weights=tuple(now.seen({row.id: row for row in same if row.id != version_id}.values())),
             reviews=tuple(found),
+            decisions=tuple(reviews.history(tx, now.person, *(one.id for one in found))),
             history=tuple(versions.history(tx, version_id)),
             words=tuple(words.of_version(tx, version_id)),
             explanations=tuple(explained),

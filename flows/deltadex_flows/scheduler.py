@@ -5,6 +5,7 @@ Not by events and automations: those lose runs when the server restarts.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -43,6 +44,8 @@ _QUEUES: dict[Flow[Any, Any], str] = {
 _RECONCILE_EVERY = timedelta(seconds=60)
 #: A worker that dies while it starts a run leaves it pending for ever.
 _STUCK_AFTER = timedelta(seconds=120)
+#: A server looks every five seconds for what was deployed.
+_PLANNED_WITHIN_SECONDS = 15
 
 
 class PrefectScheduler:
@@ -142,19 +145,17 @@ class PrefectScheduler:
             except ObjectNotFound as error:
                 raise SchedulerError("The flows are not deployed", hint="Run `deltadex init`.") from error
             workers = client.read_workers_for_work_pool(self._pool)
-            last = client.read_flow_runs(
-                deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[reconciling.id])),
-                sort=FlowRunSort.EXPECTED_START_TIME_DESC,
-                limit=1,
-            )
-        online = [worker.name for worker in workers if worker.status == "ONLINE"]
-        if not online:
-            raise SchedulerError(
-                f"No worker is online in the work pool {self._pool!r}",
-                hint=f"Start one: prefect worker start --type process --pool {self._pool}",
-            )
-        # A server plans ahead; one whose own loop fails says so in its log only, and answers everything else.
-        if not any(run.expected_start_time and run.expected_start_time > datetime.now(UTC) for run in last):
+            online = [worker.name for worker in workers if worker.status == "ONLINE"]
+            if not online:
+                raise SchedulerError(
+                    f"No worker is online in the work pool {self._pool!r}",
+                    hint=f"Start one: prefect worker start --type process --pool {self._pool}",
+                )
+            # A server plans ahead, but not at once; one whose own loop fails says so in its log only.
+            deadline = time.monotonic() + (0 if reconciling.paused else _PLANNED_WITHIN_SECONDS)
+            while not (is_planned := _is_planned(client, reconciling.id)) and time.monotonic() < deadline:
+                time.sleep(0.5)
+        if not is_planned:
             raise SchedulerError(
                 f"Nothing schedules the flow {reconcile_registry.name!r}, which finds what was lost",
                 hint="Is its schedule paused? Else look for errors of the scheduling loop in the Prefect server's log.",
@@ -170,3 +171,12 @@ class PrefectScheduler:
             hint = "Run `deltadex init`." if isinstance(error, ObjectNotFound) else "Is the Prefect server up?"
             text = f"Prefect at {self._api_url}: {doing} failed: {type(error).__name__}: {error}"
             raise SchedulerError(text[:400], hint=hint, retryable=not isinstance(error, ObjectNotFound)) from error
+
+
+def _is_planned(client: SyncPrefectClient, deployment_id: UUID) -> bool:
+    last = client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id])),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        limit=1,
+    )
+    return any(run.expected_start_time and run.expected_start_time > datetime.now(UTC) for run in last)

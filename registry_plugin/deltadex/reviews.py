@@ -74,10 +74,10 @@ def get(tx: Transaction, person: Person, settings: Settings, review_id: int) -> 
     return found[0]
 
 
-def history(tx: Transaction, person: Person, review_id: int) -> list[LogEntry]:
-    """Return what was done about one finding, oldest first."""
+def history(tx: Transaction, person: Person, *review_ids: int) -> list[LogEntry]:
+    """Return what was done about some findings, oldest first."""
     person.require(Right.LOOK)
-    return [_shown_entry(person, entry) for entry in store.history(tx, review_id)]
+    return [_shown_entry(person, entry) for entry in store.history(tx, *review_ids)]
 
 
 def log(

@@ -26,6 +26,8 @@ def test_a_link_opens_one_version_of_a_model(company: None, open_page: Open) -> 
     facts = [row for table in page.dataframe for row in table.value.values.tolist()]
     assert ["run", "run-storefront-localizer-3"] in facts
     assert ["tag domain", "legal"] in facts
+    assert ["declared: follows", "storefront-localizer/2"] in facts
+    assert "Nothing was decided about it yet." in text(page)
 
 
 def test_a_model_says_what_it_promotes_and_demotes(company: None, open_page: Open) -> None:

@@ -86,6 +86,9 @@ def test_a_finding_is_dismissed_with_a_reason_and_reopened(filled: Database, ope
         assert reviews.get(tx, ANYBODY, load_settings(), near.id).review.status is Status.OPEN
     log = open_page("activity").dataframe[0].value
     assert list(log["did"]) == ["reopened", "dismissed"]
+    of_model = text(open_page("model", model=near.version.registered.ref.name))
+    assert "Another market." in of_model
+    assert "It is the same market." in of_model
 
 
 def test_a_decision_without_a_comment_is_refused(filled: Database, open_page: Open) -> None:

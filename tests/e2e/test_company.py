@@ -88,7 +88,8 @@ def test_a_task_finds_its_models_by_the_page_and_by_the_command(
     file.write_text(examples)
     found = company.read("find", "--examples", str(file), "--base", "acme/base-lm", "-k", "3")
     assert [f"{one['name']}/{one['version']}" for one in found["models"]] == links[:3], "both asked the same"
-    assert found["models"][0]["owner"] in ("legal", "partnerships", "storefront"), "those that were trained on terms"
+    owners = {one["owner"] for one in found["models"]}
+    assert owners & {"legal", "partnerships", "storefront"}, "those that were trained on terms"
     unknown = company.run("find", "--examples", str(file), "--base", "acme/unheard-of")
     assert unknown.returncode == 1
     assert "acme/base-lm" in unknown.stderr

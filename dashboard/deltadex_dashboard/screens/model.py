@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -15,6 +15,7 @@ from deltadex_dashboard.drift_charts import drift_chart, drift_words
 from deltadex_dashboard.snapshots import Snapshot, snapshot
 
 _WORDS = 10
+_MOST_DECISIONS = 20
 
 
 def show(now: Snapshot) -> None:
@@ -52,10 +53,11 @@ def show(now: Snapshot) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         _neighbors(row, facts)
-        _lineage(row, facts)
+        _lineage(row, rows, facts)
     with right:
         _versions(list(rows.values()))
         _history(facts)
+        _decisions(facts)
     _raw(row, facts)
 
 
@@ -161,10 +163,23 @@ def _versions(rows: Sequence[VersionRow]) -> None:
         registered.caption(view.ago(view.registered_at(row)))
 
 
-def _lineage(row: VersionRow, facts: reads.VersionFacts) -> None:
+def _lineage(row: VersionRow, rows: Mapping[int, VersionRow], facts: reads.VersionFacts) -> None:
     st.subheader("Lineage")
     bases = ", ".join(stored.recipe.base_name for stored in facts.embeddings) or "not known"
-    _facts({"base model": bases, "source": row.registered.source, "run": row.registered.run_id or "none"})
+    ref = row.registered.ref
+    before = [rows[number].label for number in sorted(rows) if number < ref.version]
+    # A masked version has no time.
+    older = [one for one in facts.neighbors if 0 < one.version.registered.ref.created_ms < ref.created_ms]
+    closest = f"{older[0].version.label}, {older[0].similarity:.3f}" if older else "none among its neighbours"
+    _facts(
+        {
+            "declared base model": bases,
+            "declared: follows": before[-1] if before else "none",
+            "measured: closest older version": closest,
+            "source": row.registered.source,
+            "run": row.registered.run_id or "none",
+        }
+    )
     if facts.same_weights:
         st.caption("The same weights are registered as:")
         for copy in facts.same_weights:
@@ -183,6 +198,15 @@ def _history(facts: reads.VersionFacts) -> None:
         },
         hide_index=True,
     )
+
+
+def _decisions(facts: reads.VersionFacts) -> None:
+    st.subheader("Decisions")
+    finding.timeline(facts.decisions[-_MOST_DECISIONS:], named=True)
+    if not facts.decisions:
+        st.caption("Nothing was decided about it yet.")
+    elif len(facts.decisions) > _MOST_DECISIONS:
+        st.caption(f"The latest {_MOST_DECISIONS}; each finding's review has its own.")
 
 
 def _link(row: VersionRow, *, place: str, label: str | None = None) -> None:

@@ -156,9 +156,9 @@ def listing(
     return [_row(values, versions, entries) for values in found]
 
 
-def history(tx: Transaction, review_id: int) -> list[LogEntry]:
-    """Return the log about one finding, oldest first."""
-    return _entries(tx, "entry.review_id = %s order by entry.id", [review_id])
+def history(tx: Transaction, *review_ids: int) -> list[LogEntry]:
+    """Return the log about some findings, oldest first."""
+    return _entries(tx, "entry.review_id = any(%s) order by entry.id", [list(review_ids)])
 
 
 def log(
