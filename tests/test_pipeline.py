@@ -1,4 +1,4 @@
-"""From a registered version to files on this machine: what is held, kept and removed."""
+"""From a registered version to files on this machine: what is held, kept and removed; and what is found there."""
 
 from __future__ import annotations
 

@@ -16,10 +16,7 @@ from deltadex.checkpoints.hub import hub_files, is_hub_name
 from deltadex.checkpoints.imprint import Imprint, imprint
 from deltadex.checkpoints.layout import Checkpoint, Kind, LocalCheckpoint, chain, inspect
 from deltadex.domain import RegisteredVersion, VersionRow
-from deltadex.errors import (
-    BaseNotFound,
-    UnsupportedCheckpoint,
-)
+from deltadex.errors import BaseNotFound, UnsupportedCheckpoint
 from deltadex.limits import open_cache
 from deltadex.mlflow_edge.artifacts import base_files, cache_key, version_files
 from deltadex.mlflow_edge.registry import Registry

@@ -1,4 +1,6 @@
-"""The way of one model version, step by step. Flows wrap these functions; tests and other callers may chain them.
+"""The way of one model version, step by step; `fetching` has its first ones.
+
+Flows wrap these functions; tests and other callers may chain them.
 
 Each step may be repeated: killed at any point and run again, the version ends in the same state.
 """
@@ -24,14 +26,7 @@ from deltadex.checkpoints.license import declared_license
 from deltadex.comparing import calibration_for_arrivals, duplicates_of, nearest, refresh_same_task
 from deltadex.domain import Embedding, FindingKind, RegisteredVersion, State, VersionRow
 from deltadex.drifting import judge_model
-from deltadex.errors import (
-    BaseMismatch,
-    DeltadexError,
-    RegistryError,
-    Shortage,
-    StoreError,
-    UnsupportedCheckpoint,
-)
+from deltadex.errors import BaseMismatch, DeltadexError, RegistryError, Shortage, StoreError, UnsupportedCheckpoint
 from deltadex.fetching import Fetched, Resolved
 from deltadex.governance import rules
 from deltadex.governance.licenses import judge_license
