@@ -15,6 +15,8 @@ from deltadex_dashboard.colors import ALERT, CALM, FAINT, QUIET
 
 #: With more rows and columns numbers don't fit into a heat map.
 _MOST_WRITTEN = 12
+#: Longer names below a heat map are written at an angle.
+_SHORT = 6
 
 
 def measure_chart(measure: float, threshold: float, *, what: str) -> alt.LayerChart:
@@ -70,10 +72,10 @@ def heat_map(
     cells: Sequence[Mapping[str, object]], *, x: tuple[str, Sequence[str]], y: tuple[str, Sequence[str]]
 ) -> alt.Chart:
     """Return a chart of cells without marks; each axis is a field and its values in order."""
-    axis = alt.Axis(title=None, labelLimit=220)
+    below = alt.Axis(title=None, labelLimit=220, labelAngle=-40 if any(len(name) > _SHORT for name in x[1]) else 0)
     return of(cells).encode(
-        x=alt.X(f"{x[0]}:O", scale=alt.Scale(domain=list(x[1])), axis=axis),
-        y=alt.Y(f"{y[0]}:O", scale=alt.Scale(domain=list(y[1])), axis=axis),
+        x=alt.X(f"{x[0]}:O", scale=alt.Scale(domain=list(x[1])), axis=below),
+        y=alt.Y(f"{y[0]}:O", scale=alt.Scale(domain=list(y[1])), axis=alt.Axis(title=None, labelLimit=220)),
     )
 
 

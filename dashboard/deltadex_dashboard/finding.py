@@ -112,7 +112,7 @@ def evidence(now: Snapshot, row: ReviewRow) -> None:
         "last measured": view.utc(row.last_measured),
         "still found": "yes" if row.is_found else "no",
     }
-    said = {name: f"{fact:.4g}" if isinstance(fact, float) else str(fact) for name, fact in facts.items() if fact}
+    said = {name: _said(fact) for name, fact in facts.items() if fact}
     st.dataframe({"fact": list(said), "value": list(said.values())}, hide_index=True)
 
 
@@ -153,6 +153,12 @@ def log_table(entries: Iterable[LogEntry]) -> Table:
             for entry in entries
         ),
     )
+
+
+def _said(fact: object) -> str:
+    if isinstance(fact, list):
+        return ", ".join(map(_said, fact))
+    return f"{fact:.4g}" if isinstance(fact, float) else str(fact)
 
 
 def _subject(written: str) -> str:

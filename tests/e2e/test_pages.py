@@ -122,6 +122,16 @@ def test_a_lasso_is_a_table_that_can_be_shared_and_saved(visit: Open, tmp_path: 
     expect(other.get_by_text("35 chosen")).to_be_visible(timeout=60_000)
 
 
+def test_a_chart_tells_its_numbers_under_the_pointer(visit: Open) -> None:
+    page = visit("drift")
+    chart = page.get_by_test_id("stVegaLiteChart").first.locator("svg.marks")
+    expect(chart.get_by_text("threshold 0.5")).to_be_visible()
+    below = chart.get_by_text("v2", exact=True).bounding_box()
+    assert below is not None
+    page.mouse.move(below["x"] + below["width"] / 2, below["y"] - 40)
+    expect(page.locator("#vg-tooltip-element")).to_contain_text("from the version before")
+
+
 @pytest.mark.parametrize(
     "path", ["", "reviews", "model?model=help-centre", "duplicates", "drift", "domains", "find", "system"]
 )
