@@ -94,8 +94,14 @@ def _services(now: Snapshot) -> None:
 def _thresholds(now: Snapshot) -> None:
     st.subheader("Thresholds")
     settings = now.settings.thresholds
-    rows = tuple((name, value, type(settings).model_fields[name].description) for name, value in settings)
+    rows = tuple((name, _said(value), type(settings).model_fields[name].description) for name, value in settings)
     view.table(Table("thresholds", "Thresholds", ("setting", "value", "is"), rows))
+
+
+def _said(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
 
 
 def _recipes(now: Snapshot) -> None:
