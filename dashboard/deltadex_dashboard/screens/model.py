@@ -79,7 +79,7 @@ def _findings(row: VersionRow, found: Sequence[ReviewRow]) -> None:
         text, link = st.columns([3, 2], vertical_alignment="center")
         is_open = one.review.status in UNDECIDED
         (text.warning if is_open else text.info)(_sentence(one, newer=one.version.id == row.id))
-        with link:
+        with link, st.container(horizontal=True, vertical_alignment="center"):
             st.page_link("screens/reviews.py", label=":blue[Review]", query_params={"finding": str(one.id)})
             if other is not None:
                 _link(other, place=f"finding-{one.id}")
