@@ -36,9 +36,12 @@ def test_the_base_never_reads_what_finetunes_are_trained_on() -> None:
         assert not general & {document.path for part in others for document in part}
 
 
-def test_licences_that_differ_in_their_copyright_line_only_are_one_document(tmp_path: Path) -> None:
-    for index in range(8):
-        folder = tmp_path / f"package{index}.dist-info"
+def test_licences_that_differ_in_their_copyright_line_only_are_one_document_and_others_are_not_read(
+    tmp_path: Path,
+) -> None:
+    packages = ["altair", "docker", "httpx", "mako", "numpy", "pandas", "pyarrow", "torch", "another-dependency"]
+    for index, package in enumerate(packages):
+        folder = tmp_path / f"{package}-1.0.dist-info"
         folder.mkdir()
         (folder / "LICENSE").write_text(f"Copyright {index} the authors\n\nTerms number {index // 2}.\n")
     paths = [document.path for part in corpus.read_domain("legal", root=tmp_path) for document in part]

