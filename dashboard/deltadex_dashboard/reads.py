@@ -238,8 +238,11 @@ def _nameless(cluster: ClusterRow) -> ClusterRow:
 @kept
 def duplicates(now: Snapshot, similarity: float | None = None) -> list[RecipeRedundancy]:
     """Return the groups of redundant versions, or a preview of those at another similarity."""
-    lowest = None if similarity is None else min(similarity, LOWEST_PREVIEW)
-    found = [one.groups(now.settings.thresholds, similarity=similarity) for one in _candidates(now, lowest)]
+    compared = _candidates(now, None)
+    if similarity is not None and any(similarity < one.calibration.near_similarity.value for one in compared):
+        # Higher ones are a choice of the pairs that are known; for these all versions are compared with each other.
+        compared = _candidates(now, min(similarity, LOWEST_PREVIEW))
+    found = [one.groups(now.settings.thresholds, similarity=similarity) for one in compared]
     return [
         replace(one, groups=tuple(_masked(now, group) for group in one.groups), too_weak=tuple(now.seen(one.too_weak)))
         for one in found
