@@ -15,11 +15,11 @@ _PROXIED = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
 _HERE = ("localhost", "127.0.0.1", "[::1]")
 #: Streamlit sends everybody who logs in to the first page; the tab remembers which one they came for.
 _REMEMBER = "<script>sessionStorage.setItem('deltadex-came-for', location.href)</script>"
-_RETURN = """<script>
-const cameFor = sessionStorage.getItem('deltadex-came-for')
-sessionStorage.removeItem('deltadex-came-for')
-if (cameFor && cameFor !== location.href) location.replace(cameFor)
-</script>"""
+_RETURN = """<script>{
+  const cameFor = sessionStorage.getItem('deltadex-came-for')
+  sessionStorage.removeItem('deltadex-came-for')
+  if (cameFor && cameFor !== location.href) location.replace(cameFor)
+}</script>"""
 
 
 def person(settings: Settings) -> Person:

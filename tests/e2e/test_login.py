@@ -130,12 +130,16 @@ def log_out(page: Page) -> None:
 
 
 def test_a_persons_groups_decide_what_they_may_and_a_login_leads_to_the_link(visit: Visit) -> None:
-    page = visit("reviews?finding=1")
+    page, complaints = visit("reviews?finding=1"), list[str]()
+    page.on("pageerror", lambda error: complaints.append(str(error)))
     expect(page.get_by_text("Nobody is logged in")).to_be_visible(timeout=60_000)
     log_in(page, "ann")
     expect(page.get_by_text("ann@acme.com, reviewer")).to_be_visible(timeout=60_000)
     expect(page.get_by_role("button", name="Assign to me")).to_be_visible(timeout=60_000)
     assert page.url.endswith("/reviews?finding=1")
+    page.get_by_role("link", name="Overview", exact=True).first.click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible(timeout=60_000)
+    assert complaints == []
     log_out(page)
 
 
