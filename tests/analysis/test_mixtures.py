@@ -47,8 +47,8 @@ def test_of_equal_directions_one_takes_part() -> None:
 
 
 @settings(deadline=None)
-@given(vectors(min_rows=2), st.floats(0.01, 100))
-def test_shares_are_shares_and_length_is_nothing(rows: np.ndarray, length: float) -> None:
+@given(vectors(min_rows=2), st.integers(-6, 6))
+def test_shares_are_shares_and_length_is_nothing(rows: np.ndarray, doublings: int) -> None:
     rows = rows[rows.any(axis=1)]
     if len(rows) < 2:
         return
@@ -60,4 +60,5 @@ def test_shares_are_shares_and_length_is_nothing(rows: np.ndarray, length: float
     fit, *_ = np.linalg.lstsq(rows[1:].T.astype(float), rows[0].astype(float), rcond=None)
     rest = rows[0] - rows[1:].T @ fit
     assert found.unexplained >= rest @ rest / (rows[0] @ rows[0]) - 1e-6
-    assert mixture(rows[0] * length, rows[1:]).unexplained == pytest.approx(found.unexplained, abs=1e-6)
+    # By powers of two, which round nothing: a gain may lie on the limit to the last bit.
+    assert mixture(rows[0] * 2.0**doublings, rows[1:]).unexplained == pytest.approx(found.unexplained, abs=1e-6)
