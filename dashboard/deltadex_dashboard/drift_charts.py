@@ -76,7 +76,7 @@ def drift_words(drifted: ModelDrift) -> str:
     )
 
 
-def probes_chart(drifted: ModelDrift, *, height: int = 220) -> alt.LayerChart:
+def probes_chart(drifted: ModelDrift) -> alt.LayerChart:
     """Return the distance of each step as each probe alone sees it; steps without probes are left out."""
     cells: list[dict[str, object]] = [
         {"step": name, "probe": f"probe {number}", "distance": float(distance)}
@@ -87,7 +87,7 @@ def probes_chart(drifted: ModelDrift, *, height: int = 220) -> alt.LayerChart:
     steps, probes = (list(dict.fromkeys(str(cell[field]) for cell in cells)) for field in ("step", "probe"))
     color = alt.Color("distance:Q", title=None, scale=alt.Scale(domainMin=0, range=[FAINT, ALERT]))
     cell = heat_map(cells, x=("step", steps), y=("probe", probes)).mark_rect()
-    return layered(cell.encode(color=color, tooltip=["step:N", "probe:N", exact("distance")]), height=height)
+    return layered(cell.encode(color=color, tooltip=["step:N", "probe:N", exact("distance")]), height=220)
 
 
 def _names(drifted: ModelDrift) -> list[str]:

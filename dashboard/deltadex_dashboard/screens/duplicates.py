@@ -42,8 +42,10 @@ def show(now: Snapshot) -> None:
     limits = [one.calibration.near_similarity.value for one in decided]
     setting = limits[0] if len(set(limits)) == 1 else now.settings.thresholds.near_duplicate_similarity
     threshold = _threshold(setting)
-    with st.spinner("Comparing all versions with each other"):
-        found = decided if threshold == setting else reads.duplicates(now, threshold)
+    found = decided
+    if threshold != setting:
+        with st.spinner("Comparing all versions with each other"):
+            found = reads.duplicates(now, threshold)
     groups = [(one, group) for one in found for group in one.groups]
     if groups:
         _numbers([group for _, group in groups])
