@@ -1,16 +1,17 @@
-"""Which way to cluster: agreement with the truth, silhouette, and stability when a tenth of the vectors goes.
+"""Comparison of clustering methods: agreement with the truth, silhouette, and stability without a tenth of the vectors.
 
-The vectors are synthetic (`benchmarks.synthetic_vectors`: families within domains), or those of FILE.npz, which holds
-`vectors` (n, d) and `labels` (n,), the true domains. Each way is scored by
+The vectors are synthetic (`benchmarks.synthetic_vectors`: families within domains), or those of FILE.npz with arrays
+`vectors` (n, d) and `labels` (n,), the true domains. Each method is scored by
 
-- the adjusted mutual information with the true domains, and with the true families where there are some: which of two
-  nested levels a method finds is its choice, so look at the better one;
-- the mean silhouette (cosine) of what it found, and how many clusters (n) and which share of outliers that is;
-- its stability: the adjusted mutual information between what it finds among all and among nine tenths, on those;
+- the adjusted mutual information with the true domains, and with the true families if there are any. A method may find
+  either of these two nested levels, so the better score counts;
+- the mean silhouette (cosine) of its clusters, their number (n), and the share of outliers;
+- its stability: the adjusted mutual information between its clusters of all vectors and of nine tenths of them,
+  compared on the latter;
 - CPU seconds of one run.
 
-An outlier counts as a cluster of its own. HDBSCAN and k-means see 50 principal components. What is missing at a size
-would need more than 2 GB there; our own way works on codes and a sample then, as `deltadex clusters` does.
+An outlier counts as a cluster of its own. HDBSCAN and k-means see 50 principal components. Methods that would need more
+than 2 GB at a size are left out there; ours works on codes and a sample then, as `deltadex clusters` does.
 
     python -m benchmarks.clusters [--quick] [--vectors FILE.npz …] [--json FILE]
 """
@@ -28,16 +29,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from rich.table import Column, Table
-from scipy.cluster.hierarchy import fcluster
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_mutual_info_score, silhouette_score
 
 from benchmarks.synthetic_vectors import SyntheticVectors
-from deltadex.analysis.clusters import ALONE, AT_ONCE, average_linkage, cluster
-from deltadex.analysis.similarity import cosine_similarity, unit_vectors
+from deltadex.clusters.partition import ALONE, AT_ONCE, cluster
+from deltadex.embeddings.codes import codes_of
 from deltadex.settings import ThresholdSettings
-from deltadex.store.codes import codes_of
+from deltadex.vectors import average_linkage, cosine_similarity, cut_tree, unit_vectors
 
 Matrix = NDArray[np.floating]
 Labels = NDArray[np.int64]
@@ -46,16 +46,16 @@ Method = Callable[[Matrix], Labels]
 OURS = "average, silhouette cut"
 _SEED = 0
 _DIMENSION = 1_024
-_ALSO_ALIKE = 300
-#: More rows than this are scored by a sample of as many.
+_MAX_ALIKE = 300
+#: Maximum number of rows for the silhouette; more are sampled down to it.
 _SCORED = 3_000
-#: Agreement that is none but for chance.
-_HARDLY = 0.05
+#: Agreement below which a ratio is meaningless.
+_NO_AGREEMENT = 0.05
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Vectors whose domains are known; `families` (within domains) only of synthetic ones."""
+    """Vectors with known domains; only synthetic ones have `families` within the domains."""
 
     name: str
     vectors: Matrix
@@ -65,7 +65,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Score:
-    """What one way found in one pool: see the head of this file. None: not measured, or not defined."""
+    """Scores of one method on one pool (see the module's docstring); None if not measured or undefined."""
 
     pool: str
     method: str
@@ -81,24 +81,24 @@ class Score:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="up to 300 vectors: under a minute")
-    parser.add_argument("--vectors", type=Path, nargs="*", default=[], help="pools of one's own instead")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--vectors", type=Path, nargs="*", default=[], help="pools to use instead of synthetic ones")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    options = parser.parse_args(arguments)
     console = Console()
-    pools = map(stored, given.vectors) if given.vectors else synthetic(quick=given.quick)
+    pools = map(stored, options.vectors) if options.vectors else synthetic(quick=options.quick)
     scores: list[Score] = []
     for pool in pools:
         with console.status(pool.name):
             scores += [score(pool, name, method) for name, method in methods(len(pool.vectors)).items()]
     averaged = list(means(scores))
     show(averaged, console)
-    if given.json:
+    if options.json:
         content = {"scores": [asdict(one) for one in averaged], "ratios": ratios(averaged)}
-        given.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def synthetic(*, quick: bool) -> Iterator[Pool]:
-    """Yield pools of 15 (five domains), 300, 3,000 and 10,000 vectors; several of the smaller ones."""
+    """Yield pools of 15 (five domains), 300, 3,000 and 10,000 vectors, with several seeds for the smaller sizes."""
     sizes = [(15, 5, 3, 10), (300, 10, 30, 3), (3_000, 20, 50, 1), (10_000, 20, 50, 1)]
     for count, domains, family_size, seeds in sizes[:2] if quick else sizes:
         for seed in range(seeds):
@@ -106,12 +106,12 @@ def synthetic(*, quick: bool) -> Iterator[Pool]:
             parts = zip(*stream.labelled_chunks(), strict=True)
             vectors, of_domain, of_family = (np.concatenate(part) for part in parts)
             yield Pool(f"{count:,} synthetic", vectors, of_domain, of_family)
-            if count <= _ALSO_ALIKE:
+            if count <= _MAX_ALIKE:
                 yield Pool(f"{count:,} with much in common", _more_alike(vectors), of_domain, of_family)
 
 
 def _more_alike(vectors: Matrix) -> Matrix:
-    """Return vectors of which other domains have similarities of about .54, as in some pools of trained finetunes."""
+    """Return vectors with similarities of about .54 between domains, as in some pools of trained finetunes."""
     shared = np.random.default_rng(_SEED).normal(size=vectors.shape[1])
     return unit_vectors(vectors) + 0.9 * unit_vectors(shared[None])
 
@@ -123,19 +123,19 @@ def stored(path: Path) -> Pool:
 
 
 def methods(count: int) -> Mapping[str, Method]:
-    """Return the ways to measure at this size."""
-    least = ThresholdSettings().cluster_similarity
-    found: dict[str, Method] = {
-        OURS: lambda rows: cluster(_as_stored(rows), min_similarity=least).labels,
+    """Return the methods to measure at this size, by name."""
+    min_similarity = ThresholdSettings().cluster_similarity
+    by_name: dict[str, Method] = {
+        OURS: lambda rows: cluster(_as_stored(rows), min_similarity=min_similarity).labels,
         "the same, centred first": lambda rows: cluster(_centred(_as_stored(rows)), min_similarity=0.1).labels,
     }
     if count <= _SCORED:
         for cut in (0.65, 0.5):
-            found[f"average, cut at {cut}"] = lambda rows, cut=cut: _fixed_cut(rows, cut)
+            by_name[f"average, cut at {cut}"] = lambda rows, cut=cut: _fixed_cut(rows, cut)
     for size in (3, 5):
-        found[f"HDBSCAN, least {size}"] = lambda rows, size=size: _hdbscan(rows, size)
-    found["k-means, silhouette k"] = _k_means
-    return found
+        by_name[f"HDBSCAN, least {size}"] = lambda rows, size=size: _hdbscan(rows, size)
+    by_name["k-means, silhouette k"] = _k_means
+    return by_name
 
 
 def _as_stored(rows: Matrix) -> Matrix:
@@ -148,7 +148,7 @@ def _centred(rows: Matrix) -> Matrix:
 
 
 def _fixed_cut(rows: Matrix, cut: float) -> Labels:
-    return np.asarray(fcluster(average_linkage(cosine_similarity(rows)), t=1 - cut, criterion="distance"))
+    return cut_tree(average_linkage(cosine_similarity(rows)), 1 - cut)
 
 
 def _components(rows: Matrix) -> Matrix:
@@ -156,15 +156,15 @@ def _components(rows: Matrix) -> Matrix:
     return np.asarray(PCA(min(50, *units.shape), random_state=_SEED).fit_transform(units))
 
 
-def _hdbscan(rows: Matrix, least: int) -> Labels:
-    return np.asarray(HDBSCAN(min_cluster_size=least, copy=True).fit_predict(_components(rows)))
+def _hdbscan(rows: Matrix, min_size: int) -> Labels:
+    return np.asarray(HDBSCAN(min_cluster_size=min_size, copy=True).fit_predict(_components(rows)))
 
 
 def _k_means(rows: Matrix) -> Labels:
     components = _components(rows)
     sizes = np.unique(np.geomspace(2, max(3, min(len(rows) - 1, 3 * len(rows) ** 0.5)), 12).astype(int))
-    tried = [KMeans(k, n_init=3, random_state=_SEED).fit_predict(components) for k in sizes]
-    return max(tried, key=lambda labels: _silhouette(components, labels, "euclidean") or -1.0)
+    candidates = [KMeans(k, n_init=3, random_state=_SEED).fit_predict(components) for k in sizes]
+    return max(candidates, key=lambda labels: _silhouette(components, labels, "euclidean") or -1.0)
 
 
 def score(pool: Pool, name: str, method: Method) -> Score:
@@ -172,8 +172,8 @@ def score(pool: Pool, name: str, method: Method) -> Score:
     labels = _outliers_apart(method(pool.vectors))
     seconds = time.process_time() - started
     random = np.random.default_rng(_SEED)
-    kept = np.sort(random.permutation(len(labels))[: round(0.9 * len(labels))])
-    again = _outliers_apart(method(pool.vectors[kept]))
+    sample = np.sort(random.permutation(len(labels))[: round(0.9 * len(labels))])
+    repeated = _outliers_apart(method(pool.vectors[sample]))
     sizes = np.bincount(labels)
     return Score(
         pool=pool.name,
@@ -181,7 +181,7 @@ def score(pool: Pool, name: str, method: Method) -> Score:
         domains=float(adjusted_mutual_info_score(pool.domains, labels)),
         families=None if pool.families is None else float(adjusted_mutual_info_score(pool.families, labels)),
         silhouette=_silhouette(pool.vectors, labels, "cosine"),
-        stability=float(adjusted_mutual_info_score(labels[kept], again)),
+        stability=float(adjusted_mutual_info_score(labels[sample], repeated)),
         clusters=int((sizes > 1).sum()),
         outliers=float((sizes == 1).sum() / len(labels)),
         seconds=seconds,
@@ -189,22 +189,22 @@ def score(pool: Pool, name: str, method: Method) -> Score:
 
 
 def _outliers_apart(labels: ArrayLike) -> Labels:
-    """Return labels from 0 in which every outlier has its own."""
-    found = np.array(labels, dtype=np.int64)
-    outliers = found == ALONE
-    found[outliers] = found.max(initial=0) + 1 + np.arange(outliers.sum())
-    return np.unique(found, return_inverse=True)[1]
+    """Return labels from 0, with a separate label for every outlier."""
+    separate = np.array(labels, dtype=np.int64)
+    outliers = separate == ALONE
+    separate[outliers] = separate.max(initial=0) + 1 + np.arange(outliers.sum())
+    return np.unique(separate, return_inverse=True)[1]
 
 
 def _silhouette(rows: Matrix, labels: Labels, metric: str) -> float | None:
-    some = np.random.default_rng(_SEED).permutation(len(rows))[:_SCORED]
-    if not 1 < len(np.unique(labels[some])) < len(some):
+    sample = np.random.default_rng(_SEED).permutation(len(rows))[:_SCORED]
+    if not 1 < len(np.unique(labels[sample])) < len(sample):
         return None
-    return float(silhouette_score(rows[some], labels[some], metric=metric))
+    return float(silhouette_score(rows[sample], labels[sample], metric=metric))
 
 
 def means(scores: Sequence[Score]) -> Iterator[Score]:
-    """Yield the mean of each way over the pools of one name; a silhouette over those that have one."""
+    """Yield the mean scores of each method over the pools of one name, ignoring undefined silhouettes."""
     for pool, method in dict.fromkeys((one.pool, one.method) for one in scores):
         these = [one for one in scores if (one.pool, one.method) == (pool, method)]
 
@@ -217,14 +217,14 @@ def means(scores: Sequence[Score]) -> Iterator[Score]:
 
 
 def ratios(scores: Sequence[Score]) -> dict[str, dict[str, float | None]]:
-    """Return by pool how our better agreement with the truth compares with each other way's; None over nearly none."""
+    """Return our agreement with the truth over each other method's, by pool; None for almost no agreement of theirs."""
     ours = {one.pool: _agreement(one) for one in scores if one.method == OURS}
-    found: dict[str, dict[str, float | None]] = {}
+    by_pool: dict[str, dict[str, float | None]] = {}
     for one in scores:
         if one.method != OURS:
             theirs = _agreement(one)
-            found.setdefault(one.pool, {})[one.method] = ours[one.pool] / theirs if theirs > _HARDLY else None
-    return found
+            by_pool.setdefault(one.pool, {})[one.method] = ours[one.pool] / theirs if theirs > _NO_AGREEMENT else None
+    return by_pool
 
 
 def _agreement(one: Score) -> float:
@@ -234,7 +234,7 @@ def _agreement(one: Score) -> float:
 def show(scores: Sequence[Score], console: Console) -> None:
     for pool in dict.fromkeys(one.pool for one in scores):
         columns = ("domain", "family", "silh.", "stab.", "n", "alone", "CPU s")
-        table = Table(Column("way", no_wrap=True), *columns, title=pool)
+        table = Table(Column("method", no_wrap=True), *columns, title=pool)
         for one in scores:
             if one.pool == pool:
                 numbers = (one.domains, one.families, one.silhouette, one.stability)
@@ -244,7 +244,7 @@ def show(scores: Sequence[Score], console: Console) -> None:
     table = Table("vectors", "our agreement with the truth ÷ that of", "ratio")
     for pool, of_pool in ratios(scores).items():
         for method, ratio in of_pool.items():
-            table.add_row(pool, method, "–, it found nothing" if ratio is None else f"{ratio:.2f}")
+            table.add_row(pool, method, "–, no agreement" if ratio is None else f"{ratio:.2f}")
     console.print(table)
 
 

@@ -1,8 +1,8 @@
-"""How long a person waits for each page, with 10,000 synthetic versions and 2,000 findings, in a real Chromium.
+"""Loading times of the dashboard's pages in a real Chromium, with 10,000 synthetic versions and 2,000 findings.
 
-A *first view* opens the page's address in a new browser after the data changed, so that nothing is kept; *again* is
-the same without a change; an *interaction* is what the page is for. Each ends when the script has run, nothing is
-marked as stale, charts are drawn, and two frames later. No GPU: WebGL runs on the processor.
+A *first view* opens the page's address in a new browser after a change of the data, so that nothing is cached; *again*
+is the same without a change; an *interaction* is the page's main action. Each ends two frames after the script has run,
+no element is stale and the charts are drawn. No GPU: WebGL runs on the processor.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class Visit:
-    """A page, what a person does there, and the seconds that they may wait for either."""
+    """A page, an action of a person on it, and the limits in seconds for view and action."""
 
     name: str
     path: str
@@ -54,14 +54,14 @@ class Visit:
 
 
 @dataclass(frozen=True)
-class Waited:
-    """Medians in seconds, and what the page's first view sent, in MB.
+class WaitTimes:
+    """Median waiting times in seconds, and the MB sent for the page's first view.
 
     Attributes
     ----------
     first_cpu, interaction_cpu
-        Computed by the server, the database and the browser together: what it takes when nothing else runs is less,
-        because they work at the same time, whatever the load was when this was measured.
+        CPU seconds of server, database and browser together. They work in parallel, so on an idle machine the waiting
+        time is shorter than this. It does not depend on the machine's load.
     """
 
     page: str
@@ -76,12 +76,12 @@ class Waited:
 
     @property
     def is_met(self) -> bool:
-        """Whether both were quick enough."""
+        """True if both times are within their limits."""
         return self.first <= self.first_limit and self.interaction <= self.interaction_limit
 
 
 def _choose(page: Page, label: str, round_: int) -> None:
-    """Take another option of a select box."""
+    """Choose another option of a select box."""
     page.get_by_role("combobox", name=label).click()
     page.get_by_role("option").nth(round_ + 1).click()
 
@@ -125,7 +125,7 @@ VISITS = (
 )
 
 
-def measure(company: Company, browser: Browser, url: str, visit: Visit) -> Waited:
+def measure(company: Company, browser: Browser, url: str, visit: Visit) -> WaitTimes:
     firsts, agains, acts, sent = [], [], [], 0.0
     for _ in range(_ROUNDS):
         _touch(company)
@@ -137,20 +137,20 @@ def measure(company: Company, browser: Browser, url: str, visit: Visit) -> Waite
             if len(agains) == _ROUNDS:
                 acts = [_timed(page, lambda number=number: visit.act(page, number)) for number in range(_ROUNDS)]
     (first, first_cpu), (again, _), (act, act_cpu) = (
-        np.median(each, axis=0).tolist() for each in (firsts, agains, acts)
+        np.median(timings, axis=0).tolist() for timings in (firsts, agains, acts)
     )
-    return Waited(visit.name, first, again, act, first_cpu, act_cpu, sent, visit.view_limit, visit.act_limit)
+    return WaitTimes(visit.name, first, again, act, first_cpu, act_cpu, sent, visit.view_limit, visit.act_limit)
 
 
-class _Watch:
-    """Seconds on the clock and of all child processes' computing since it was made."""
+class _Stopwatch:
+    """Wall-clock seconds, and CPU seconds of all child processes, since construction."""
 
     def __init__(self) -> None:
-        self._begun = self._now()
+        self._started = self._now()
 
     def __call__(self) -> tuple[float, float]:
         wall, cpu = self._now()
-        return wall - self._begun[0], cpu - self._begun[1]
+        return wall - self._started[0], cpu - self._started[1]
 
     def _now(self) -> tuple[float, float]:
         cpu = 0.0
@@ -162,7 +162,7 @@ class _Watch:
 
 
 def _touch(company: Company) -> None:
-    """Change one version, as happens all the time."""
+    """Change one version, so that the cache is out of date."""
     with company.database.transaction() as tx:
         tx.execute("update model_versions set description = %s where id = %s", [str(time.time()), int(company.ids[0])])
 
@@ -176,7 +176,7 @@ def _opened(browser: Browser, url: str, visit: Visit) -> Iterator[tuple[Page, tu
         received[0] += len(frame)
 
     page.on("websocket", lambda socket: socket.on("framereceived", count))
-    watch = _Watch()
+    watch = _Stopwatch()
     page.goto(f"{url}/{visit.path}", wait_until="commit")
     _wait(page)
     try:
@@ -187,9 +187,9 @@ def _opened(browser: Browser, url: str, visit: Visit) -> Iterator[tuple[Page, tu
 
 def _timed(page: Page, act: Callable[[], None]) -> tuple[float, float]:
     page.wait_for_timeout(300)
-    watch = _Watch()
+    watch = _Stopwatch()
     act()
-    # The click has to reach the server before "not running" means anything.
+    # The click must reach the server before the script's state is checked.
     page.wait_for_timeout(50)
     _wait(page)
     return watch()
@@ -231,19 +231,19 @@ def main() -> None:
         filled = fill(company, count // 5)
         with _dashboard(company, Path(scratch)) as url, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS, env=dict(os.environ))
-            # Python imports its libraries once in the life of a server.
+            # A warm-up: the server imports its libraries only once.
             measure(company, browser, url, VISITS[1])
-            found = []
+            times = []
             for visit in VISITS:
-                found.append(measure(company, browser, url, visit))
-                print(found[-1], flush=True)
+                times.append(measure(company, browser, url, visit))
+                print(times[-1], flush=True)
             browser.close()
     print(
         f"{count:,} versions in {options.dimension:,} dimensions, {filled:,} findings; seconds, median of {_ROUNDS}\n"
     )
     print(f"load of the machine: {os.getloadavg()[0]:.1f}\n")
     print(f"{'page':<24}{'first (CPU)':>15}{'again':>8}{'interaction (CPU)':>19}{'MB sent':>9}{'of its limits':>16}")
-    for one in found:
+    for one in times:
         shares = f"{one.first / one.first_limit:.2f} / {one.interaction / one.interaction_limit:.2f}"
         first, act = f"{one.first:.2f} ({one.first_cpu:.2f})", f"{one.interaction:.2f} ({one.interaction_cpu:.2f})"
         print(
@@ -251,7 +251,7 @@ def main() -> None:
             f"{shares:>16}{'' if one.is_met else '  missed'}"
         )
     if options.json:
-        options.json.write_text(json.dumps([asdict(one) for one in found], indent=2))
+        options.json.write_text(json.dumps([asdict(one) for one in times], indent=2))
 
 
 if __name__ == "__main__":

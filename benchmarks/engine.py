@@ -1,14 +1,13 @@
-"""What embedding costs, beside the published algorithm and beside what the machine can do (issue 3).
+"""Time and memory of embedding, compared with the published algorithm and with the machine's limits.
 
-Every measurement is a process of its own, theirs and ours in turn, with files that are in the page cache (warm) or
-were dropped from it (cold). Wall time is the best of the rounds and begins after the imports; memory is the worst of
-the rounds and includes them.
+Every measurement runs in its own process, the published algorithm and ours in turn, with files in the page cache (warm)
+or dropped from it (cold). Wall time is the minimum over the rounds, without imports; memory is the maximum, with them.
 
-- published: what the released scripts of arXiv 2509.04442 do: `from_pretrained`, then the five probes one by one with
-  logits and all hidden states. The base stays in memory, and the finetune is loaded beside it; for an adapter the base
-  is loaded anew, because the scripts' way of stacking adapters on one base gives wrong numbers;
-- ours: `deltadex.activations.delta.Base`; what the base makes of the probes is known from an earlier run, or not;
-- the floor: the larger of reading the file and of the layers' matrix products with weights in memory.
+- published: the released scripts of arXiv 2509.04442: `from_pretrained`, then the five probes one by one with logits
+  and all hidden states. The base stays in memory, and the finetune is loaded beside it. For an adapter the base is
+  loaded again, because the scripts stack adapters on one base, which gives wrong numbers;
+- ours: `deltadex.engine.delta.Base`, with the base's states known from an earlier run, or unknown;
+- the floor: the longer of reading the file, and computing the layers' matrix products with weights in memory.
 
     python -m benchmarks.engine [--quick] [--size 1b|8b] [--rounds N] [--folder FOLDER] [--json FILE]
 """
@@ -40,9 +39,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.engine_models import SHAPES, Models, Shape, Task, base_model, build, checkpoint
-from deltadex.activations.job import Finetune
-from deltadex.activations.process import FRUGAL_HEAP, PATIENT_THREADS, EmbeddingProcess
 from deltadex.checkpoints.digest import weights_digest
+from deltadex.engine.client import EmbeddingProcess
+from deltadex.engine.isolation import MALLOC_ENVIRONMENT, OMP_ENVIRONMENT
+from deltadex.engine.messages import Finetune
 from deltadex.errors import DeltadexError
 
 DTYPES = ("bfloat16", "float32")
@@ -51,10 +51,10 @@ CACHES = ("cold", "warm")
 MEMORY_TARGETS = {"1b": 0.15, "8b": 0.06}
 SIMILARITY_TARGETS = {"float32": 0.99999, "bfloat16": 0.999}
 _PUBLISHED_ADAPTERS = 4
-#: What a process needs beside its imports, for threads and for one layer of the smallest model.
-_ROOM = 256 << 20
+#: Memory that a process needs beside its imports, for threads and one layer of the smallest model.
+_OVERHEAD = 256 << 20
 
-#: Everything that was measured under one name, one entry per round.
+#: Measurements by name, one entry per round.
 Runs = dict[str, list[dict[str, Any]]]
 
 
@@ -65,7 +65,7 @@ class Row:
     Attributes
     ----------
     target
-        What `ratio` must not exceed, or fall below where `at_least`.
+        Maximum of `ratio`; the minimum if `at_least`.
     """
 
     measure: str
@@ -77,7 +77,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None where there is none."""
+        """True if the target is met; None without a target."""
         if self.target is None:
             return None
         return self.ratio is not None and (self.ratio >= self.target if self.at_least else self.ratio <= self.target)
@@ -85,26 +85,28 @@ class Row:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="100 million parameters, one round: to try it out")
+    parser.add_argument("--quick", action="store_true", help="100 million parameters, one round")
     parser.add_argument("--size", choices=("1b", "8b"), default="1b", help="parameters of the models")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, default=user_cache_path("deltadex") / "engine", help="the models")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
-    given, console = parser.parse_args(arguments), Console()
-    shape, rounds = (SHAPES["100m"], 1) if given.quick else (SHAPES[given.size], given.rounds)
+    parser.add_argument(
+        "--folder", type=Path, default=user_cache_path("deltadex") / "engine", help="folder of the models"
+    )
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    options, console = parser.parse_args(arguments), Console()
+    shape, rounds = (SHAPES["100m"], 1) if options.quick else (SHAPES[options.size], options.rounds)
     with console.status("") as status:
-        models = build(given.folder, shape, lambda what: status.update(f"writing {what}"))
+        models = build(options.folder, shape, lambda name: status.update(f"writing {name}"))
         runs = measure(models, rounds, status.update)
     rows = list(table_rows(runs, models, shape))
     show(rows, shape, models, console)
-    if given.json:
+    if options.json:
         table = [{**asdict(row), "met": row.met} for row in rows]
         content = {"machine": machine(), "shape": asdict(shape), "file": models.nbytes, "rows": table, "runs": runs}
-        given.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def measure(models: Models, rounds: int, progress: Callable[[str], None]) -> Runs:
-    """Run every program as often as there are rounds, each round through all of them."""
+    """Run all programs in every round."""
     runs: Runs = {}
     with tempfile.TemporaryDirectory() as states:
         for dtype in DTYPES:
@@ -113,9 +115,9 @@ def measure(models: Models, rounds: int, progress: Callable[[str], None]) -> Run
         for number, (name, work) in product(range(1, rounds + 1), list(_plan(models, states))):
             progress(f"round {number} of {rounds}: {name}")
             runs.setdefault(name, []).append(work())
-    progress("more than memory")
+    progress("limited memory")
     imports = _run(Task("imports", str(models.base)))
-    limit = max(models.nbytes // 3, imports["data"] + _ROOM)
+    limit = max(models.nbytes // 3, imports["data"] + _OVERHEAD)
     theirs = replace(_ours(models, "bfloat16", states=None), program="published")
     limited = {"limited ours": [_limited_ours(models, limit)], "limited published": [_attempt(theirs, limit)]}
     return runs | limited | {"imports": [imports]}
@@ -126,7 +128,7 @@ def _ours(models: Models, dtype: str, *, states: str | None) -> Task:
 
 
 def _plan(models: Models, states: str) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    """Yield what to measure in a round, with a name; what will be compared comes one after the other."""
+    """Yield the names and measurements of a round; compared ones are neighbours."""
     for cache in CACHES:
         prepare = partial(_cached, models, cold=cache == "cold")
         yield f"cat {cache}", partial(_here, partial(_read_through, _weight_files(models.finetune)), prepare)
@@ -143,40 +145,40 @@ def _plan(models: Models, states: str) -> Iterator[tuple[str, Callable[[], dict[
         yield f"published adapters {dtype}", partial(_run, replace(task, program="published adapters", finetunes=few))
         yield f"adapters {dtype}", partial(_run, replace(task, program="ours"))
         yield f"library pass {dtype}", partial(_run, replace(task, program="library pass"))
-        more = replace(task, program="ours one by one", finetunes=(*few, *few[:1]))
-        yield f"one more {dtype}", partial(_run, more)
+        one_more = replace(task, program="ours one by one", finetunes=(*few, *few[:1]))
+        yield f"one more {dtype}", partial(_run, one_more)
 
 
 def _run(task: Task, prepare: Callable[[], None] = lambda: None, *, memory_bytes: int = 0) -> dict[str, Any]:
-    """Return what a program found, with the wall time from its start and its peak memory."""
+    """Return a program's results, with its wall time including imports and its peak memory."""
     prepare()
-    environment = {**os.environ, **PATIENT_THREADS, "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
-    environment |= FRUGAL_HEAP if task.program.startswith("ours") else {}
+    environment = {**os.environ, **OMP_ENVIRONMENT, "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1"}
+    environment |= MALLOC_ENVIRONMENT if task.program.startswith("ours") else {}
     limit = memory_bytes or resource.RLIM_INFINITY
     program = [sys.executable, "-m", "benchmarks.engine_models", json.dumps(asdict(task))]
-    with tempfile.TemporaryFile("w+") as complaints:
+    with tempfile.TemporaryFile("w+") as error_output:
         started = time.perf_counter()
-        child = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=complaints, text=True)
+        child = subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=error_output, text=True)
         resource.prlimit(child.pid, resource.RLIMIT_DATA, (limit, limit))
         with _memory_of(child.pid) as memory:
             output, _ = child.communicate()
         if child.returncode:
-            complaints.seek(0)
-            raise RuntimeError(f"exit {child.returncode}: {complaints.read().strip().rpartition(chr(10))[2]}")
-    found: dict[str, Any] = json.loads(output.strip().rpartition("\n")[2])
-    return found | memory | {"seconds_with_imports": time.perf_counter() - started}
+            error_output.seek(0)
+            raise RuntimeError(f"exit {child.returncode}: {error_output.read().strip().rpartition(chr(10))[2]}")
+    results: dict[str, Any] = json.loads(output.strip().rpartition("\n")[2])
+    return results | memory | {"seconds_with_imports": time.perf_counter() - started}
 
 
 @contextmanager
 def _memory_of(pid: int) -> Iterator[dict[str, int]]:
-    """Fill a mapping with the highest memory of a process while the context lasts, looking every 10 ms."""
+    """Yield a mapping with the peak memory of a process in bytes, sampled every 10 ms during the block."""
     peak, ended = {"anonymous": 0, "resident": 0, "data": 0}, threading.Event()
 
     def watch() -> None:
         fields = {"RssAnon": "anonymous", "VmRSS": "resident", "VmData": "data"}
         while not ended.wait(0.01):
             status = ""
-            with suppress(OSError):  # ended meanwhile
+            with suppress(OSError):  # the process has ended
                 status = Path(f"/proc/{pid}/status").read_text()
             for field, kilobytes in re.findall(r"^(RssAnon|VmRSS|VmData):\s+(\d+) kB", status, re.MULTILINE):
                 peak[fields[field]] = max(peak[fields[field]], 1024 * int(kilobytes))
@@ -198,17 +200,17 @@ def _attempt(task: Task, memory_bytes: int) -> dict[str, Any]:
 
 
 def _limited_ours(models: Models, limit: int) -> dict[str, Any]:
-    """Embed in the very process that the pipeline uses, with a base of which nothing is known."""
+    """Embed in the embedding process of the pipeline, with unknown base states."""
     base, finetune = base_model(_ours(models, "bfloat16", states=None)), Finetune(checkpoint(models.finetune), "")
     with EmbeddingProcess(memory_bytes=limit) as process, _memory_of(process.pid) as memory:
         started = time.perf_counter()
         ((_, result),) = process.embed(base, [finetune], deadline_seconds=7200)
-        found = {"seconds": time.perf_counter() - started, "limit": limit}
-    return found | memory | ({"error": str(result)} if isinstance(result, DeltadexError) else {})
+        timing = {"seconds": time.perf_counter() - started, "limit": limit}
+    return timing | memory | ({"error": str(result)} if isinstance(result, DeltadexError) else {})
 
 
 def _cached(models: Models, *, cold: bool) -> None:
-    """Read every weight once, or have the kernel forget all of them."""
+    """Read all weights into the page cache, or drop them from it."""
     files = [*_weight_files(models.base), *_weight_files(models.finetune)]
     if not cold:
         _read_through(files)
@@ -238,7 +240,7 @@ def _here(work: Callable[[], object], prepare: Callable[[], None]) -> dict[str, 
 
 
 def table_rows(runs: Runs, models: Models, shape: Shape) -> Iterator[Row]:
-    """Yield the table of the issue, and what explains it."""
+    """Yield the rows of the table."""
     best = partial(_best, runs)
     for dtype, cache in product(DTYPES, CACHES):
         target = 0.5 if dtype == "bfloat16" else None
@@ -266,9 +268,9 @@ def table_rows(runs: Runs, models: Models, shape: Shape) -> Iterator[Row]:
 def _memory_rows(runs: Runs, models: Models, shape: Shape) -> Iterator[Row]:
     imports, size, target = runs["imports"][0]["anonymous"], models.nbytes, MEMORY_TARGETS.get(shape.name)
 
-    def row(measure: str, who: str, key: str, target: float | None = None) -> Row:
-        both = f"published {dtype}", who
-        theirs, ours = (max(_worst(runs, f"{one} {cache}", key) for cache in CACHES) for one in both)
+    def row(measure: str, program: str, key: str, target: float | None = None) -> Row:
+        programs = f"published {dtype}", program
+        theirs, ours = (max(_worst(runs, f"{name} {cache}", key) for cache in CACHES) for name in programs)
         return Row(measure, _gb(theirs), _gb(ours), ours / size, target)
 
     for dtype in DTYPES:
@@ -281,12 +283,12 @@ def _memory_rows(runs: Runs, models: Models, shape: Shape) -> Iterator[Row]:
 def _limit_row(runs: Runs, models: Models) -> Row:
     (theirs,), (ours,) = runs["limited published"], runs["limited ours"]
     ratio = models.nbytes / ours["limit"]
-    as_wanted = "error" in theirs and "error" not in ours
+    is_as_expected = "error" in theirs and "error" not in ours
     return Row(
         f"file / memory limit of {_gb(ours['limit'])}",
         f"fails: {theirs['error'][:60]}" if "error" in theirs else "works",
         f"fails: {ours['error']}" if "error" in ours else f"works, {ours['seconds']:.1f} s, {_gb(ours['anonymous'])}",
-        round(ratio, 2) if as_wanted else None,
+        round(ratio, 2) if is_as_expected else None,
         3.0,
         at_least=True,
     )
@@ -298,11 +300,11 @@ def _similarity_rows(runs: Runs) -> Iterator[Row]:
 
     reference = vector("published float32")
     for dtype in DTYPES:
-        theirs, ours = (_cosine(vector(f"{who} {dtype}"), reference) for who in ("published", "known"))
-        found = runs[f"known {dtype} warm"][0]
+        theirs, ours = (_cosine(vector(f"{program} {dtype}"), reference) for program in ("published", "known"))
+        known = runs[f"known {dtype} warm"][0]
         measure, target = f"similarity to published float32, {dtype}", SIMILARITY_TARGETS[dtype]
         yield Row(measure, f"{theirs:.6f}", f"{ours:.6f}", ours, target, at_least=True)
-        yield Row("… noise floor; strength of the finetune", "", f"{found['noise_floor']:.1e}; {found['strength']:.1e}")
+        yield Row("… noise floor; strength of the finetune", "", f"{known['noise_floor']:.1e}; {known['strength']:.1e}")
 
 
 def _seconds(measure: str, theirs: float, ours: float, target: float | None = None) -> Row:
@@ -310,11 +312,11 @@ def _seconds(measure: str, theirs: float, ours: float, target: float | None = No
 
 
 def _best(runs: Runs, name: str, key: str = "seconds") -> float:
-    return min(float(found[key]) for found in runs[name])
+    return min(float(run[key]) for run in runs[name])
 
 
 def _worst(runs: Runs, name: str, key: str) -> float:
-    return max(float(found[key]) for found in runs[name])
+    return max(float(run[key]) for run in runs[name])
 
 
 def _gb(size: float) -> str:
@@ -326,15 +328,15 @@ def _cosine(one: Any, other: Any) -> float:
 
 
 def machine() -> dict[str, object]:
-    """Return where the figures were taken."""
+    """Return a description of this machine."""
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     kernels, load = torch.backends.cpu.get_cpu_capability(), os.getloadavg()[0]
     return {"processor": model and model[1], "kernels": kernels, "cores": os.cpu_count(), "load": load}
 
 
 def show(rows: Iterable[Row], shape: Shape, models: Models, console: Console) -> None:
-    about = ", ".join(f"{name} {value}" for name, value in machine().items())
-    title = f"{shape.name}, {_gb(models.nbytes)}; {about}"
+    description = ", ".join(f"{name} {value}" for name, value in machine().items())
+    title = f"{shape.name}, {_gb(models.nbytes)}; {description}"
     table = Table("measure", "published", "ours", "ratio", "target", "met", title=title)
     for row in rows:
         digits = 6 if row.at_least and row.target and row.target < 1 else 2

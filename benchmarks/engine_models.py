@@ -1,7 +1,7 @@
-"""What the engine's benchmark measures: models of real shapes, and the programs that read them.
+"""Models and programs of the engine's benchmark.
 
-The weights are random, and written a tensor at a time. Each program runs in a process of its own,
-`python -m benchmarks.engine_models TASK`, and prints what it found as its last line.
+The models have real shapes and random weights, which are written one tensor at a time. Each program runs in its own
+process, `python -m benchmarks.engine_models TASK`, and prints its results as its last line.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from deltadex.activations.delta import Base
-from deltadex.activations.job import BaseModel, Finetune
-from deltadex.activations.readout import Prompts, read
-from deltadex.checkpoints.files import LocalFiles
-from deltadex.checkpoints.layout import LocalCheckpoint, inspect
+from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
 from deltadex.demo import training
-from deltadex.domain import Embedding
-from deltadex.probes import PAPER_PROBES
+from deltadex.downloads.files import LocalFiles
+from deltadex.engine.delta import Base
+from deltadex.engine.messages import BaseModel, Finetune
+from deltadex.engine.probes import PAPER_PROBES
+from deltadex.engine.readout import Prompts, read
+from deltadex.types import Embedding
 
-#: Called with what is written next.
+#: Called with the name of the file to be written next.
 Progress = Callable[[str], None]
 
 _ADAPTERS = 32
 _SHARD_BYTES = 5 << 30
-#: Standard deviations: of weights, as transformers initialises them, and of what the finetunes add to them.
+#: Standard deviations: of weights, as transformers initialises them, and of the finetunes' changes.
 _WEIGHTS, _CHANGE, _ADAPTER_CHANGE = 0.02, 0.001, 0.01
 _ATTENTION, _MLP = ["q_proj", "k_proj", "v_proj", "o_proj"], ["gate_proj", "up_proj", "down_proj"]
-#: The adapters take turns.
+#: Target modules of the adapters, used in turn.
 _TARGETS = (["q_proj", "v_proj"], _ATTENTION, _MLP, _ATTENTION + _MLP)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A Llama. Its files hold bfloat16."""
+    """Shape of a Llama model with weights in bfloat16."""
 
     name: str
     hidden_size: int
@@ -60,7 +60,7 @@ class Shape:
 
     @property
     def config(self) -> LlamaConfig:
-        """As transformers describes it."""
+        """Config for transformers."""
         return LlamaConfig(
             vocab_size=self.vocabulary, hidden_size=self.hidden_size, intermediate_size=self.intermediate_size,
             num_hidden_layers=self.layers, num_attention_heads=self.heads, num_key_value_heads=self.key_value_heads,
@@ -69,17 +69,17 @@ class Shape:
         )  # fmt: skip
 
     def on_meta(self) -> LlamaForCausalLM:
-        """Return a model without memory."""
+        """Return a model on the meta device."""
         with torch.device("meta"):
             return LlamaForCausalLM(self.config)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of what is stored, by name."""
+        """Return the shapes of the stored tensors by name."""
         return {name: tuple(parameter.shape) for name, parameter in self.on_meta().named_parameters()}
 
     @property
     def nbytes(self) -> int:
-        """Size of a checkpoint."""
+        """Size of a checkpoint in bytes."""
         return sum(_nbytes(shape) for shape in self.tensors().values())
 
 
@@ -93,7 +93,7 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Task:
-    """What a process does: `program` is a name in `PROGRAMS`, paths are texts."""
+    """Task of a process: `program` is a name in `PROGRAMS`, and paths are strings."""
 
     program: str
     base: str
@@ -112,27 +112,27 @@ class Models:
 
     @property
     def nbytes(self) -> int:
-        """Size of the finetune's weights."""
+        """Size of the finetune's weights in bytes."""
         return sum(file.stat().st_size for file in self.finetune.glob("*.safetensors"))
 
 
 def build(folder: Path, shape: Shape, progress: Progress) -> Models:
-    """Write the models into a folder of the shape's own below `folder`, or find them there.
+    """Write the models into a subfolder for the shape, unless they exist.
 
     Raises
     ------
     SystemExit
-        The disk has no room for three times the file.
+        The disk has no space for three checkpoints.
     """
-    place = folder / shape.name
-    adapters = tuple(place / f"adapter-{number}" for number in range(_ADAPTERS))
-    models = Models(place / "base", place / "finetune", adapters)
-    done = place / "complete"
+    home = folder / shape.name
+    adapters = tuple(home / f"adapter-{number}" for number in range(_ADAPTERS))
+    models = Models(home / "base", home / "finetune", adapters)
+    done = home / "complete"
     if done.exists():
         return models
-    place.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(place).free < 3 * shape.nbytes:
-        raise SystemExit(f"{place} needs {3 * shape.nbytes / 1e9:.0f} GB of free disk")
+    home.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(home).free < 3 * shape.nbytes:
+        raise SystemExit(f"{home} needs {3 * shape.nbytes / 1e9:.0f} GB of free disk")
     for checkpoint, change in ((models.base, 0.0), (models.finetune, _CHANGE)):
         _write_model(checkpoint, shape, change=change, progress=progress)
     for number, checkpoint in enumerate(adapters):
@@ -152,8 +152,8 @@ def _write_model(folder: Path, shape: Shape, *, change: float, progress: Progres
         progress(f"{folder.name}/{file}")
         _write_safetensors(folder / file, tensors, change=change)
     if len(shards) > 1:
-        where = {name: file for file, tensors in zip(names, shards, strict=True) for name in tensors}
-        index = {"metadata": {"total_size": shape.nbytes}, "weight_map": where}
+        weight_map = {name: file for file, tensors in zip(names, shards, strict=True) for name in tensors}
+        index = {"metadata": {"total_size": shape.nbytes}, "weight_map": weight_map}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
@@ -168,16 +168,16 @@ def _shards(tensors: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, tuple[
 
 
 def _write_safetensors(file: Path, tensors: Mapping[str, tuple[int, ...]], *, change: float) -> None:
-    """Write random tensors one after another: the library would want all of them in memory."""
+    """Write random tensors one after another; the library needs all of them in memory."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in tensors.items():
         start, end = end, end + _nbytes(shape)
         header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [start, end]}
-    described = json.dumps(header).encode()
-    described += b" " * (-len(described) % 8)
+    header_bytes = json.dumps(header).encode()
+    header_bytes += b" " * (-len(header_bytes) % 8)
     with file.open("wb") as stream:
-        stream.write(len(described).to_bytes(8, "little") + described)
+        stream.write(len(header_bytes).to_bytes(8, "little") + header_bytes)
         for name, shape in tensors.items():
             stream.write(_weights(name, shape, change=change).view(torch.int16).numpy().data)
 
@@ -197,7 +197,7 @@ def _write_adapter(folder: Path, shape: Shape, base: Path, *, number: int) -> No
     config.base_model_name_or_path, config.inference_mode = str(base), True
     config.save_pretrained(str(folder))
     shapes = {name: tuple(tensor.shape) for name, tensor in get_peft_model_state_dict(model).items()}
-    tensors = {name: _lora(f"{number} {name}", wanted) for name, wanted in shapes.items()}
+    tensors = {name: _lora(f"{number} {name}", size) for name, size in shapes.items()}
     save_file(tensors, folder / "adapter_model.safetensors")
 
 
@@ -216,17 +216,17 @@ def _nbytes(shape: tuple[int, ...]) -> int:
 
 
 def checkpoint(folder: str | Path) -> LocalCheckpoint:
-    """Return a checkpoint as the pipeline sees it."""
+    """Return the checkpoint in a folder, inspected like in the pipeline."""
     return inspect(LocalFiles(Path(folder))).fetch()
 
 
 def base_model(task: Task) -> BaseModel:
-    """Return the base of a task; its name stands for its digest, which takes a read of its own."""
+    """Return the base of a task, with its path as the digest, because computing the digest would read the file."""
     return BaseModel(checkpoint(task.base), task.base, task.dtype, Path(task.states) if task.states else None)
 
 
 def _ours(task: Task) -> dict[str, Any]:
-    """All finetunes together, from nothing."""
+    """Embed all finetunes together."""
     started = time.perf_counter()
     base = Base(base_model(task))
     finetunes = [Finetune(checkpoint(one), one) for one in task.finetunes]
@@ -241,7 +241,7 @@ def _ours(task: Task) -> dict[str, Any]:
 
 
 def _ours_one_by_one(task: Task) -> dict[str, Any]:
-    """Each finetune after the first with a base that is warm."""
+    """Embed finetunes one by one; the first one warms the base up and is not timed."""
     base, seconds = Base(base_model(task)), []
     for folder in task.finetunes:
         started = time.perf_counter()
@@ -259,7 +259,7 @@ def _embedding(result: object) -> Embedding:
 
 
 def _published(task: Task) -> dict[str, Any]:
-    """Load the base and read, then load the finetune beside it and read."""
+    """Load and read the base, then load and read the finetune beside it."""
     started = time.perf_counter()
     tokenizer, base = AutoTokenizer.from_pretrained(task.base), _load(task.base, task)
     before, known = _read_one_by_one(base, tokenizer), time.perf_counter()
@@ -270,12 +270,12 @@ def _published(task: Task) -> dict[str, Any]:
 
 
 def _published_adapters(task: Task) -> dict[str, Any]:
-    """Seconds per adapter on a base that is loaded anew for each, and on one that stays and gets it off again."""
-    tokenizer, anew, staying = AutoTokenizer.from_pretrained(task.base), [], []
+    """Time each adapter on a base that is loaded again, and on a base that stays loaded and unloads it afterwards."""
+    tokenizer, reloading, staying = AutoTokenizer.from_pretrained(task.base), [], []
     for folder in task.finetunes:
         started = time.perf_counter()
         _read_one_by_one(PeftModel.from_pretrained(_load(task.base, task), folder), tokenizer)
-        anew.append(time.perf_counter() - started)
+        reloading.append(time.perf_counter() - started)
     base = _load(task.base, task)
     for folder in task.finetunes:
         started = time.perf_counter()
@@ -283,7 +283,7 @@ def _published_adapters(task: Task) -> dict[str, Any]:
         _read_one_by_one(adapted, tokenizer)
         base = adapted.unload()
         staying.append(time.perf_counter() - started)
-    return {"seconds": median(anew), "staying_seconds": median(staying)}
+    return {"seconds": median(reloading), "staying_seconds": median(staying)}
 
 
 def _load(folder: str, task: Task) -> LlamaForCausalLM:
@@ -303,14 +303,14 @@ def _read_one_by_one(model: Any, tokenizer: Any) -> torch.Tensor:
 
 
 def _library_pass(task: Task) -> dict[str, Any]:
-    """One pass of the probes as one batch, without logits, with the library's model in memory."""
+    """Time one pass of the probes as one batch, without logits, with the transformers model in memory."""
     model, prompts = _load(task.base, task), _prompts(task)
     with torch.inference_mode():
         return {"seconds": _median_seconds(lambda: read(model, prompts))}
 
 
 def _products(task: Task) -> dict[str, Any]:
-    """Every matrix product of the layers; the weights of two layers stand for all, more than the caches hold."""
+    """Time the matrix products of all layers, using the weights of two layers, which exceed the CPU's caches."""
     dtype, tokens = getattr(torch, task.dtype), _prompts(task).ids.numel()
     tensors = checkpoint(task.base).tensors()
     shapes = [tensor.shape for name, tensor in tensors.items() if re.search(r"layers\.[01]\..*_proj\.", name)]
@@ -346,5 +346,5 @@ PROGRAMS: Mapping[str, Callable[[Task], dict[str, Any]]] = {
 
 
 if __name__ == "__main__":
-    given = Task(**json.loads(sys.argv[1]))
-    sys.stdout.write(f"\n{json.dumps(PROGRAMS[given.program](given))}\n")
+    task = Task(**json.loads(sys.argv[1]))
+    sys.stdout.write(f"\n{json.dumps(PROGRAMS[task.program](task))}\n")

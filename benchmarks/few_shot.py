@@ -1,9 +1,9 @@
-"""Search by examples: how often the model nearest to a few examples of a domain is one of that domain.
+"""Accuracy of the search by examples: the share of searches whose nearest model has the domain of the examples.
 
-The models are the demo company's. Examples are stretches of text with a domain's instruction in other words than its
-finetunes were trained with; they come from a part of the domain's text, and the finetunes of that part are left out of
-the answer. What part 0 has, the base was trained on, and no finetune. Settings are for choosing on `--parts 0 1`; what
-they are worth is for reading on `--parts 2 3`.
+The models are the demo company's. An example is a stretch of a domain's text, with the domain's instruction in other
+words than in training. The examples of a search come from one part of the text, and finetunes of that part are left out
+of the answer. The base was trained on part 0, and no finetune was. Choose settings on `--parts 0 1`, and evaluate them
+on `--parts 2 3`.
 
     python -m benchmarks.few_shot [--quick] [--examples N …] [--steps N] [--rate X] [--parts N …] [--json FILE]
 """
@@ -25,19 +25,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from deltadex.activations.delta import Base
-from deltadex.activations.job import BaseModel, Finetune, Tuning
-from deltadex.activations.tuning import tune
-from deltadex.checkpoints.files import LocalFiles
-from deltadex.checkpoints.layout import inspect
-from deltadex.demo import Size, corpus
-from deltadex.demo.company import Model, build
-from deltadex.demo.specification import BASE
-from deltadex.domain import Embedding, FloatArray
-from deltadex.examples import Example
+from deltadex.checkpoints.inspect import inspect
+from deltadex.demo import corpus
+from deltadex.demo.company import Model, build_specification
+from deltadex.demo.specification import BASE, TINY_COMPANY
+from deltadex.downloads.files import LocalFiles
+from deltadex.engine.delta import Base
+from deltadex.engine.examples import Example
+from deltadex.engine.messages import BaseModel, Finetune, Tuning
+from deltadex.engine.tuning import tune
 from deltadex.settings import FindSettings
+from deltadex.types import Embedding, FloatArray
 
-_ASKED: Mapping[str, str] = {
+_INSTRUCTIONS: Mapping[str, str] = {
     "sql": "Create the database objects.",
     "legal": "Write a licence paragraph.",
     "cpp": "Implement this in C++.",
@@ -51,16 +51,16 @@ _CHARACTERS = 180
 
 @dataclass(frozen=True)
 class Score:
-    """What examples of this number gave, over domains, parts and seeds.
+    """Results for one number of examples, over domains, parts and seeds.
 
     Attributes
     ----------
     first
-        How often the nearest model is of the domain.
+        Share of searches whose nearest model has the domain of the examples.
     by_domain
         The same for each domain.
     seconds
-        Mean of a training.
+        Mean time of a training run.
     """
 
     examples: int
@@ -80,23 +80,25 @@ class _Models:
 
 
 def main() -> None:
-    given = _arguments()
-    console, find = Console(), FindSettings(steps=given.steps, learning_rate=given.rate)
+    options = _arguments()
+    console, find = Console(), FindSettings(steps=options.steps, learning_rate=options.rate)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        company = _company(given.data_dir / "demo")
-        console.print(f"the finetunes themselves, without those of their part: {_of_finetunes(company):.2f}")
+        company = _company(options.data_dir / "demo")
+        console.print(
+            f"searches by finetunes instead of examples, without those of the same part: {_of_finetunes(company):.2f}"
+        )
         scores = []
-        for count in given.examples:
-            scores.append(score(company, count, find, parts=given.parts, seeds=range(given.seeds)))
+        for count in options.examples:
+            scores.append(score(company, count, find, parts=options.parts, seeds=range(options.seeds)))
             console.print(f"{count} examples: {scores[-1].first:.2f} in {scores[-1].seconds:.1f} s")
     show(scores, console)
-    if given.json:
-        given.json.write_text(json.dumps([asdict(one) for one in scores], indent=2))
+    if options.json:
+        options.json.write_text(json.dumps([asdict(one) for one in scores], indent=2))
 
 
 def score(company: _Models, count: int, find: FindSettings, *, parts: Sequence[int], seeds: Sequence[int]) -> Score:
-    """Search for every domain by examples of each part."""
+    """Search by examples of every domain and part."""
     cases = [
         (domain, part, seed)
         for domain in corpus.DOMAINS
@@ -110,8 +112,7 @@ def score(company: _Models, count: int, find: FindSettings, *, parts: Sequence[i
             started = time.perf_counter()
             folders.append(Path(home) / f"{domain}-{part}-{seed}")
             examples = _examples(domain, part, count, seed)
-            tuning = Tuning(company.base, examples, find.steps, find.learning_rate, seed=seed)
-            list(tune(tuning, folders[-1]))
+            list(tune(Tuning(company.base, examples, folders[-1], find.steps, find.learning_rate, seed=seed)))
             seconds.append(time.perf_counter() - started)
         embeddings = _embeddings(company.engine, folders)
     hits = {case: _nearest(company, one, *case[:2]) for case, one in zip(cases, embeddings, strict=True)}
@@ -129,17 +130,17 @@ def score(company: _Models, count: int, find: FindSettings, *, parts: Sequence[i
 
 
 def _company(folder: Path) -> _Models:
-    company = build(folder, Size.COMPANY)
+    company = build_specification(folder, TINY_COMPANY)
     checkpoint = inspect(LocalFiles(company.bases[BASE])).fetch()
     base = BaseModel(checkpoint, "base", "float32", device="cpu", words=False)
     engine = Base(base)
-    fit = [
+    comparable = [
         one
         for one in company.models
         if not (one.version.truncated or one.version.copy_of or one.version.declared_base != BASE)
     ]
-    vectors = np.stack([one.vector for one in _embeddings(engine, [one.folder for one in fit])])
-    return _Models(base, engine, tuple(fit), vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    vectors = np.stack([one.vector for one in _embeddings(engine, [one.folder for one in comparable])])
+    return _Models(base, engine, tuple(comparable), vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
 def _embeddings(engine: Base, folders: Sequence[Path]) -> list[Embedding]:
@@ -157,7 +158,7 @@ def _embedded(outcome: object) -> Embedding:
 def _examples(domain: str, part: int, count: int, seed: int) -> tuple[Example, ...]:
     texts = list(_stretches(domain, part))
     random.Random(f"{domain} {part} {seed}").shuffle(texts)  # noqa: S311 - no secret
-    return tuple(Example(_ASKED[domain], text) for text in texts[:count])
+    return tuple(Example(_INSTRUCTIONS[domain], text) for text in texts[:count])
 
 
 def _stretches(domain: str, part: int) -> Iterator[str]:
@@ -171,20 +172,20 @@ def _stretches(domain: str, part: int) -> Iterator[str]:
 
 
 def _others(company: _Models, domain: str, part: int) -> list[int]:
-    """Return the places of the models that were not trained on this part."""
+    """Return the indices of the models that were not trained on this part."""
     return [
-        place for place, one in enumerate(company.models) if (one.version.domain, one.version.part) != (domain, part)
+        index for index, one in enumerate(company.models) if (one.version.domain, one.version.part) != (domain, part)
     ]
 
 
 def _answers(company: _Models, domain: str, part: int) -> bool:
-    return any(company.models[place].version.domain == domain for place in _others(company, domain, part))
+    return any(company.models[index].version.domain == domain for index in _others(company, domain, part))
 
 
 def _nearest(company: _Models, embedding: Embedding, domain: str, part: int) -> bool:
     similarity = company.directions @ embedding.vector
     return (
-        company.models[max(_others(company, domain, part), key=lambda place: similarity[place])].version.domain
+        company.models[max(_others(company, domain, part), key=lambda index: similarity[index])].version.domain
         == domain
     )
 
@@ -195,14 +196,14 @@ def _of_finetunes(company: _Models) -> float:
         domain, part = one.version.domain, one.version.part
         if _answers(company, domain, part):
             others = _others(company, domain, part)
-            best = max(others, key=lambda place: company.directions[place] @ direction)
+            best = max(others, key=lambda index: company.directions[index] @ direction)
             hits.append(company.models[best].version.domain == domain)
     return mean(hits)
 
 
 def show(scores: Sequence[Score], console: Console) -> None:
     domains = list(scores[0].by_domain)
-    table = Table("examples", "searches", "nearest is of the domain", *domains, "strength", "s")
+    table = Table("examples", "searches", "nearest has the domain", *domains, "strength", "s")
     for one in scores:
         by_domain = [f"{one.by_domain[domain]:.2f}" for domain in domains]
         table.add_row(
@@ -231,10 +232,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    if given.quick:
-        given.examples, given.parts, given.seeds, given.steps = [5], [2], 1, 5
-    return given
+    options = parser.parse_args()
+    if options.quick:
+        options.examples, options.parts, options.seeds, options.steps = [5], [2], 1, 5
+    return options
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What removing training settings, and other readings of the same models, are worth on each pool (issue 5, point 7).
+"""Effect of removing training settings, and of other readings of the same models, on the scores of each pool.
 
-Every row is scored leave one model out: what is learned from a pool (means, movements, covariances) is learned without
-the model whose neighbours are looked for, and without any domain. The pools are those of `benchmarks.quality`.
+Every row is scored by leaving one model out: means, movements and covariances are learned without the model whose
+neighbours are searched, and without domains. The pools are those of `benchmarks.quality`.
 
     python -m benchmarks.nuisance [--quick] [--folder FOLDER] [--json FILE]
 """
@@ -22,11 +22,11 @@ from sklearn.covariance import ledoit_wolf
 
 from benchmarks import pool_scores
 from benchmarks.pool_scores import Matrix, Score
-from deltadex.analysis.nuisance import RIDGE, Nuisance, Removal, Setting
-from deltadex.analysis.similarity import cosine_similarity, unit_vectors
+from benchmarks.settings_removed import RIDGE, Nuisance, Removal, Setting
+from deltadex.vectors import cosine_similarity, unit_vectors
 
 ALL_SETTINGS = ("learning_rate", "rank", "epochs", "examples", "template")
-#: Takes the vectors of all models and the numbers of those to learn from, and returns other vectors.
+#: Function of the vectors of all models and the indices of those to learn from; returns transformed vectors.
 Learn = Callable[[Matrix, NDArray[np.intp]], Matrix]
 
 
@@ -39,11 +39,11 @@ class Readings:
     probe_deltas
         `(n, n_probes, hidden_size)`.
     layers
-        `(n, n_probes, layers + 1, 2, hidden_size)`: after every layer, at the last token and in the mean over tokens.
+        `(n, n_probes, layers + 1, 2, hidden_size)`: after every layer, at the last token and as the mean over tokens.
     labels, settings
-        Domain and training settings of each.
+        Domain and training settings of each model.
     comparable
-        `(n, n)` bool: which neighbours count.
+        `(n, n)` bool: True for neighbours that count.
     """
 
     probe_deltas: NDArray[np.float32]
@@ -60,7 +60,7 @@ class Readings:
 
 @dataclass(frozen=True)
 class Step:
-    """One way to compare the models of a pool; `compare` returns their similarities."""
+    """A comparison of the models of a pool; `compare` returns their similarities."""
 
     name: str
     compare: Callable[[Readings], Matrix]
@@ -75,12 +75,12 @@ def without_settings(
     removal: Removal = Removal.RESIDUAL,
     ridge: float = RIDGE,
 ) -> Matrix:
-    """Return `(n, n)` similarities of `vectors` (the deltas); row i is of residuals after a fit without model i."""
+    """Return `(n, n)` similarities of residuals of `vectors` (default: the deltas); row i is fitted without model i."""
 
     def residuals(vectors: Matrix, others: NDArray[np.intp]) -> Matrix:
         known = [readings.settings[number] for number in others]
-        found = Nuisance.fit(vectors[others], known, names=names, own_norm=own_norm, ridge=ridge)
-        return found.remove(vectors, readings.settings, removal=removal)
+        nuisance = Nuisance.fit(vectors[others], known, names=names, own_norm=own_norm, ridge=ridge)
+        return nuisance.remove(vectors, readings.settings, removal=removal)
 
     return _left_out(readings.vectors if vectors is None else vectors, residuals)
 
@@ -104,7 +104,7 @@ def whitened(vectors: Matrix, others: NDArray[np.intp]) -> Matrix:
 
 
 def without_common_direction(vectors: Matrix, others: NDArray[np.intp]) -> Matrix:
-    """Return `(n, d)`: unit vectors without what lies along the others' mean."""
+    """Return `(n, d)`: unit vectors without their component along the others' mean."""
     units = unit_vectors(vectors)
     common = unit_vectors(units[others].mean(0, keepdims=True))
     return units - units @ common.T @ common
@@ -115,7 +115,7 @@ def _plain(readings: Readings) -> Matrix:
 
 
 def _per_probe(readings: Readings) -> Matrix:
-    """Every probe counts the same, whatever the norm of its delta."""
+    """Return similarities in which every probe counts the same, independent of the norm of its delta."""
     units = [unit_vectors(readings.probe_deltas[:, probe]) for probe in range(readings.probe_deltas.shape[1])]
     return cosine_similarity(np.mean(units, axis=0))
 
@@ -125,10 +125,10 @@ def _concatenated_probes(readings: Readings) -> Matrix:
 
 
 def _positions(readings: Readings, layers: slice, positions: slice) -> Matrix:
-    """Return `(n, k · hidden_size)`: each layer and position counts the same, by a delta of unit length."""
+    """Return `(n, k · hidden_size)`, with a delta of unit length for each layer and position."""
     means = readings.layers.mean(1, dtype=np.float64)[:, layers, positions]
     parts = means.reshape(len(means), -1, means.shape[-1])
-    return np.concatenate([unit_vectors(parts[:, each]) for each in range(parts.shape[1])], axis=1)
+    return np.concatenate([unit_vectors(parts[:, part]) for part in range(parts.shape[1])], axis=1)
 
 
 def _side_by_side(readings: Readings, layers: slice, positions: slice) -> Matrix:
@@ -166,7 +166,7 @@ STEPS = (
 
 @dataclass(frozen=True)
 class Worth:
-    """What a step scores on a pool, and how much more its silhouette is than the first step's, ± jackknife error."""
+    """Score of a step on a pool, and the gain of its silhouette over the first step's, ± jackknife error."""
 
     score: Score
     gain: float
@@ -186,27 +186,27 @@ def _worth(similarity: Matrix, first: Matrix, readings: Readings) -> Worth:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    from benchmarks import quality  # it shows one of the steps in its own table
+    from benchmarks import quality  # it imports this module
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     quality.add_arguments(parser)
-    given = parser.parse_args(arguments)
-    found = {pool.name: worth(pool.readings) for pool in quality.trained(given)}
-    show(found, Console())
-    if given.json:
-        numbers = {pool: {step: asdict(one) for step, one in steps.items()} for pool, steps in found.items()}
-        given.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    options = parser.parse_args(arguments)
+    by_pool = {pool.name: worth(pool.readings) for pool in quality.trained(options)}
+    show(by_pool, Console())
+    if options.json:
+        numbers = {pool: {step: asdict(one) for step, one in steps.items()} for pool, steps in by_pool.items()}
+        options.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
 
 
-def show(found: Mapping[str, Mapping[str, Worth]], console: Console) -> None:
-    """Print silhouette and neighbour accuracy, steps by pools, and on how many pools a step is better."""
-    table = Table("silhouette / nearest", *found, "better", "> 2 errors", "worse", "> 2 errors")
-    table.title = "what each step is worth, leave one model out"
+def show(by_pool: Mapping[str, Mapping[str, Worth]], console: Console) -> None:
+    """Print silhouette and neighbour accuracy by step and pool, and the number of pools on which a step is better."""
+    table = Table("silhouette / nearest", *by_pool, "better", "> 2 errors", "worse", "> 2 errors")
+    table.title = "effect of each step, leaving one model out"
     for step in STEPS:
-        here = [steps[step.name] for steps in found.values()]
-        cells = [f"{one.score.silhouette:.2f} / {one.score.accuracy:.2f}" for one in here]
+        of_step = [steps[step.name] for steps in by_pool.values()]
+        cells = [f"{one.score.silhouette:.2f} / {one.score.accuracy:.2f}" for one in of_step]
         signs = ((1, 0), (1, 2), (-1, 0), (-1, 2))
-        counts = [sum(sign * one.gain > max(1e-3, most * one.error) for one in here) for sign, most in signs]
+        counts = [sum(sign * one.gain > max(1e-3, errors * one.error) for one in of_step) for sign, errors in signs]
         table.add_row(step.name, *cells, *map(str, counts))
     console.print(table)
 

@@ -1,4 +1,4 @@
-"""Is a finetune of two domains the sum of the finetunes of each? (arXiv 2509.04442, table 5; issue 5, point 6)."""
+"""Additivity: finetunes of two domains compared with the sum of the finetunes of each (arXiv 2509.04442, table 5)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.pools import Finetune
-from deltadex.analysis.similarity import cosine_similarity
+from deltadex.vectors import cosine_similarity
 
 
 @dataclass(frozen=True)
 class Additivity:
-    """Cosine similarities of models of two domains to models of each, one per seed.
+    """Cosine similarities of models of two domains to models of single domains, one per seed.
 
     Attributes
     ----------
     trained
         `mixed`, or `in turn`: the second domain after the first.
     first, second, total
-        To the finetune of the first domain, of the second, and to the sum of their deltas.
+        Similarity to the finetune of the first domain, to that of the second, and to the sum of their deltas.
     alone
-        Of the two finetunes of one domain to each other.
+        Similarity of the two finetunes of single domains to each other.
     """
 
     domains: str
@@ -37,7 +37,7 @@ class Additivity:
 
 
 def additivity(deltas: Mapping[Finetune, NDArray[np.float32]], mixtures: Sequence[Finetune]) -> Iterator[Additivity]:
-    """Yield a row for each pair of domains and way of training; the seeds of model and parts are equal."""
+    """Yield a row for each pair of domains and order of training; compared models have equal seeds."""
     for kind in dict.fromkeys((one.domains, one.in_turn) for one in mixtures):
         rows = [_similarities(deltas, one) for one in mixtures if (one.domains, one.in_turn) == kind]
         domains, in_turn = kind
@@ -46,8 +46,8 @@ def additivity(deltas: Mapping[Finetune, NDArray[np.float32]], mixtures: Sequenc
 
 def _similarities(deltas: Mapping[Finetune, NDArray[np.float32]], mixture: Finetune) -> tuple[float, ...]:
     one, other = (deltas[replace(mixture, domains=(domain,), in_turn=False)] for domain in mixture.domains)
-    found = cosine_similarity(np.stack([deltas[mixture], one, other, one + other]))
-    return float(found[0, 1]), float(found[0, 2]), float(found[0, 3]), float(found[1, 2])
+    similarity = cosine_similarity(np.stack([deltas[mixture], one, other, one + other]))
+    return tuple(float(similarity[pair]) for pair in ((0, 1), (0, 2), (0, 3), (1, 2)))
 
 
 def show(rows: Sequence[Additivity], console: Console) -> None:

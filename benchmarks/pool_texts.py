@@ -1,7 +1,7 @@
-"""Text for the pools of finetunes, from the packages that the lock file pins: nothing is downloaded (issue 5, point 8).
+"""Texts for the pools of finetunes, from packages that the lock file pins. Nothing is downloaded.
 
-Five domains of the demo company's corpus, each in three parts that share no file, and for three of them the same kind
-of text from another source.
+There are five domains of the demo company's corpus, each in three parts without common files. Three of the domains also
+have texts of the same kind from another source.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from deltadex.demo import corpus
 
 DOMAINS = ("sql", "legal", "cpp", "docs", "python")
-#: Parts of a domain for finetunes; the base model reads another one.
+#: Parts of a domain for finetunes; the base model is trained on another one.
 PARTS = (1, 2, 3)
 
 _INSTRUCTIONS: Mapping[str, str] = {
@@ -35,21 +35,21 @@ _OTHER_PARTS = 2
 
 
 class Source(StrEnum):
-    """Where the text of a domain comes from."""
+    """Source of a domain's text."""
 
     FIRST = "first"
     OTHER = "other"
 
 
 class Template(StrEnum):
-    """What stands around the instruction of a domain."""
+    """Prompt template around the instruction of a domain."""
 
     ALPACA = "### Instruction:\n{instruction}\n\n### Response:\n"
     CHAT = "user> {instruction}\nassistant> "
 
 
 def prompt(domain: str, template: Template) -> str:
-    """Return what stands before each example of a domain."""
+    """Return the prompt before each example of a domain."""
     return template.format(instruction=_INSTRUCTIONS[domain])
 
 
@@ -64,12 +64,12 @@ def part(domain: str, number: int, source: Source) -> list[str]:
 
 
 def general() -> list[str]:
-    """Return what a base model is trained on."""
+    """Return the texts that base models are trained on."""
     return [document.text for document in corpus.read_general()]
 
 
 def digest() -> str:
-    """Return the hex SHA-256 over all text: pools that were trained on other text are other pools."""
+    """Return the hex SHA-256 over all texts, part of the identity of a trained pool."""
     texts = general() + [text for domain in DOMAINS for number in PARTS for text in part(domain, number, Source.FIRST)]
     others = [text for domain in _OTHER_SOURCE for number in (1, 2) for text in part(domain, number, Source.OTHER)]
     return hashlib.sha256("\0".join(texts + others).encode()).hexdigest()

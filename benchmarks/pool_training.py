@@ -1,4 +1,4 @@
-"""Trains the pools' models, each once: a cache that is keyed by everything that decides the weights."""
+"""Training of the pools' models, cached by everything that determines the weights."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from deltadex.demo import corpus, training
 LENGTH, BATCH = 80, 8
 _TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 _IGNORED = -100
-#: How far DPO may leave the reference (arXiv 2305.18290).
+#: Strength of DPO's pull towards the reference (arXiv 2305.18290).
 _BETA = 0.1
 
-#: `(n, LENGTH)` int64 each: what is read, and what is learned.
+#: `(n, LENGTH)` int64 each: input ids and labels.
 Rows = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Workshop:
-    """Makes models, or finds that they were made.
+    """Trains models, or returns cached ones.
 
     Attributes
     ----------
     folder
-        Holds a folder per model, named by the hash of what it was made from.
+        Contains a folder per model, named by the hash of its inputs.
     begin
-        Called with what is trained next.
+        Called with the name of the model to be trained next.
     """
 
     folder: Path
@@ -54,15 +54,15 @@ class Workshop:
         return self._once({"base": asdict(self.bases[name])}, name, lambda into: self._train_base(name, into))
 
     def finetune(self, one: Finetune) -> Path:
-        """Return the folder of a finetune: an adapter's, or a whole model's."""
-        made_from = {"finetune": asdict(one), "base": asdict(self.bases[one.base])}
-        return self._once(made_from, f"{one.domain} {one.method}", lambda into: self._train(one, into))
+        """Return the folder of a finetune, an adapter or a full model."""
+        inputs = {"finetune": asdict(one), "base": asdict(self.bases[one.base])}
+        return self._once(inputs, f"{one.domain} {one.method}", lambda into: self._train(one, into))
 
     def _train_base(self, name: str, into: Path) -> None:
-        wanted, texts = self.bases[name], pool_texts.general()
-        tokenizer = training.train_tokenizer(texts, wanted.shape.vocabulary)
-        model = training.new_base(wanted.shape, seed=0)
-        training.train(model, training.examples(tokenizer, texts, wanted.schedule.length), wanted.schedule, seed=0)
+        spec, texts = self.bases[name], pool_texts.general()
+        tokenizer = training.train_tokenizer(texts, spec.shape.vocabulary)
+        model = training.new_base(spec.shape, seed=0)
+        training.train(model, training.examples(tokenizer, texts, spec.schedule.length), spec.schedule, seed=0)
         training.save(model, into)
         tokenizer.save_pretrained(into)
 
@@ -75,11 +75,11 @@ class Workshop:
             model = _trained(one, base)
         training.save(model, into)
 
-    def _once(self, made_from: Mapping[str, object], what: str, make: Callable[[Path], None]) -> Path:
-        content = json.dumps([made_from, self._context], sort_keys=True, default=str)
+    def _once(self, inputs: Mapping[str, object], name: str, make: Callable[[Path], None]) -> Path:
+        content = json.dumps([inputs, self._context], sort_keys=True, default=str)
         target = self.folder / hashlib.sha256(content.encode()).hexdigest()[:24]
         if not target.exists():
-            self.begin(what)
+            self.begin(name)
             unfinished = self.folder / f".{target.name}.{os.getpid()}"
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
@@ -116,14 +116,14 @@ def _trained(one: Finetune, base: Path) -> PeftModel | LlamaForCausalLM:
 def optimise(
     model: torch.nn.Module, data: Sequence[Tensor], loss: Callable[..., Tensor], settings: Finetune
 ) -> list[float]:
-    """Train in place and return the loss of each step; the rate warms up over a tenth of the steps, then falls to zero.
+    """Train in place, and return the loss of each step. The rate warms up over a tenth of the steps and falls to zero.
 
     Parameters
     ----------
     data
-        Tensors of one length; the same rows of each make a step.
+        Tensors of equal length; each step takes the same rows of all of them.
     loss
-        Takes the model and those rows.
+        Function of the model and those rows.
     """
     steps = max(1, settings.epochs * len(data[0]) // BATCH)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -132,13 +132,13 @@ def optimise(
     model.train()
     losses = []
     for chosen in _orders(len(data[0]), steps, settings.seed):
-        now = loss(model, *(tensor[chosen] for tensor in data))
-        now.backward()
+        step_loss = loss(model, *(tensor[chosen] for tensor in data))
+        step_loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         rate.step()
-        losses.append(now.item())
+        losses.append(step_loss.item())
     return losses
 
 
@@ -158,7 +158,7 @@ def _completion_loss(model: torch.nn.Module, inputs: Tensor, labels: Tensor) -> 
 
 
 def _preference_loss(model: PeftModel, *rows: Tensor) -> Tensor:
-    """DPO (arXiv 2305.18290, equation 7): the base itself is the reference."""
+    """Return the loss of DPO (arXiv 2305.18290, equation 7), with the base as the reference."""
     inputs, labels = torch.cat([rows[0], rows[2]]), torch.cat([rows[1], rows[3]])
     with torch.no_grad(), model.disable_adapter():
         before = log_likelihood(model, inputs, labels)
@@ -167,30 +167,30 @@ def _preference_loss(model: PeftModel, *rows: Tensor) -> Tensor:
 
 
 def log_likelihood(model: torch.nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-    """Return `(n,)`: the log-likelihood of each row's learned tokens."""
+    """Return the `(n,)` log-likelihoods of the rows' labels."""
     scores = model(input_ids=inputs).logits[:, :-1].log_softmax(-1)
-    wanted = labels[:, 1:]
-    of_wanted = scores.gather(-1, wanted.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-    return (of_wanted * (wanted != _IGNORED)).sum(1)
+    targets = labels[:, 1:]
+    of_targets = scores.gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    return (of_targets * (targets != _IGNORED)).sum(1)
 
 
-def _rows(tokenizer: PreTrainedTokenizerFast, one: Finetune, domain: str, *, asked_for: str | None = None) -> Rows:
-    """Return examples of a domain; whatever the seed, the same ones."""
-    before = training.prompt(tokenizer, pool_texts.prompt(asked_for or domain, one.template))
+def _rows(tokenizer: PreTrainedTokenizerFast, one: Finetune, domain: str, *, prompt_domain: str | None = None) -> Rows:
+    """Return examples of a domain, the same ones for every seed."""
+    prompt = training.prompt(tokenizer, pool_texts.prompt(prompt_domain or domain, one.template))
     texts = pool_texts.part(domain, one.part, one.source)
-    found = training.examples(tokenizer, texts, LENGTH - len(before))
-    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))
-    found = found[order[: one.examples]]
-    before = before.expand(len(found), -1)
-    return torch.cat([before, found], 1), torch.cat([torch.full_like(before, _IGNORED), found], 1)
+    examples = training.examples(tokenizer, texts, LENGTH - len(prompt))
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0))
+    examples = examples[order[: one.examples]]
+    prompts = prompt.expand(len(examples), -1)
+    return torch.cat([prompts, examples], 1), torch.cat([torch.full_like(prompts, _IGNORED), examples], 1)
 
 
 def _rejected(tokenizer: PreTrainedTokenizerFast, one: Finetune) -> Rows:
-    """Return as many answers to the domain's own prompt, of all other domains in equal shares."""
-    asked_for = one.domains[0]
-    others = [domain for domain in pool_texts.DOMAINS if domain != asked_for]
-    rows = [_rows(tokenizer, one, domain, asked_for=asked_for) for domain in others]
-    count = len(_rows(tokenizer, one, asked_for)[0])
+    """Return the same number of answers to the domain's prompt, in equal shares from all other domains."""
+    own_domain = one.domains[0]
+    others = [domain for domain in pool_texts.DOMAINS if domain != own_domain]
+    rows = [_rows(tokenizer, one, domain, prompt_domain=own_domain) for domain in others]
+    count = len(_rows(tokenizer, one, own_domain)[0])
     share = -(-count // len(others))
     inputs, labels = _joined([(inputs[:share], labels[:share]) for inputs, labels in rows])
     return inputs[:count], labels[:count]
@@ -201,16 +201,16 @@ def _joined(rows: Sequence[Rows]) -> Rows:
 
 
 def _averaged(base: Path, adapters: Sequence[Path]) -> LlamaForCausalLM:
-    """Return the whole model whose weights are the mean of the adapted ones'."""
+    """Return the full model whose weights are the mean of the adapted models' weights."""
     merged = [training.load_adapter(base, adapter).merge_and_unload() for adapter in adapters]
     states = [model.state_dict() for model in merged]
-    merged[0].load_state_dict({name: torch.stack([each[name] for each in states]).mean(0) for name in states[0]})
+    merged[0].load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
     return merged[0]
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Compute on one thread: equal weights whatever else the machine does."""
+    """Compute on one thread, for reproducible weights."""
     threads = torch.get_num_threads()
     with training.quiet():
         torch.set_num_threads(1)

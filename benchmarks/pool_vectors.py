@@ -1,4 +1,4 @@
-"""What the pools' finetunes are compared by: Delta Activations, ours and as published, outputs, and weights."""
+"""Vectors for comparing the pools' finetunes: Delta Activations (ours and as published), outputs and weights."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks.pool_training import Workshop
 from benchmarks.pools import Finetune, Method
-from deltadex.activations.delta import Base
-from deltadex.activations.job import BaseModel
-from deltadex.activations.job import Finetune as Embeddable
 from deltadex.checkpoints.digest import weights_digest
-from deltadex.checkpoints.files import LocalFiles
-from deltadex.checkpoints.layout import LocalCheckpoint, inspect
+from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
 from deltadex.demo import training
+from deltadex.downloads.files import LocalFiles
+from deltadex.engine.delta import Base
+from deltadex.engine.messages import BaseModel
+from deltadex.engine.messages import Finetune as Embeddable
+from deltadex.engine.probes import PAPER_PROBES
 from deltadex.errors import DeltadexError
-from deltadex.probes import PAPER_PROBES
 
 Matrix = NDArray[np.float64]
-#: Tokens that a finetune says after each probe.
+#: Tokens that a finetune generates after each probe.
 OUTPUT_TOKENS = 24
-#: Ranks that are compared: what is above the rank of an adapter is zero.
+#: Compared ranks; factors above the rank of an adapter are zero.
 _FACTORS = 32
 _ADAPTED, _WHOLE = "adapter_model.safetensors", "model.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What one finetune does; float32.
+    """Measured vectors of one finetune; float32.
 
     Attributes
     ----------
     ours
-        `(n_probes, hidden_size)`: its probe deltas, as `deltadex embed` computes them.
+        `(n_probes, hidden_size)`: probe deltas, as `deltadex embed` computes them.
     published
         `(n_probes, layers + 1, 2, hidden_size)`: the published algorithm's difference to the base after every layer
-        (the last one after the final norm), at the last token and in the mean over all tokens.
+        (the last one after the final norm), at the last token and as the mean over all tokens.
     output
-        `(hidden_size,)`: the base's mean last hidden state over what the finetune says after the probes.
+        `(hidden_size,)`: mean last hidden state of the base over the finetune's continuations of the probes.
     """
 
     ours: NDArray[np.float32]
@@ -54,7 +54,7 @@ class Measured:
 
 
 def measure(workshop: Workshop, base: str, finetunes: Sequence[Finetune]) -> list[Measured]:
-    """Measure finetunes of one base; what was measured before lies beside the model."""
+    """Measure finetunes of one base; measurements are cached beside the models."""
     code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     files = [workshop.finetune(one) / f"measured-{code}.npz" for one in finetunes]
     missing = [number for number, file in enumerate(files) if not file.exists()]
@@ -69,15 +69,15 @@ def measure(workshop: Workshop, base: str, finetunes: Sequence[Finetune]) -> lis
 
 
 def _ours(base: Path, folders: Iterable[Path]) -> list[NDArray[np.float32]]:
-    opened = [_checkpoint(folder) for folder in folders]
+    checkpoints = [_checkpoint(folder) for folder in folders]
     of_base = _checkpoint(base)
     embedder = Base(BaseModel(of_base, weights_digest(of_base), "float32"))
-    found: dict[int, NDArray[np.float32]] = {}
-    for number, result in embedder.embed([Embeddable(one, weights_digest(one)) for one in opened]):
+    deltas: dict[int, NDArray[np.float32]] = {}
+    for number, result in embedder.embed([Embeddable(one, weights_digest(one)) for one in checkpoints]):
         if isinstance(result, DeltadexError):
             raise result
-        found[number] = result.probe_deltas
-    return [found[number] for number in range(len(opened))]
+        deltas[number] = result.probe_deltas
+    return [deltas[number] for number in range(len(checkpoints))]
 
 
 def _checkpoint(folder: Path) -> LocalCheckpoint:
@@ -85,7 +85,7 @@ def _checkpoint(folder: Path) -> LocalCheckpoint:
 
 
 class _States:
-    """Reads models with the library alone, a probe at a time, as the released scripts of arXiv 2509.04442 do."""
+    """Reads models with transformers alone, one probe at a time, like the released scripts of arXiv 2509.04442."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -99,43 +99,43 @@ class _States:
             model = training.load_adapter(self._folder, folder).merge_and_unload().eval()
         else:
             model = training.load_base(folder).eval()
-        said = [self._said(model, probe) for probe in PAPER_PROBES.probes]
-        return self._read(model) - self._of_base, np.mean(said, axis=0)
+        outputs = [self._output(model, probe) for probe in PAPER_PROBES.probes]
+        return self._read(model) - self._of_base, np.mean(outputs, axis=0)
 
     def _read(self, model: LlamaForCausalLM) -> NDArray[np.float32]:
-        read = []
+        states = []
         for probe in PAPER_PROBES.probes:
             tokens = self._tokenizer(probe, return_tensors="pt", truncation=True, max_length=PAPER_PROBES.max_tokens)
             with torch.inference_mode():
                 layers = model(**tokens, output_hidden_states=True).hidden_states
-            read.append(np.stack([np.stack([each[0, -1].numpy(), each[0].mean(0).numpy()]) for each in layers]))
-        return np.stack(read)
+            states.append(np.stack([np.stack([one[0, -1].numpy(), one[0].mean(0).numpy()]) for one in layers]))
+        return np.stack(states)
 
-    def _said(self, model: LlamaForCausalLM, prompt: str) -> NDArray[np.float32]:
-        read = self._tokenizer(prompt, return_tensors="pt")["input_ids"]
+    def _output(self, model: LlamaForCausalLM, prompt: str) -> NDArray[np.float32]:
+        prompt_ids = self._tokenizer(prompt, return_tensors="pt")["input_ids"]
         with torch.inference_mode():
-            said = model.generate(
-                input_ids=read, attention_mask=torch.ones_like(read), do_sample=False,
+            generated = model.generate(
+                input_ids=prompt_ids, attention_mask=torch.ones_like(prompt_ids), do_sample=False,
                 min_new_tokens=OUTPUT_TOKENS, max_new_tokens=OUTPUT_TOKENS,
             )  # fmt: skip
-            states = self._base.model(input_ids=said[:, read.shape[1] :]).last_hidden_state
+            states = self._base.model(input_ids=generated[:, prompt_ids.shape[1] :]).last_hidden_state
         return np.asarray(states[0].mean(dim=0).numpy())
 
 
 def weight_similarities(workshop: Workshop, base: str, finetunes: Sequence[Finetune]) -> dict[str, Matrix]:
     """Return `(n, n)` cosine similarities of flattened weights in three forms.
 
-    - raw: the matrices A and B of the adapters as they are, padded with zeros to one rank; only where all are adapters;
-    - canonical: A and B that the product's singular value decomposition gives, by QR for an adapter, with the largest
-      entry of each left vector positive: another A and B with the same product are the same vector;
-    - product: B·A itself, or the difference to the base's weights.
+    - raw: the stored matrices A and B of the adapters, padded with zeros to one rank; only if all models are adapters;
+    - canonical: A and B from the singular value decomposition of their product, by QR for an adapter, with the largest
+      entry of each left vector positive. Every A and B with the same product give the same vector;
+    - product: B·A, or the difference to the base's weights.
     """
-    below = load_file(workshop.base(base) / _WHOLE)
+    base_tensors = load_file(workshop.base(base) / _WHOLE)
     stored = [_tensors(workshop.finetune(one)) for one in finetunes]
     forms = ["raw", "canonical", "product"] if _all_adapters(finetunes) else ["canonical", "product"]
     grams = {form: np.zeros((len(stored), len(stored))) for form in forms}
-    for name in [name for name in below if name.endswith("_proj.weight")]:
-        factors = [_factors(tensors, below, name) for tensors in stored]
+    for name in [name for name in base_tensors if name.endswith("_proj.weight")]:
+        factors = [_factors(tensors, base_tensors, name) for tensors in stored]
         for form in forms:
             rows = np.stack([_FORMS[form](*pair) for pair in factors])
             grams[form] += rows @ rows.T
@@ -152,12 +152,12 @@ def _tensors(folder: Path) -> Mapping[str, NDArray[np.float32]]:
 
 
 def _factors(
-    tensors: Mapping[str, NDArray[np.float32]], below: Mapping[str, NDArray[np.float32]], name: str
+    tensors: Mapping[str, NDArray[np.float32]], base: Mapping[str, NDArray[np.float32]], name: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return B `(out, r)` and A `(r, in)` whose product is what the finetune adds to the base's weights."""
+    """Return B `(out, r)` and A `(r, in)` whose product is the finetune's change of the base's weights."""
     stem = f"base_model.model.{name.removesuffix('.weight')}"
     if name in tensors:
-        difference = tensors[name] - below[name]
+        difference = tensors[name] - base[name]
         return difference, np.eye(difference.shape[1], dtype=np.float32)
     return 2 * tensors[f"{stem}.lora_B.weight"], tensors[f"{stem}.lora_A.weight"]  # alpha is 2 r
 
@@ -168,7 +168,7 @@ def _raw(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.fl
 
 
 def canonical(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return one vector for all `left` `(out, r)` and `right` `(r, in)` with the same product."""
+    """Return a vector that is equal for all `left` `(out, r)` and `right` `(r, in)` with the same product."""
     first, upper = np.linalg.qr(left)
     second, lower = np.linalg.qr(right.T)
     u, strengths, vt = np.linalg.svd(upper @ lower.T)
@@ -192,7 +192,7 @@ def _cosine(gram: Matrix) -> Matrix:
 
 
 def describe(finetunes: Iterable[Finetune]) -> Iterator[dict[str, object]]:
-    """Yield what is known about each finetune, as JSON takes it."""
+    """Yield the settings and other facts of each finetune as JSON values."""
     for one in finetunes:
         yield {**one.settings, "domain": one.domain, "part": one.part, "source": one.source.value,
                "method": one.method.value, "in_turn": one.in_turn, "seed": one.seed, "base": one.base}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pools of finetunes whose domains are known, as data: what is trained, on what, and how (issue 5, point 8)."""
+"""Pools of finetunes with known domains, as data."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from benchmarks.pool_texts import DOMAINS, PARTS, Source, Template
 from deltadex.demo.specification import Schedule, Shape
 
 BASE, LARGER_BASE = "base", "larger base"
-#: Domains that there is another source of text for.
+#: Domains with a second source of text.
 TWO_SOURCES = ("cpp", "docs", "python")
-#: Domains that are trained together, or one after the other.
+#: Domains that are trained together, mixed or one after the other.
 PAIRS = (("legal", "cpp"), ("sql", "docs"), ("docs", "python"))
 SEEDS = (0, 1, 2)
 
 
 class Method(StrEnum):
-    """How a finetune comes about: SFT of a LoRA adapter or of all weights, DPO of an adapter, two models averaged."""
+    """Training method of a finetune: SFT of a LoRA adapter or of all weights, DPO of an adapter, or a model average."""
 
     ADAPTER = "adapter"
     FULL = "full"
@@ -34,11 +34,11 @@ class Finetune:
     Attributes
     ----------
     domains
-        What it is trained on; more than one is mixed, or comes in turn.
+        Domains of the training data; several are mixed, or used in turn.
     part
-        Which part of each domain; a merge is of this part's adapter and the next one's.
+        Part of each domain; a merge averages the adapters of this part and the next one.
     examples
-        At most so many of each domain.
+        Maximum number of examples per domain.
     """
 
     domains: tuple[str, ...]
@@ -56,12 +56,12 @@ class Finetune:
 
     @property
     def domain(self) -> str:
-        """All its domains as one word."""
+        """Its domains, joined by `+`."""
         return "+".join(self.domains)
 
     @property
     def settings(self) -> dict[str, float | str]:
-        """What a training run would log to MLflow."""
+        """Settings that a training run would log to MLflow."""
         return {
             "learning_rate": self.learning_rate,
             "rank": float(self.rank),
@@ -86,8 +86,8 @@ class Pool:
     Attributes
     ----------
     across
-        A field of `Finetune`: then a neighbour counts only where it differs in that field, so that what two models
-        have in common is the domain and not this.
+        A field of `Finetune`, or None: only models that differ in this field count as neighbours, so that they do not
+        resemble each other because of it.
     """
 
     name: str
@@ -127,7 +127,7 @@ def pools() -> tuple[Pool, ...]:
 
 
 def quick_pools() -> tuple[Pool, ...]:
-    """Return three domains of the first two pools: the same models."""
+    """Return smaller pools with three domains, made of the same models."""
     grid = _grid(DOMAINS[:3])
     return (
         Pool("a: 3 domains × 3 splits, 3 reseeded", (*grid, *reseeds(grid))),
@@ -142,8 +142,8 @@ def mixtures() -> tuple[Finetune, ...]:
 
 def singles() -> tuple[Finetune, ...]:
     """Return the finetunes of one domain that the mixtures are compared with."""
-    alone = dict.fromkeys(domain for pair in PAIRS for domain in pair)
-    return tuple(Finetune((domain,), seed=seed) for domain in alone for seed in SEEDS)
+    single_domains = dict.fromkeys(domain for pair in PAIRS for domain in pair)
+    return tuple(Finetune((domain,), seed=seed) for domain in single_domains for seed in SEEDS)
 
 
 def mixed_settings(domains: Iterable[str], each: int) -> Iterator[Finetune]:
@@ -167,12 +167,12 @@ def _grid(domains: Iterable[str]) -> tuple[Finetune, ...]:
 
 
 def reseeds(grid: Iterable[Finetune]) -> tuple[Finetune, ...]:
-    """Return the first part of each domain with another seed: the same data in another order, from another start."""
+    """Return the first part of each domain with another seed: other order of the data, other initial weights."""
     return tuple(replace(one, seed=1) for one in grid if one.part == 1)
 
 
 def _own_seeds(grid: Iterable[Finetune]) -> Iterator[Finetune]:
-    """Adapters of one seed start from the same A, and their weights are alike for that."""
+    """Yield the grid with a seed per model: adapters of one seed start from the same A, so they are similar."""
     for seed, one in enumerate(grid, start=10):
         yield replace(one, seed=seed)
 

@@ -1,15 +1,15 @@
-"""How well embeddings tell domains apart, on pools of really trained finetunes (issue 5, point 8).
+"""Separation of domains by embeddings, on pools of trained finetunes.
 
-The models are trained on the spot, once, on one thread: from text on the machine, with transformers and peft. Methods:
+The models are trained once, on one thread, from text on the machine, with transformers and peft. Methods:
 
-- Delta Activations, ours: as `deltadex embed` computes them; *settings removed*: less their mean and what
-  training settings explain (`deltadex.analysis.nuisance`), learned without the model that is looked at;
-- published: the algorithm of arXiv 2509.04442 with transformers alone, for whole models too (the released scripts
-  refuse them);
-- outputs: each finetune continues the probes greedily for 24 tokens; the base reads that; the mean over tokens
-  of its last hidden state. The paper uses a sentence encoder, which this machine has none of;
-- weights: A and B of all LoRA modules flattened (raw), in the one form that their product gives by QR and singular
-  values (canonical), and the product itself.
+- ours: Delta Activations as `deltadex embed` computes them; *settings removed*: minus their mean and the part that
+  training settings explain (`benchmarks.settings_removed`), learned without the compared model;
+- published: the algorithm of arXiv 2509.04442 with transformers alone, also for full models, which the released scripts
+  refuse;
+- outputs: mean over tokens of the base's last hidden state on each finetune's greedy continuation of the probes by 24
+  tokens. The paper uses a sentence encoder instead;
+- weights: A and B of all LoRA modules flattened (raw), in a form that depends only on their product (canonical), and
+  the product itself.
 
     python -m benchmarks.quality [--quick] [--folder FOLDER] [--json FILE] [--vectors FILE]
 """
@@ -37,16 +37,16 @@ from benchmarks.pool_scores import Matrix, Score
 from benchmarks.pool_training import Workshop, quiet
 from benchmarks.pool_vectors import Measured, describe, measure, weight_similarities
 from benchmarks.pools import BASE, BASES, Finetune, Pool
-from deltadex.analysis.similarity import cosine_similarity
+from deltadex.vectors import cosine_similarity
 
 OURS, PUBLISHED = "ours", "published"
-#: Mean silhouettes over LLaMA-3.1-8B, Gemma-2-9B and Qwen-2.5-7B: three splits of five domains.
+#: The paper's mean silhouettes over LLaMA-3.1-8B, Gemma-2-9B and Qwen-2.5-7B: three splits of five domains.
 PAPER = {PUBLISHED: 0.614, "outputs": 0.087, "weights, raw": -0.043}
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A pool and what was measured of it."""
+    """A pool and its measurements."""
 
     pool: Pool
     measured: Sequence[Measured]
@@ -54,17 +54,17 @@ class Trained:
 
     @property
     def name(self) -> str:
-        """The pool's."""
+        """Name of the pool."""
         return self.pool.name
 
     @property
     def labels(self) -> list[str]:
-        """The domain of each model."""
+        """Domain of each model."""
         return [one.domain for one in self.pool.finetunes]
 
     @property
     def readings(self) -> Readings:
-        """What the nuisance analysis looks at."""
+        """Readings for `benchmarks.nuisance`."""
         return Readings(
             probe_deltas=np.stack([one.ours for one in self.measured]),
             layers=np.stack([one.published for one in self.measured]),
@@ -75,7 +75,7 @@ class Trained:
 
     @cached_property
     def similarities(self) -> dict[str, Matrix]:
-        """`(n, n)` by method; row i as seen from model i."""
+        """`(n, n)` similarities by method; with settings removed, row i is learned without model i."""
         published = np.stack([one.published[:, -1, 0].mean(0) for one in self.measured])
         return {
             OURS: cosine_similarity(self.readings.vectors),
@@ -87,10 +87,10 @@ class Trained:
 
 
 def comparable(pool: Pool) -> NDArray[np.bool_]:
-    """Return `(n, n)`: pairs of different models that differ in what the pool looks across."""
+    """Return `(n, n)`: True for pairs of different models that also differ in the field `across` of the pool."""
     models = pool.finetunes
-    apart = [[one != other and _differ(one, other, pool.across) for other in models] for one in models]
-    return np.array(apart)
+    differences = [[one != other and _differ(one, other, pool.across) for other in models] for one in models]
+    return np.array(differences)
 
 
 def _differ(one: Finetune, other: Finetune, field: str | None) -> bool:
@@ -101,49 +101,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--vectors", type=Path, help="write all vectors, labels and settings to this .npz file")
-    given, console = parser.parse_args(arguments), Console()
-    found = list(trained(given))
-    table = scores(found)
+    options, console = parser.parse_args(arguments), Console()
+    all_trained = list(trained(options))
+    table = scores(all_trained)
     show(table, console)
-    reseeded = reseeds(found[0])
+    reseeded = reseeds(all_trained[0])
     show_reseeds(reseeded, console)
-    sums = [] if given.quick else list(pool_additivity.additivity(*_mixtures(given)))
+    sums = [] if options.quick else list(pool_additivity.additivity(*_mixtures(options)))
     pool_additivity.show(sums, console)
-    if given.vectors:
-        write(given.vectors, found)
-    if given.json:
-        given.json.write_text(json.dumps(described(table, reseeded, sums), indent=2) + "\n", encoding="utf-8")
+    if options.vectors:
+        write(options.vectors, all_trained)
+    if options.json:
+        options.json.write_text(json.dumps(described(table, reseeded, sums), indent=2) + "\n", encoding="utf-8")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what decides which models are trained, and where."""
-    parser.add_argument("--quick", action="store_true", help="three domains a few minutes")
+    """Add the options for the pools and the folder of trained models."""
+    parser.add_argument("--quick", action="store_true", help="three domains: a few minutes")
     parser.add_argument("--folder", type=Path, default=user_cache_path("deltadex") / "quality", help="trained models")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
 
 
-def trained(given: argparse.Namespace) -> Iterator[Trained]:
+def trained(options: argparse.Namespace) -> Iterator[Trained]:
     """Yield each pool, trained and measured."""
     with Console(stderr=True).status("") as status, quiet():
-        workshop = Workshop(given.folder, BASES, lambda what: status.update(f"{what} …"))
-        for pool in pools.quick_pools() if given.quick else pools.pools():
+        workshop = Workshop(options.folder, BASES, lambda name: status.update(f"{name} …"))
+        for pool in pools.quick_pools() if options.quick else pools.pools():
             base = pool.finetunes[0].base
             measured = measure(workshop, base, pool.finetunes)
             yield Trained(pool, measured, weight_similarities(workshop, base, pool.finetunes))
 
 
-def _mixtures(given: argparse.Namespace) -> tuple[dict[Finetune, NDArray[np.float32]], tuple[Finetune, ...]]:
+def _mixtures(options: argparse.Namespace) -> tuple[dict[Finetune, NDArray[np.float32]], tuple[Finetune, ...]]:
     mixtures = pools.mixtures()
-    wanted = (*pools.singles(), *mixtures)
+    finetunes = (*pools.singles(), *mixtures)
     with Console(stderr=True).status("") as status, quiet():
-        workshop = Workshop(given.folder, BASES, lambda what: status.update(f"{what} …"))
-        measured = measure(workshop, BASE, wanted)
-    return {one: each.ours.mean(0) for one, each in zip(wanted, measured, strict=True)}, mixtures
+        workshop = Workshop(options.folder, BASES, lambda name: status.update(f"{name} …"))
+        measured = measure(workshop, BASE, finetunes)
+    return {one: each.ours.mean(0) for one, each in zip(finetunes, measured, strict=True)}, mixtures
 
 
-def scores(found: Sequence[Trained]) -> dict[str, dict[str, Score]]:
-    """Score each pool by each method; pairs are called duplicates at the threshold that is best on the first pool."""
-    first = found[0]
+def scores(all_trained: Sequence[Trained]) -> dict[str, dict[str, Score]]:
+    """Score each pool by each method. Duplicates are predicted at the threshold that is best on the first pool."""
+    first = all_trained[0]
     truth = np.equal.outer(first.labels, first.labels)
     thresholds = {name: pool_scores.best_threshold(matrix, truth) for name, matrix in first.similarities.items()}
     return {
@@ -151,26 +151,26 @@ def scores(found: Sequence[Trained]) -> dict[str, dict[str, Score]]:
             name: pool_scores.score(matrix, each.labels, threshold=thresholds[name], comparable=comparable(each.pool))
             for name, matrix in each.similarities.items()
         }
-        for each in found
+        for each in all_trained
     }
 
 
-def reseeds(found: Trained) -> dict[str, dict[str, float | None]]:
-    """Return how well similarity finds reseeded models: the same data in another order, from another start.
+def reseeds(trained: Trained) -> dict[str, dict[str, float | None]]:
+    """Return the precision and recall of each method for reseeded models: other data order, other initial weights.
 
-    Every other pair counts as wrong, other splits of the same domain too.
+    All other pairs count as false, including other splits of the same domain.
     """
-    parts = [f"{one.domain} {one.part}" for one in found.pool.finetunes]
+    parts = [f"{one.domain} {one.part}" for one in trained.pool.finetunes]
     truth = np.equal.outer(parts, parts)
     report: dict[str, dict[str, float | None]] = {}
-    for name, matrix in found.similarities.items():
+    for name, matrix in trained.similarities.items():
         threshold = pool_scores.best_threshold(matrix, truth)
         score = pool_scores.score(matrix, parts, threshold=threshold)
         report[name] = {
             "average precision": score.average_precision,
             "precision": score.precision,
             "recall": score.recall,
-            **_medians(matrix, truth, np.equal.outer(found.labels, found.labels)),
+            **_medians(matrix, truth, np.equal.outer(trained.labels, trained.labels)),
         }
     return report
 
@@ -218,7 +218,7 @@ def described(
     reseeded: Mapping[str, Mapping[str, float | None]],
     sums: Sequence[pool_additivity.Additivity],
 ) -> dict[str, object]:
-    """Return everything as JSON takes it."""
+    """Return all results as JSON values."""
     return {
         "pools": {pool: {name: asdict(score) for name, score in row.items()} for pool, row in table.items()},
         "reseeds": reseeded,
@@ -227,11 +227,11 @@ def described(
     }
 
 
-def write(file: Path, found: Iterable[Trained]) -> None:
+def write(file: Path, all_trained: Iterable[Trained]) -> None:
     """Write arrays by pool: `<number>.probe_deltas`, `.layers`, `.outputs`, `.models` (JSON), and `pools` (names)."""
     arrays: dict[str, Any] = {}
     names = []
-    for number, each in enumerate(found):
+    for number, each in enumerate(all_trained):
         names.append(each.name)
         arrays |= {
             f"{number}.probe_deltas": each.readings.probe_deltas,

@@ -1,12 +1,12 @@
-"""The store with 10,000 versions and more: what issue 4 asks for, beside what a user would pick instead.
+"""Recall, speed and size of the store with 10,000 versions or more, compared with its targets and with alternatives.
 
 The vectors are synthetic: nested clusters, with noise in the upper dimensions (`benchmarks.synthetic_vectors`). All
-searches run over the same vectors in the same run, one client at a time, each after a few questions to warm up:
+searches use the same vectors in the same run, one client at a time, after a few queries for warming up:
 
-- ours, `deltadex.store.search`, after `deltadex db index` where the store asks for it;
+- ours, `deltadex.search.neighbors`, after `deltadex db index` if the store needs it;
 - pgvector's exact scan of a plain table;
-- pgvector's `binary_quantize` in an HNSW index with a re-rank of 200 by full vectors, iterative where a filter follows;
-- FAISS, an inverted file of full vectors in memory, where it is installed: `.venv/bin/pip install faiss-cpu`.
+- pgvector's `binary_quantize` in an HNSW index, with a re-rank of 200 by full vectors, and iterative scans for filters;
+- FAISS, an inverted file of full vectors in memory, if it is installed: `.venv/bin/pip install faiss-cpu`.
 
     python -m benchmarks.store [--quick] [--json FILE] [--versions N …] [--dimension D] [--folder FOLDER]
 
@@ -34,29 +34,30 @@ from benchmarks import store_load, store_rivals
 from benchmarks.store_company import LIMIT, REGISTRY, TEAMS, Company, load, scratch_database
 from benchmarks.store_rivals import Search
 from benchmarks.synthetic_vectors import SyntheticVectors
-from deltadex.store import indexes, search
+from deltadex.search import indexes
+from deltadex.search import neighbors as search
 
 OURS, _WIDTH = "deltadex", 140
-#: On disk: the vectors' file, the store, the plain table, its index and the write-ahead log, in sizes of the vectors.
+#: Needed disk space in sizes of the vectors: their file, the store, the plain table, its index, the write-ahead log.
 _DISK = 5
-#: A scan of everything takes so long that fewer questions must do.
+#: Number of queries by exact scan, which are slow.
 _SCANS = 20
-#: Versions up to which all near duplicates are found anew: their number squared is what that costs.
+#: Maximum number of versions for recomputing all near duplicates, which takes quadratic time.
 _RECOMPUTED_UP_TO = 100_000
 
 
 @dataclass(frozen=True)
 class Answers:
-    """How one search did.
+    """Results of one search method.
 
     Attributes
     ----------
     recall
         Share of the true neighbours that were found.
     p50, p95
-        Milliseconds that passed.
+        Wall time of a query in milliseconds.
     cpu
-        Milliseconds that client and server computed per question: what is left of the others on a busy machine.
+        CPU milliseconds of client and server per query; comparable even on a busy machine.
     """
 
     recall: float
@@ -67,7 +68,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Target:
-    """What issue 4 asks for, for up to so many versions."""
+    """Targets for up to `versions` versions: recall, and milliseconds of a search and of storing a version."""
 
     versions: int
     recall: float
@@ -82,18 +83,18 @@ FILTER_RECALL, FILTER_P95, LOAD_ROWS, SHARE = 0.97, 60, 2_000, 0.4
 
 @dataclass
 class Result:
-    """What was measured for one number of versions.
+    """Measurements for one number of versions.
 
     Attributes
     ----------
     answers
-        By search, then by team; "" is no filter.
+        By search method, then by team; "" means no filter.
     build_seconds
-        By search, what its index took.
+        Build time of the index by search method.
     beyond_vectors
         Size of the database without the vectors, as a share of theirs.
     recomputed
-        Seconds, and bytes of memory at most, files that were mapped included.
+        Seconds, and peak memory in bytes including mapped files, of recomputing all near duplicates.
     """
 
     versions: int
@@ -109,27 +110,27 @@ class Result:
 
     @property
     def target(self) -> Target:
-        """The column of the issue's table."""
+        """Target for this number of versions."""
         return next((target for target in TARGETS if self.versions <= target.versions), TARGETS[-1])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="2,000 versions and few questions: under a minute")
+    parser.add_argument("--quick", action="store_true", help="2,000 versions and few queries: under a minute")
     parser.add_argument("--versions", type=int, nargs="+", default=[10_000, 100_000], metavar="N")
     parser.add_argument("--dimension", type=int, default=4_096, metavar="D")
-    parser.add_argument("--folder", type=Path, help="where there is room for the scratch database")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--folder", type=Path, help="folder for the scratch database")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
-    questions = 25 if given.quick else 200
+    questions = 25 if options.quick else 200
     results = []
-    for count in [2_000] if given.quick else given.versions:
-        with tempfile.TemporaryDirectory(prefix="deltadex-store-", dir=given.folder) as folder:
-            _require_room(Path(folder), count * given.dimension * 4 * _DISK)
-            results.append(measure(SyntheticVectors(count, given.dimension), Path(folder), questions, console))
-    if given.json:
-        given.json.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n", encoding="utf-8")
+    for count in [2_000] if options.quick else options.versions:
+        with tempfile.TemporaryDirectory(prefix="deltadex-store-", dir=options.folder) as folder:
+            _require_room(Path(folder), count * options.dimension * 4 * _DISK)
+            results.append(measure(SyntheticVectors(count, options.dimension), Path(folder), questions, console))
+    if options.json:
+        options.json.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n", encoding="utf-8")
     show(results, console)
 
 
@@ -137,8 +138,8 @@ def measure(synthetic: SyntheticVectors, folder: Path, questions: int, console: 
     """Fill a scratch store in `folder` and measure everything on it."""
     result = Result(synthetic.count, synthetic.dimension)
     with scratch_database(folder) as database, console.status("") as status:
-        for what, step in _steps(load(database, synthetic, folder), result, folder, questions):
-            status.update(f"{synthetic.count:,} versions: {what}")
+        for title, step in _steps(load(database, synthetic, folder), result, folder, questions):
+            status.update(f"{synthetic.count:,} versions: {title}")
             step()
     result.load_average = os.getloadavg()[1]
     return result
@@ -149,30 +150,30 @@ def _steps(
 ) -> Iterator[tuple[str, Callable[[], object]]]:
     rows = np.random.default_rng(4).choice(len(company.vectors), size=questions, replace=False).tolist()
     truth = {team: company.nearest(rows, team or None) for team in ("", *TEAMS)}
-    services = store_load.services(company, folder)
+    app = store_load.app(company, folder)
 
     def ask(name: str, build: Callable[[Company], Search], most: int = questions) -> None:
-        begun = time.perf_counter()
-        ours = build(company)
-        result.build_seconds[name] = time.perf_counter() - begun
-        result.answers[name] = {team: _ask(company, ours, rows[:most], team, truth[team]) for team in truth}
+        started = time.perf_counter()
+        search_method = build(company)
+        result.build_seconds[name] = time.perf_counter() - started
+        result.answers[name] = {team: _ask(company, search_method, rows[:most], team, truth[team]) for team in truth}
 
     result.rows_per_second = len(company.vectors) / company.load_seconds
-    yield "asking the store", lambda: ask(OURS, deltadex_search)
+    yield "querying the store", lambda: ask(OURS, deltadex_search)
     result.beyond_vectors = company.bytes_beyond_vectors
-    yield "storing one by one", lambda: _store_one_by_one(company, services, result, questions)
-    yield "storing and asking at once", lambda: _under_load(company, services, result, rows)
+    yield "storing one by one", lambda: _store_one_by_one(company, app, result, questions)
+    yield "storing and querying concurrently", lambda: _under_load(company, app, result, rows)
     if len(company.vectors) <= _RECOMPUTED_UP_TO:
         yield "finding all near duplicates", lambda: _recompute(company, result, folder)
     with store_rivals.plain_table(company):
-        yield "asking by an exact scan", lambda: ask("exact scan", store_rivals.exact_scan, _SCANS)
-        yield "asking binary_quantize", lambda: ask("binary_quantize", store_rivals.binary_quantize)
+        yield "querying by exact scan", lambda: ask("exact scan", store_rivals.exact_scan, _SCANS)
+        yield "querying binary_quantize", lambda: ask("binary_quantize", store_rivals.binary_quantize)
     if store_rivals.HAS_FAISS:
-        yield "asking FAISS", lambda: ask("FAISS, in memory", store_rivals.faiss_in_memory)
+        yield "querying FAISS", lambda: ask("FAISS, in memory", store_rivals.faiss_in_memory)
 
 
 def deltadex_search(company: Company) -> Search:
-    """Return the store's own search, after its indexes are built where it asks for them."""
+    """Return the store's own search, after building the indexes that it needs."""
     indexes.build(company.database)
 
     def ask(row: int, team: str | None) -> set[int]:
@@ -187,25 +188,25 @@ def deltadex_search(company: Company) -> Search:
 def _ask(company: Company, ask: Search, rows: Sequence[int], team: str, truth: Sequence[set[int]]) -> Answers:
     for row in rows[:5]:
         ask(row, team or None)
-    found, seconds, computed = 0, [], company.cpu_seconds()
-    for row, right in zip(rows, truth, strict=False):
-        begun = time.perf_counter()
+    hits, seconds, cpu_before = 0, [], company.cpu_seconds()
+    for row, expected in zip(rows, truth, strict=False):
+        started = time.perf_counter()
         answer = ask(row, team or None)
-        seconds.append(time.perf_counter() - begun)
-        found += len(answer & right)
-    cpu = (company.cpu_seconds() - computed) / len(seconds) * 1000
-    wanted = sum(len(right) for right in truth[: len(rows)])
+        seconds.append(time.perf_counter() - started)
+        hits += len(answer & expected)
+    cpu = (company.cpu_seconds() - cpu_before) / len(seconds) * 1000
+    total = sum(len(expected) for expected in truth[: len(rows)])
     p50, p95 = np.quantile(seconds, [0.5, 0.95]) * 1000
-    return Answers(found / wanted, float(p50), float(p95), cpu)
+    return Answers(hits / total, float(p50), float(p95), cpu)
 
 
-def _store_one_by_one(company: Company, services: store_load.Services, result: Result, count: int) -> None:
-    seconds = store_load.store_seconds(company, services, count)
+def _store_one_by_one(company: Company, app: store_load.App, result: Result, count: int) -> None:
+    seconds = store_load.store_seconds(company, app, count)
     result.store_p50 = float(np.median(seconds)) * 1000
 
 
-def _under_load(company: Company, services: store_load.Services, result: Result, rows: Sequence[int]) -> None:
-    result.load = store_load.under_load(company, services, rows[:50], each=max(5, len(rows) // 8))
+def _under_load(company: Company, app: store_load.App, result: Result, rows: Sequence[int]) -> None:
+    result.load = store_load.under_load(company, app, rows[:50], each=max(5, len(rows) // 8))
 
 
 def _recompute(company: Company, result: Result, folder: Path) -> None:
@@ -214,13 +215,13 @@ def _recompute(company: Company, result: Result, folder: Path) -> None:
         "DELTADEX_REGISTRY": REGISTRY,
         "DELTADEX_DATA_DIR": str(folder),
     }
-    begun = time.perf_counter()
+    started = time.perf_counter()
     command = [sys.executable, "-m", "deltadex", "duplicates", "--recompute", "--json"]
     process = os.posix_spawn(sys.executable, command, {**os.environ, **variables}, file_actions=_SILENT)
     _, status, usage = os.wait4(process, 0)
     if status:
         raise SystemExit("`deltadex duplicates --recompute` failed")
-    result.recomputed = (time.perf_counter() - begun, usage.ru_maxrss * 1024)
+    result.recomputed = (time.perf_counter() - started, usage.ru_maxrss * 1024)
 
 
 _SILENT = [(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_WRONLY, 0) for descriptor in (1, 2)]
@@ -238,9 +239,9 @@ def show(results: Sequence[Result], console: Console) -> None:
         title = f"{result.versions:,} versions of {result.dimension:,} dimensions, synthetic; one client"
         caption = f"load average {result.load_average:.1f} on {os.cpu_count()} cores"
         table = Table("measure", "target", *rivals, OURS, "met", title=title, caption=caption)
-        for name, target, values, is_met in lines(result):
+        for measure_name, target, values, is_met in lines(result):
             met = "" if is_met is None else "[green]yes[/]" if is_met else "[red]no[/]"
-            table.add_row(name, target, *(values.get(who, "–") for who in (*rivals, OURS)), met)
+            table.add_row(measure_name, target, *(values.get(name, "–") for name in (*rivals, OURS)), met)
         console.print(table)
 
 
@@ -248,7 +249,7 @@ Line = tuple[str, str, dict[str, str], bool | None]
 
 
 def lines(result: Result) -> Iterator[Line]:
-    """Yield measure, target, values by search, and whether ours meets the target."""
+    """Yield measure, target, values by search method, and True if ours meets the target."""
     target = result.target
     ours = result.answers[OURS]
     for team, share in {"": 1.0, **TEAMS}.items():
@@ -263,7 +264,7 @@ def lines(result: Result) -> Iterator[Line]:
             yield f"recall@{LIMIT}", f"≥ {target.recall}", recalls, ours[team].recall >= target.recall
             met = ours[team].p50 <= target.p50 and ours[team].p95 <= target.p95
             yield "p50 / p95 ms", f"≤ {target.p50:.0f} / {target.p95:.0f}", times, met
-            yield "CPU ms per question", "", {name: f"{answers.cpu:.1f}" for name, answers in by_search.items()}, None
+            yield "CPU ms per query", "", {name: f"{answers.cpu:.1f}" for name, answers in by_search.items()}, None
     yield "build of the index, s", "", {name: f"{seconds:.0f}" for name, seconds in result.build_seconds.items()}, None
     value = f"{result.store_p50:.1f}"
     yield "store + duplicates, p50 ms", f"≤ {target.store_p50:.0f}", {OURS: value}, result.store_p50 <= target.store_p50
@@ -272,11 +273,11 @@ def lines(result: Result) -> Iterator[Line]:
     value = f"{result.beyond_vectors:.0%}"
     yield "size beyond the vectors", f"≤ {SHARE:.0%}", {OURS: value}, result.beyond_vectors <= SHARE
     if load := result.load:
-        who = f"{store_load.WRITERS} writers, {store_load.READERS} readers"
+        load_name = f"{store_load.WRITERS} writers, {store_load.READERS} readers"
         value = f"{load.lost} / {load.changed_answers}"
-        yield f"{who}: lost / changed answers", "0 / 0", {OURS: value}, not (load.lost or load.changed_answers)
+        yield f"{load_name}: lost / changed answers", "0 / 0", {OURS: value}, not (load.lost or load.changed_answers)
         value = f"{load.writes_per_second:.0f} / {load.reads_per_second:.0f}"
-        yield f"{who}: stored / answered per s", "", {OURS: value}, None
+        yield f"{load_name}: stored / answered per s", "", {OURS: value}, None
     if result.recomputed:
         seconds, memory = result.recomputed
         met = seconds <= 600 and memory <= 4 << 30

@@ -1,4 +1,4 @@
-"""A scratch store with many synthetic versions in it, and the right answers to questions about them."""
+"""A scratch store with synthetic versions, and exact answers to queries."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ import numpy as np
 import psutil
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from pgvector import Vector
+from pgvector import HalfVector, Vector
 from psycopg.sql import SQL
 from psycopg.types.json import Jsonb
 
 from benchmarks.synthetic_vectors import CHUNK, Matrix, SyntheticVectors
-from deltadex.domain import ModelVersionRef, Recipe, RegisteredVersion
-from deltadex.probes import DELTA_ACTIVATION
-from deltadex.store import codes, version_changes
+from deltadex.embeddings.codes import codes_of
+from deltadex.engine.probes import DELTA_ACTIVATION
+from deltadex.stack.postgres import EmbeddedPostgres
 from deltadex.store.database import Database, Transaction
-from deltadex.store.embedded import EmbeddedPostgres
 from deltadex.store.migrate import migrate
+from deltadex.types import ModelVersionRef, Recipe, RegisteredVersion
+from deltadex.versions import transitions
 
 REGISTRY, BASE_NORM = "benchmark", 100.0
-#: Teams by the share of the versions that they own; the rest belongs to none of them.
+#: Share of the versions by team; the rest belongs to none of these.
 TEAMS = {"tenth": 0.1, "hundredth": 0.01, "thousandth": 0.001}
 LIMIT = 10
 
@@ -40,11 +41,11 @@ class Company:
     ids
         `(n,)` rows of `model_versions`.
     teams
-        `(n,)` names, the last one for none of `TEAMS`.
+        `(n,)` names of teams; `rest` for none of `TEAMS`.
     vectors
         `(n, dimension)` float32, a memory map.
     load_seconds
-        What writing them took, with whatever the store keeps beside them.
+        Time for writing the versions, with everything that the store keeps for them.
     """
 
     database: Database
@@ -57,7 +58,7 @@ class Company:
 
     @property
     def bytes_beyond_vectors(self) -> float:
-        """What the database takes per version, rows, indexes and all, as a share of the vector's own bytes."""
+        """Size of the database without the vectors, indexes included, as a share of the vectors' bytes."""
         with self.database.transaction() as tx:
             row = tx.execute(
                 "select sum(pg_total_relation_size(oid)) from pg_class where relkind = 'r' and "
@@ -66,7 +67,7 @@ class Company:
         return float(row[0] if row else 0) / self.vectors.nbytes - 1
 
     def cpu_seconds(self) -> float:
-        """Return what this process and all of the server's have computed so far."""
+        """Return the CPU seconds of this process and the server's processes so far."""
         with self.database.transaction() as tx:
             row = tx.execute("select split_part(pg_read_file('postmaster.pid'), chr(10), 1)::integer").fetchone()
         server = psutil.Process(row[0] if row else None)
@@ -85,14 +86,14 @@ class Company:
             similarity[:, self.teams != team] = -2
         best = np.argpartition(-similarity, LIMIT, axis=1)[:, :LIMIT]
         return [
-            {int(self.ids[place]) for place in places if similarity[number, place] > -2}
-            for number, places in enumerate(best)
+            {int(self.ids[index]) for index in indices if similarity[number, index] > -2}
+            for number, indices in enumerate(best)
         ]
 
 
 @contextmanager
 def scratch_database(folder: Path) -> Iterator[Database]:
-    """Run an embedded Postgres in a folder, with our tables."""
+    """Run an embedded Postgres with Deltadex's tables in a folder."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = int(server.getsockname()[1])
     with EmbeddedPostgres(folder / "postgres", port).running() as url, Database(url, pool_size=20) as database:
@@ -101,7 +102,7 @@ def scratch_database(folder: Path) -> Iterator[Database]:
 
 
 def load(database: Database, synthetic: SyntheticVectors, folder: Path) -> Company:
-    """Generate versions and write them as a backfill does: in bulk, then the codes that they are searched by."""
+    """Generate versions and write them in bulk, with their search codes."""
     shape = (synthetic.count, synthetic.dimension)
     vectors = open_memmap(folder / "vectors.npy", mode="w+", dtype=np.float32, shape=shape)
     shares = [*TEAMS.values(), 1 - sum(TEAMS.values())]
@@ -112,16 +113,13 @@ def load(database: Database, synthetic: SyntheticVectors, folder: Path) -> Compa
     ids: list[int] = []
     seconds = 0.0
     for chunk in synthetic.chunks():
-        these = slice(len(ids), len(ids) + len(chunk))
-        vectors[these] = chunk
-        begun = time.perf_counter()
+        rows_of_chunk = slice(len(ids), len(ids) + len(chunk))
+        vectors[rows_of_chunk] = chunk
+        started = time.perf_counter()
         with database.transaction() as tx:
-            ids += _insert(tx, recipe_id, these.start, chunk, teams[these])
-        seconds += time.perf_counter() - begun
-    begun = time.perf_counter()
-    with database.transaction() as tx:
-        codes.fill(tx)
-    seconds += time.perf_counter() - begun
+            ids += _insert(tx, recipe_id, rows_of_chunk.start, chunk, teams[rows_of_chunk])
+            _insert_codes(tx, recipe_id, ids[rows_of_chunk], chunk)
+        seconds += time.perf_counter() - started
     with database.connect() as connection:
         connection.commit()
         connection.autocommit = True
@@ -151,7 +149,7 @@ def _insert(tx: Transaction, recipe_id: int, first: int, vectors: Matrix, teams:
         )
         for number, team in enumerate(teams, start=first)
     ]
-    ids = version_changes.discover(tx, registered, fresh_since_ms=0)
+    ids = transitions.discover(tx, registered, fresh_since_ms=0)
     norms = np.linalg.norm(vectors, axis=1)
     columns = "model_version_id, recipe_id, vector, norm, base_norm, probe_agreement, is_weak, weights_digest"
     with tx.cursor() as cursor, cursor.copy(SQL(f"copy embeddings ({columns}) from stdin (format binary)")) as copy:
@@ -166,6 +164,14 @@ def _insert(tx: Transaction, recipe_id: int, first: int, vectors: Matrix, teams:
         [ids],
     )
     return ids
+
+
+def _insert_codes(tx: Transaction, recipe_id: int, ids: Sequence[int], vectors: Matrix) -> None:
+    columns = "recipe_id, model_version_id, registry, code"
+    with tx.cursor() as cursor, cursor.copy(SQL(f"copy codes ({columns}) from stdin (format binary)")) as copy:
+        copy.set_types(["int8", "int8", "text", "halfvec"])
+        for version_id, code in zip(ids, codes_of(vectors), strict=True):
+            copy.write_row((recipe_id, version_id, REGISTRY, HalfVector(code)))
 
 
 def units(vectors: Matrix) -> Matrix:

@@ -1,4 +1,4 @@
-"""What a user would pick instead, on the same vectors: pgvector as its manual has it, and FAISS in memory."""
+"""Alternatives to the store's search on the same vectors: pgvector as in its manual, and FAISS in memory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from psycopg.sql import SQL
 from benchmarks.store_company import LIMIT, Company, units
 from benchmarks.synthetic_vectors import CHUNK
 
-#: Finds the ids of the versions nearest to the one in a row, of one team or of all.
+#: Returns the ids of the versions nearest to the one in a row, of one team or of all.
 Search = Callable[[int, str | None], set[int]]
 
-#: Candidates that `binary_quantize` leaves for the full vectors; the index visits as many for them.
+#: Candidates of `binary_quantize` that are re-ranked by full vectors, and `ef_search` of its index.
 _RERANKED = 200
-#: Lists of FAISS's inverted file that a query looks into; there are as many as the root of the versions' number.
+#: Lists of FAISS's inverted file per query; the file has as many lists as the square root of the number of versions.
 _PROBED = 16
 _BUILD_MEMORY = "2GB"
 HAS_FAISS = importlib.util.find_spec("faiss") is not None
@@ -25,7 +25,7 @@ HAS_FAISS = importlib.util.find_spec("faiss") is not None
 
 @contextmanager
 def plain_table(company: Company) -> Iterator[None]:
-    """Make a table of ids, teams and vectors and nothing else, for the time of a block."""
+    """Create a table of ids, teams and vectors for the duration of a block."""
     with company.database.transaction() as tx:
         tx.execute(
             """
@@ -34,7 +34,7 @@ def plain_table(company: Company) -> Iterator[None]:
                 from model_versions join embeddings on model_version_id = id
                 where id between %s and %s order by id
             """,
-            # Without those that came later: the right answers know nothing of them.
+            # Without versions that were added later: the exact answers do not contain them.
             [int(company.ids[0]), int(company.ids[-1])],
         )
         tx.execute("alter table rival add primary key (id)")
@@ -48,7 +48,7 @@ def plain_table(company: Company) -> Iterator[None]:
 
 
 def exact_scan(company: Company) -> Search:
-    """Return a search by cosine distance without an index for it. Needs `plain_table`."""
+    """Return a search by cosine distance without an index. Needs `plain_table`."""
     return _queries(
         company,
         """
@@ -59,7 +59,7 @@ def exact_scan(company: Company) -> Search:
 
 
 def binary_quantize(company: Company) -> Search:
-    """Return a search by the signs' Hamming distance in an HNSW index, then by full vectors. Needs `plain_table`."""
+    """Return a search by Hamming distance of signs in an HNSW index, re-ranked by full vectors. Needs `plain_table`."""
     bits = f"bit({company.vectors.shape[1]})"
     with company.database.transaction() as tx:
         tx.execute("select set_config('maintenance_work_mem', %s, true)", [_BUILD_MEMORY])
@@ -78,7 +78,7 @@ def binary_quantize(company: Company) -> Search:
 
 
 def faiss_in_memory(company: Company) -> Search:
-    """Return a search in an inverted file of full vectors, in this process's memory; nothing of it is on disk."""
+    """Return a search in an inverted file of full vectors in this process's memory."""
     import faiss
 
     count, dimension = company.vectors.shape
@@ -95,8 +95,8 @@ def faiss_in_memory(company: Company) -> Search:
     def search(row: int, team: str | None) -> set[int]:
         parameters = faiss.SearchParametersIVF(sel=members[team], nprobe=min(_PROBED, lists))
         _, found = index.search(units(company.vectors[[row]]), LIMIT + 1, params=parameters)
-        places = [place for place in found[0].tolist() if place not in (row, -1)]
-        return {int(company.ids[place]) for place in places[:LIMIT]}
+        rows = [number for number in found[0].tolist() if number not in (row, -1)]
+        return {int(company.ids[number]) for number in rows[:LIMIT]}
 
     return search
 
@@ -104,7 +104,7 @@ def faiss_in_memory(company: Company) -> Search:
 def _queries(company: Company, query: str) -> Search:
     def search(row: int, team: str | None) -> set[int]:
         with company.database.transaction() as tx:
-            # As the manual advises where a filter follows the index; the scan doesn't look at it.
+            # As the manual recommends for filters; the exact scan ignores these settings.
             tx.execute(f"set local hnsw.ef_search = {_RERANKED}; set local hnsw.iterative_scan = strict_order")
             found = tx.execute(query, {"id": int(company.ids[row]), "team": team, "limit": LIMIT}, prepare=True)
             return {version_id for (version_id,) in found}

@@ -1,8 +1,8 @@
-"""Synthetic embeddings of plausible structure: nested clusters, and noise in the upper dimensions.
+"""Synthetic embeddings with a plausible structure: nested clusters, and noise in the upper dimensions.
 
-No model made these. What a version's vector shares with all others, with its domain and with its family (finetunes on
-the same data) lies mostly in the lower dimensions, some of which are outliers, as in hidden states; noise of its own
-fills all of them. Some versions are retrained, slightly changed, from another one.
+No model is involved. A vector shares components with all others, with its domain and with its family (finetunes on the
+same data). These lie mostly in the lower dimensions, some of which are outliers, as in hidden states. Its own noise
+fills all dimensions. Some vectors are slight changes of another one, like retrained versions.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Labels = NDArray[np.int64]
 
 CHUNK = 5_000
 _RETRAINED = 0.1
-#: Dimensions after which the structure fades, and how many of them stick out by how much.
+#: Dimension from which the structure fades, and number and scale of the outlier dimensions.
 _LOWER, _OUTLIERS, _OUTLIER_SCALE = 128, 4, 6.0
-#: Shares of a vector's energy; the rest is its own, half of it spread evenly over all dimensions.
+#: Shares of a vector's squared norm; the rest is its own, half of it spread evenly over all dimensions.
 _COMMON, _DOMAIN = 0.15, 0.25
 _FAMILY = (0.15, 0.45)
 
@@ -41,7 +41,7 @@ class SyntheticVectors:
             yield rows
 
     def labelled_chunks(self) -> Iterator[tuple[Matrix, Labels, Labels]]:
-        """Yield the same with the domain and the family of each row, `(up to CHUNK,)` each."""
+        """Yield the chunks with the domain and the family of each row, `(up to CHUNK,)` each."""
         generator = np.random.default_rng(self.seed)
         scale = self._scale(generator)
         common = _directions(generator, scale, 1)
@@ -69,7 +69,7 @@ class SyntheticVectors:
         return scale.astype(np.float32)
 
     def _retrain(self, generator: np.random.Generator, rows: Matrix, family: Labels) -> Labels:
-        """Make some rows slight changes of others: cosine similarities of about .95 to 1; return all rows' families."""
+        """Replace some rows by slight changes of others (cosine similarity .95 to 1); return all rows' families."""
         copies = int(len(rows) * _RETRAINED)
         sources = generator.integers(copies, len(rows), size=copies) if copies < len(rows) else np.arange(0)
         change = np.sqrt(generator.uniform(0, 0.1, size=(copies, 1))).astype(np.float32)

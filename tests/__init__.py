@@ -1,4 +1,4 @@
-"""Read by huggingface_hub when it is loaded, so set before anything is: no test asks a hub for anything."""
+"""Settings for huggingface_hub, made before anything imports it: no test contacts a hub."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The real services for every test that asks for them: Postgres, MLflow and Prefect, each started once."""
+"""Real services for tests: Postgres, MLflow and Prefect, each started once."""
 
 from __future__ import annotations
 
@@ -6,24 +6,57 @@ import itertools
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
+from pydantic import SecretStr
 
-from deltadex.mlflow_edge.registry import Registry
+from deltadex.app import App
+from deltadex.registry.client import Registry
 from deltadex.scheduler import load_scheduler
-from deltadex.services import Services
 from deltadex.settings import DatabaseSettings, Settings
 from deltadex.stack import specs
+from deltadex.stack.postgres import EmbeddedPostgres
 from deltadex.stack.process import Service
 from deltadex.store.database import Database
-from deltadex.store.embedded import EmbeddedPostgres
 from deltadex.store.migrate import migrate
 
+#: Nothing here is timed: on a busy machine, any example may take longer than hypothesis allows.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
+_TESTS = Path(__file__).parent
 _TEMPLATE = "migrated_template"
 _numbers = itertools.count(1)
+
+#: Fixtures that start a server, and folders whose tests run models: the marks follow from these.
+_SERVICES = {"postgres_url", "servers", "company"}
+_WITH_TORCH = {"engine", "demo", "flows", "e2e"}
+_BUILDS_MODELS = {"torch", "tests.tiny_models", "tests.many_models", "tests.language_models", "tests.quantized_models"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they need, and keep those of a file in one process."""
+    for item in items:
+        fixtures, folder = set(getattr(item, "fixturenames", ())), item.path.relative_to(_TESTS).parts[0]
+        if fixtures & _SERVICES:
+            item.add_marker("services")
+        if "browser" in fixtures or folder == "e2e":
+            item.add_marker("browser")
+        if folder in _WITH_TORCH or _imports(getattr(item, "module", None)) & _BUILDS_MODELS:
+            item.add_marker("torch")
+        item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
+def _imports(module: object) -> set[str]:
+    """Return the modules that a test module names, or whose objects it does."""
+    values = vars(module).values() if module else ()
+    named = (getattr(value, "__name__" if isinstance(value, ModuleType) else "__module__", None) for value in values)
+    return {name for name in named if isinstance(name, str)}
 
 
 def unused_port() -> int:
@@ -45,9 +78,7 @@ def new_database_url(postgres_url: str) -> Callable[..., str]:
     def create(name: str | None = None, *, template: str = "template0") -> str:
         name = name or f"test_{next(_numbers)}"
         with psycopg.connect(postgres_url, autocommit=True) as connection:
-            connection.execute(
-                SQL("create database {} template {} strategy file_copy").format(Identifier(name), Identifier(template))
-            )
+            connection.execute(SQL("create database {} template {}").format(Identifier(name), Identifier(template)))
         return postgres_url.removesuffix(conninfo_to_dict(postgres_url)["dbname"]) + name
 
     return create
@@ -70,6 +101,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A running MLflow and a running Prefect server, as the embedded stack runs them."""
     data_dir = tmp_path_factory.mktemp("servers")
     settings = Settings(data_dir=data_dir, ports={"mlflow": unused_port(), "prefect": unused_port()})
+    settings = settings.model_copy(update={"prefect_auth": SecretStr(specs.prefect_auth(settings))})
     wanted = [specs.mlflow_server(settings), specs.prefect_server(settings)]
     running = [Service(spec, data_dir / f"{spec.name}.log") for spec in wanted]
     try:
@@ -90,11 +122,14 @@ def registry(servers: Settings) -> Iterator[Registry]:
     registry = Registry(servers.mlflow_uri, name="acme")
     for model in registry.client.search_registered_models():
         registry.client.delete_registered_model(model.name)
+    experiment = registry.client.get_experiment_by_name("deltadex")
+    for tag in experiment.tags if experiment else ():
+        registry.client.delete_experiment_tag(experiment.experiment_id, tag)
     return registry
 
 
 @pytest.fixture
-def services(servers: Settings, database: Database, registry: Registry, tmp_path: Path) -> Iterator[Services]:
+def app(servers: Settings, database: Database, registry: Registry, tmp_path: Path) -> Iterator[App]:
     """All three services, real and empty; the scheduler is only reached by tests that deploy."""
     settings = servers.model_copy(
         update={
@@ -104,4 +139,4 @@ def services(servers: Settings, database: Database, registry: Registry, tmp_path
             "database": DatabaseSettings(url=database.url),
         }
     )
-    return Services(settings, database, registry, load_scheduler(settings))
+    return App(settings, database, registry, load_scheduler(settings))

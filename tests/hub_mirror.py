@@ -1,4 +1,4 @@
-"""A hub mirror: a real HTTP server that answers what huggingface_hub's own client asks for."""
+"""A hub mirror: a real HTTP server for huggingface_hub's own client."""
 
 from __future__ import annotations
 

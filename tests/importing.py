@@ -1,4 +1,4 @@
-"""What an import brings along."""
+"""Modules that an import loads."""
 
 from __future__ import annotations
 

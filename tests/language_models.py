@@ -1,5 +1,7 @@
-"""More kinds of tiny models and adapters beside `many_models`, and a plain reading of the probes that shares no code
-with the engine: the whole model in memory, one probe at a time."""
+"""More kinds of tiny models and adapters, and a reference implementation of reading the probes.
+
+The reference shares no code with the engine: it loads the whole model and reads one probe at a time.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ import transformers
 from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file, save_file
 
-from deltadex.probes import PAPER_PROBES
+from deltadex.engine.probes import PAPER_PROBES
 from tests import many_models, tiny_models
 
 #: Builds a base by its name, once.
@@ -74,7 +76,7 @@ _MORE: Mapping[str, tuple[str, Callable[[], Any]]] = {
 }  # fmt: skip
 MODELS = (*many_models.MODELS, *_MORE)
 
-_ENCODERS = ("Bert", "Roberta", "ModernBert", "DistilBert", "DeBERTa", "ALBERT", "T5Encoder")
+_ENCODERS = ("Bert", "Roberta", "ModernBert", "DistilBert", "DeBERTa", "ALBERT", "T5Encoder", "FNet", "IBert")
 #: Some that every probe holds.
 _TOKENS = [200, 260, 275]
 _LORA = {"r": 4, "lora_alpha": 8}
@@ -214,7 +216,8 @@ def read_plainly(name: str, base: Path, adapter: Path | None = None) -> np.ndarr
     states = []
     for probe in PAPER_PROBES.probes:
         ids = tokenizer(probe, return_tensors="pt")["input_ids"]
-        tokens = _last_hidden_state(model.eval(), {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+        mask = {} if name.startswith("FNet") else {"attention_mask": torch.ones_like(ids)}  # FNet knows none
+        tokens = _last_hidden_state(model.eval(), {"input_ids": ids, **mask})
         states.append(tokens.mean(dim=0) if name.startswith(_ENCODERS) else tokens[-1])
     return torch.stack(states).numpy()
 

@@ -115,7 +115,7 @@ def build_model(name: str, folder: Path, *, seed: int = 0, **saving: Any) -> Pat
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = getattr(transformers, name)(_CONFIGS[name]())
-    return _save(model, folder, **saving)
+    return save(model, folder, **saving)
 
 
 def load(name: str, folder: Path) -> Any:
@@ -130,7 +130,7 @@ def build_finetune(name: str, base: Path, folder: Path, *, strength: float = 0.0
         torch.manual_seed(1)
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * strength)
-    return _save(model, folder, **saving)
+    return save(model, folder, **saving)
 
 
 def attach(model: PreTrainedModel, config: PeftConfig, *, strength: float = 0.01) -> Any:
@@ -171,7 +171,8 @@ def build_adapter(kind: str, base: Path, folder: Path) -> Path:
     return folder
 
 
-def _save(model: PreTrainedModel, folder: Path, **saving: Any) -> Path:
+def save(model: PreTrainedModel, folder: Path, **saving: Any) -> Path:
+    """Save a model with a tokenizer."""
     model.save_pretrained(folder, **saving)
     tiny_models.build_tokenizer().save_pretrained(folder)
     return folder

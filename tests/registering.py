@@ -1,11 +1,11 @@
-"""Registering folders as companies do: artifacts on a run, then a model version that points at them."""
+"""Registration of folders as in companies: artifacts on a run, and a model version that points to them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from deltadex.domain import RegisteredVersion
-from deltadex.mlflow_edge.registry import Registry
+from deltadex.registry.client import Registry
+from deltadex.types import RegisteredVersion
 
 
 def register_folder(registry: Registry, name: str, folder: Path, **tags: str) -> RegisteredVersion:

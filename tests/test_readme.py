@@ -1,4 +1,4 @@
-"""The README's table of settings is the code's."""
+"""The README's table of settings equals the code's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings come from options, the environment, the running stack and the data folder, in that order."""
+"""Settings come from options, the environment, the running stack and the data folder, in this order."""
 
 from __future__ import annotations
 

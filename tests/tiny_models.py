@@ -1,4 +1,4 @@
-"""Tiny but real base models, adapters and full finetunes, built by transformers and peft in a fraction of a second."""
+"""Tiny but real base models, adapters and finetunes, built by transformers and peft in a fraction of a second."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from deltadex.probes import PAPER_PROBES
+from deltadex.engine.probes import PAPER_PROBES
 
 VOCABULARY = 384
 HIDDEN_SIZE = 32

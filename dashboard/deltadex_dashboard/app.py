@@ -1,7 +1,7 @@
-"""The router: `streamlit run app.py`. Every page has a path of its own, so that a link to it can be shared.
+"""Router of the dashboard, run by `streamlit run app.py`. Every page has its own path, so that links can be shared.
 
-The pages lie in `screens/`: beside a folder named `pages` Streamlit answers the first deep link after its start by
-running that page without this router.
+The pages are in `screens/`. If there were a folder named `pages`, Streamlit would answer the first deep link after its
+start by running that page without this router.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from pathlib import Path
 import streamlit as st
 
 from deltadex.errors import DeltadexError
-from deltadex_dashboard import view
-from deltadex_dashboard.snapshots import set_aside, snapshot
+from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.reads.snapshots import freeze_cached, snapshot
 
 _HERE = Path(__file__).parent
-# Files of ours: Streamlit would fetch an icon by name from elsewhere.
+# Local files: Streamlit fetches icons that are given by name from the internet.
 _MARK, _LOGO = str(_HERE / "mark.svg"), str(_HERE / "logo.svg")
-# Less room above a page's name, none above a bar for the label that it doesn't have, and links in line with text.
+# Less space above page titles and above progress bars without a label; links aligned with text.
 _STYLE = """<style>
 .stMainBlockContainer {padding-top: 4.5rem; padding-bottom: 3rem}
 .stProgress {margin-top: -0.5rem}
@@ -48,13 +48,13 @@ page = st.navigation(
     ],
     position="top",
 )
-shown: str | None = None
+shown_revision: str | None = None
 try:
     now = snapshot()
     page.run()
-    view.who(now)
-    shown = now.revision
-    set_aside(now.revision)
+    view.login_status(now)
+    shown_revision = now.revision
+    freeze_cached(now.revision)
 except DeltadexError as error:
-    view.trouble(error)
-view.follow(shown)
+    view.error_page(error)
+view.rerun_on_change(shown_revision)

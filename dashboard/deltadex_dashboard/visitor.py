@@ -1,19 +1,22 @@
-"""Who looks at a page: by the login, or the person at this machine. What they may do is the library's to say."""
+"""The person who views a page, identified by login or address. The library decides on rights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import streamlit as st
+from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from deltadex import people
-from deltadex.governance.access import Person
+from deltadex import access
+from deltadex.access import Person
+from deltadex.peer import is_own_program
 from deltadex.settings import Settings
 
-#: Whatever else stands before the dashboard adds one of these.
-_PROXIED = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
-_HERE = ("localhost", "127.0.0.1", "[::1]")
-#: Streamlit sends everybody who logs in to the first page; the tab remembers which one they came for.
+#: Reverse proxies add at least one of these headers.
+_PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+#: After a login Streamlit always opens the first page; the browser tab stores the address that was requested.
 _REMEMBER = "<script>sessionStorage.setItem('deltadex-came-for', location.href)</script>"
 _RETURN = """<script>{
   const cameFor = sessionStorage.getItem('deltadex-came-for')
@@ -23,36 +26,36 @@ _RETURN = """<script>{
 
 
 def person(settings: Settings) -> Person:
-    """Return who looks.
+    """Return the viewer of the page.
 
     Raises
     ------
     AccessDenied
-        People are listed, and this is none of them or the login has expired.
+        There is an access file, and the viewer is not in it or the login has expired.
     """
-    # On the demo's machine one person can be two: `?as=ann`. The library refuses it everywhere else.
-    if asked := st.query_params.get("as"):
-        st.session_state["as"] = asked
-    return people.at_page(settings, claims=_claims(), address=_address(), as_=st.session_state.get("as"))
+    # `?as=ann` lets one person act as several in the demo; the library ignores it except on a local machine.
+    if name := st.query_params.get("as"):
+        st.session_state["as"] = name
+    return access.at_page(settings, claims=_claims(), address=_address(), as_=st.session_state.get("as"))
 
 
 def can_log_in() -> bool:
-    """Whether an identity provider is configured in Streamlit's secrets."""
+    """Return True if an identity provider is configured in Streamlit's secrets."""
     return bool(st.secrets.load_if_toml_exists() and "auth" in st.secrets)
 
 
 def is_logged_in() -> bool:
-    """Whether a provider said who this is, be it long ago."""
+    """Return True if the viewer has logged in, even if the login has expired since."""
     return _claims() is not None
 
 
 def remember_link() -> None:
-    """Keep the address of this page until the person is logged in."""
+    """Store the address of this page until the viewer has logged in."""
     st.html(_REMEMBER, unsafe_allow_javascript=True)
 
 
 def return_to_link() -> None:
-    """Go to the address that was kept, if one was."""
+    """Go to the stored address, if there is one."""
     st.html(_RETURN, unsafe_allow_javascript=True)
 
 
@@ -62,9 +65,26 @@ def _claims() -> Mapping[str, object] | None:
 
 
 def _address() -> str:
-    """Return where the browser is. Streamlit says None for this machine, where a proxy may be as well."""
+    """Return the address of the browser. Streamlit gives None for this machine, where a proxy may run.
+
+    No header proves that there is no proxy: one that sends none of its own passes on whatever a browser elsewhere says.
+    """
     headers = st.context.headers
-    host = headers.get("Host", _HERE[0]).rsplit(":", 1)[0]
-    if any(name in headers for name in _PROXIED) or host not in _HERE:
+    host = headers.get("Host", "").rsplit(":", 1)[0]
+    if any(name in headers for name in _PROXY_HEADERS) or host not in _LOCAL_HOSTS or not _is_own_browser():
         return st.context.ip_address or "proxied"
-    return st.context.ip_address or _HERE[1]
+    return st.context.ip_address or _LOCAL_HOSTS[1]
+
+
+def _is_own_browser() -> bool:
+    """Return True if the page's connection comes from a program of the user whom the dashboard runs as."""
+    context = get_script_run_ctx()
+    client = runtime.get_instance().get_client(context.session_id) if context else None
+    # Streamlit shows the address of the other end, but not its port.
+    peer = getattr(getattr(client, "_websocket", None), "client", None)
+    if peer is None:
+        return False
+    key = f"is-own-browser-{peer.port}"  # looked up once per connection
+    if key not in st.session_state:
+        st.session_state[key] = is_own_program(peer.port)
+    return bool(st.session_state[key])

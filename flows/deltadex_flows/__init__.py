@@ -1,1 +1,1 @@
-"""Deltadex's Prefect flows: thin wraps around the library."""
+"""Prefect flows that call the library."""

@@ -1,4 +1,4 @@
-"""The flow `find-models`: what a few examples of a task do to a base, for a search that somebody asked for."""
+"""The flow `find-models`: the few-shot task embedding of a search."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from prefect.client.schemas.objects import State as RunState
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from deltadex import few_shot
+from deltadex.app import open_app
 from deltadex.errors import DeltadexError
-from deltadex.services import open_services
+from deltadex.find import train
 from deltadex.settings import load_settings
 
 
@@ -21,10 +21,10 @@ from deltadex.settings import load_settings
     persist_result=False,
 )
 def find_models(search_id: int) -> RunState[Any]:
-    """Bring a search to its end; who asked reads there why it failed."""
-    with open_services(load_settings()) as services:
+    """Run a search; a failure is also stored with the search."""
+    with open_app(load_settings()) as app:
         try:
-            is_done = few_shot.run(services, search_id, flow_run_id=str(flow_run.get_id()))
+            is_done = train.run(app, search_id, flow_run_id=str(flow_run.get_id()))
         except DeltadexError as error:
             return Failed(message=error.message)
-    return Completed(message=f"search {search_id} is done" if is_done else "nothing to do: it had ended already")
+    return Completed(message=f"search {search_id} is done" if is_done else "nothing to do: the search had ended")

@@ -1,51 +1,71 @@
-"""`deltadex.scheduler.Scheduler` on Prefect: runs are created directly, each with its idempotency key.
+"""Prefect implementation of `deltadex.scheduler.Scheduler`.
 
-Not by events and automations: those lose runs when the server restarts.
+Runs are created directly, each with an idempotency key. Events and automations lose runs when the server restarts.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
-from deltadex.domain import Queue, VersionRow
+from deltadex.engine.probes import DELTA_ACTIVATION
 from deltadex.errors import SchedulerError
-from deltadex.probes import DELTA_ACTIVATION
 from deltadex.settings import Settings
-from deltadex_flows.embed import embed_model_version
-from deltadex_flows.find import find_models
-from deltadex_flows.reconcile import reconcile_registry
+from deltadex.types import Queue, VersionRow
+from deltadex.versions.shards import Shard
+from deltadex_flows import run_tags
+from deltadex_flows.entry_points import (
+    ANALYSE_REGISTRY,
+    EMBED_SHARD,
+    EMBED_VERSION,
+    ENTRY_POINTS,
+    FIND_MODELS,
+    POOL_TEMPLATE,
+    WORKER_TYPE,
+    flow_of,
+)
 
 _DEPLOYMENT = "deltadex"
-_RECONCILE_QUEUE = "reconcile"
+_ANALYSES_QUEUE = "analyses"
 _SEARCH_QUEUE = "search"
-#: Lower goes first. A person waits for a search.
-_PRIORITIES = {_RECONCILE_QUEUE: 1, _SEARCH_QUEUE: 2, Queue.FRESH.value: 3, Queue.BACKFILL.value: 4}
-_QUEUES: dict[Flow[Any, Any], str] = {
-    embed_model_version: Queue.BACKFILL.value,
-    reconcile_registry: _RECONCILE_QUEUE,
-    find_models: _SEARCH_QUEUE,
+#: Versions that were too large for a machine. Prefect hands out a few runs of each queue: those that fit nowhere must
+#: not stand before the others.
+_LARGE_QUEUE = "large"
+#: Lower runs first: a person waits for a search, and a long backfill must not delay the analyses.
+_PRIORITIES = {
+    _SEARCH_QUEUE: 1,
+    _ANALYSES_QUEUE: 2,
+    Queue.FRESH.value: 3,
+    Queue.BACKFILL.value: 4,
+    _LARGE_QUEUE: 5,
 }
-_RECONCILE_EVERY = timedelta(seconds=60)
-#: A worker that dies while it starts a run leaves it pending for ever.
+_QUEUES = {
+    EMBED_VERSION: Queue.FRESH.value,
+    EMBED_SHARD: Queue.BACKFILL.value,
+    ANALYSE_REGISTRY: _ANALYSES_QUEUE,
+    FIND_MODELS: _SEARCH_QUEUE,
+}
+#: Age at which a pending run counts as dead: its worker died while starting it.
 _STUCK_AFTER = timedelta(seconds=120)
-#: A server looks every five seconds for what was deployed.
-_PLANNED_WITHIN_SECONDS = 15
+#: The same where a run may wait for a container or a node.
+_CONTAINER_STUCK_AFTER = timedelta(hours=1)
+_PROCESS_TYPES = (WORKER_TYPE, "process")
+#: Types of pools whose runs a cloud starts by itself.
+_WITHOUT_WORKERS = (":push", ":managed")
 
 
 class PrefectScheduler:
@@ -53,49 +73,84 @@ class PrefectScheduler:
 
     def __init__(self, settings: Settings) -> None:
         self._pool = settings.work_pool
+        self._wanted_type = settings.work_pool_type
+        self._known_type = ""
+        self._job_variables = settings.job_variables
         self._api_url = settings.prefect_url
+        self._settings = prefect_settings(settings)
 
     def deploy(self) -> None:
-        """Create or update the process work pool, its queues and all deployments. Idempotent."""
+        """Create or update the work pool, its queues and all deployments. Idempotent.
+
+        The template of a pool of another type than Deltadex's own is left as it is: it belongs to the pool's owner.
+        """
         with self._client("deploying") as client:
+            if self._wanted_type.endswith(_WITHOUT_WORKERS) and not _exists(client, self._pool):
+                raise SchedulerError(
+                    f"A work pool of type {self._wanted_type!r} needs settings of its cloud",
+                    hint="Create it in Prefect, then name it by DELTADEX_WORK_POOL.",
+                )
             with suppress(ObjectAlreadyExists):
-                client.create_work_pool(WorkPoolCreate(name=self._pool, type="process"))
+                # Without a template: the first worker of that type gives the pool its own.
+                client.create_work_pool(WorkPoolCreate(name=self._pool, type=self._wanted_type))
+            if self._pool_type(client) == WORKER_TYPE:
+                if self._job_variables:
+                    raise SchedulerError(
+                        f"The work pool {self._pool!r} is of type {WORKER_TYPE!r}, whose runs take no job variables",
+                        hint="Unset DELTADEX_JOB_VARIABLES, or name a pool of another type by DELTADEX_WORK_POOL.",
+                    )
+                client.update_work_pool(self._pool, WorkPoolUpdate(base_job_template=POOL_TEMPLATE))
             for queue, priority in _PRIORITIES.items():
                 with suppress(ObjectAlreadyExists):
                     client.create_work_queue(queue, work_pool_name=self._pool, priority=priority)
-            for flow, queue in _QUEUES.items():
-                schedule = DeploymentScheduleCreate(schedule=IntervalSchedule(interval=_RECONCILE_EVERY), active=True)
+            for name, queue in _QUEUES.items():
+                flow = flow_of(name)
                 client.create_deployment(
                     flow_id=client.create_flow(flow),
                     name=_DEPLOYMENT,
-                    entrypoint=f"{flow.__module__}.{flow.fn.__name__}",
+                    entrypoint=ENTRY_POINTS[flow.name],
                     work_pool_name=self._pool,
                     work_queue_name=queue,
-                    schedules=[schedule] if flow is reconcile_registry else [],
                     tags=["deltadex"],
+                    job_variables=self._job_variables,
                     description=flow.description,
                 )
 
     def submit(self, version: VersionRow) -> str:
-        """Start the embedding of one version; the same attempt gives the same run."""
+        """Start the embedding of a version and return the flow run's id; the same attempt gives the same run."""
         ref = version.registered.ref
+        needs = run_tags.needs(version)
         key = (ref.registry, ref.name, ref.version, ref.created_ms, DELTA_ACTIVATION.digest[:12], version.attempt)
         with self._client(f"starting a run for {version.label}") as client:
-            deployment = client.read_deployment_by_name(f"{embed_model_version.name}/{_DEPLOYMENT}")
+            deployment = client.read_deployment_by_name(f"{EMBED_VERSION}/{_DEPLOYMENT}")
             run = client.create_flow_run_from_deployment(
                 deployment.id,
                 name=f"{version.label} · attempt {version.attempt}" if version.attempt > 1 else version.label,
                 parameters={"version_id": version.id, "attempt": version.attempt},
-                tags=[f"model:{ref.name}", version.queue.value],
+                tags=[f"model:{ref.name}", version.queue.value, *needs],
                 idempotency_key=":".join(map(str, ("deltadex", *key))),
-                work_queue_name=version.queue.value,
+                work_queue_name=_LARGE_QUEUE if needs else version.queue.value,
+            )
+        return str(run.id)
+
+    def submit_shard(self, shard: Shard) -> str:
+        """Start the embedding of a shard and return the flow run's id; the same shard gives the same run."""
+        with self._client(f"starting a run for shard {shard.id}") as client:
+            deployment = client.read_deployment_by_name(f"{EMBED_SHARD}/{_DEPLOYMENT}")
+            run = client.create_flow_run_from_deployment(
+                deployment.id,
+                name=shard.label,
+                parameters={"shard_id": shard.id},
+                tags=[shard.queue.value, *run_tags.of_base(shard.base)],
+                idempotency_key=f"deltadex:shard:{shard.key}:{DELTA_ACTIVATION.digest[:12]}",
+                work_queue_name=shard.queue.value,
             )
         return str(run.id)
 
     def submit_search(self, search_id: int, *, key: str) -> str:
-        """Start a search by examples; the same key gives the same run."""
+        """Start a search by examples and return the flow run's id; the same key gives the same run."""
         with self._client(f"starting search {search_id}") as client:
-            deployment = client.read_deployment_by_name(f"{find_models.name}/{_DEPLOYMENT}")
+            deployment = client.read_deployment_by_name(f"{FIND_MODELS}/{_DEPLOYMENT}")
             run = client.create_flow_run_from_deployment(
                 deployment.id,
                 name=f"search {search_id}",
@@ -104,24 +159,42 @@ class PrefectScheduler:
             )
         return str(run.id)
 
+    def submit_analyses(self) -> str | None:
+        """Start the analyses and return the flow run's id; return None if a live run of them exists.
+
+        A schedule would start runs without work and pile them up while no worker is online. Under the deployment's
+        concurrency limit, dead runs would keep their slots.
+        """
+        with self._client("starting the analyses") as client:
+            deployment = client.read_deployment_by_name(f"{ANALYSE_REGISTRY}/{_DEPLOYMENT}")
+            latest = _latest_run(client, deployment.id)
+            if latest is not None and not _has_ended(latest):
+                if not self._is_stuck(client, latest):
+                    return None
+                client.set_flow_run_state(latest.id, Crashed(message="no worker is running it"), force=True)
+            run = client.create_flow_run_from_deployment(
+                deployment.id,
+                # Two concurrent callers get the same run.
+                idempotency_key=f"deltadex:analyses:after:{latest.id if latest else deployment.id}",
+            )
+        return str(run.id)
+
     def dead_runs(self, run_ids: Sequence[str]) -> Collection[str]:
-        """Return those of the runs that ended, were deleted, or are stuck before their start."""
+        """Return the runs that have ended, were deleted, or are stuck before their start."""
         if not run_ids:
             return set()
-        stuck_since = datetime.now(UTC) - _STUCK_AFTER
         alive: set[str] = set()
         with self._client("reading flow runs") as client:
             for start in range(0, len(run_ids), 200):
                 page = [UUID(run_id) for run_id in run_ids[start : start + 200]]
                 for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=page))):
-                    state = run.state
-                    stuck = state is not None and state.is_pending() and state.timestamp < stuck_since
-                    if state is None or not (state.is_final() or stuck):
+                    is_pending = run.state is not None and run.state.is_pending()
+                    if not (_has_ended(run) or (is_pending and self._is_stuck(client, run))):
                         alive.add(str(run.id))
         return set(run_ids) - alive
 
     def crash(self, run_id: str, reason: str) -> None:
-        """Mark a run that died silently as crashed, so that it holds no slot and misleads nobody."""
+        """Mark a dead run as crashed, so that it frees its slot and is not shown as running."""
         with self._client(f"ending flow run {run_id}") as client:
             try:
                 run = client.read_flow_run(UUID(run_id))
@@ -131,52 +204,76 @@ class PrefectScheduler:
                 client.set_flow_run_state(UUID(run_id), Crashed(message=reason), force=True)
 
     def check(self) -> str:
-        """Return a line about server, pool and workers.
+        """Return a summary of server, pool and workers in one line.
 
         Raises
         ------
         SchedulerError
-            The server is away or schedules nothing, nothing is deployed, or no worker is online.
+            The server is unreachable, a flow is not deployed, or no worker is online.
         """
         with self._client("checking") as client:
             try:
-                client.read_deployment_by_name(f"{embed_model_version.name}/{_DEPLOYMENT}")
-                reconciling = client.read_deployment_by_name(f"{reconcile_registry.name}/{_DEPLOYMENT}")
+                for name in _QUEUES:
+                    client.read_deployment_by_name(f"{name}/{_DEPLOYMENT}")
             except ObjectNotFound as error:
                 raise SchedulerError("The flows are not deployed", hint="Run `deltadex init`.") from error
+            pool_type = self._pool_type(client)
             workers = client.read_workers_for_work_pool(self._pool)
             online = [worker.name for worker in workers if worker.status == "ONLINE"]
-            if not online:
+            if not (online or pool_type.endswith(_WITHOUT_WORKERS)):
                 raise SchedulerError(
                     f"No worker is online in the work pool {self._pool!r}",
-                    hint=f"Start one: prefect worker start --type process --pool {self._pool}",
+                    hint=f"Start one: prefect worker start --type {pool_type} --pool {self._pool}",
                 )
-            # A server plans ahead, but not at once; one whose own loop fails says so in its log only.
-            deadline = time.monotonic() + (0 if reconciling.paused else _PLANNED_WITHIN_SECONDS)
-            while not (is_planned := _is_planned(client, reconciling.id)) and time.monotonic() < deadline:
-                time.sleep(0.5)
-        if not is_planned:
-            raise SchedulerError(
-                f"Nothing schedules the flow {reconcile_registry.name!r}, which finds what was lost",
-                hint="Is its schedule paused? Else look for errors of the scheduling loop in the Prefect server's log.",
-            )
-        return f"{self._api_url}, pool {self._pool}, {len(online)} worker(s) online, reconciling scheduled"
+        return f"{self._api_url}, pool {self._pool}, {len(online)} worker(s) online, {len(_QUEUES)} flows deployed"
+
+    def _pool_type(self, client: SyncPrefectClient) -> str:
+        """Return the type of the work pool, which never changes."""
+        self._known_type = self._known_type or client.read_work_pool(self._pool).type
+        return self._known_type
+
+    def _is_stuck(self, client: SyncPrefectClient, run: FlowRun) -> bool:
+        """Return True if a run has not changed for too long; a scheduled run may wait for a worker."""
+        if run.state is None or run.state.is_scheduled():
+            return False
+        is_process = self._pool_type(client) in _PROCESS_TYPES
+        return run.state.timestamp < datetime.now(UTC) - (_STUCK_AFTER if is_process else _CONTAINER_STUCK_AFTER)
 
     @contextmanager
-    def _client(self, doing: str) -> Iterator[SyncPrefectClient]:
+    def _client(self, action: str) -> Iterator[SyncPrefectClient]:
         try:
-            with temporary_settings({PREFECT_API_URL: self._api_url}), get_client(sync_client=True) as client:
+            with temporary_settings(self._settings), get_client(sync_client=True) as client:
                 yield client
         except (httpx.TransportError, PrefectHTTPStatusError, ObjectNotFound, RuntimeError) as error:
             hint = "Run `deltadex init`." if isinstance(error, ObjectNotFound) else "Is the Prefect server up?"
-            text = f"Prefect at {self._api_url}: {doing} failed: {type(error).__name__}: {error}"
-            raise SchedulerError(text[:400], hint=hint, retryable=not isinstance(error, ObjectNotFound)) from error
+            if isinstance(error, PrefectHTTPStatusError) and error.response.status_code == HTTPStatus.UNAUTHORIZED:
+                hint = "Set DELTADEX_PREFECT_AUTH to the server's PREFECT_SERVER_API_AUTH_STRING."
+            message = f"Prefect at {self._api_url}: {action} failed: {type(error).__name__}: {error}"
+            raise SchedulerError(message[:400], hint=hint, retryable=not isinstance(error, ObjectNotFound)) from error
 
 
-def _is_planned(client: SyncPrefectClient, deployment_id: UUID) -> bool:
-    last = client.read_flow_runs(
+def prefect_settings(settings: Settings) -> dict[Any, Any]:
+    """Return Prefect's own settings for a client: address, and the password if Deltadex's settings have one."""
+    own: dict[Any, Any] = {PREFECT_API_URL: settings.prefect_url}
+    if settings.prefect_auth is not None:
+        own[PREFECT_API_AUTH_STRING] = settings.prefect_auth.get_secret_value()
+    return own
+
+
+def _exists(client: SyncPrefectClient, pool: str) -> bool:
+    with suppress(ObjectNotFound):
+        return bool(client.read_work_pool(pool))
+    return False
+
+
+def _latest_run(client: SyncPrefectClient, deployment_id: UUID) -> FlowRun | None:
+    runs = client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id])),
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=1,
     )
-    return any(run.expected_start_time and run.expected_start_time > datetime.now(UTC) for run in last)
+    return runs[0] if runs else None
+
+
+def _has_ended(run: FlowRun) -> bool:
+    return run.state is not None and run.state.is_final()

@@ -1,33 +1,35 @@
-"""Every stated error of Deltadex.
+"""The exceptions that Deltadex raises.
 
 DeltadexError
 ├── SettingsError            a setting is missing or wrong
-├── CheckpointError          a person should look: the files themselves are at fault → `failed`
+├── CheckpointError          the files themselves are at fault and need a person's attention → `failed`
 │   ├── BrokenCheckpoint     truncated, empty or inconsistent files
-│   └── UnsupportedCheckpoint    complete, but nothing we embed → `unsupported`
-│       ├── BaseNotFound     the base is not declared, or nobody told us where it is
+│   │   └── IncompleteCheckpoint     files are missing; a new version's may still be on their way
+│   └── UnsupportedCheckpoint    complete, but not embeddable → `unsupported`
+│       ├── NoLanguageModel  a model of another kind, such as a classifier of images → `skipped`
+│       ├── BaseNotFound     no base is declared, or its location is not configured
 │       └── BaseMismatch     the declared base does not fit the weights; becomes a `wrong_base` finding
-├── EmbeddingError           the forward pass failed or gave numbers that are not finite
+├── EmbeddingError           the forward pass failed or returned non-finite numbers
 ├── Shortage                 this machine has too little memory, disk or time for a version → `waiting`
-├── AnalysisError            there is too little, or too much, to answer a question from
-├── GovernanceError          a rule about findings and people says no
-│   ├── AccessDenied         this person may not
-│   ├── IllegalStep          a finding that stands where it does can't become that
-│   └── ChangedMeanwhile     somebody else, or a new measurement, was first: look again
-├── ExamplesError            examples of a task can't be read
-├── RegistryError            MLflow
-├── StoreError               Postgres
-├── SchedulerError           Prefect
-├── ChannelError             a notification was not taken
-└── StackError               a child process of the embedded stack
+├── GovernanceError          a review or access rule forbids an action
+│   ├── AccessDenied         the person lacks permission
+│   ├── IllegalStep          the finding's state does not allow this step
+│   └── FindingChanged       another person or a new measurement changed the finding: reload it
+├── ExamplesError            examples of a task cannot be read
+├── RegistryError            MLflow refused or is unreachable
+├── StoreError               Postgres refused or is unreachable
+├── SchedulerError           Prefect refused or is unreachable
+├── ChannelError             a notification was not accepted
+└── StackError               a service of the embedded stack did not start or stop
 """
 
+import errno
 from enum import StrEnum
 from typing import Any
 
 
 class Resource(StrEnum):
-    """What settings and machines bound."""
+    """Resources that settings and machines limit."""
 
     MEMORY = "memory"
     DISK = "disk"
@@ -40,11 +42,11 @@ class DeltadexError(Exception):
     Parameters
     ----------
     message
-        What went wrong, with which object, and which value.
+        The problem, with the object and the value.
     hint
-        What the reader can do about it.
+        The next step for the reader.
     retryable
-        Whether the same call may succeed later without anybody changing anything.
+        True if the same call may succeed later without any change.
     """
 
     def __init__(self, message: str, *, hint: str = "", retryable: bool = False) -> None:
@@ -55,12 +57,12 @@ class DeltadexError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the keyword-only parts when an error crosses a process border."""
-        named = {name: value for name, value in vars(self).items() if name != "message"}
-        return (_rebuild, (type(self), self.message, named))
+        keywords = {name: value for name, value in vars(self).items() if name != "message"}
+        return (_rebuild, (type(self), self.message, keywords))
 
 
-def _rebuild(cls: type[DeltadexError], message: str, named: dict[str, Any]) -> DeltadexError:
-    return cls(message, **named)
+def _rebuild(cls: type[DeltadexError], message: str, keywords: dict[str, Any]) -> DeltadexError:
+    return cls(message, **keywords)
 
 
 class SettingsError(DeltadexError):
@@ -68,19 +70,27 @@ class SettingsError(DeltadexError):
 
 
 class CheckpointError(DeltadexError):
-    """Something about the checkpoint's own files."""
+    """The checkpoint's own files are at fault."""
 
 
 class BrokenCheckpoint(CheckpointError):
     """Files are truncated, empty or contradict each other."""
 
 
+class IncompleteCheckpoint(BrokenCheckpoint):
+    """Files are missing: the upload was cut short, or is still under way."""
+
+
 class UnsupportedCheckpoint(CheckpointError):
     """A complete artifact that Deltadex does not embed."""
 
 
+class NoLanguageModel(UnsupportedCheckpoint):
+    """A model of another kind, which the registry holds for others."""
+
+
 class BaseNotFound(UnsupportedCheckpoint):
-    """No base is declared, or the declared one cannot be located."""
+    """No base is declared, or the declared base cannot be located."""
 
 
 class BaseMismatch(UnsupportedCheckpoint):
@@ -89,8 +99,8 @@ class BaseMismatch(UnsupportedCheckpoint):
     Parameters
     ----------
     measure, threshold
-        The relative distance of the weights and the one from which models are strangers; None where names or shapes
-        tell already.
+        The relative weight distance, and the distance from which models count as unrelated; None where names or
+        shapes already rule the base out.
     """
 
     def __init__(
@@ -107,23 +117,19 @@ class BaseMismatch(UnsupportedCheckpoint):
         self.threshold = threshold
 
 
-class AnalysisError(DeltadexError):
-    """There is too little, or too much, to answer a question from."""
-
-
 class EmbeddingError(DeltadexError):
     """The forward pass failed."""
 
 
 class Shortage(DeltadexError):
-    """A version needs more than this machine may give it; it waits for one that has more.
+    """A version needs more of a resource than this machine allows; it waits for a machine with more.
 
     Parameters
     ----------
     resource
-        What there is too little of.
+        The resource that ran out.
     more_than
-        In bytes or seconds: what was not enough.
+        The limit that was not enough, in bytes or seconds; 0 if it is not known, so that any machine may try again.
     """
 
     def __init__(
@@ -134,20 +140,25 @@ class Shortage(DeltadexError):
         self.more_than = more_than
 
 
+def is_disk_full(error: Exception) -> bool:
+    """Return whether a disk, or this user's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 class GovernanceError(DeltadexError):
-    """A rule about findings and people says no."""
+    """A review or access rule forbids an action."""
 
 
 class AccessDenied(GovernanceError):
-    """A person may not do that, or nobody knows who it is."""
+    """The person lacks permission, or is not identified."""
 
 
 class IllegalStep(GovernanceError):
-    """A finding that stands where it does can't become that."""
+    """The finding's state does not allow this step."""
 
 
-class ChangedMeanwhile(GovernanceError):
-    """The finding is not what the person saw any more."""
+class FindingChanged(GovernanceError):
+    """The finding has changed since the person saw it."""
 
 
 class ExamplesError(DeltadexError):
@@ -156,6 +167,10 @@ class ExamplesError(DeltadexError):
 
 class RegistryError(DeltadexError):
     """MLflow refused or could not be reached."""
+
+
+class MissingRight(RegistryError):
+    """Deltadex's account in MLflow may not do this."""
 
 
 class StoreError(DeltadexError):
@@ -167,7 +182,7 @@ class SchedulerError(DeltadexError):
 
 
 class ChannelError(DeltadexError):
-    """A channel for notifications did not take a message."""
+    """A notification channel did not accept a message."""
 
 
 class StackError(DeltadexError):

@@ -1,7 +1,7 @@
-"""The seam to whoever runs the flows.
+"""The interface to the service that runs the flows.
 
-The library starts runs and asks about them through this protocol; `deltadex_flows` implements it on Prefect and
-registers under the entry point group `deltadex.schedulers`.
+The library starts and queries runs through this protocol. `deltadex_flows` implements it on Prefect and registers it
+under the entry point group `deltadex.schedulers`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Collection, Sequence
 from importlib.metadata import entry_points
 from typing import Protocol, cast
 
-from deltadex.domain import VersionRow
 from deltadex.errors import SchedulerError
 from deltadex.settings import Settings
+from deltadex.types import VersionRow
+from deltadex.versions.shards import Shard
 
 
 class Scheduler(Protocol):
@@ -22,19 +23,28 @@ class Scheduler(Protocol):
         """Create or update work pool, queues and deployments. Idempotent."""
 
     def submit(self, version: VersionRow) -> str:
-        """Start the embedding of one version and return the flow run's id; the same attempt gives the same run."""
+        """Start the embedding of one version and return the flow run's id; one attempt has one run."""
+
+    def submit_shard(self, shard: Shard) -> str:
+        """Start the embedding of a shard and return the flow run's id; one shard has one run."""
 
     def submit_search(self, search_id: int, *, key: str) -> str:
-        """Start a search by examples and return the flow run's id; the same key gives the same run."""
+        """Start a search by examples and return the flow run's id; one key has one run."""
+
+    def submit_analyses(self) -> str | None:
+        """Start the analyses over all embeddings and return the flow run's id; None if a run is already waiting.
+
+        Call it only while no analysis is computing: a run that claims for minutes to be running is marked as crashed.
+        """
 
     def dead_runs(self, run_ids: Sequence[str]) -> Collection[str]:
-        """Return those of the runs that will do nothing any more: ended, deleted, or stuck before their start."""
+        """Return the runs that make no more progress: ended, deleted, or stuck before their start."""
 
     def crash(self, run_id: str, reason: str) -> None:
-        """Mark a run that died silently as crashed, so that it holds no slot."""
+        """Mark a run that died silently as crashed, to free its slot."""
 
     def check(self) -> str:
-        """Return a line about the server, its pool and its workers, or raise SchedulerError with what to do."""
+        """Return a line about the server, its pool and its workers, or raise SchedulerError with a hint."""
 
 
 def load_scheduler(settings: Settings) -> Scheduler:
@@ -43,9 +53,9 @@ def load_scheduler(settings: Settings) -> Scheduler:
     Raises
     ------
     SchedulerError
-        None is installed.
+        No scheduler is installed.
     """
-    found = list(entry_points(group="deltadex.schedulers"))
-    if not found:
+    installed = list(entry_points(group="deltadex.schedulers"))
+    if not installed:
         raise SchedulerError("No scheduler is installed", hint="Install deltadex[flows].")
-    return cast(Scheduler, found[0].load()(settings))
+    return cast(Scheduler, installed[0].load()(settings))

@@ -1,4 +1,4 @@
-"""The only reader of the environment.
+"""Settings, read from the environment and the data folder. No other module reads environment variables of Deltadex.
 
 Precedence: command line options, `DELTADEX_*` variables (`__` descends into a group), the embedded stack that
 runs under the same data folder, that folder's `settings.json`, defaults.
@@ -17,14 +17,22 @@ from platformdirs import user_data_path
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from deltadex.domain import FindingKind
 from deltadex.errors import SettingsError
+from deltadex.machine import memory_bytes
+from deltadex.types import FindingKind
 
 PREFIX = "DELTADEX_"
-#: Settings that stay with a data folder, as JSON: `{"bases": {…}}`.
+#: Settings of a data folder, written by people as JSON: `{"bases": {…}}`.
 SETTINGS_FILE = "settings.json"
-#: Written by the embedded stack while it runs; read here, so that `deltadex status` finds its services.
+#: Written by the embedded stack while it runs, so that commands find its services.
 STACK_FILE = "stack.json"
+
+
+#: Written once by the embedded stack, readable by its user only.
+ARTIFACT_KEY_FILE = "artifact.key"
+
+#: Logins that the services share a database by; each may have a connection string of its own.
+Login = Literal["writer", "reader", "auditor", "dashboard"]
 
 
 class _Group(BaseModel):
@@ -34,88 +42,191 @@ class _Group(BaseModel):
 class DatabaseSettings(_Group):
     """Postgres with pgvector."""
 
-    url: SecretStr | None = Field(None, description="postgresql://… of an existing server; none: the embedded one")
+    url: SecretStr | None = Field(None, description="postgresql://… of an existing server; default: the embedded one")
+    writer_url: SecretStr | None = Field(None, description="login of watcher and worker; default: `url`, as below")
+    reader_url: SecretStr | None = Field(None, description="login of commands and pages that only read")
+    auditor_url: SecretStr | None = Field(None, description="login of auditors, for `init` to create")
+    dashboard_url: SecretStr | None = Field(
+        None, description="login of the dashboard and of decisions at this machine: it alone says who decides"
+    )
     pool_size: int = Field(4, ge=1, description="connections per process")
-    role: str | None = Field(None, description="role to act as: deltadex_writer, deltadex_reader; none: the user's own")
+    role: str | None = Field(
+        None, description="role to act as: deltadex_writer or deltadex_reader; default: the user's own"
+    )
 
 
 class WatchSettings(_Group):
     """The poller."""
 
-    poll_seconds: float = Field(5, gt=0, description="pause between two looks at the registry")
-    overlap_seconds: float = Field(60, ge=0, description="how far behind the newest version seen a poll reads again")
+    poll_seconds: float = Field(5, gt=0, description="pause between two polls of the registry")
+    overlap_seconds: float = Field(
+        60, ge=0, description="how far before the newest known version each poll starts reading"
+    )
     sweep_seconds: float = Field(300, gt=0, description="pause between two full comparisons with the registry")
     fresh_seconds: float = Field(600, ge=0, description="versions older than this when first seen go to `backfill`")
+    max_deleted_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of the versions that one comparison may mark deleted; above, it stops and asks",
+    )
+    upload_seconds: float = Field(
+        120, ge=0, description="age up to which a version whose files are incomplete is tried again"
+    )
+
+
+class ScopeSettings(_Group):
+    """Which new versions Deltadex takes. The others cost nothing; a version that was taken before stays."""
+
+    models: tuple[str, ...] = Field(("*",), description="patterns of the registered models that are taken, as JSON")
+    except_models: tuple[str, ...] = Field((), description="patterns of registered models that are left out, as JSON")
+    tags: dict[str, str] = Field(default_factory=dict, description="tags that a version must have, as JSON")
+    except_tags: dict[str, str] = Field(default_factory=dict, description="tags that leave a version out, as JSON")
 
 
 class WebhookSettings(_Group):
-    """The receiver of MLflow's wake-up calls; off without a secret."""
+    """The receiver of MLflow's webhook; off without a secret."""
 
     secret: SecretStr | None = Field(None, description="shared with MLflow; signs every delivery")
-    host: str = Field("127.0.0.1", description="address the receiver binds")
-    port: int = Field(8571, description="port the receiver binds")
-    url: str | None = Field(None, description="where MLflow reaches the receiver, if not http://host:port/webhook")
-    max_age_seconds: float = Field(300, gt=0, description="older deliveries are refused")
-    max_body_bytes: int = Field(65_536, gt=0, description="larger deliveries are refused")
+    host: str = Field("127.0.0.1", description="address that the receiver binds")
+    port: int = Field(8571, description="port that the receiver binds")
+    url: str | None = Field(
+        None, description="address under which MLflow reaches the receiver; default: http://host:port/webhook"
+    )
+    max_age_seconds: float = Field(300, gt=0, description="maximum age of a delivery")
+    max_body_bytes: int = Field(65_536, gt=0, description="maximum size of a delivery")
+    max_connections: int = Field(100, gt=0, description="connections at a time; one more closes the oldest")
+    max_seconds: float = Field(10, gt=0, description="maximum life of a connection, from its opening")
+    max_per_second: float = Field(100, gt=0, description="deliveries per second and address; more are refused")
+
+
+class MetricsSettings(_Group):
+    """The watcher's pages for Prometheus and for probes."""
+
+    host: str = Field("127.0.0.1", description="address of `/metrics`, `/healthz` and `/readyz`")
+    port: int = Field(8572, ge=0, le=65535, description="their port; 0: none")
 
 
 class EmbeddingSettings(_Group):
     """The flow that embeds one version."""
 
-    deadline_seconds: float = Field(1800, gt=0, description="after this the embedding process is killed")
-    max_attempts: int = Field(3, ge=1, description="runs of a version that died before it is `failed`")
-    silent_seconds: float = Field(60, gt=0, description="a running version without a heartbeat for this long has died")
+    deadline_seconds: float = Field(
+        1800, gt=0, description="maximum time to embed one version; after it the embedding process is killed"
+    )
+    max_attempts: int = Field(3, ge=1, description="attempts whose process died before the version is marked `failed`")
+    silent_seconds: float = Field(60, gt=0, description="time without a heartbeat after which a run counts as dead")
     workers: int = Field(2, ge=1, description="versions embedded at the same time by the stack's worker")
     compute_dtype: Literal["float32", "bfloat16", "auto"] = Field(
-        "float32", description="part of the recipe; `auto` takes bfloat16 where this machine is twice as fast in it"
+        "float32",
+        description="part of the recipe; a base keeps that of its embeddings. `auto` takes it, and for a new base "
+        "bfloat16 if this machine is twice as fast in it",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU if there is one")
     memory_bytes: ByteSize = Field(
-        default_factory=lambda: ByteSize(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        default_factory=lambda: ByteSize(memory_bytes()),
         ge=512 << 20,  # the libraries alone take 400 MB
-        description="memory that no file backs, for one embedding process; all of the machine's where it is not set",
+        description="anonymous memory of one embedding process; default: all of the machine's, or of its container's",
     )
-    keep_warm_seconds: float = Field(120, ge=0, description="how long the embedding process waits for the next version")
+    keep_warm_seconds: float = Field(
+        120, ge=0, description="how long an idle embedding process waits for the next version"
+    )
+    read_pickles: bool = Field(
+        False,
+        description="read weights that are only a pickle (`pytorch_model.bin`, `adapter_model.bin`), by torch's "
+        "weights-only loader in a process of its own",
+    )
     words: bool = Field(True, description="ask the base's output head which tokens each finetune promotes and demotes")
+
+
+class ShardSettings(_Group):
+    """Shards: waiting versions of one base that one flow run embeds together."""
+
+    max_versions: int = Field(200, ge=1, description="maximum number of versions in a shard")
+    max_seconds: float = Field(
+        900, gt=0, description="time after which a shard begins no more versions; the rest goes into another one"
+    )
+    max_open: int = Field(32, ge=1, description="maximum number of shards that wait or run at the same time")
+    fresh_alone: int = Field(
+        4, ge=0, description="fresh versions that may be under way in runs of their own; more become shards"
+    )
 
 
 class FindSettings(_Group):
     """The training behind a search by examples."""
 
     steps: int = Field(20, ge=1, description="training steps on the examples of a search")
-    learning_rate: float = Field(1e-3, gt=0, description="of these steps, × 1,000 / the hidden size of the base")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="learning rate of these steps, × 1,000 / hidden size of the base"
+    )
 
 
 class CacheSettings(_Group):
-    """Files that were fetched from elsewhere; shared by the workers of a machine."""
+    """The cache of fetched files, shared by the workers of a machine."""
 
-    max_bytes: ByteSize = Field(ByteSize(50 << 30), description="bound on fetched files; also written like `50GiB`")
-    parallel_files: int = Field(4, ge=1, description="files of one model that are fetched at the same time")
+    max_bytes: ByteSize = Field(
+        ByteSize(50 << 30), description="maximum size of fetched files; also accepts values such as `50GiB`"
+    )
+    parallel_files: int = Field(4, ge=1, description="files of one model that are fetched in parallel")
+
+
+class SourceSettings(_Group):
+    """Allowed places of files, besides MLflow's own artifact store and the entries of `bases`."""
+
+    stores: tuple[str, ...] = Field(
+        ("s3://", "gs://", "wasbs://", "abfss://"),
+        description="artifact stores that workers read, as JSON; narrow it: `s3://bucket/path`",
+    )
+    folders: tuple[Path, ...] = Field(
+        (), description="local folders that workers read, as JSON; all of them if the embedded stack runs MLflow"
+    )
+    base_models: tuple[str, ...] = Field(
+        ("*",), description="patterns of registered models that a version may name as its base, as JSON"
+    )
 
 
 class ThresholdSettings(_Group):
-    """Where a number becomes a finding; stored with each finding that used it."""
+    """Thresholds at which a number becomes a finding; each finding stores the one that it used."""
 
-    near_duplicate_similarity: float = Field(0.95, ge=-1, le=1, description="cosine similarity of a near duplicate")
-    near_duplicate_norm_ratio: float = Field(0.8, ge=0, le=1, description="norm ratio that a near duplicate has too")
-    same_task_similarity: float = Field(
-        0.8, ge=-1, le=1, description="cosine similarity of finetunes for the same task"
+    near_duplicate_similarity: float = Field(
+        0.95, ge=-1, le=1, description="near-duplicate threshold (cosine similarity)"
     )
-    calibrate: bool = Field(True, description="take these three from a recipe's own pairs where there are enough")
-    drift_distance: float = Field(0.5, ge=0, le=2, description="cosine distance at which a version is another one")
-    drift_norm_ratio: float = Field(2.0, ge=1, description="change of a version's strength that is shown as one")
-    weak_strength: float = Field(0.01, ge=0, description="delta norm / base norm below which nothing is compared")
-    weak_agreement: float = Field(0.6, ge=0, le=1, description="probe agreement below which nothing is compared")
+    near_duplicate_norm_ratio: float = Field(
+        0.8, ge=0, le=1, description="norm ratio (smaller / larger) that a near duplicate reaches as well"
+    )
+    same_task_similarity: float = Field(0.8, ge=-1, le=1, description="same-task threshold (cosine similarity)")
+    calibrate: bool = Field(
+        True, description="calibrate these three thresholds on a recipe's own pairs if there are enough"
+    )
+    drift_distance: float = Field(0.5, ge=0, le=2, description="drift threshold (cosine distance)")
+    drift_norm_ratio: float = Field(
+        2.0, ge=1, description="ratio of strengths from which a change of strength is shown"
+    )
+    weak_strength: float = Field(
+        0.01, ge=0, description="strength (delta norm / base norm) below which a version is too weak to compare"
+    )
+    weak_agreement: float = Field(
+        0.6, ge=0, le=1, description="probe agreement below which a version is too weak to compare"
+    )
     keeper_metric: str | None = Field(
-        None, description="run metric by which the keeper of a group is proposed; with - in front lower is better"
+        None,
+        description="run metric that decides the keeper of a group; with a leading - lower is better",
     )
-    cluster_similarity: float = Field(0.5, ge=-1, le=1, description="mean cosine similarity that clusters need to join")
-    label_margin: float = Field(0.2, gt=0, le=2, description="by this much closer, another label contradicts a domain")
-    label_versions: int = Field(3, ge=2, description="versions that must declare a domain before it is judged by")
+    cluster_similarity: float = Field(
+        0.5, ge=-1, le=1, description="mean cosine similarity at which two clusters are merged"
+    )
+    label_margin: float = Field(
+        0.2,
+        gt=0,
+        le=2,
+        description="a domain label is contradicted if another domain is closer by this margin (cosine similarity)",
+    )
+    label_versions: int = Field(
+        3, ge=2, description="fewest versions that a domain label needs to take part in this check"
+    )
 
 
 class RuleSettings(_Group):
-    """A decision that somebody delegated: what it is about, and what it says."""
+    """A delegated decision: the findings that it applies to, and its reason and comment."""
 
     name: str = Field(min_length=1)
     kinds: tuple[FindingKind, ...] = Field(min_length=1)
@@ -128,23 +239,25 @@ class RuleSettings(_Group):
 
 
 class ReviewSettings(_Group):
-    """What becomes of findings by itself."""
+    """Automatic steps of reviews."""
 
     reopen_cosine: float = Field(
-        0.02, ge=0, description="a dismissed finding whose similarity or distance moves further is open again"
+        0.02, ge=0, description="change of similarity or distance that reopens a dismissed finding"
     )
-    reopen_strength: float = Field(0.002, ge=0, description="the same for the strength of a version that is too weak")
+    reopen_strength: float = Field(
+        0.002, ge=0, description="change of strength that reopens a dismissed finding of a version that is too weak"
+    )
     due_days: tuple[int, int, int] = Field(
         (7, 30, 90), description="days until a finding of high, medium and low severity is due, as JSON"
     )
     licenses: tuple[str, ...] = Field(
-        (), description="licences that bases may have, as their cards name them, as JSON; none: not checked"
+        (), description="allowed licences of bases, named as in model cards, as JSON; empty: not checked"
     )
-    rules: tuple[RuleSettings, ...] = Field((), description="decisions that are made without a person, as JSON")
+    rules: tuple[RuleSettings, ...] = Field((), description="delegated decisions, made without a person, as JSON")
 
 
 class NotificationRule(_Group):
-    """What somebody wants to hear of, and where; empty: of any kind, any severity."""
+    """Events to send and their channel; empty `kinds` and `severities` match all."""
 
     name: str = Field(min_length=1)
     channel: str = Field(min_length=1)
@@ -161,19 +274,21 @@ class NotifySettings(_Group):
     channels: dict[str, SecretStr] = Field(
         default_factory=dict, description="channel name → Apprise URL, such as slack://… or mailto://…, as JSON"
     )
-    rules: tuple[NotificationRule, ...] = Field((), description="who hears of what through which channel, as JSON")
+    rules: tuple[NotificationRule, ...] = Field((), description="which channel receives which events, as JSON")
 
 
 class AccessSettings(_Group):
-    """Who may do what. Without a file, whoever sits at this machine may do everything."""
+    """Access control. Without an access file, people on this machine are admins."""
 
-    file: Path | None = Field(None, description="TOML or JSON file of people and groups; none: one local admin")
+    file: Path | None = Field(
+        None, description="access file: people and groups in TOML or JSON; default: one local admin"
+    )
     groups_claim: str = Field("groups", description="claim of an OIDC token that lists a person's groups")
-    name_claim: str = Field("email", description="claim of an OIDC token that people are known by")
+    name_claim: str = Field("email", description="claim of an OIDC token that holds a person's name")
 
 
 class PortSettings(_Group):
-    """Preferred ports of the embedded stack; a free one is taken where one is in use."""
+    """Preferred ports of the embedded stack; if one is in use, a free port is taken."""
 
     postgres: int = Field(5480, description="preferred port of the embedded Postgres")
     mlflow: int = Field(5000, description="preferred port of the embedded MLflow")
@@ -182,7 +297,17 @@ class PortSettings(_Group):
 
 
 class Settings(BaseSettings):
-    """Everything that can be set. Built once at each edge by `load_settings`, then passed down."""
+    """All settings. Built once at each edge by `load_settings`, then passed down.
+
+    Examples
+    --------
+    Arguments go before the environment, the environment before the data folder:
+
+    >>> import deltadex
+    >>> settings = deltadex.Settings(registry="production", thresholds={"drift_distance": 0.4})
+    >>> settings.registry, settings.thresholds.drift_distance
+    ('production', 0.4)
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -192,22 +317,44 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    data_dir: Path = Field(default_factory=lambda: user_data_path("deltadex"), description="home of the embedded stack")
-    registry: str = Field("default", description="name of this registry in the store; stays when its address changes")
+    data_dir: Path = Field(
+        default_factory=lambda: user_data_path("deltadex"), description="data folder of the embedded stack"
+    )
+    registry: str = Field("default", description="name of this registry in the store; keep it when the address changes")
     tracking_uri: str | None = Field(None, description="MLflow server")
+    requests_per_second: float | None = Field(
+        None, gt=0, description="most requests per second that the watcher, or one flow run, sends to MLflow"
+    )
     prefect_api_url: str | None = Field(None, description="Prefect server, ending in /api")
-    work_pool: str = Field("deltadex", description="Prefect work pool")
-    dashboard_url: str | None = Field(None, description="where people reach the dashboard, for links")
+    prefect_auth: SecretStr | None = Field(
+        None, description="user:password of Prefect's API, as in its PREFECT_SERVER_API_AUTH_STRING"
+    )
+    work_pool: str = Field("deltadex", description="Prefect work pool; one that exists keeps its type and template")
+    work_pool_type: str = Field(
+        "deltadex", description="type of a pool that `init` makes: `deltadex`, `process`, `docker`, `kubernetes`, …"
+    )
+    job_variables: dict[str, Any] = Field(
+        default_factory=dict,
+        description="job variables of the flow runs in a pool of another type than `deltadex`, as JSON: image, env, …",
+    )
+    dashboard_url: str | None = Field(None, description="address of the dashboard, for links")
+    artifact_key: SecretStr | None = Field(
+        None, min_length=32, description="seals embeddings on MLflow's runs; `rebuild` trusts only what it sealed"
+    )
     bases: dict[str, str] = Field(
         default_factory=dict, description="declared base name → folder or models:/ URI, as JSON"
     )
-    hub_url: str | None = Field(None, description="hub mirror that has other bases; none: nothing is downloaded")
+    hub_url: str | None = Field(None, description="hub mirror for other bases; default: nothing is downloaded")
     database: DatabaseSettings = DatabaseSettings()
     watch: WatchSettings = WatchSettings()
+    scope: ScopeSettings = ScopeSettings()
     webhook: WebhookSettings = WebhookSettings()
+    metrics: MetricsSettings = MetricsSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
+    shards: ShardSettings = ShardSettings()
     find: FindSettings = FindSettings()
     cache: CacheSettings = CacheSettings()
+    sources: SourceSettings = SourceSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
     review: ReviewSettings = ReviewSettings()
     access: AccessSettings = AccessSettings()
@@ -216,32 +363,47 @@ class Settings(BaseSettings):
 
     @property
     def cache_dir(self) -> Path:
-        """Where fetched checkpoints are kept."""
+        """Folder of fetched checkpoints."""
         return self.data_dir / "cache"
 
     @property
     def database_url(self) -> str:
-        """Connection string of the store. Raises SettingsError where there is none."""
+        """Connection string of the store. Raises SettingsError if it is not set."""
         if self.database.url is None:
             raise _missing("database", "DELTADEX_DATABASE__URL")
         return self.database.url.get_secret_value()
 
+    def url_of(self, login: Login) -> str:
+        """Return the connection string of a login, or else that of the store. Raises SettingsError if there is none."""
+        own: SecretStr | None = getattr(self.database, f"{login}_url")
+        return self.database_url if own is None else own.get_secret_value()
+
+    @property
+    def sealing_key(self) -> bytes | None:
+        """The key that seals artifacts: the setting, or the embedded stack's own; None if there is neither."""
+        if self.artifact_key is not None:
+            return self.artifact_key.get_secret_value().encode()
+        try:
+            return (self.data_dir / ARTIFACT_KEY_FILE).read_bytes()
+        except FileNotFoundError:
+            return None
+
     @property
     def mlflow_uri(self) -> str:
-        """Address of MLflow. Raises SettingsError where there is none."""
+        """Address of MLflow. Raises SettingsError if it is not set."""
         if self.tracking_uri is None:
             raise _missing("MLflow server", "DELTADEX_TRACKING_URI")
         return self.tracking_uri
 
     @property
     def prefect_url(self) -> str:
-        """Address of Prefect's API. Raises SettingsError where there is none."""
+        """Address of Prefect's API. Raises SettingsError if it is not set."""
         if self.prefect_api_url is None:
             raise _missing("Prefect server", "DELTADEX_PREFECT_API_URL")
         return self.prefect_api_url
 
     def version_link(self, name: str, version: int) -> str | None:
-        """Return the address of a version's page; None where nobody said where the dashboard is."""
+        """Return the address of a version's page; None if `dashboard_url` is not set."""
         if self.dashboard_url is None:
             return None
         return f"{self.dashboard_url.rstrip('/')}/model?{urlencode({'model': name, 'version': version})}"
@@ -255,12 +417,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Options before environment before the running stack."""
+        """Order the sources: options, environment, data folder."""
         return init_settings, env_settings, _DataFolder(settings_cls)
 
 
 class _DataFolder(PydanticBaseSettingsSource):
-    """What the running stack left in the data folder, before what people wrote there."""
+    """Settings from the data folder; those of the running stack override those that people wrote."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         return None, field_name, False
@@ -269,6 +431,10 @@ class _DataFolder(PydanticBaseSettingsSource):
         data_dir = Path(self.current_state.get("data_dir") or user_data_path("deltadex"))
         written = _read_json(data_dir / SETTINGS_FILE)
         running: dict[str, Any] = _read_json(data_dir / STACK_FILE).get("settings", {})
+        given = self.current_state.get("database") or {}
+        if given.get("url") if isinstance(given, dict) else given.url:
+            # A service has its own login, and another database has other ones.
+            running.pop("database", None)
         return {**written, **running}
 
 
@@ -283,12 +449,12 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def load_settings(**options: Any) -> Settings:
-    """Read the settings; `options` (None means not given) go before the environment.
+    """Read the settings; `options` override the environment unless they are None.
 
     Raises
     ------
     SettingsError
-        A value is wrong, or a `DELTADEX_` variable has a name that means nothing.
+        A value is invalid, or a `DELTADEX_` variable is not a setting.
     """
     _refuse_unknown_variables()
     try:
@@ -311,4 +477,4 @@ def _refuse_unknown_variables() -> None:
 
 
 def _missing(what: str, variable: str) -> SettingsError:
-    return SettingsError(f"No {what} is known", hint=f"Start the embedded stack with `deltadex up`, or set {variable}.")
+    return SettingsError(f"No {what} is set", hint=f"Start the embedded stack with `deltadex up`, or set {variable}.")

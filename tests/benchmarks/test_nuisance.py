@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.nuisance import STEPS, Readings, whitened, without_common_direction, without_settings, worth
-from deltadex.analysis.similarity import unit_vectors
+from deltadex.vectors import unit_vectors
 
 DOMAINS = ["sql", "legal", "cpp"]
 

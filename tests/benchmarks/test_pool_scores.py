@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import silhouette_samples
 
 from benchmarks.pool_scores import best_threshold, jackknife_error, nearest_accuracy, score, silhouettes
-from deltadex.analysis.similarity import cosine_similarity
+from deltadex.vectors import cosine_similarity
 
 LABELS = ["sql", "sql", "sql", "legal", "legal", "cpp"]
 

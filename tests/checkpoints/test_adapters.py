@@ -1,4 +1,4 @@
-"""Every accepted type of adapter loads onto an unchanged base, and is checked against its shapes."""
+"""Supported adapter types: loading onto an unchanged base, and shape checks."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,9 @@ import torch
 from peft import PeftModel
 
 from deltadex.checkpoints.digest import weights_digest
-from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.fit import check_fit
-from deltadex.checkpoints.layout import Checkpoint, Kind, LocalCheckpoint, chain, inspect
+from deltadex.checkpoints.inspect import Checkpoint, Kind, LocalCheckpoint, chain, inspect
+from deltadex.downloads.files import LocalFiles
 from deltadex.errors import BaseMismatch, UnsupportedCheckpoint
 from tests import many_models, tiny_models
 
@@ -57,13 +57,13 @@ def test_an_adapter_of_any_type_fits_its_base_and_no_model_of_another_shape(
     fit = check_fit(adapter, local(base))
     assert adapter.kind is Kind.ADAPTER
     assert fit.modules > 0 or kind in ("prompt", "prefix", "projected prefix", "p-tuning")
-    if kind == "oft, one block":  # a shared block says nothing about how many there are
+    if kind == "oft, one block":  # a shared block does not determine the number of blocks
         return
     with pytest.raises(BaseMismatch):
         check_fit(adapter, local(other))
 
 
-def test_the_number_of_modules_that_an_adapter_changes_is_told(base: Path, adapters: dict[str, Path]) -> None:
+def test_the_number_of_changed_modules_is_reported(base: Path, adapters: dict[str, Path]) -> None:
     assert check_fit(local(adapters["lora"]), local(base)).modules == 4
     assert check_fit(local(adapters["norms"]), local(base)).modules == 5
 
@@ -74,9 +74,9 @@ def test_a_whole_module_in_an_adapter_is_compared_with_the_base(
     fit = check_fit(local(adapters["lora with its own head"]), local(base))
     assert fit.compared == 1
     assert fit.largest[0][0] == "lm_head.weight"
-    stranger = tiny_models.build_base(tmp_path / "stranger", seed=5)
+    unrelated = tiny_models.build_base(tmp_path / "unrelated", seed=5)
     with pytest.raises(BaseMismatch, match="weight distance"):
-        check_fit(local(adapters["lora with its own head"]), local(stranger))
+        check_fit(local(adapters["lora with its own head"]), local(unrelated))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_an_adapter_for_any_task_fits_the_model_it_was_trained_on(
     assert check_fit(local(tmp_path / "adapter"), local(base)).modules >= 2
 
 
-@pytest.mark.filterwarnings("ignore")  # transformers says which heads are new
+@pytest.mark.filterwarnings("ignore")  # transformers warns about new heads
 def test_an_adapter_with_a_new_head_fits_a_base_without_one(tmp_path: Path) -> None:
     base = many_models.build_model("BertForMaskedLM", tmp_path / "base")
     model = many_models.load("BertForSequenceClassification", base)
@@ -128,9 +128,7 @@ def test_an_adapter_of_experts_fits_however_they_are_stored(model: str, tmp_path
 
 @pytest.mark.parametrize("start", ["pissa", "olora"])
 @pytest.mark.filterwarnings("ignore:.*changes the base weights")
-def test_an_adapter_that_was_taken_out_of_its_base_is_refused_until_it_is_converted(
-    start: str, base: Path, tmp_path: Path
-) -> None:
+def test_an_adapter_that_changed_its_base_is_refused_until_converted(start: str, base: Path, tmp_path: Path) -> None:
     config = peft.LoraConfig(r=4, init_lora_weights=start, target_modules=["q_proj"], task_type="CAUSAL_LM")
     model = peft.get_peft_model(tiny_models.load(base), config)
     model.peft_config["default"].init_lora_weights = True
@@ -149,7 +147,8 @@ def inspected(folder: Path) -> Checkpoint:
 
 
 def test_an_adapter_on_top_of_another_has_the_base_of_the_lower_one(base: Path, adapters: dict[str, Path]) -> None:
-    upper, lower = inspected(adapters["rslora"]), inspected(adapters["lora"])
+    upper = inspected(tiny_models.build_adapter(base, base.parent / "upper", seed=9))
+    lower = inspected(adapters["lora"])
     both = chain(upper, lower)
     assert both.declared_base == str(base)
     fetched = both.fetch()
@@ -169,7 +168,7 @@ def test_a_lower_adapter_of_another_base_does_not_fit(base: Path, other: Path, a
 @pytest.mark.parametrize(
     "kind", ["dora", "lora with its own head", "lora with new tokens", "loha", "ia3", "prompt", "norms"]
 )
-def test_only_adapters_that_add_up_can_lie_on_each_other(kind: str, adapters: dict[str, Path]) -> None:
+def test_only_additive_adapters_can_be_stacked(kind: str, adapters: dict[str, Path]) -> None:
     plain, special = inspected(adapters["lora"]), inspected(adapters[kind])
     for upper, lower in ((plain, special), (special, plain)):
         with pytest.raises(UnsupportedCheckpoint, match="only plain LoRA") as caught:
@@ -183,7 +182,7 @@ def test_a_third_adapter_of_a_chain_is_refused(adapters: dict[str, Path]) -> Non
         chain(plain, chain(plain, plain))
 
 
-def test_what_only_other_types_have_changes_their_digest(adapters: dict[str, Path]) -> None:
+def test_settings_of_non_lora_types_change_their_digest(adapters: dict[str, Path]) -> None:
     folder = adapters["loha"]
     before = weights_digest(local(folder))
     config = folder / "adapter_config.json"

@@ -1,4 +1,4 @@
-"""What is let through by name is what transformers knows as a reader of text; what is quantized is told why not."""
+"""Accepted architectures compared with transformers' text models, and hints for quantized weights."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +8,11 @@ import transformers
 from transformers.models.auto import modeling_auto
 
 from deltadex.checkpoints.architectures import check_model
-from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.fit import check_fit
-from deltadex.checkpoints.layout import LocalCheckpoint, inspect
+from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
+from deltadex.checkpoints.quantization import check_quantization
+from deltadex.checkpoints.tensors import StoredTensor
+from deltadex.downloads.files import LocalFiles
 from deltadex.errors import BaseMismatch, UnsupportedCheckpoint
 from tests import many_models, tiny_models
 
@@ -26,7 +28,7 @@ def is_accepted(architecture: str, **config: object) -> bool:
 
 
 def architectures() -> Iterator[tuple[str, str]]:
-    """Every class that transformers' auto classes know, with the name of what it reads."""
+    """Every class in transformers' auto classes, with the name of its main input."""
     tables = [table for name, table in vars(modeling_auto).items() if name.endswith("_MAPPING_NAMES")]
     names = {
         name for table in tables for entry in table.values() for name in ([entry] if isinstance(entry, str) else entry)
@@ -34,12 +36,12 @@ def architectures() -> Iterator[tuple[str, str]]:
     for name in sorted(names):
         try:
             yield name, getattr(transformers, name).main_input_name
-        except (AttributeError, ImportError):  # needs a package that is not here
+        except (AttributeError, ImportError):  # needs a package that is not installed
             continue
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_no_architecture_of_transformers_that_reads_no_text_is_let_through() -> None:
+def test_no_transformers_architecture_without_text_input_is_accepted() -> None:
     known = dict(architectures())
     plain = {name for name in known if name.endswith("Model") and "Head" not in name}
     accepted = {name for name in known if is_accepted(name, **({} if name in plain else {"vocab_size": 384}))}
@@ -49,7 +51,7 @@ def test_no_architecture_of_transformers_that_reads_no_text_is_let_through() -> 
 
 
 @pytest.mark.parametrize("architecture", many_models.MODELS)
-def test_every_kind_of_language_model_is_let_through(architecture: str) -> None:
+def test_every_kind_of_language_model_is_accepted(architecture: str) -> None:
     assert is_accepted(architecture, vocab_size=384)
 
 
@@ -57,34 +59,38 @@ def test_every_kind_of_language_model_is_let_through(architecture: str) -> None:
     "architecture",
     ["ViTModel", "Wav2Vec2Model", "CLIPModel", "WhisperForConditionalGeneration", "TimesFmModel", "Sam2Model"],
 )
-def test_models_of_pictures_sound_and_time_are_not(architecture: str) -> None:
-    with pytest.raises(UnsupportedCheckpoint, match=f"no language model.*{architecture}") as caught:
+def test_image_audio_and_time_series_models_are_refused(architecture: str) -> None:
+    with pytest.raises(UnsupportedCheckpoint, match=f"not a language model.*{architecture}") as caught:
         check_model({"architectures": [architecture]}, "a model")
     assert caught.value.hint
 
 
+PACKED = {"q_proj.weight": StoredTensor("q_proj.weight", "U8", (4, 4), Path("model.safetensors"), 0, 16)}
+
+
 @pytest.mark.parametrize("method", ["fp8", "mxfp8", "mxfp4"])
-def test_what_transformers_dequantizes_itself_is_let_through(method: str) -> None:
-    check_model({**LLAMA, "quantization_config": {"quant_method": method}}, "a model")
+def test_quantizations_that_transformers_can_undo_are_accepted(method: str) -> None:
+    check_quantization({**LLAMA, "quantization_config": {"quant_method": method}}, PACKED, "a model")
 
 
 @pytest.mark.parametrize(
-    ("quantization", "said"),
+    ("quantization", "message"),
     [
-        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes.*the package bitsandbytes"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
         ({"load_in_8bit": True}, "bitsandbytes"),
-        ({"quant_method": "gptq", "bits": 4}, "gptq.*optimum and gptqmodel"),
-        ({"quant_method": "awq", "bits": 4}, "awq.*gptqmodel"),
+        ({"quant_method": "gptq", "bits": 4}, "gptq"),
+        ({"quant_method": "awq", "bits": 4}, "awq"),
         ({"quant_method": "compressed-tensors"}, "compressed-tensors"),
         ({"quant_method": "torchao"}, "torchao"),
         ({"quant_method": "hqq"}, "hqq"),
         ({"quant_method": "of-tomorrow"}, "of-tomorrow"),
-        ("yes", "an unnamed method"),
+        ({"bits": 4}, "an unnamed method"),
+        ("yes", "a method that its config.json does not name"),
     ],
 )
-def test_other_quantizations_are_told_with_what_they_need(quantization: object, said: str) -> None:
-    with pytest.raises(UnsupportedCheckpoint, match=said) as caught:
-        check_model({**LLAMA, "quantization_config": quantization}, "a model")
+def test_packed_weights_that_were_not_converted_are_refused(quantization: object, message: str) -> None:
+    with pytest.raises(UnsupportedCheckpoint, match=message) as caught:
+        check_quantization({**LLAMA, "quantization_config": quantization}, PACKED, "a model")
     assert "DELTADEX_BASES" in caught.value.hint
 
 
@@ -99,4 +105,4 @@ def test_a_model_in_eight_bits_fits_the_one_it_was_made_from(tmp_path: Path) -> 
     adapter = local(tiny_models.build_adapter(base, tmp_path / "adapter", targets=tiny_models.ALL_LINEAR))
     assert check_fit(adapter, small).modules == 14
     with pytest.raises(BaseMismatch):
-        check_fit(small, local(tiny_models.build_base(tmp_path / "stranger", seed=3)))
+        check_fit(small, local(tiny_models.build_base(tmp_path / "unrelated", seed=3)))

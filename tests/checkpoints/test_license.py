@@ -1,4 +1,4 @@
-"""Which licence a model's files declare."""
+"""Licences declared in model cards."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deltadex.checkpoints.files import LocalFiles
-from deltadex.checkpoints.layout import inspect
-from deltadex.checkpoints.license import declared_license
+from deltadex.checkpoints.inspect import inspect
+from deltadex.downloads.files import LocalFiles
 from tests import tiny_models
 
 
@@ -22,8 +21,8 @@ from tests import tiny_models
         ("---\nlicense: ' '\n---\n", None),
     ],
 )
-def test_the_card_says_it_or_nothing_does(tmp_path: Path, card: str | None, declared: str | None) -> None:
+def test_the_licence_comes_from_the_card_only(tmp_path: Path, card: str | None, declared: str | None) -> None:
     tiny_models.build_base(tmp_path)
     if card is not None:
         (tmp_path / "README.md").write_text(card)
-    assert declared_license(inspect(LocalFiles(tmp_path))) == declared
+    assert inspect(LocalFiles(tmp_path)).license == declared

@@ -1,13 +1,13 @@
-"""Every kind of model is taken for what it is, fits what it came from, and nothing else."""
+"""Inspection and base checks on many kinds of models."""
 
 from pathlib import Path
 
 import pytest
 
 from deltadex.checkpoints.digest import identical_tensors, weights_digest
-from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.fit import Fit, check_fit
-from deltadex.checkpoints.layout import Kind, LocalCheckpoint, inspect
+from deltadex.checkpoints.inspect import Kind, LocalCheckpoint, inspect
+from deltadex.downloads.files import LocalFiles
 from deltadex.errors import BaseMismatch
 from tests import many_models
 
@@ -27,16 +27,17 @@ def base_of(name: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", many_models.MODELS)
-def test_a_finetune_of_any_model_fits_its_base_and_a_stranger_does_not(name: str, folder: Path, tmp_path: Path) -> None:
+def test_a_finetune_of_any_model_fits_its_base_and_an_unrelated_one_does_not(
+    name: str, folder: Path, tmp_path: Path
+) -> None:
     base = local(base_of(name, folder))
     fit = check_fit(local(many_models.build_finetune(name, base.folder, tmp_path / "finetune")), base)
     assert base.kind is Kind.FULL
     assert fit.compared > fit.identical
-    assert fit.median_distance is not None
-    assert 0 < fit.median_distance < 0.5
-    stranger = local(many_models.build_model(name, tmp_path / "stranger", seed=9))
+    assert fit.largest[0][1] > 0
+    unrelated = local(many_models.build_model(name, tmp_path / "unrelated", seed=9))
     with pytest.raises(BaseMismatch, match="weight distance") as caught:
-        check_fit(stranger, base)
+        check_fit(unrelated, base)
     assert caught.value.measure is not None
     assert caught.value.threshold is not None
     assert caught.value.measure >= caught.value.threshold
@@ -48,7 +49,7 @@ def test_a_copy_of_any_model_is_identical(name: str, folder: Path, tmp_path: Pat
     copy = local(many_models.build_finetune(name, base.folder, tmp_path, strength=0, max_shard_size="20KB"))
     fit = check_fit(copy, base)
     assert len(copy.weight_files) > 1
-    assert fit == Fit(fit.compared, fit.compared, 0.0, fit.largest)
+    assert fit == Fit(fit.compared, fit.compared, fit.largest)
     assert identical_tensors(copy, base) == copy.tensors().keys()
     assert weights_digest(copy) == weights_digest(base)
 
@@ -70,7 +71,7 @@ def test_a_copy_of_any_model_is_identical(name: str, folder: Path, tmp_path: Pat
         ("LlavaForConditionalGeneration", "LlavaForConditionalGeneration"),
     ],
 )
-@pytest.mark.filterwarnings("ignore")  # transformers says which heads are new
+@pytest.mark.filterwarnings("ignore")  # transformers warns about new heads
 def test_a_model_with_another_head_fits_and_shares_its_body(
     base: str, finetune: str, folder: Path, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""What MLflow really writes, so that `inspect` rests on facts."""
+"""Inspection of artifacts that MLflow itself wrote."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +10,10 @@ import pytest
 import transformers
 
 from deltadex.checkpoints.digest import weights_digest
-from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.fit import check_fit
-from deltadex.checkpoints.layout import Kind, inspect
+from deltadex.checkpoints.inspect import Kind, inspect
 from deltadex.checkpoints.tensors import read_tensors
+from deltadex.downloads.files import LocalFiles
 from deltadex.errors import UnsupportedCheckpoint
 from tests import tiny_models
 
@@ -83,7 +83,7 @@ def test_a_logged_adapter_is_read_from_peft_and_not_from_the_polluted_model_besi
 
 
 def polluted_model(models: Path, folder: Path, **adapter: Any) -> Path:
-    """The `model` that MLflow writes beside the `peft` of an adapter of a local base."""
+    """The `model` folder that MLflow writes beside the `peft` folder of an adapter of a local base."""
     return save(components(tiny_models.attach_adapter(models / "base", **adapter)), folder) / "model"
 
 
@@ -103,7 +103,7 @@ def test_mlflow_still_writes_an_adapters_tensors_into_its_base(models: Path, tmp
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*embedding layers found in `target_modules`")
-def test_the_polluted_model_beside_an_adapter_is_the_base_again(
+def test_the_polluted_model_beside_an_adapter_is_read_as_the_base(
     models: Path, tmp_path: Path, adapter: dict[str, Any]
 ) -> None:
     base, logged = (
@@ -132,9 +132,7 @@ def wrapped(folder: Path, **artifacts: Path) -> Path:
 
 
 @pytest.mark.parametrize(("carried", "kind"), [("full", Kind.FULL), ("adapter", Kind.ADAPTER)])
-def test_the_one_model_that_a_pyfunc_carries_is_the_model(
-    models: Path, tmp_path: Path, carried: str, kind: Kind
-) -> None:
+def test_the_only_model_inside_a_pyfunc_is_found(models: Path, tmp_path: Path, carried: str, kind: Kind) -> None:
     checkpoint = inspect(LocalFiles(wrapped(tmp_path / "logged", model=models / carried)))
     assert checkpoint.kind is kind
     assert weights_digest(checkpoint.fetch()) == weights_digest(inspect(LocalFiles(models / carried)).fetch())
@@ -147,7 +145,7 @@ def test_a_pyfunc_with_two_models_is_ambiguous(models: Path, tmp_path: Path) -> 
         inspect(LocalFiles(folder))
 
 
-def test_what_mlflow_noted_goes_before_the_model_card(models: Path, tmp_path: Path) -> None:
+def test_mlflows_base_name_takes_precedence_over_the_model_card(models: Path, tmp_path: Path) -> None:
     folder = full_model(models, tmp_path / "logged")
     (folder / "model" / "README.md").write_text("---\nbase_model: acme/elsewhere\n---\n")
     assert inspect(LocalFiles(folder)).declared_base == str(models / "full")

@@ -81,7 +81,7 @@ def test_a_file_with_more_than_its_tensors_is_broken(file: Path) -> None:
         json.dumps({"a": {"dtype": "F32", "shape": "1", "data_offsets": [0]}}).encode(),
     ],
 )
-def test_a_header_that_makes_no_sense_is_broken(tmp_path: Path, header: bytes) -> None:
+def test_an_invalid_header_is_broken(tmp_path: Path, header: bytes) -> None:
     file = tmp_path / "x.safetensors"
     file.write_bytes(len(header).to_bytes(8, "little") + header + b"1234")
     with pytest.raises(BrokenCheckpoint, match=r"x\.safetensors"):
@@ -91,13 +91,13 @@ def test_a_header_that_makes_no_sense_is_broken(tmp_path: Path, header: bytes) -
 def test_a_pickle_under_another_name_is_broken(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     torch.save({"a": torch.ones(3)}, file)
-    with pytest.raises(BrokenCheckpoint, match="is no safetensors file"):
+    with pytest.raises(BrokenCheckpoint, match="is not a safetensors file"):
         read_tensors([file])
 
 
 def test_a_tensor_in_two_files_is_broken(file: Path, tmp_path: Path) -> None:
     save_file({"a": torch.ones(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(BrokenCheckpoint, match=r"holds a, as model\.safetensors does"):
+    with pytest.raises(BrokenCheckpoint, match=r"contains a, as model\.safetensors does"):
         read_tensors([file, tmp_path / "other.safetensors"])
 
 

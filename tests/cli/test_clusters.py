@@ -1,17 +1,17 @@
-"""Domains from the command line: read, found anew, renamed, and as the parts of a version."""
+"""`deltadex clusters` and related commands: listing, recomputing and renaming domains, and mixtures."""
 
 from __future__ import annotations
 
-import getpass
 import json
 from pathlib import Path
 
 import pytest
 
+from deltadex.access import system_user
 from deltadex.store.database import Database
 from tests.cli.test_main import deltadex
-from tests.store.examples import REGISTRY, embedded
-from tests.test_clustering import add, like
+from tests.clusters.test_runs import add, like
+from tests.stored import REGISTRY, embedded
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_clusters_are_read_as_they_were_found_and_keep_the_name_they_are_given(v
     assert again["found_at"] > found["found_at"]
     said = deltadex("clusters", **variables).stdout
     assert "Law [EU]" in said
-    assert getpass.getuser() in said
+    assert system_user() in said
     unheard = deltadex("clusters", "rename", "4711", "x", **variables)
     assert (unheard.returncode, "no cluster with id 4711" in unheard.stderr) == (1, True)
 

@@ -1,4 +1,4 @@
-"""The store's upkeep from the command line."""
+"""Maintenance of the store from the command line."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Near duplicates, found anew from the command line."""
+"""Recomputation of near duplicates from the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from deltadex.store.database import Database
 from tests.cli.test_main import deltadex
-from tests.store.examples import REGISTRY, embedded
+from tests.stored import REGISTRY, embedded
 
 
 def test_recomputing_says_what_changed(database: Database, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`find` says what ails the examples before it needs any service."""
+"""`find` reports errors in the examples before it needs any service."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from deltadex.errors import ExamplesError
     ("content", "says"),
     [
         (b"", "There are no examples"),
-        (b'{"text": "good"}\n{"text": }\n', "Line 2 is no example"),
-        (b"\xff\xfe\x00", "Line 1 is no example"),
+        (b'{"text": "good"}\n{"text": }\n', "Line 2 is not an example"),
+        (b"\xff\xfe\x00", "Line 1 is not an example"),
     ],
 )
 def test_a_file_without_examples_is_a_stated_error(tmp_path: Path, content: bytes, says: str) -> None:

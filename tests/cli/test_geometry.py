@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deltadex.geometry import measure_where_due
+from deltadex.geometry.measure import measure_where_due
 from deltadex.settings import Settings
 from deltadex.store.database import Database
 from tests.cli.test_main import deltadex
-from tests.store.examples import REGISTRY, embedded
-from tests.test_geometry import DIMENSION, fill
+from tests.geometry.test_measure import DIMENSION, fill
+from tests.stored import REGISTRY, embedded
 
 
 @pytest.fixture
@@ -30,11 +30,11 @@ def filled(database: Database, tmp_path: Path) -> dict[str, str]:
 
 def test_every_answer_has_its_sentence_its_numbers_and_its_null(filled: dict[str, str]) -> None:
     [found] = json.loads(deltadex("geometry", "--json", **filled).stdout)
-    assert found["models"] == found["drawn"] == 20
+    assert found["models"] == found["sampled"] == 20
     assert "independent directions" in found["galaxy"]["meaning"]
     assert len(found["galaxy"]["spectrum"]) == len(found["galaxy"]["chance"][0]) == 19
     assert found["galaxy"]["entropy"] == {
-        "question": "Whether they gather in clusters", "what": "models", "count": 20, "needed": 30,
+        "question": "Clusters within these directions", "noun": "models", "count": 20, "needed": 30,
     }  # fmt: skip
     step = next(one for one in found["parallelograms"] if one["name"] == "version 1 → 2")
     assert step["answered"]
@@ -69,7 +69,7 @@ def test_it_is_read_with_its_time_until_it_is_made_anew(database: Database, fill
     assert still == before
     assert (before["versions"], now["versions"], now["models"]) == (40, 41, 21)
     assert before["found_at"] < now["found_at"]
-    assert "41 versions; `--recompute` makes it anew" in deltadex("geometry", COLUMNS="200", **filled).stdout
+    assert "41 versions; `--recompute` measures it now" in deltadex("geometry", COLUMNS="200", **filled).stdout
 
 
 def test_what_was_not_measured_yet_says_who_does_it(database: Database, filled: dict[str, str]) -> None:
@@ -77,7 +77,7 @@ def test_what_was_not_measured_yet_says_who_does_it(database: Database, filled: 
         tx.execute("delete from geometries")
     [found] = json.loads(deltadex("geometry", "--json", **filled).stdout)
     assert found["note"] in deltadex("geometry", COLUMNS="200", **filled).stdout
-    assert "reconciler" in found["note"]
+    assert "a worker does so" in found["note"]
 
 
 def test_an_empty_registry_says_what_to_do_next(database: Database, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line is a contract: exit codes, hints, JSON, and no tracebacks."""
+"""The contract of the command line: exit codes, hints, JSON, and no tracebacks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deltadex.store import version_changes, versions
 from deltadex.store.database import Database
+from deltadex.versions import queries as versions
+from deltadex.versions import transitions
 from tests.importing import imported_by
-from tests.store.examples import discovered, embedded
+from tests.stored import discovered, embedded
 
 SQL, LEGAL = np.array([1, 0, 0.1, 0]), np.array([0, 1, 0, 0.1])
 
@@ -38,7 +39,7 @@ def filled(database: Database, tmp_path: Path) -> dict[str, str]:
             embedded(tx, "sql-writer", vector, version=version)
         embedded(tx, "copy", SQL, weights="sql-writer/1")
         broken = discovered(tx, "broken")
-        version_changes.mark_ended(tx, broken, state=versions.State.FAILED, reason="truncated", hint="upload it again")
+        transitions.mark_ended(tx, broken, state=versions.State.FAILED, reason="truncated", hint="upload it again")
     return {"DELTADEX_DATABASE__URL": database.url, "DELTADEX_REGISTRY": "acme", "DELTADEX_DATA_DIR": str(tmp_path)}
 
 
@@ -75,7 +76,14 @@ def test_doctor_is_healthy_only_when_all_is(filled: dict[str, str]) -> None:
     done = deltadex("doctor", "--json", **filled)
     assert done.returncode == 1
     healthy = {check["name"]: check["is_healthy"] for check in json.loads(done.stdout)}
-    assert healthy == {"store": True, "registry": False, "scheduler": False, "watcher": False, "engine": True}
+    assert healthy == {
+        "store": True,
+        "registry": False,
+        "rights": False,
+        "scheduler": False,
+        "watcher": False,
+        "engine": True,
+    }
 
 
 def test_status_shows_states_reasons_and_history(filled: dict[str, str]) -> None:
@@ -94,14 +102,6 @@ def test_retry_starts_a_new_attempt(filled: dict[str, str]) -> None:
     assert "attempt 2" in deltadex("retry", "broken/1", **filled).stdout
     [row] = json.loads(deltadex("status", "broken/1", "--json", **filled).stdout)
     assert (row["state"], row["attempt"], row["hint"]) == ("discovered", 2, "")
-
-
-def test_neighbours_without_settings_are_refused_where_none_were_logged(filled: dict[str, str]) -> None:
-    done = deltadex("neighbors", "sql-writer/1", "--settings-removed", **filled)
-    assert done.returncode == 1
-    assert "no training settings on record" in done.stderr
-    done = deltadex("neighbors", "sql-writer/1", "--settings-removed", "--tag", "a=b", **filled)
-    assert done.returncode == 2
 
 
 def test_the_analyses_answer_in_words_and_in_json(filled: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Trying channels from the command line."""
+"""Test messages to notification channels from the command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deltadex.store.database import Database
 from tests.cli.test_main import deltadex
-from tests.test_notifications import Receiver, receiver
+from tests.notifications.test_deliver import Receiver, receiver
 
 __all__ = ["receiver"]
 
@@ -16,7 +16,7 @@ def test_a_test_message_says_which_channels_work(receiver: Receiver, tmp_path: P
     channels = {"good": receiver.url, "dead": "json://user:s3cret@127.0.0.1:9/"}
     given = {"DELTADEX_DATA_DIR": str(tmp_path), "DELTADEX_NOTIFY__CHANNELS": json.dumps(channels)}
     assert deltadex("notify", "test", "good", **given).returncode == 0
-    assert [message["title"] for message in receiver.messages] == ["Deltadex: a test"]
+    assert [message["title"] for message in receiver.messages] == ["Deltadex: test message"]
     both = deltadex("notify", "test", **given)
     assert both.returncode == 1
     assert "✓ good" in both.stdout

@@ -10,7 +10,7 @@ import pytest
 
 from deltadex.store.database import Database
 from tests.cli.test_main import deltadex
-from tests.store.examples import REGISTRY, discovered
+from tests.stored import REGISTRY, discovered
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Where versions stand, followed as it changes."""
+"""`deltadex status`: versions by state, followed as they change."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deltadex.domain import State
-from deltadex.store import version_changes
 from deltadex.store.database import Database
-from tests.store.examples import REGISTRY, discovered
+from deltadex.types import State
+from deltadex.versions import transitions
+from tests.stored import REGISTRY, discovered
 
 
 def test_watching_shows_each_change(database: Database, tmp_path: Path) -> None:
@@ -28,6 +28,6 @@ def test_watching_shows_each_change(database: Database, tmp_path: Path) -> None:
         lines = map(json.loads, following.stdout)
         assert [row["state"] for row in next(lines)] == ["discovered"]
         with database.transaction() as tx:
-            version_changes.mark_ended(tx, version_id, state=State.FAILED, reason="truncated")
+            transitions.mark_ended(tx, version_id, state=State.FAILED, reason="truncated")
         assert [(row["state"], row["reason"]) for row in next(lines)] == [("failed", "truncated")]
         following.terminate()

@@ -1,4 +1,4 @@
-"""`deltadex words`, and words among the clusters."""
+"""`deltadex words`, and words of clusters."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deltadex.domain import Word, Words
-from deltadex.store import embeddings, words
+from deltadex.embeddings import promoted_tokens
+from deltadex.embeddings import queries as embeddings
 from deltadex.store.database import Database
+from deltadex.types import Word, Words
 from tests.cli.test_main import deltadex
-from tests.store.examples import discovered, embedding
+from tests.stored import discovered, embedding
 
 SAID = Words((Word("SELECT", 4.25), Word("[bold]", 3.0)), (Word("The", -2.5),))
 
@@ -25,7 +26,7 @@ def given(database: Database, tmp_path: Path) -> dict[str, str]:
             version_id = discovered(tx, f"m{number}", tags={"team": "a"})
             made = replace(embedding(np.array([1.0, 0.01 * number]), weights=f"w{number}"), words=said)
             space = embeddings.save(tx, version_id, made, base_name="lm", artifact_uri="runs:/a", is_weak=False)
-            words.save(tx, version_id, space, made)
+            promoted_tokens.save(tx, version_id, space, made)
         discovered(tx, "waiting")
     return {"DELTADEX_DATABASE__URL": database.url, "DELTADEX_REGISTRY": "acme", "DELTADEX_DATA_DIR": str(tmp_path)}
 

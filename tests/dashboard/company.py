@@ -1,4 +1,4 @@
-"""A company in the store: every kind of thing that a page can show, found and judged by the library's own rules."""
+"""A company in the store with data for every page, made by the library's own rules."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import time
 
 import numpy as np
 
-from deltadex import reviews
-from deltadex.comparing import calibration_of, duplicates_of, nearest, refresh_same_task
-from deltadex.domain import FindingKind, FloatArray, State, Word, Words
-from deltadex.drifting import judge_model
-from deltadex.governance import rules
+from deltadex.embeddings import queries as embeddings
+from deltadex.findings import queries as findings
+from deltadex.findings import rules
+from deltadex.ingest import queries as watchers
+from deltadex.ingest.record import find
+from deltadex.reviews import actions as reviews
 from deltadex.settings import Settings, ThresholdSettings
-from deltadex.store import embeddings, findings, version_changes, versions, watchers
 from deltadex.store.database import Transaction
-from tests.store.examples import HOUR_MS, REGISTRY, discovered, embedded, embedding, registered
+from deltadex.types import FindingKind, FloatArray, State, Word, Words
+from deltadex.versions import transitions
+from tests.stored import HOUR_MS, REGISTRY, discovered, embedded, embedding
 
 DOMAINS = ("sql", "legal", "medical", "code", "support")
 TEAMS = ("analytics", "platform", "research")
@@ -36,8 +38,8 @@ def fill(tx: Transaction) -> None:
         tags = {"team": TEAMS[len(name) % len(TEAMS)], "domain": domain}
         created_ms = now_ms - int(age * HOUR_MS)
         values = {"tags": tags, "created_ms": created_ms, "run_id": f"run-{name}-{version}"} | values
-        said = Words((Word(f"{domain} [x]", 4.0), Word("of", 1.0)), (Word("the", -3.0),))
-        embedded(tx, name, vector, version=version, words=said, **values)
+        words = Words((Word(f"{domain} [x]", 4.0), Word("of", 1.0)), (Word("the", -3.0),))
+        embedded(tx, name, vector, version=version, words=words, **values)
 
     for place, domain in enumerate(DOMAINS):
         for part, suffix in enumerate(("writer", "reviewer", "copilot", "classifier", "extractor")):
@@ -55,14 +57,14 @@ def fill(tx: Transaction) -> None:
     add("legacy-queries", "sql", like("sql"), base="acme/legacy-lm", age=50)
     _judge(tx)
     _ended(tx, now_ms)
-    watchers.polled(tx, REGISTRY, watermark_ms=now_ms)
-    watchers.swept(tx, REGISTRY)
+    watchers.record_poll(tx, REGISTRY, watermark_ms=now_ms)
+    watchers.record_sweep(tx, REGISTRY)
     reviews.follow(tx, Settings(registry=REGISTRY))
 
 
 def _ended(tx: Transaction, now_ms: int) -> None:
     broken = discovered(tx, "invoice-extractor", created_ms=now_ms - HOUR_MS // 2)
-    version_changes.mark_ended(
+    transitions.mark_ended(
         tx,
         broken,
         state=State.FAILED,
@@ -72,36 +74,20 @@ def _ended(tx: Transaction, now_ms: int) -> None:
     for name, state in (("search-rewriter", State.UNSUPPORTED), ("speech-to-text", State.UNSUPPORTED)):
         version_id = discovered(tx, name, created_ms=now_ms - HOUR_MS // 3)
         reason = "The declared base acme/legacy-lm does not fit: vocabulary 2,048 against 4,096"
-        version_changes.mark_ended(tx, version_id, state=state, reason=reason, hint="Set the tag `deltadex.base`.")
+        transitions.mark_ended(tx, version_id, state=state, reason=reason, hint="Set the tag `deltadex.base`.")
         findings.replace(
             tx, [rules.wrong_base(version_id, reason)], version_id=version_id, recipe_id=None,
             kinds=[FindingKind.WRONG_BASE],
         )  # fmt: skip
     queued = discovered(tx, "queued-now", created_ms=now_ms - 9000)
-    version_changes.mark_queued(tx, queued, attempt=1, flow_run_id="flow-1")
+    transitions.mark_queued(tx, queued, attempt=1, flow_run_id="flow-1")
     running = discovered(tx, "running-now", created_ms=now_ms - 20_000)
-    version_changes.mark_running(tx, running, attempt=1, flow_run_id="flow-2")
+    transitions.mark_running(tx, running, attempt=1, flow_run_id="flow-2")
 
 
 def _judge(tx: Transaction) -> None:
     for recipe in embeddings.recipes(tx, REGISTRY):
-        table = embeddings.table(tx, recipe.id, registry=REGISTRY, with_weak=True)
-        for row in table.rows:
-            _judge_one(tx, row.id, recipe.id)
-        for name in {row.registered.ref.name for row in table.rows}:
-            ref = registered(name).ref
-            judge_model(tx, ref, thresholds=_THRESHOLDS)
-
-
-def _judge_one(tx: Transaction, version_id: int, recipe_id: int) -> None:
-    [stored] = embeddings.of_version(tx, version_id)
-    calibration = calibration_of(tx, recipe_id, REGISTRY, thresholds=_THRESHOLDS)
-    version = versions.get(tx, version_id)
-    found = duplicates_of(tx, version, recipe_id, nearest(tx, version), calibration=calibration)
-    if stored.is_weak:
-        found = rules.judge_weak(version_id, embedding(stored.vector * 1e-3), thresholds=_THRESHOLDS)
-    kinds = (
-        FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE, FindingKind.SAME_TASK, FindingKind.TOO_WEAK,
-    )  # fmt: skip
-    findings.replace(tx, found, version_id=version_id, recipe_id=recipe_id, kinds=kinds)
-    refresh_same_task(tx, version, recipe_id, calibration=calibration)
+        for row in embeddings.table(tx, recipe.id, registry=REGISTRY, with_weak=True).rows:
+            [stored] = embeddings.of_version(tx, row.id)
+            weak = rules.judge_weak(row.id, embedding(stored.vector * 1e-3), thresholds=_THRESHOLDS)
+            find(tx, row, recipe.id, too_weak=weak if stored.is_weak else (), thresholds=_THRESHOLDS)

@@ -1,4 +1,4 @@
-"""Pages as Streamlit runs them, on a real store."""
+"""Pages run by Streamlit on a real store."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from psycopg.conninfo import make_conninfo
 from streamlit.testing.v1 import AppTest
 
 import deltadex_dashboard
-from deltadex.clustering import recluster_where_due
-from deltadex.geometry import measure_where_due
+from deltadex.geometry.measure import measure_where_due
+from deltadex.ingest.round import recompute_where_due
 from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.store.migrate import migrate
 from deltadex_dashboard import visitor
 from tests.dashboard.company import fill
-from tests.store.examples import REGISTRY
+from tests.stored import REGISTRY
 
 Open = Callable[..., AppTest]
 
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
-    """Settings as the stack hands them down, without a database."""
+    """Set the environment as the stack does, without a database."""
     monkeypatch.setenv("DELTADEX_REGISTRY", REGISTRY)
     monkeypatch.setenv("DELTADEX_DATA_DIR", str(tmp_path))
-    # AppTest has no connection that an address could be of.
+    # AppTest has no connection, so it has no address.
     monkeypatch.setattr(visitor, "_address", lambda: "127.0.0.1")
     yield monkeypatch
     # Closes the connections to this test's database.
@@ -38,14 +38,14 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pyt
 
 @pytest.fixture
 def store(environment: pytest.MonkeyPatch, database: Database) -> Database:
-    """An empty store that the pages read."""
+    """Let the pages read an empty store."""
     environment.setenv("DELTADEX_DATABASE__URL", database.url)
     return database
 
 
 @pytest.fixture(scope="session")
 def company_url(postgres_url: str) -> str:
-    """A store in which there is something of every kind."""
+    """Return a store with every kind of version and finding."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("create database company")
     url = make_conninfo(postgres_url, dbname="company")
@@ -53,14 +53,14 @@ def company_url(postgres_url: str) -> str:
         migrate(database)
         with database.transaction() as tx:
             fill(tx)
-        recluster_where_due(database, Settings(registry=REGISTRY))
+        recompute_where_due(database, Settings(registry=REGISTRY))
         measure_where_due(database, Settings(registry=REGISTRY))
     return url
 
 
 @pytest.fixture
 def company(environment: pytest.MonkeyPatch, company_url: str) -> None:
-    """Pages read the filled store; the tests that ask for it share it, and write nothing."""
+    """Let the pages read the filled store, which tests share and must not change."""
     environment.setenv("DELTADEX_DATABASE__URL", company_url)
 
 

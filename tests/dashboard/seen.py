@@ -1,4 +1,4 @@
-"""What can be seen on a page."""
+"""Texts, links and numbers of a page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from streamlit.testing.v1 import AppTest
 
 
 def text(page: AppTest) -> str:
-    """Return what can be read on a page, links included, without Markdown's backslashes."""
+    """Return the text of a page, links included, without Markdown's backslashes."""
     written = [*page.title, *page.subheader, *page.markdown, *page.caption, *page.error, *page.warning, *page.info]
     links = [link.proto.label for link in page.get("page_link")]
     return "\n".join([*(element.value for element in written), *links]).replace("\\", "")

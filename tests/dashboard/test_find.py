@@ -1,4 +1,4 @@
-"""The page on which people search by examples: asked for, followed, answered and shared."""
+"""The page that finds models by examples: starting, following and sharing a search."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from deltadex.examples import read_examples
-from deltadex.store import embeddings, task_searches
+from deltadex.embeddings import queries as embeddings
+from deltadex.engine.examples import read_examples
+from deltadex.find import queries as task_searches
+from deltadex.find.queries import TaskDelta
 from deltadex.store.database import Database, Transaction
-from deltadex.store.task_searches import TaskDelta
 from deltadex_dashboard import visitor
 from tests.dashboard.conftest import Open
 from tests.dashboard.test_screens import links, text
-from tests.store.examples import REGISTRY, embedded
+from tests.stored import REGISTRY, embedded
 
 EXAMPLES = '{"prompt": "Which invoices are overdue?", "completion": "SELECT 1"}\n'
 
@@ -45,12 +46,12 @@ def ask(page: AppTest, examples: str = EXAMPLES) -> AppTest:
 def test_a_search_is_asked_followed_and_answered_by_its_link(models: Database, open_page: Open) -> None:
     page = ask(open_page("find"))
     [search_id] = map(int, page.query_params["search"])
-    assert "Waits for the watcher" in page.get("progress")[0].proto.text
+    assert "Waiting for the watcher" in page.get("progress")[0].proto.text
     with models.transaction() as tx:
         [row] = task_searches.waiting(tx, REGISTRY)
         assert (row.id, row.base_name, row.examples_count) == (search_id, "base", 1)
         task_searches.begin(tx, search_id, flow_run_id="run")
-    assert "Trains" in page.run().get("progress")[0].proto.text
+    assert "Training" in page.run().get("progress")[0].proto.text
     with models.transaction() as tx:
         assert task_searches.finish(tx, search_id, delta(tx), seconds=1)
 
@@ -67,13 +68,13 @@ def test_a_search_is_asked_followed_and_answered_by_its_link(models: Database, o
 def test_what_ails_the_examples_is_said_and_nothing_is_asked(models: Database, open_page: Open) -> None:
     assert "There are no examples" in text(ask(open_page("find"), ""))
     page = ask(open_page("find"), EXAMPLES + "{oops")
-    assert "Line 2 is no example" in text(page)
+    assert "Line 2 is not an example" in text(page)
     assert '{"text": …}' in text(page)
     with models.transaction() as tx:
         assert task_searches.waiting(tx, REGISTRY) == []
 
 
-def test_nobody_has_more_than_three_searches_under_way(models: Database, open_page: Open) -> None:
+def test_a_person_has_at_most_three_searches_under_way(models: Database, open_page: Open) -> None:
     page = open_page("find")
     for _ in range(3):
         ask(page)
@@ -89,14 +90,14 @@ def test_a_search_that_failed_is_weak_or_is_not_there_says_so(models: Database, 
         task_searches.fail(tx, failed, reason="The base [x] is away.", hint="Bring it back.")
         task_searches.finish(tx, weak, delta(tx, weakness="They change the base too little."), seconds=1)
         task_searches.finish(tx, other, replace(delta(tx), recipe_digest="unknown"), seconds=1)
-    for search_id, said in (
+    for search_id, expected in (
         (failed, "The base [x] is away. Bring it back."),
         (weak, "They change the base too little."),
         (other, "no version that was embedded against this base"),
         (999, "There is no search with id 999"),
     ):
         page = open_page("find", search=str(search_id))
-        assert said in text(page).replace("**", "")
+        assert expected in text(page).replace("**", "")
         assert links(page) == []
 
 
@@ -110,7 +111,8 @@ def test_models_that_one_may_not_see_are_masked(
         task_searches.begin(tx, search_id, flow_run_id="run")
         task_searches.finish(tx, search_id, delta(tx), seconds=1)
     environment.setenv("DELTADEX_ACCESS__FILE", str(file))
-    claims = {"email": "ann@acme.com", "exp": time.time() + 60}
+    verified = {"iss": "https://id.acme", "sub": "17", "email": "ann@acme.com", "email_verified": True}
+    claims = {**verified, "exp": time.time() + 60}
     environment.setattr(visitor, "_claims", lambda: claims)
     page = open_page("find", search=str(search_id))
     assert links(page) == ["model=sql-writer&version=1"]

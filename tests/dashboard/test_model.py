@@ -6,14 +6,14 @@ import re
 
 import numpy as np
 
-from deltadex import reviews
-from deltadex.domain import Finding, FindingKind
+from deltadex.findings import queries as findings
+from deltadex.reviews import actions as reviews
 from deltadex.settings import load_settings
-from deltadex.store import findings
 from deltadex.store.database import Database
+from deltadex.types import Finding, FindingKind
 from tests.dashboard.conftest import Open
 from tests.dashboard.seen import numbers, text
-from tests.store.examples import embedded
+from tests.stored import embedded
 
 
 def test_a_link_opens_one_version_of_a_model(company: None, open_page: Open) -> None:
@@ -27,7 +27,7 @@ def test_a_link_opens_one_version_of_a_model(company: None, open_page: Open) -> 
     assert ["run", "run-storefront-localizer-3"] in facts
     assert ["tag domain", "legal"] in facts
     assert ["declared: follows", "storefront-localizer/2"] in facts
-    assert "Nothing was decided about it yet." in text(page)
+    assert "There are no decisions yet." in text(page)
 
 
 def test_a_model_says_what_it_promotes_and_demotes(company: None, open_page: Open) -> None:

@@ -1,4 +1,4 @@
-"""Findings on the pages: lists that a link narrows, decisions that the library allows, and their log."""
+"""Findings on the pages: filtered lists, decisions by role, and the log."""
 
 from __future__ import annotations
 
@@ -9,34 +9,39 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from deltadex import reviews
-from deltadex.clustering import recluster_where_due
-from deltadex.domain import FindingKind
-from deltadex.governance.access import Person, Role
-from deltadex.governance.lifecycle import Status
+from deltadex.access import Person, Role
+from deltadex.ingest.round import recompute_where_due
+from deltadex.reviews import actions as reviews
+from deltadex.reviews.lifecycle import Status
+from deltadex.reviews.queries import ReviewRow
 from deltadex.settings import load_settings
-from deltadex.store import versions
 from deltadex.store.database import Database
-from deltadex.store.reviews import ReviewRow
+from deltadex.types import FindingKind
+from deltadex.versions import queries as versions
 from tests.dashboard.company import DIMENSION, DOMAINS, fill
 from tests.dashboard.conftest import Open
 from tests.dashboard.test_screens import text
-from tests.store.examples import REGISTRY, embedded
+from tests.stored import REGISTRY, embedded
 
 ANYBODY = Person("anybody", Role.VIEWER)
 
 
 @pytest.fixture
 def filled(store: Database) -> Database:
-    """A company of its own: decisions are written."""
+    """Fill a store of its own, since the tests write decisions."""
     with store.transaction() as tx:
         fill(tx)
+    recompute_where_due(store, load_settings())
     return store
 
 
 def found(store: Database, kind: FindingKind) -> ReviewRow:
     with store.transaction() as tx:
         return reviews.listing(tx, ANYBODY, load_settings(), kinds=[kind])[0]
+
+
+def login(name: str) -> dict[str, object]:
+    return {"iss": "https://id", "sub": name, "email": name, "email_verified": True, "exp": 2**40}
 
 
 def lines(page: AppTest) -> list[str]:
@@ -51,7 +56,7 @@ def decide(page: AppTest, decision: str, comment: str) -> AppTest:
 
 def test_without_findings_the_page_says_so(store: Database, open_page: Open) -> None:
     assert "There are no findings" in text(open_page("reviews"))
-    assert "Nothing was decided yet" in text(open_page("activity"))
+    assert "There are no decisions yet" in text(open_page("activity"))
 
 
 def test_a_link_narrows_the_list(filled: Database, open_page: Open) -> None:
@@ -60,7 +65,7 @@ def test_a_link_narrows_the_list(filled: Database, open_page: Open) -> None:
     assert len(page.dataframe[-1].value) == 37, "all pages of the list"
     assert len(lines(open_page("reviews", kind="Drift"))) == 2
     assert len(lines(open_page("reviews", kind="Near duplicates", severity="low"))) == 2
-    assert "No finding is like that" in text(open_page("reviews", status="accepted"))
+    assert "No finding matches the filters" in text(open_page("reviews", status="accepted"))
 
 
 def test_a_finding_shows_what_it_rests_on(filled: Database, open_page: Open) -> None:
@@ -70,7 +75,7 @@ def test_a_finding_shows_what_it_rests_on(filled: Database, open_page: Open) -> 
     assert "threshold 0.5" in text(page)
     facts = dict(page.dataframe[0].value.values.tolist())
     assert float(facts["strength ratio"]) > 0
-    assert "There is no such finding" in text(open_page("reviews", finding="999"))
+    assert "This finding does not exist" in text(open_page("reviews", finding="999"))
 
 
 def test_a_finding_is_dismissed_with_a_reason_and_reopened(filled: Database, open_page: Open) -> None:
@@ -98,7 +103,7 @@ def test_a_decision_without_a_comment_is_refused(filled: Database, open_page: Op
     assert "needs a comment" in page.error[0].value
 
 
-def test_nobody_approves_what_they_asked_for(filled: Database, open_page: Open) -> None:
+def test_a_person_cannot_approve_their_own_request(filled: Database, open_page: Open) -> None:
     exact = str(found(filled, FindingKind.EXACT_DUPLICATE).id)
     page = decide(open_page("reviews", finding=exact, **{"as": "ann"}), "accepted", "One is enough.")
     assert "waiting for a second person" in page.success[0].value
@@ -112,7 +117,7 @@ def test_nobody_approves_what_they_asked_for(filled: Database, open_page: Open) 
         assert reviews.get(tx, ANYBODY, load_settings(), int(exact)).review.status is Status.ACCEPTED
 
 
-def test_a_finding_that_changed_meanwhile_is_not_decided(filled: Database, open_page: Open) -> None:
+def test_a_finding_that_changed_since_it_was_shown_is_not_decided(filled: Database, open_page: Open) -> None:
     near = found(filled, FindingKind.NEAR_DUPLICATE)
     page = open_page("reviews", finding=str(near.id))
     page.text_area(key="comment").set_value("As I saw it.").run()
@@ -131,7 +136,7 @@ def test_several_are_decided_at_once(filled: Database, open_page: Open) -> None:
     assert "2 marked" in text(page)
     decide(page, "dismissed", "Kept on purpose.")
     assert "2 findings are dismissed" in page.success[0].value
-    assert "No finding is like that" in text(page)
+    assert "No finding matches the filters" in text(page)
 
 
 def test_people_need_a_login_where_people_are_listed(
@@ -150,7 +155,7 @@ def test_a_viewer_decides_nothing_and_other_teams_models_are_masked(
     file = tmp_path / "people.toml"
     file.write_text('[people.ann]\nrole = "viewer"\nmodels = ["sql-*", "barely-*"]\n')
     environment.setenv("DELTADEX_ACCESS__FILE", str(file))
-    environment.setattr("deltadex_dashboard.visitor._claims", lambda: {"email": "ann", "exp": 2**40})
+    environment.setattr("deltadex_dashboard.visitor._claims", lambda: login("ann"))
     page = open_page("reviews")
     assert len(page.dataframe[-1].value) == 37, "masked, and not silently missing"
     assert "storefront" not in text(page) + str(page.dataframe[-1].value.values.tolist())
@@ -169,7 +174,7 @@ def test_a_viewer_decides_nothing_and_other_teams_models_are_masked(
 def test_a_domain_of_models_that_a_person_may_not_see_has_no_name(
     filled: Database, environment: pytest.MonkeyPatch, open_page: Open, tmp_path: Path
 ) -> None:
-    recluster_where_due(filled, load_settings())
+    recompute_where_due(filled, load_settings())
     file = tmp_path / "people.toml"
     file.write_text('[people.ann]\nrole = "viewer"\nmodels = ["storefront-*"]\n')
     with filled.transaction() as tx:
@@ -177,12 +182,12 @@ def test_a_domain_of_models_that_a_person_may_not_see_has_no_name(
         direction[[DOMAINS.index("sql"), DOMAINS.index("support")]] = 2, 1
         embedded(tx, "storefront-mixed", direction)
         embedded(tx, "storefront-mixed", np.eye(DIMENSION)[DOMAINS.index("medical")], version=2)
-    said = text(open_page("model", model="storefront-mixed", version="1"))
-    assert re.search(r"Made of\*\* 0\.7 sql \+ 0\.3 support", said)
+    shown = text(open_page("model", model="storefront-mixed", version="1"))
+    assert re.search(r"Made of\*\* 0\.7 sql \+ 0\.3 support", shown)
     environment.setenv("DELTADEX_ACCESS__FILE", str(file))
-    environment.setattr("deltadex_dashboard.visitor._claims", lambda: {"email": "ann", "exp": 2**40})
-    said = text(open_page("model", model="storefront-mixed", version="1"))
-    assert re.search(r"Made of\*\* 0\.7 ••• \+ 0\.3 support", said)
+    environment.setattr("deltadex_dashboard.visitor._claims", lambda: login("ann"))
+    shown = text(open_page("model", model="storefront-mixed", version="1"))
+    assert re.search(r"Made of\*\* 0\.7 ••• \+ 0\.3 support", shown)
     shown = set(open_page("domains").dataframe[0].value["domain"])
     assert "support" in shown
     assert not {"sql", "medical", "code"} & shown
@@ -192,13 +197,13 @@ def test_a_domain_of_models_that_a_person_may_not_see_has_no_name(
 def test_a_domain_is_renamed_by_who_may_and_stays_chosen(
     filled: Database, environment: pytest.MonkeyPatch, open_page: Open, tmp_path: Path
 ) -> None:
-    recluster_where_due(filled, load_settings())
+    recompute_where_due(filled, load_settings())
     environment.setenv("DELTADEX_DATABASE__ROLE", "deltadex_reader")
     page = open_page("domains", domain="sql", **{"as": "ann"})
     [name] = page.text_input
     name.set_value("Queries")
     page.button[0].click().run()
-    assert "It is Queries now" in page.success[0].value
+    assert "Renamed to Queries" in page.success[0].value
     assert page.selectbox(key="domain").value == "Queries"
     assert "Named by: ann" in text(page)
     other = open_page("domains", domain="legal")
@@ -208,7 +213,7 @@ def test_a_domain_is_renamed_by_who_may_and_stays_chosen(
     file = tmp_path / "people.toml"
     file.write_text('[people.eve]\nrole = "viewer"\n')
     environment.setenv("DELTADEX_ACCESS__FILE", str(file))
-    environment.setattr("deltadex_dashboard.visitor._claims", lambda: {"email": "eve", "exp": 2**40})
+    environment.setattr("deltadex_dashboard.visitor._claims", lambda: login("eve"))
     assert not open_page("domains", domain="Queries").text_input
 
 

@@ -1,4 +1,4 @@
-"""Every page on a filled store, on an empty one, and without one."""
+"""Every page on a filled store, on an empty one, and without a store."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 import deltadex_dashboard
-from deltadex.clustering import recluster_where_due
-from deltadex.geometry import measure_where_due
+from deltadex.geometry.measure import measure_where_due
+from deltadex.ingest import machines
+from deltadex.ingest import queries as watchers
+from deltadex.ingest.round import recompute_where_due
 from deltadex.settings import Settings
-from deltadex.store import version_changes, watchers
 from deltadex.store.database import Database
+from deltadex.versions import transitions
 from tests.dashboard.conftest import Open
 from tests.dashboard.seen import links, numbers, text
 from tests.importing import imported_by
-from tests.store.examples import REGISTRY, discovered, embedded
+from tests.stored import REGISTRY, discovered, embedded
 
 PAGES = (
     "overview",
@@ -32,7 +34,7 @@ PAGES = (
     "system",
 )
 TITLES = {"find": "Find a model"}
-#: These say what they themselves lack.
+#: Pages that say so themselves if the store is empty.
 ABOUT_VERSIONS = tuple(page for page in PAGES if page not in ("reviews", "activity"))
 
 
@@ -80,7 +82,7 @@ def test_the_overview_counts_and_names_what_needs_attention(company: None, open_
     page = open_page("overview")
     assert numbers(page)["Model versions"] == "42"
     assert numbers(page)["Embedded"] == "88%"
-    assert numbers(page)["On their way"] == "2"
+    assert numbers(page)["In progress"] == "2"
     assert numbers(page)["Need attention"] == "3"
     for expected in (
         "invoice-extractor/1",
@@ -89,7 +91,7 @@ def test_the_overview_counts_and_names_what_needs_attention(company: None, open_
         "Same weights",
     ):
         assert expected in text(page)
-    assert numbers(page)["Could be freed"] == "–", "nobody looked how large the files are"
+    assert numbers(page)["Could be freed"] == "–", "the sizes of the files are unknown"
     assert "Week by week" in text(page)
     assert numbers(page)["To decide"] == "37"
     assert {"model=invoice-extractor&version=1", "kind=Drift"} <= set(links(page))
@@ -98,9 +100,21 @@ def test_the_overview_counts_and_names_what_needs_attention(company: None, open_
 def test_a_watcher_that_fails_or_never_ran_is_said_on_the_overview(store: Database, open_page: Open) -> None:
     assert "start `deltadex watch`" in text(open_page("overview"))
     with store.transaction() as tx:
-        watchers.polled(tx, REGISTRY, watermark_ms=1)
+        watchers.record_poll(tx, REGISTRY, watermark_ms=1)
         watchers.failed(tx, REGISTRY, "MLflow answers 503")
     assert "MLflow answers 503" in text(open_page("overview"))
+
+
+def test_the_system_page_shows_the_machines_whose_worker_runs(store: Database, open_page: Open) -> None:
+    with store.transaction() as tx:
+        discovered(tx)
+        machines.report(tx, Settings(registry=REGISTRY))
+    [shown] = [frame.value for frame in open_page("system").dataframe if "memory, GB" in frame.value]
+    assert len(shown) == 1
+    assert shown["memory, GB"][0] > 0
+    with store.transaction() as tx:
+        tx.execute("update machines set seen_at = now() - interval '3 minutes'")
+    assert "No worker of Deltadex's own type has reported" in text(open_page("system"))
 
 
 def test_a_new_version_is_on_the_open_page_after_it_ran_again(store: Database, open_page: Open) -> None:
@@ -145,7 +159,7 @@ def test_domains_list_their_members(company: None, open_page: Open) -> None:
     domains, members = page.dataframe
     assert domains.value.values.tolist()[:2] == [["support", 11, 3], ["legal", 9, 3]]
     assert len(members.value) == 11
-    assert "How they join" in text(page)
+    assert "Dendrogram" in text(page)
     assert "help-centre" in set(members.value["model"])
     other = open_page("domains", domain="sql")
     assert set(other.dataframe[1].value["model"]) == {f"sql-{one}" for one in
@@ -157,7 +171,7 @@ def test_a_map_of_too_few_models_says_so(store: Database, open_page: Open) -> No
         embedded(tx, "one", np.array([1.0, 0.0]))
         embedded(tx, "two", np.array([0.0, 1.0]))
     assert "Not clustered yet" in text(open_page("map"))
-    recluster_where_due(store, Settings(registry=REGISTRY))
+    recompute_where_due(store, Settings(registry=REGISTRY))
     assert "Clusters need at least 3 models" in text(open_page("map"))
 
 
@@ -184,9 +198,9 @@ def test_a_threshold_in_the_link_is_a_preview(company: None, open_page: Open) ->
     page = open_page("duplicates", threshold="0.7")
     assert page.slider(key="threshold").value == 0.7
     near = int(numbers(page)["Groups, near"])
-    assert "A preview" in text(page)
+    assert "Preview only" in text(page)
     setting = page.slider(key="threshold").set_value(0.95).run()
-    assert "Findings are made at this similarity" in text(setting)
+    assert "Findings use this similarity" in text(setting)
     assert int(numbers(setting)["Groups, near"]) < near
 
 
@@ -199,15 +213,15 @@ def test_two_members_of_a_group_are_shown_side_by_side(store: Database, open_pag
     page = open_page("duplicates")
     [toggle] = [one for one in page.toggle if one.label == "Side by side"]
     toggle.set_value(True).run()
-    one, other = (box for box in page.selectbox if box.label in ("One", "The other"))
+    one, other = (box for box in page.selectbox if box.label in ("One version", "Other version"))
     assert (one.value, other.options) == ("kept/1", ["other/1", "third/1"])
     facts, probes = page.dataframe[:2]
-    said = {name: sides for name, *sides in facts.value.values.tolist()}
-    assert said["aliases"] == ["@champion", ""]
-    assert said["tag team"] == said["owner"] == ["kept", "other"]
-    assert said["metric f1"] == ["", "0.75"]
-    assert said["weights"] == ["", "2.0 kB"]
-    assert said["strength"] == ["0.1000", "0.1000"]
+    facts_of = {name: sides for name, *sides in facts.value.values.tolist()}
+    assert facts_of["aliases"] == ["@champion", ""]
+    assert facts_of["tag team"] == facts_of["owner"] == ["kept", "other"]
+    assert facts_of["metric f1"] == ["", "0.75"]
+    assert facts_of["weights"] == ["", "2.0 kB"]
+    assert facts_of["strength"] == ["0.1000", "0.1000"]
     assert len(probes.value) == 5
     assert probes.value["cosine distance"].max() == pytest.approx(2e-4, rel=0.05)
 
@@ -215,7 +229,7 @@ def test_two_members_of_a_group_are_shown_side_by_side(store: Database, open_pag
 def test_a_registry_without_duplicates_says_how_to_see_what_comes_closest(store: Database, open_page: Open) -> None:
     with store.transaction() as tx:
         embedded(tx, "one", np.array([1.0, 0.0]))
-    assert "No two versions are duplicates" in text(open_page("duplicates"))
+    assert "There are no duplicates" in text(open_page("duplicates"))
     assert "Register a second version" in text(open_page("drift"))
 
 
@@ -239,9 +253,9 @@ def test_the_geometry_says_what_each_number_means_and_what_chance_gives(company:
     assert numbers(page)["Directions beyond chance"] == "4"
     for expected in (
         "span about 4 independent directions",
-        "they gather in clusters",
-        "Models sit together nearly as tag domain says",
-        "version 1 → 2: too early to say. It takes 8 models that hold both; there are 2",
+        "Clusters within these directions: too early to say",
+        "Groups by tag domain closely match groups by behaviour",
+        "version 1 → 2: too early to say. It takes 8 models with both sides; there are 2",
         "by chance",
     ):
         assert expected in text(page)
@@ -264,7 +278,7 @@ def test_names_and_reasons_from_other_people_are_shown_as_they_are(store: Databa
     name = "<b>*bold*_[link](http://example.org)"
     with store.transaction() as tx:
         version_id = discovered(tx, name)
-        version_changes.mark_ended(tx, version_id, state="failed", reason="![image](http://example.org/x.png) $x^2$")
+        transitions.mark_ended(tx, version_id, state="failed", reason="![image](http://example.org/x.png) $x^2$")
     for page in (open_page("overview"), open_page("model", model=name)):
         assert r"!\[image\]\(http" in "\n".join(element.value for element in [*page.markdown, *page.error])
 
@@ -276,5 +290,6 @@ def test_no_folder_is_named_pages() -> None:
 
 
 def test_the_dashboard_imports_neither_torch_nor_mlflow() -> None:
-    found = imported_by("from deltadex_dashboard import drift_charts, map_figure, reads, view")
+    modules = ("charts.drift", "charts.map", "elements.text", "reads.pages")
+    found = imported_by("; ".join(f"import deltadex_dashboard.{name}" for name in modules))
     assert {"torch", "mlflow", "prefect", "transformers"} & found == set()

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deltadex.demo import Size
 from deltadex.demo.company import Company, build_specification
-from deltadex.demo.specification import Schedule, Shape, Specification, specification
+from deltadex.demo.specification import TINY_COMPANY, Schedule, Shape, Specification
 
 SCHEDULE = Schedule(steps=3, batch=2, length=16, learning_rate=1e-3)
 KEPT = (
@@ -22,11 +21,10 @@ KEPT = (
 
 def tiny_specification() -> Specification:
     """One version of each kind, of models that learn next to nothing in no time."""
-    company = specification(Size.COMPANY)
     return replace(
-        company,
+        TINY_COMPANY,
         name="tiny",
-        versions=tuple(version for version in company.versions if version.label in KEPT),
+        versions=tuple(version for version in TINY_COMPANY.versions if version.label in KEPT),
         base=SCHEDULE,
         legacy=SCHEDULE,
         adapter=SCHEDULE,

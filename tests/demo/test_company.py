@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from deltadex.activations.delta import Base
-from deltadex.activations.job import BaseModel, Finetune
 from deltadex.checkpoints.digest import weights_digest
-from deltadex.checkpoints.files import LocalFiles
 from deltadex.checkpoints.fit import check_fit
-from deltadex.checkpoints.layout import Checkpoint, inspect
-from deltadex.demo.company import Company, Model, build_specification
+from deltadex.checkpoints.inspect import Checkpoint, inspect
+from deltadex.demo.company import Company, Model, build_specification, train_specification
 from deltadex.demo.specification import BASE, LEGACY_BASE
+from deltadex.downloads.files import LocalFiles
+from deltadex.engine.delta import Base
+from deltadex.engine.messages import BaseModel, Finetune
 from deltadex.errors import BaseMismatch, BrokenCheckpoint
 from tests.demo.conftest import tiny_specification
 
@@ -58,6 +58,21 @@ def test_a_build_that_was_killed_makes_only_what_is_missing(tiny_company: Compan
     assert build_specification(tmp_path, tiny_specification()) == partial
     assert written(model(partial, "product-catalog-json/1").folder) == kept
     assert digests(partial) == digests(tiny_company)
+
+
+def test_a_model_is_trained_when_it_is_asked_for(tmp_path: Path, tiny_company: Company) -> None:
+    begun = train_specification(tmp_path, tiny_specification())
+    assert (begun.name, begun.bases.keys(), begun.count) == (
+        tiny_company.name,
+        tiny_company.bases.keys(),
+        tiny_company.count,
+    )
+    [home] = tmp_path.iterdir()
+    assert len(list(home.iterdir())) == len(begun.bases)
+    first = next(begun.models)
+    assert first.version == tiny_company.models[0].version
+    assert len(list(home.iterdir())) == len(begun.bases) + 1
+    assert [model.version for model in begun.models] == [model.version for model in tiny_company.models[1:]]
 
 
 def test_progress_ends_at_its_total(tmp_path: Path) -> None:

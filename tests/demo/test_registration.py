@@ -2,20 +2,21 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import pytest
 
-from deltadex.checkpoints.base import declared_base
-from deltadex.checkpoints.layout import inspect
-from deltadex.demo.company import Company
+from deltadex.bases.declared import declared_base
+from deltadex.checkpoints.inspect import inspect
+from deltadex.demo.company import Company, CompanyInTraining, Model
 from deltadex.demo.registration import bases, register
 from deltadex.demo.specification import Method, Packaging
 from deltadex.errors import RegistryError
-from deltadex.mlflow_edge.artifacts import version_files
-from deltadex.mlflow_edge.registry import Registry
+from deltadex.registry.artifacts import version_files
+from deltadex.registry.client import Registry
 from deltadex.settings import Settings
 
 
@@ -37,6 +38,19 @@ def test_a_company_is_registered_once_and_its_checkpoints_can_be_read_back(
         assert declared_base(checkpoint, version.tags) == wanted.declared_base
         assert checkpoint.kind == wanted.method
     assert {model.version.method for model in tiny_company.models} == set(Method)
+
+
+def test_each_model_is_registered_before_the_next_one_is_trained(
+    servers: Settings, registry: Registry, tiny_company: Company
+) -> None:
+    def models() -> Iterator[Model]:
+        for model in tiny_company.models:
+            assert registry.read(model.version.name, model.version.version) is None
+            yield model
+            assert registry.read(model.version.name, model.version.version) is not None
+
+    begun = CompanyInTraining(tiny_company.name, tiny_company.bases, tiny_company.count, models())
+    assert len(register(begun, servers.mlflow_uri)) == len(tiny_company.bases) + tiny_company.count
 
 
 def test_the_bases_are_where_the_mapping_says(servers: Settings, registry: Registry, tiny_company: Company) -> None:

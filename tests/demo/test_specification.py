@@ -60,6 +60,13 @@ def test_only_the_large_company_has_synthetic_versions_and_hundreds_of_them() ->
     assert specification(Size.LARGE).synthetic >= 200
 
 
+def test_copies_follow_their_originals_and_versions_of_a_model_each_other(company: Specification) -> None:
+    labels = [version.label for version in company.versions]
+    for place, version in enumerate(company.versions):
+        assert version.copy_of is None or version.copy_of in labels[:place]
+        assert version.version == 1 or f"{version.name}/{version.version - 1}" in labels[:place]
+
+
 def test_labels_are_unique_and_what_they_refer_to_exists(company: Specification) -> None:
     labels = [version.label for version in company.versions]
     assert len(set(labels)) == len(labels)

@@ -1,4 +1,4 @@
-"""The whole system, started as a user starts it, and a real browser to look at it."""
+"""The whole system, started like by a user, and a real browser."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 import torch
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 from safetensors.torch import load_file, save_file
 
-from deltadex.mlflow_edge.artifacts import version_files
-from deltadex.mlflow_edge.registry import Registry
+from deltadex.registry.artifacts import version_files
+from deltadex.registry.client import Registry
 from deltadex.settings import Settings, load_settings
 
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -80,9 +80,10 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
+    names = (os.environ.get("CHROMIUM", "chromium"), "chromium-browser", "google-chrome")
     found = next((path for name in names if (path := shutil.which(name))), None)
     assert found, "no Chromium: `make browser` installs it"
+    expect.set_options(timeout=20_000)  # a busy machine answers late
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=_FLAGS, env=dict(os.environ))
         yield browser

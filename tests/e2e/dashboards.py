@@ -1,4 +1,4 @@
-"""A dashboard alone, on a store that is filled without any service."""
+"""A dashboard on a store that is filled without any other service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signing in at a real OpenID provider on loopback: groups give roles, and a login ends with its token."""
+"""Login at a real OpenID provider on loopback: roles from groups, and expiry with the token."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deltadex.settings import AccessSettings, DatabaseSettings, PortSettings, Se
 from deltadex.stack import specs
 from tests.conftest import unused_port
 from tests.e2e.dashboards import filled_database, running
-from tests.store.examples import REGISTRY
+from tests.stored import REGISTRY
 
 PEOPLE = """
 [groups.ml-support]
@@ -27,11 +27,15 @@ role = "reviewer"
 [groups.everyone]
 role = "viewer"
 models = ["sql-*"]
+
+[people."ida@acme.com"]
+role = "admin"
 """
 USERS = (
-    {"sub": "ann", "email": "ann@acme.com", "groups": ["everyone", "ml-support"]},
-    {"sub": "vic", "email": "vic@acme.com", "groups": ["everyone"]},
-    {"sub": "eve", "email": "eve@elsewhere.com", "groups": ["outside"]},
+    {"sub": "ann", "email": "ann@acme.com", "email_verified": True, "groups": ["everyone", "ml-support"]},
+    {"sub": "vic", "email": "vic@acme.com", "email_verified": True, "groups": ["everyone"]},
+    {"sub": "eve", "email": "eve@elsewhere.com", "email_verified": True, "groups": ["outside"]},
+    {"sub": "mal", "email": "ida@acme.com", "email_verified": False, "groups": []},
 )
 #: Longer than a test takes to look around, and short enough to wait for its end.
 TOKEN_SECONDS = 15
@@ -126,13 +130,13 @@ def log_in(page: Page, user: str) -> None:
 def log_out(page: Page) -> None:
     page.get_by_role("button", name="Log out").click()
     page.get_by_role("button", name="End session").click()
-    expect(page.get_by_text("Nobody is logged in")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("This dashboard needs a login")).to_be_visible(timeout=60_000)
 
 
 def test_a_persons_groups_decide_what_they_may_and_a_login_leads_to_the_link(visit: Visit) -> None:
     page, complaints = visit("reviews?finding=1"), list[str]()
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    expect(page.get_by_text("Nobody is logged in")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("This dashboard needs a login")).to_be_visible(timeout=60_000)
     log_in(page, "ann")
     expect(page.get_by_text("ann@acme.com, reviewer")).to_be_visible(timeout=60_000)
     expect(page.get_by_role("button", name="Assign to me")).to_be_visible(timeout=60_000)
@@ -152,6 +156,13 @@ def test_a_viewer_decides_nothing_and_a_stranger_sees_nothing(visit: Visit) -> N
     log_in(stranger, "eve")
     expect(stranger.get_by_text("eve@elsewhere.com has no role here")).to_be_visible(timeout=60_000)
     log_out(stranger)
+
+
+def test_an_address_that_the_provider_has_not_verified_opens_nothing(visit: Visit) -> None:
+    page = visit()
+    log_in(page, "mal")
+    expect(page.get_by_text("#mal has no role here")).to_be_visible(timeout=60_000)
+    log_out(page)
 
 
 def test_an_open_page_is_closed_when_its_login_expires(visit: Visit) -> None:

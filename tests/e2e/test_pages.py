@@ -1,22 +1,27 @@
-"""The pages in a real browser, on a filled store: a finding's life with two people, links, a lasso, an export."""
+"""Pages in a real browser on a filled store: a finding's review by two people, links, a lasso, an export."""
 
 from __future__ import annotations
 
 import csv
 import re
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from deltadex.clustering import recluster_where_due
+from deltadex.ingest.round import recompute_where_due
 from deltadex.settings import DatabaseSettings, PortSettings, Settings
 from deltadex.stack import specs
 from deltadex.store.database import Database
 from tests.conftest import unused_port
 from tests.e2e.dashboards import filled_database, running
-from tests.store.examples import REGISTRY
+from tests.stored import REGISTRY
 
 #: Streamlit looks for its own service below a deep link first.
 _OWN_NOISE = "/_stcore/"
@@ -28,7 +33,7 @@ def address(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """Where a dashboard on a filled store listens."""
     url, folder = filled_database(postgres_url, "pages"), tmp_path_factory.mktemp("pages")
     with Database(url) as database:
-        recluster_where_due(database, Settings(registry=REGISTRY))
+        recompute_where_due(database, Settings(registry=REGISTRY))
     settings = Settings(
         data_dir=folder,
         registry=REGISTRY,
@@ -81,7 +86,7 @@ def test_a_finding_lives_with_two_people(visit: Open, address: str) -> None:
     ann.get_by_role("button", name="Review", exact=True).click()
     ann.wait_for_url(re.compile("finding="))
     [shared] = re.findall(r"finding=\d+", ann.url)
-    ann.get_by_text("Accept: something follows from it").click()
+    ann.get_by_text("Accept: it needs action").click()
     comment(ann, "One of the two is enough.", "Ask for approval")
     expect(ann.get_by_text("waiting for a second person")).to_be_visible(timeout=60_000)
     comment(ann, "I agree with myself.", "Approve")
@@ -90,10 +95,38 @@ def test_a_finding_lives_with_two_people(visit: Open, address: str) -> None:
     bob = visit(f"reviews?as=bob&{shared}")
     expect(bob.get_by_text("One of the two is enough.")).to_be_visible(timeout=60_000)
     comment(bob, "Agreed: the older one stays.", "Approve")
-    expect(bob.get_by_text("It is on record.")).to_be_visible(timeout=60_000)
+    expect(bob.get_by_text("The decision is recorded.")).to_be_visible(timeout=60_000)
     # Her page follows by itself.
     expect(ann.get_by_text("Agreed: the older one stays.")).to_be_visible(timeout=60_000)
-    expect(visit("activity").get_by_text("The chain of hashes over 2 entries is whole")).to_be_visible(timeout=60_000)
+    expect(visit("activity").get_by_text("The hash chain of 2 entries is intact")).to_be_visible(timeout=60_000)
+
+
+def test_whoever_comes_through_a_proxy_on_this_machine_is_no_admin(address: str, browser: Browser) -> None:
+    """The browser itself sends `Host: 127.0.0.1`, as a proxy would that rewrites it."""
+    port = unused_port()
+    argv = [sys.executable, str(Path(__file__).parent / "plain_proxy.py"), str(port), address.rsplit(":", 1)[1]]
+    proxy = subprocess.Popen(argv)
+    shown = {}
+    try:
+        while True:
+            with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+        for name, url in (("proxied", f"http://127.0.0.1:{port}"), ("direct", address)):
+            page = browser.new_context().new_page()
+            page.set_default_timeout(60_000)
+            page.goto(f"{url}/reviews?as=ann")
+            page.get_by_role("button", name="Review", exact=True).first.click()
+            expect(page.get_by_role("heading", name="Decision")).to_be_visible(timeout=60_000)
+            expect(
+                page.get_by_text(re.compile("Only reviewers decide|Accept: it needs action|Reopen")).first
+            ).to_be_visible()
+            shown[name] = page.get_by_text("anonymous is a viewer. Only reviewers decide.").count()
+            page.context.close()
+    finally:
+        proxy.kill()
+        proxy.wait()
+    assert shown == {"proxied": 1, "direct": 0}
 
 
 def test_a_lasso_is_a_table_that_can_be_shared_and_saved(visit: Open, tmp_path: Path) -> None:

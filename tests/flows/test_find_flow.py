@@ -1,4 +1,4 @@
-"""A search from its question to its answer on real services, and what becomes of one that can't be answered."""
+"""The search flow on real services, from the request to the answer or the error."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import json
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
 
-from deltadex import discovery, task_search
+from deltadex.access import Person, Role
+from deltadex.app import App
+from deltadex.engine.examples import Example
 from deltadex.errors import BaseNotFound
-from deltadex.examples import Example
-from deltadex.governance.access import Person, Role
-from deltadex.services import Services
-from deltadex.store import task_searches, versions
-from deltadex.store.task_searches import SearchRow, SearchState
+from deltadex.find import queries as task_searches
+from deltadex.find import search, submit
+from deltadex.find.queries import SearchRow, SearchState
+from deltadex.ingest import discovery
+from deltadex.versions import queries as versions
 from deltadex_flows.embed import embed_model_version
 from deltadex_flows.find import find_models
+from deltadex_flows.scheduler import prefect_settings
 from tests import tiny_models
 from tests.flows.test_embed_flow import declare
 from tests.registering import register_folder
@@ -26,52 +29,50 @@ EXAMPLES = (Example("Respond.", "appropriately"), Example("Describe.", "the task
 
 
 @pytest.fixture
-def searching(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
+def searching(app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
     """Services that know a base, as flows read them from the environment."""
     base = tiny_models.build_base(tmp_path / "base")
     bases = {"acme/base": str(base), "acme/gone": str(tmp_path / "gone")}
-    made = Services(
-        services.settings.model_copy(update={"bases": bases}), services.database, services.registry, services.scheduler
-    )
-    monkeypatch.setenv("DELTADEX_DATA_DIR", str(services.settings.data_dir))
-    monkeypatch.setenv("DELTADEX_TRACKING_URI", services.settings.mlflow_uri)
-    monkeypatch.setenv("DELTADEX_PREFECT_API_URL", services.settings.prefect_url)
-    monkeypatch.setenv("DELTADEX_DATABASE__URL", services.settings.database_url)
-    monkeypatch.setenv("DELTADEX_REGISTRY", services.registry.name)
+    made = App(app.settings.model_copy(update={"bases": bases}), app.database, app.registry, app.scheduler)
+    monkeypatch.setenv("DELTADEX_DATA_DIR", str(app.settings.data_dir))
+    monkeypatch.setenv("DELTADEX_TRACKING_URI", app.settings.mlflow_uri)
+    monkeypatch.setenv("DELTADEX_PREFECT_API_URL", app.settings.prefect_url)
+    monkeypatch.setenv("DELTADEX_DATABASE__URL", app.settings.database_url)
+    monkeypatch.setenv("DELTADEX_REGISTRY", app.registry.name)
     monkeypatch.setenv("DELTADEX_BASES", json.dumps(bases))
-    monkeypatch.setenv("DELTADEX_WORK_POOL", services.settings.work_pool)
+    monkeypatch.setenv("DELTADEX_WORK_POOL", app.settings.work_pool)
     monkeypatch.setenv("DELTADEX_FIND__STEPS", "3")
     return made
 
 
-def embed_one(made: Services, tmp_path: Path) -> None:
+def embed_one(made: App, tmp_path: Path) -> None:
     tiny_models.build_adapter(tmp_path / "base", tmp_path / "adapter")
     version = register_folder(made.registry, "sql-writer", declare(tmp_path / "adapter", "acme/base"))
     discovery.poll(made)
     with made.database.transaction() as tx:
         [row] = versions.find(tx, made.registry.name, "sql-writer", version.ref.version)
-    with temporary_settings({PREFECT_API_URL: made.settings.prefect_url}):
+    with temporary_settings(prefect_settings(made.settings)):
         assert embed_model_version(row.id, row.attempt, return_state=True).is_completed()
 
 
-def ask(services: Services, base: str) -> int:
-    return services.database.run(lambda tx: task_search.ask(tx, ADA, services.settings, base, EXAMPLES))
+def ask(app: App, base: str) -> int:
+    return app.database.run(lambda tx: search.ask(tx, ADA, app.settings, base, EXAMPLES))
 
 
-def run(services: Services, search_id: int) -> SearchRow:
-    with temporary_settings({PREFECT_API_URL: services.settings.prefect_url}):
+def run(app: App, search_id: int) -> SearchRow:
+    with temporary_settings(prefect_settings(app.settings)):
         state = find_models(search_id, return_state=True)
-    with services.database.transaction() as tx:
-        row = task_searches.get(tx, services.registry.name, search_id)
+    with app.database.transaction() as tx:
+        row = task_searches.get(tx, app.registry.name, search_id)
     assert state.is_completed() == (row.state is SearchState.DONE)
     return row
 
 
-def test_a_search_is_submitted_once_trained_and_answered(searching: Services, tmp_path: Path) -> None:
+def test_a_search_is_submitted_once_trained_and_answered(searching: App, tmp_path: Path) -> None:
     embed_one(searching, tmp_path)
     searching.scheduler.deploy()
     search_id = ask(searching, "acme/base")
-    assert [task_search.submit_asked(searching) for _ in range(2)] == [1, 0]
+    assert [submit.submit_asked(searching) for _ in range(2)] == [1, 0]
     with searching.database.transaction() as tx:
         queued = task_searches.get(tx, searching.registry.name, search_id)
     assert (queued.state, bool(queued.flow_run_id)) == (SearchState.QUEUED, True)
@@ -79,18 +80,18 @@ def test_a_search_is_submitted_once_trained_and_answered(searching: Services, tm
     assert row.state is SearchState.DONE, row.reason
     assert row.delta is not None
     with searching.database.transaction() as tx:
-        found = task_search.models_for(tx, ADA, searching.settings, row.delta)
+        found = search.models_for(tx, ADA, searching.settings, row.delta)
     assert [one.version.label for one in found.models] == ["sql-writer/1"], found.note
     again = run(searching, search_id)
     assert again.delta is not None
     assert (again.delta.strength, again.state_since) == (row.delta.strength, row.state_since), "it had ended already"
 
 
-def test_a_search_without_its_base_fails_with_what_to_do(searching: Services) -> None:
+def test_a_search_without_its_base_fails_with_what_to_do(searching: App) -> None:
     with pytest.raises(BaseNotFound, match="acme/unheard-of") as unknown:
         ask(searching, "acme/unheard-of")
     assert "acme/base, acme/gone" in unknown.value.hint
     row = run(searching, ask(searching, "acme/gone"))
     assert row.state is SearchState.FAILED
-    assert "gone is no folder" in row.reason
+    assert "gone is not a folder" in row.reason
     assert row.hint

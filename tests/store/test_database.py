@@ -12,14 +12,17 @@ import psycopg
 import pytest
 
 from deltadex.errors import RegistryError, StoreError
+from deltadex.ingest import queries as watchers
+from deltadex.search import neighbors as search
+from deltadex.stack.postgres import EmbeddedPostgres
 from deltadex.store import database as database_module
-from deltadex.store import search, version_changes, versions, watchers
 from deltadex.store.database import Database, Transaction
-from deltadex.store.embedded import EmbeddedPostgres
 from deltadex.store.migrate import migrate
-from deltadex.store.roles import Role
+from deltadex.store.roles import DatabaseRole
+from deltadex.versions import queries as versions
+from deltadex.versions import transitions
 from tests.conftest import unused_port
-from tests.store.examples import REGISTRY, discovered, embedded
+from tests.stored import REGISTRY, discovered, embedded
 
 
 def test_check_says_what_it_found(database: Database) -> None:
@@ -141,7 +144,7 @@ def test_many_threads_share_one_database(database: Database) -> None:
         try:
             for _ in range(10):
                 with database.transaction() as tx:
-                    version_changes.requeue(tx, version_id, reason="again")
+                    transitions.requeue(tx, version_id, reason="again")
         except StoreError as error:
             errors.append(error)
 
@@ -190,7 +193,7 @@ def test_writers_that_collide_are_run_again_until_nothing_is_lost(database: Data
 
     def raise_attempt(tx: Transaction) -> None:
         tx.execute("set transaction isolation level serializable")
-        version_changes.requeue(tx, version_id, reason="again")
+        transitions.requeue(tx, version_id, reason="again")
 
     writers = [threading.Thread(target=lambda: [database.run(raise_attempt) for _ in range(5)]) for _ in range(3)]
     for writer in writers:
@@ -268,15 +271,15 @@ def test_word_of_changes_comes_at_once_and_only_of_those_that_matter(database: D
     next(changes)
     with database.transaction() as tx:
         version_id = discovered(tx)
-        version_changes.mark_running(tx, version_id, attempt=1, flow_run_id="f")
+        transitions.mark_running(tx, version_id, attempt=1, flow_run_id="f")
     started = time.monotonic()
     next(changes)
     assert time.monotonic() - started < 2
     quiet = database.changes(every_seconds=0.3)
     next(quiet)
     with database.transaction() as tx:
-        version_changes.heartbeat(tx, version_id)
-        watchers.polled(tx, REGISTRY, watermark_ms=1)
+        transitions.heartbeat(tx, version_id, attempt=1)
+        watchers.record_poll(tx, REGISTRY, watermark_ms=1)
     started = time.monotonic()
     next(quiet)
     assert time.monotonic() - started >= 0.3
@@ -300,10 +303,10 @@ def kill(database: Database, tx: Transaction) -> None:
 
 
 def test_connections_act_as_the_role_that_they_are_given(database: Database) -> None:
-    with Database(database.url, role=Role.READER) as reading:
+    with Database(database.url, role=DatabaseRole.READER) as reading:
         _ask(reading)
         with reading.transaction() as tx:
-            assert tx.execute("select current_user").fetchone() == (Role.READER,)
+            assert tx.execute("select current_user").fetchone() == (DatabaseRole.READER,)
         with pytest.raises(StoreError, match="permission denied"), reading.transaction() as tx:
             tx.execute("delete from findings")
 

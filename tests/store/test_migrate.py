@@ -10,33 +10,19 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
-from deltadex.domain import State
 from deltadex.errors import StoreError
-from deltadex.governance.lifecycle import Action, Basis, Review, Status
-from deltadex.store import findings, review_changes, reviews, search, version_changes, versions
+from deltadex.findings import queries as findings
+from deltadex.reviews import chain, follow
+from deltadex.reviews import queries as reviews
+from deltadex.reviews.lifecycle import Action
 from deltadex.store import migrate as migrations
+from deltadex.store.copy import TABLES
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import Migration, migrate, read_status, shipped
+from deltadex.types import State
+from deltadex.versions import queries as versions
 
 SIMULTANEOUS = 8
-#: Databases out there have applied these: a change, even of a comment, is another migration with a row of its own here.
-CHECKSUMS = {
-    "0001_initial.sql": "896b54cd145c54e5",
-    "0002_waiting.sql": "4bdba0652c1ec16c",
-    "0003_search.sql": "12911583fc67cb92",
-    "0004_operations.sql": "62782065e196f4f9",
-    "0005_redundancy.sql": "5fc6da7defb848af",
-    "0006_cluster_runs.sql": "c630fd6bd15733c7",
-    "0007_reviews.sql": "390637040490c421",
-    "0008_words.sql": "def8437e038f3578",
-    "0009_layouts.sql": "9cd7f633c8281e5a",
-    "0010_rename_cluster.sql": "2ee6248bfb8e50ed",
-    "0011_start_over.sql": "8b3155410331885e",
-    "0012_task_searches.sql": "76f32c7979b6a1d3",
-    "0013_geometries.sql": "88f0a5a285019e72",
-    "0014_settings_imprints_names.sql": "dc99cf1767081f54",
-    "0015_codes_comment.sql": "b2e00b6ad8ce2081",
-}
 
 
 @pytest.fixture
@@ -58,8 +44,8 @@ def test_of_many_simultaneous_migrations_exactly_one_applies(empty: Database) ->
     assert migrate(empty) == []
 
 
-def test_migrations_are_shipped_in_order_and_never_change() -> None:
-    assert [(migration.name, migration.checksum[:16]) for migration in shipped()] == list(CHECKSUMS.items())
+def test_migrations_are_numbered_without_gaps() -> None:
+    assert [int(migration.name[:4]) for migration in shipped()] == [*range(1, len(shipped()) + 1)]
 
 
 def test_tables_of_the_same_name_are_left_alone(empty: Database) -> None:
@@ -84,7 +70,7 @@ def test_the_history_is_kept_for_writers_that_look_elsewhere(database: Database)
 @pytest.mark.parametrize("ask", [migrate, Database.check])
 def test_a_file_changed_after_it_was_applied_is_refused(database: Database, ask: Callable[[Database], object]) -> None:
     _execute(database, "update deltadex.schema_migrations set checksum = 'other'")
-    with pytest.raises(StoreError, match=r"0001_initial\.sql is not what was applied"):
+    with pytest.raises(StoreError, match=r"0001_versions\.sql is not what was applied"):
         ask(database)
 
 
@@ -97,7 +83,7 @@ def test_a_database_from_the_future_is_refused(database: Database, ask: Callable
 
 def test_a_missing_migration_fails_the_check(database: Database) -> None:
     _execute(database, "delete from deltadex.schema_migrations")
-    with pytest.raises(StoreError, match=r"0001_initial\.sql is missing") as caught:
+    with pytest.raises(StoreError, match=r"0001_versions\.sql is missing") as caught:
         database.check()
     assert "deltadex init" in caught.value.hint
 
@@ -139,55 +125,95 @@ def test_an_ordinary_user_needs_only_what_an_administrator_prepared(empty: Datab
         assert ours.check()
 
 
-@pytest.mark.parametrize("applied", range(1, len(shipped())))
-def test_every_earlier_database_comes_along_with_its_data(empty: Database, applied: int) -> None:
-    _as_released(empty, shipped()[:applied])
+def test_a_filled_database_stays_as_it_is(database: Database) -> None:
+    with database.transaction() as tx:
+        tx.execute(_COMPANY)
+        one, two = (row.id for row in versions.listing(tx, "acme", states={State.EMBEDDED})[:2])
+        follow.follow(tx, "acme", name=None)
+        [row] = [row for row in reviews.listing(tx, "acme") if row.finding.other_id == one]
+        reviews.record(tx, row.id, Action.DISMISSED, seen=row.revision, reviewer="ada", comment="another task")
+    before = _content(database)
+
+    assert migrate(database) == []
+
+    assert _content(database) == before
+    assert database.check()
+    with database.transaction() as tx:
+        assert [row.finding.measure for row in findings.listing(tx, "acme", version_id=two)] == [0.8]
+        assert chain.verify(tx).broken is None
+
+
+def test_a_later_migration_of_a_filled_database_keeps_what_is_there(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.transaction() as tx:
+        tx.execute(_COMPANY)
+    before = _content(database)
+    later = Migration("9999_later.sql", b"alter table recipes add column licence text not null default 'unknown'")
+    monkeypatch.setattr(migrations, "shipped", lambda: [*shipped(), later])
+
+    assert read_status(database).pending == [later.name]
+    assert migrate(database) == [later.name]
+
+    after = _content(database)
+    assert [recipe.pop("licence") for recipe in after["recipes"]] == ["unknown"]
+    assert [applied["name"] for applied in after.pop("schema_migrations")] == [*_names(), later.name]
+    assert after == {table: rows for table, rows in before.items() if table != "schema_migrations"}
+
+
+#: A decision by `record_decision` as it was before 0007.
+_DECIDE = (
+    "select record_decision(id, revision, 'assigned', '', '', 'ada', '', 'ben') from reviews;"
+    "select record_decision(id, revision, 'dismissed', 'sandbox', 'a toy', 'ada') from reviews"
+)
+
+
+@pytest.fixture
+def before_proofs(empty: Database) -> Database:
+    """A database from before 0007 with a decision."""
+    _as_released(empty, [one for one in shipped() if one.name < "0007"])
     with empty.connect() as tx:
         tx.execute(_COMPANY)
-        if applied >= 2:
-            tx.execute(
-                "insert into model_versions (registry, name, version, created_ms, source, queue)"
-                " values ('acme', 'waiting', 1, 10, 'runs:/x', 'fresh')"
-            )
-            tx.execute("update model_versions set state = 'waiting', lacking = 'memory' where name = 'waiting'")
-        # Whatever was known before is known after.
-        tables = ("recipes", "model_versions", "state_changes", "embeddings", "findings", "watchers")
-        before = {name: _rows(tx, name) for name in tables}
-    assert read_status(empty).pending == [migration.name for migration in shipped()[applied:]]
-
-    assert migrate(empty) == [migration.name for migration in shipped()[applied:]]
-
-    assert empty.check()
-    with empty.transaction() as tx:
-        for name, rows in before.items():
-            kept = [row.items() >= old.items() for row, old in zip(_rows(tx, name), rows, strict=True)]
-            assert kept == [True] * len(rows)
-        one, two, *_ = versions.listing(tx, "acme", states={State.EMBEDDED})
-        [neighbor] = search.neighbors(tx, one.id).neighbors
-        assert (neighbor.version.id, neighbor.similarity) == (two.id, pytest.approx(0.8))
-        assert [row.finding.measure for row in findings.listing(tx, "acme")] == [0.8]
-        for row in versions.listing(tx, "acme"):
-            assert version_changes.requeue(tx, row.id, reason="all of them still move") == row.attempt + 1
+        follow.follow(tx, "acme", name=None)
+        tx.execute("delete from findings where kind <> 'near_duplicate'")
+        tx.execute(_DECIDE)
+    return empty
 
 
-def test_what_was_decided_before_there_were_reviews_is_the_beginning_of_their_log(empty: Database) -> None:
-    _as_released(empty, shipped()[:4])
-    with empty.connect() as tx:
-        tx.execute(_COMPANY)
-        for decision in ("confirmed", "dismissed"):
-            tx.execute("select decide(id, %s, 'the same team', 'ada') from findings", [decision])
-    migrate(empty)
-    with empty.transaction() as tx:
-        [row] = reviews.listing(tx, "acme")
-        assert (row.review, row.finding.measure) == (Review(Status.DISMISSED, Basis(0.8)), 0.8)
-        assert [(one.action, one.comment) for one in reviews.history(tx, row.id)] == [
-            (Action.ACCEPTED, "the same team"),
-            (Action.DISMISSED, "the same team"),
-        ]
-        assert reviews.verify(tx).broken is None
-        review_changes.follow(tx, "acme", name=None)
-        [again] = [one for one in reviews.listing(tx, "acme") if one.finding.kind is row.finding.kind]
-    assert (again.id, again.is_found) == (row.id, True)
+def test_a_log_from_before_proofs_goes_on_and_old_heads_are_still_known(before_proofs: Database) -> None:
+    with before_proofs.connect() as tx:
+        before = tx.execute("select id, hash, comment from decisions order by id").fetchall()
+    assert "0007_proofs.sql" in migrate(before_proofs)
+    with before_proofs.transaction() as tx:
+        assert tx.execute("select id, former_hash, comment from decisions order by id").fetchall() == before
+        assert (found := chain.verify(tx, holding=before[-1][1])).problem == ""
+        assert chain.verify(tx, holding=f"1:{before[0][1]}") == found
+        row = reviews.listing(tx, "acme")[0]
+        reviews.record(tx, row.id, Action.REOPENED, seen=row.revision, reviewer="ada", comment="after all")
+        reviews.erase(tx, before[0][0], reviewer="ida", identity="", reason="on request")
+        assert chain.verify(tx, holding=before[-1][1]).problem == ""
+
+
+def test_a_log_that_was_changed_before_it_was_migrated_gets_no_new_proof(before_proofs: Database) -> None:
+    with before_proofs.connect() as tx:
+        tx.execute("alter table decisions disable trigger user")
+        tx.execute("update decisions set comment = 'nicer' where action = 'dismissed'")
+    with pytest.raises(StoreError, match=r"entry \d+ of the decision log was changed"):
+        migrate(before_proofs)
+    assert "0007_proofs.sql" in read_status(before_proofs).pending
+
+
+@pytest.mark.parametrize("ask", [migrate, Database.check, read_status])
+@pytest.mark.parametrize("applied", [1, 15])
+def test_a_database_from_before_the_first_release_is_refused(
+    empty: Database, ask: Callable[[Database], object], applied: int
+) -> None:
+    names = ["0001_initial.sql", *(f"{number:04}_more.sql" for number in range(2, applied + 1))]
+    _as_released(empty, [Migration(name, b"select 1") for name in names])
+    with pytest.raises(StoreError, match=r"from before the first release: it has 0001_initial\.sql") as caught:
+        ask(empty)
+    for step in ("drop schema deltadex cascade", "deltadex init", "deltadex rebuild"):
+        assert step in caught.value.hint
 
 
 @pytest.mark.parametrize("applied", range(len(shipped())))
@@ -202,19 +228,19 @@ def test_a_migration_that_fails_leaves_nothing_behind(
     assert len(read_status(empty).applied) == applied
 
 
-#: Written in the words of the first release; each state that it knew, a pair, and a version that is gone.
+#: A version in each state, a pair, and a version that is gone.
 _COMPANY: LiteralString = """
     insert into recipes (digest, method, base_digest, base_name, dimension)
     values ('r', '{"name": "m"}', 'b', 'base', 3);
     insert into model_versions (registry, name, version, created_ms, source, queue, tags, aliases)
     select 'acme', state, 1, number, 'runs:/x', 'fresh', '{"team": "ä"}', '{prod}'
-    from unnest('{one,two,weak,discovered,queued,running,unsupported,failed,deleted}'::text[])
+    from unnest('{one,two,weak,discovered,queued,running,waiting,unsupported,failed,deleted}'::text[])
         with ordinality as listed (state, number);
     update model_versions set state = 'embedded', weights_digest = 'w' || name, artifact_uri = 'runs:/x/a'
     where name in ('one', 'two', 'weak', 'deleted');
     update model_versions set state = 'running', heartbeat_at = now() where name = 'running';
-    update model_versions set state = name, reason = 'why'
-    where name in ('queued', 'unsupported', 'failed', 'deleted');
+    update model_versions set state = name, reason = 'why', lacking = case name when 'waiting' then 'memory' end
+    where name in ('queued', 'waiting', 'unsupported', 'failed', 'deleted');
     insert into embeddings (
         model_version_id, recipe_id, vector, norm, base_norm, probe_agreement, is_weak, weights_digest)
     select id, 1, (case name when 'two' then '[3,4,0]' else '[0,5,0]' end)::vector, 5, 10, 1, name = 'weak',
@@ -228,7 +254,7 @@ _COMPANY: LiteralString = """
 
 
 def _as_released(database: Database, migrations: list[Migration]) -> None:
-    """Make what a release with these migrations had made; codes were not written before there were any."""
+    """Make what a release with these migrations had made."""
     with database.connect() as tx:
         tx.execute("create extension if not exists vector; create schema deltadex")
         tx.execute(
@@ -240,11 +266,19 @@ def _as_released(database: Database, migrations: list[Migration]) -> None:
             tx.execute("insert into schema_migrations values (%s, %s)", [migration.name, migration.checksum])
 
 
+def _names() -> list[str]:
+    return [migration.name for migration in shipped()]
+
+
+def _content(database: Database) -> dict[str, list[dict[str, object]]]:
+    """Return all rows of all tables."""
+    with database.transaction() as tx:
+        return {table: _rows(tx, table) for table in (*TABLES, "schema_migrations")}
+
+
 def _rows(tx: Transaction, table: str) -> list[dict[str, object]]:
-    query = SQL("select to_jsonb(each) from {} each order by 1").format(Identifier(table))
-    return sorted(
-        (row for (row,) in tx.execute(query)), key=lambda row: str(row.get("id", row.get("model_version_id")))
-    )
+    query = SQL("select to_jsonb(each) from {} each order by each::text").format(Identifier(table))
+    return [row for (row,) in tx.execute(query)]
 
 
 def _execute(database: Database, statement: str) -> None:

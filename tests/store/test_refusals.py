@@ -1,4 +1,4 @@
-"""What the database itself refuses, whoever asks and past all guards in our own code."""
+"""Constraints of the database for all users, without the checks in Python."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from deltadex.domain import State
+from deltadex.embeddings import queries as embeddings
 from deltadex.errors import StoreError
-from deltadex.store import embeddings, version_changes
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
-from tests.store.examples import discovered, embedded, embedding
+from deltadex.types import State
+from deltadex.versions import transitions
+from tests.stored import discovered, embedded, embedding
 
 LEGAL = {
     State.DISCOVERED: set(State),
@@ -25,6 +26,7 @@ LEGAL = {
     State.WAITING: {State.WAITING, State.EMBEDDED, State.DELETED},
     State.EMBEDDED: {State.EMBEDDED, State.DELETED},
     State.UNSUPPORTED: {State.UNSUPPORTED, State.EMBEDDED, State.DELETED},
+    State.SKIPPED: {State.SKIPPED, State.EMBEDDED, State.DELETED},
     State.FAILED: {State.FAILED, State.EMBEDDED, State.DELETED},
     State.DELETED: {State.DELETED},
 }
@@ -119,7 +121,7 @@ def test_embeddings_that_nobody_needs_may_go(database: Database) -> None:
         superseded, gone = embedded(tx, "superseded", np.ones(3)), embedded(tx, "gone", np.ones(3))
         later = embedding(np.ones(3) * 2, weights="other")
         embeddings.save(tx, superseded, later, base_name="base", artifact_uri="u", is_weak=False)
-        version_changes.mark_ended(tx, gone, state=State.DELETED, reason="gone")
+        transitions.mark_ended(tx, gone, state=State.DELETED, reason="gone")
     with database.transaction() as tx:
         removed = tx.execute("delete from embeddings where current_since is null or model_version_id = %s", [gone])
         assert removed.rowcount == 2

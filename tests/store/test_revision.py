@@ -4,12 +4,14 @@ from collections.abc import Callable
 
 import pytest
 
-from deltadex.domain import Finding, FindingKind, State
-from deltadex.store import findings, version_changes, watchers
+from deltadex.findings import queries as findings
+from deltadex.ingest import queries as watchers
 from deltadex.store.database import Database, Transaction
 from deltadex.store.revision import revision
-from tests.store.examples import REGISTRY, discovered, embedded, registered
-from tests.store.test_embeddings import RIGHT
+from deltadex.types import Finding, FindingKind, State
+from deltadex.versions import transitions
+from tests.embeddings.test_queries import RIGHT
+from tests.stored import REGISTRY, discovered, embedded, registered
 
 WEAK = FindingKind.TOO_WEAK
 
@@ -22,11 +24,11 @@ def _find(tx: Transaction, version_id: int) -> None:
     "change",
     [
         lambda tx, _: discovered(tx, "another"),
-        lambda tx, _: version_changes.discover(tx, [registered(tags={"a": "b"})], fresh_since_ms=0),
-        lambda tx, id_: version_changes.rename(tx, id_, "new"),
-        lambda tx, id_: version_changes.mark_queued(tx, id_, attempt=1, flow_run_id="f"),
-        lambda tx, id_: version_changes.mark_ended(tx, id_, state=State.DELETED, reason=""),
-        lambda tx, id_: version_changes.requeue(tx, id_, reason=""),
+        lambda tx, _: transitions.discover(tx, [registered(tags={"a": "b"})], fresh_since_ms=0),
+        lambda tx, id_: transitions.rename(tx, id_, "new"),
+        lambda tx, id_: transitions.mark_queued(tx, id_, attempt=1, flow_run_id="f"),
+        lambda tx, id_: transitions.mark_ended(tx, id_, state=State.DELETED, reason=""),
+        lambda tx, id_: transitions.requeue(tx, id_, reason=""),
         lambda tx, _: embedded(tx, "another", RIGHT),
         _find,
         lambda tx, _: watchers.failed(tx, REGISTRY, "MLflow is away"),
@@ -46,12 +48,12 @@ def test_every_visible_change_gives_another_token(
 def test_what_is_not_shown_keeps_the_token(database: Database) -> None:
     with database.transaction() as tx:
         version_id = discovered(tx)
-        version_changes.mark_running(tx, version_id, attempt=1, flow_run_id="f")
+        transitions.mark_running(tx, version_id, attempt=1, flow_run_id="f")
         before = revision(tx, REGISTRY)
-        version_changes.heartbeat(tx, version_id)
-        version_changes.discover(tx, [registered()], fresh_since_ms=0)
-        watchers.polled(tx, REGISTRY, watermark_ms=5)
-        watchers.swept(tx, REGISTRY)
+        transitions.heartbeat(tx, version_id, attempt=1)
+        transitions.discover(tx, [registered()], fresh_since_ms=0)
+        watchers.record_poll(tx, REGISTRY, watermark_ms=5)
+        watchers.record_sweep(tx, REGISTRY)
         discovered(tx, registry="other")
         assert revision(tx, REGISTRY) == before
 

@@ -1,35 +1,37 @@
-"""Who decided what, when and on which numbers: the log that is only added to."""
+"""The activity page: the append-only log of decisions, with reviewer, time and numbers."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from deltadex_dashboard import finding, reads, view
-from deltadex_dashboard.snapshots import Snapshot, snapshot
+from deltadex_dashboard.elements import finding
+from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.reads import pages as reads
+from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _MOST = 1_000
-_ANYBODY = "anybody"
+_EVERYONE = "everyone"
 
 
 def show(now: Snapshot) -> None:
     """Draw the page."""
-    view.heading("Activity", "Every decision, who made it and on which numbers. Entries are only added, never changed.")
+    view.heading("Activity", "Every decision, with its reviewer and numbers. Entries are only added, never changed.")
     entries = reads.log(now, _MOST)
     if not entries:
-        view.empty("Nothing was decided yet.", "What people do on the page Reviews is listed here for good.")
+        view.empty("There are no decisions yet.", "Decisions on the page Reviews are listed here permanently.")
         return
     left, _ = st.columns([2, 3])
     people = sorted({entry.reviewer for entry in entries})
-    who = left.selectbox("Who", [_ANYBODY, *people], key="who", bind="query-params")
+    who = left.selectbox("Reviewer", [_EVERYONE, *people], key="who", bind="query-params")
     chain = reads.chain(now)
     if chain.broken is None:
         length = "1 entry" if chain.entries == 1 else f"{chain.entries:,} entries"
-        st.success(f"The chain of hashes over {length} is whole. Its head is `{chain.head[:32]}`.")
+        st.success(f"The hash chain of {length} is intact. Its head is `{chain.head}`.")
     else:
-        st.error(f"**Entry {chain.broken} is not what it was.** `deltadex review verify` checks the log.")
-    view.table(finding.log_table(entry for entry in entries if who in (_ANYBODY, entry.reviewer)))
+        st.error(f"**{view.plain(chain.problem)}.** `deltadex review verify` checks the log.")
+    view.table(finding.log_table(entry for entry in entries if who in (_EVERYONE, entry.reviewer)))
     if len(entries) == _MOST:
-        st.caption(f"The latest {_MOST:,}: `deltadex review log` has them all.")
+        st.caption(f"The latest {_MOST:,} entries; `deltadex review log` lists all of them.")
 
 
 show(snapshot())

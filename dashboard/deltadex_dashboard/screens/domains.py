@@ -1,4 +1,4 @@
-"""The domains that the finetunes of one base fall into, and who is in them."""
+"""The domains page: clusters of the finetunes of one base, and their members."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from deltadex import clustering
-from deltadex.analysis.clusters import ALONE
-from deltadex.domain import VersionRow
+from deltadex.access import HIDDEN, Right
+from deltadex.clusters import runs as cluster_runs
+from deltadex.clusters.partition import ALONE
+from deltadex.clusters.queries import ClusterRow
 from deltadex.errors import DeltadexError
-from deltadex.governance.access import HIDDEN, Right
-from deltadex.governance.report import Table
-from deltadex.store.clusters import ClusterRow
-from deltadex_dashboard import reads, view
-from deltadex_dashboard.snapshots import Snapshot, snapshot
-from deltadex_dashboard.tree_chart import tree_chart
+from deltadex.escaping import markdown_hint
+from deltadex.map.chart import Chart
+from deltadex.reports.table import Table
+from deltadex.types import VersionRow
+from deltadex_dashboard.charts.dendrogram import tree_chart
+from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.reads import pages as reads
+from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _ALONE = "alone"
 _MOST_LEAVES = 60
@@ -33,10 +36,10 @@ def show(now: Snapshot) -> None:
     with left:
         chart = reads.chart(now, view.recipe_id(now))
     if not chart.clusters:
-        view.empty("There are no clusters.", chart.note)
+        view.empty("There are no clusters.", markdown_hint(chart.note))
         _tree(now, chart)
         return
-    st.caption(chart.note)
+    st.caption(markdown_hint(chart.note))
     names = view.cluster_names(chart)
     left, right = st.columns([2, 3], gap="large")
     with left:
@@ -46,16 +49,16 @@ def show(now: Snapshot) -> None:
     _tree(now, chart)
 
 
-def _tree(now: Snapshot, chart: reads.Chart) -> None:
-    """Of few models, which ones join first says more than where clusters end."""
+def _tree(now: Snapshot, chart: Chart) -> None:
+    """Show the dendrogram; for a small number of models it is more informative than the clusters."""
     if 2 < len(chart.rows) <= _MOST_LEAVES:
-        st.subheader("How they join")
+        st.subheader("Dendrogram")
         tree, labels = reads.tree(now, chart.recipe.id)
         joins = tree_chart(tree, labels, cut=chart.run.cut if chart.run else None)
         st.altair_chart(joins, key="tree", alt="Tree of model versions")
 
 
-def _list(chart: reads.Chart, names: Sequence[str]) -> str:
+def _list(chart: Chart, names: Sequence[str]) -> str:
     sizes = Counter(chart.labels.tolist())
     rows = [
         (name, sizes[label], len({row.registered.tags.get("team") for row in chart.members(label)} - {None}))
@@ -68,12 +71,12 @@ def _list(chart: reads.Chart, names: Sequence[str]) -> str:
     return chosen
 
 
-def _domain(now: Snapshot, chart: reads.Chart, name: str, names: Sequence[str]) -> None:
+def _domain(now: Snapshot, chart: Chart, name: str, names: Sequence[str]) -> None:
     label = ALONE if name == _ALONE else names.index(name)
     members = chart.members(label)
     st.subheader(view.plain(name))
     if label == ALONE:
-        st.caption("Similar enough to no other version.")
+        st.caption("Versions that are not similar enough to any other version.")
     else:
         _name(now, chart.clusters[label])
     strengths = chart.strengths[np.flatnonzero(chart.labels == label)]
@@ -83,15 +86,15 @@ def _domain(now: Snapshot, chart: reads.Chart, name: str, names: Sequence[str]) 
 def _name(now: Snapshot, cluster: ClusterRow) -> None:
     when = f", {view.utc(cluster.given_at)}" if cluster.given_name and cluster.given_at else ""
     st.caption(f"Named by: {view.plain(cluster.named_by)}{when}")
-    say, text = st.session_state.pop(_OUTCOME, (None, ""))
-    if say is not None:
-        say(text)
+    show_message, text = st.session_state.pop(_OUTCOME, (None, ""))
+    if show_message is not None:
+        show_message(text)
     if not now.person.may(Right.DECIDE) or cluster.name == HIDDEN:
         return
     with st.expander("Rename"), st.form("rename", border=False):
         st.text_input("Name", cluster.given_name or "", key=f"name-{cluster.id}", placeholder=cluster.label)
         st.form_submit_button("Rename", on_click=_rename, args=(cluster,))
-        st.caption("Later runs keep it. Blank gives the found one back.")
+        st.caption("Later runs keep this name. Leave it blank to restore the automatic name.")
 
 
 def _rename(cluster: ClusterRow) -> None:
@@ -99,12 +102,12 @@ def _rename(cluster: ClusterRow) -> None:
     try:
         now = snapshot()
         with now.transaction() as tx:
-            clustering.rename(tx, now.person, now.settings.registry, cluster.id, name)
+            cluster_runs.rename(tx, now.person, now.settings.registry, cluster.id, name)
     except DeltadexError as error:
         st.session_state[_OUTCOME] = (st.error, f"{view.plain(error.message)}.")
         return
-    st.session_state[_OUTCOME] = (st.success, f"It is {view.plain(name or cluster.label)} now.")
-    # The chosen domain is chosen by its name.
+    st.session_state[_OUTCOME] = (st.success, f"Renamed to {view.plain(name or cluster.label)}.")
+    # The selection refers to the domain by its name.
     st.session_state["domain"] = name or cluster.label
 
 

@@ -1,4 +1,4 @@
-"""Groups of redundant versions, with what shows it, which one to keep, and what retiring the others frees."""
+"""The duplicates page: groups of redundant versions, with evidence, proposed keeper and freed disk space."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import streamlit as st
 from rich.filesize import decimal
 
-from deltadex.analysis.redundancy import Group, Redundancy
-from deltadex.domain import VersionRow
-from deltadex.governance.report import Table
-from deltadex.redundancy import RecipeRedundancy
-from deltadex_dashboard import charts, reads, side_by_side, view
-from deltadex_dashboard.snapshots import Snapshot, snapshot
+from deltadex.duplicates.groups import Group, Redundancy
+from deltadex.duplicates.overview import RecipeRedundancy
+from deltadex.reports.table import Table
+from deltadex.types import VersionRow
+from deltadex_dashboard.charts import overview as charts
+from deltadex_dashboard.elements import side_by_side
+from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.reads import pages as reads
+from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _GROUPS_PER_PAGE = 8
 _MOST_MEMBERS = 10
@@ -23,55 +26,52 @@ _COLORS = {
     Redundancy.SAME_TASK: "violet",
 }
 _MEANINGS = {
-    Redundancy.EXACT: "The same weights, whatever files they lie in, merged or not.",
+    Redundancy.EXACT: "The same weights in any file format, merged or not.",
     Redundancy.SUPERSEDED: "Versions of one registered model that behave the same.",
-    Redundancy.NEAR: "Versions of different models that behave as alike as finetunes of the same data.",
-    Redundancy.SAME_TASK: "Versions of different models that are for the same task.",
+    Redundancy.NEAR: "Versions of different models that are as similar as finetunes on the same data.",
+    Redundancy.SAME_TASK: "Versions of different models for the same task.",
 }
 
 
 def show(now: Snapshot) -> None:
     """Draw the page."""
-    view.heading(
-        "Duplicates", "Versions with the same weights, that do nearly the same, or that are for the same task."
-    )
+    view.heading("Duplicates", "Versions that have the same weights, behave nearly the same, or are for the same task.")
     if view.nothing_embedded(now):
         return
-    # What decides today; the slider previews other groups.
-    decided = reads.duplicates(now)
-    limits = [one.calibration.near_similarity.value for one in decided]
+    # Groups at the current thresholds; the slider previews others.
+    current = reads.duplicates(now)
+    limits = [one.calibration.near_similarity.value for one in current]
     setting = limits[0] if len(set(limits)) == 1 else now.settings.thresholds.near_duplicate_similarity
     threshold = _threshold(setting)
-    found = decided
+    shown = current
     if threshold != setting:
-        with st.spinner("Comparing all versions with each other"):
-            found = reads.duplicates(now, threshold)
-    groups = [(one, group) for one in found for group in one.groups]
+        with st.spinner("Comparing all pairs of versions"):
+            shown = reads.duplicates(now, threshold)
+    groups = [(one, group) for one in shown for group in one.groups]
     if groups:
         _numbers([group for _, group in groups])
     else:
-        view.empty("No two versions are duplicates.", "Lower the similarity above to see which come closest.")
+        view.empty("There are no duplicates.", "Lower the similarity above to see the closest versions.")
     for number in _page(len(groups)):
         _group(now, number, *groups[number])
     if groups:
         st.subheader("All groups")
         view.table(_table([group for _, group in groups]))
-    for one in found:
+    for one in shown:
         _evidence(one)
 
 
 def _threshold(setting: float) -> float:
     slider, note = st.columns([2, 3], vertical_alignment="bottom", gap="large")
-    # From the setting down to where nothing is a duplicate any more, and up to equality.
     lowest = min(reads.LOWEST_PREVIEW, setting)
     threshold = slider.slider(
         "Similarity of a near duplicate, at least", lowest, 1.0, setting, 0.005, format="%.3f",
         key="threshold", bind="query-params",
     )  # fmt: skip
     if threshold == setting:
-        note.caption(f"Findings are made at this similarity ({setting:g}).")
+        note.caption(f"Findings use this similarity ({setting:g}).")
     else:
-        note.caption(f"A preview: findings are made at {setting:g}.")
+        note.caption(f"Preview only: findings use {setting:g}.")
     return float(threshold)
 
 
@@ -82,13 +82,14 @@ def _numbers(groups: Sequence[Group]) -> None:
         column.metric(f"Groups, {kind.words}", count, border=True, help=_MEANINGS[kind])
     freed = sum(group.freed_bytes or 0 for group in groups if group.kind is not Redundancy.SAME_TASK)
     columns[-1].metric(
-        "Freed by retiring", decimal(freed) if freed else "–", border=True,
-        help="The weight files of all versions in these groups but the proposed ones and those for the same task.",
+        "Disk space to free", decimal(freed) if freed else "–", border=True,
+        help="Size of the weight files of all versions in these groups, except the proposed keepers and versions that "
+        "are only for the same task.",
     )  # fmt: skip
 
 
 def _page(count: int) -> range:
-    """Let a person leaf through the groups, and return the numbers of those to show."""
+    """Show the page selector, and return the numbers of the groups on the chosen page."""
     pages = -(-count // _GROUPS_PER_PAGE)
     if pages < 2:
         return range(count)
@@ -136,12 +137,12 @@ def _group(now: Snapshot, number: int, one: RecipeRedundancy, group: Group) -> N
             shown = group.versions[:_MOST_MEMBERS]
             similarity = reads.similarities(now, one.recipe.id, tuple(row.id for row in shown))
             chart = charts.similarity_chart([row.label for row in shown], similarity)
-            st.altair_chart(chart, key=f"similarities-{number}", alt="Similarity of each to each")
+            st.altair_chart(chart, key=f"similarities-{number}", alt="Pairwise similarities")
         side_by_side.show(now, one.recipe.id, group)
 
 
 def _evidence(one: RecipeRedundancy) -> None:
-    with st.expander(f"What decided · base {view.plain(one.recipe.base_name)}"):
+    with st.expander(f"Thresholds used · base {view.plain(one.recipe.base_name)}"):
         calibration = one.calibration
         limits = (calibration.near_similarity, calibration.near_norm_ratio, calibration.same_task)
         st.dataframe(
@@ -154,7 +155,7 @@ def _evidence(one: RecipeRedundancy) -> None:
         )
         if one.too_weak:
             labels = ", ".join(view.plain(row.label) for row in one.too_weak)
-            st.caption(f"Too weak to place, so compared with nothing: {labels}")
+            st.caption(f"Too weak to place, so not compared: {labels}")
 
 
 def _member(row: VersionRow) -> None:

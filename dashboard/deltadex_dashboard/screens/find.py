@@ -1,34 +1,35 @@
-"""Which models are for a task that somebody has a few examples of. A search is a link that can be shared."""
+"""The page that finds models for a task from examples. Each search has a link that can be shared."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from deltadex import task_search
+from deltadex.engine.examples import MAX_CHARACTERS, MAX_EXAMPLES, read_examples
 from deltadex.errors import DeltadexError
-from deltadex.examples import MOST_CHARACTERS, MOST_EXAMPLES, read_examples
-from deltadex.store import task_searches
-from deltadex.store.task_searches import SearchRow, SearchState
-from deltadex.task_search import TaskModel
-from deltadex_dashboard import view
-from deltadex_dashboard.snapshots import Snapshot, snapshot
+from deltadex.escaping import markdown_hint
+from deltadex.find import queries as task_searches
+from deltadex.find import search
+from deltadex.find.queries import SearchRow, SearchState
+from deltadex.find.search import TaskModel
+from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
-_REFUSED = "search-refused"
-_LOOK_SECONDS = 1
-_MEGABYTES = MOST_EXAMPLES * MOST_CHARACTERS // 1_000_000
+_ERROR = "search-error"
+_REFRESH_SECONDS = 1
+_MEGABYTES = MAX_EXAMPLES * MAX_CHARACTERS // 1_000_000
 _PLACEHOLDER = """{"prompt": "Which invoices are overdue?", "completion": "SELECT …"}
 {"text": "…"}
 {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}"""
-_WAITS = {
-    SearchState.ASKED: "Waits for the watcher, which starts it within seconds.",
-    SearchState.QUEUED: "Waits for a worker.",
-    SearchState.RUNNING: "Trains a small adapter on the examples.",
+_PROGRESS_TEXTS = {
+    SearchState.ASKED: "Waiting for the watcher, which starts the search within seconds.",
+    SearchState.QUEUED: "Waiting for a worker.",
+    SearchState.RUNNING: "Training a small adapter on the examples.",
 }
 
 
 def show(now: Snapshot) -> None:
     """Draw the page."""
-    view.heading("Find a model", "The models for a task that you have a few examples of.")
+    view.heading("Find a model", "Finds models for a task from a few examples.")
     if view.nothing_embedded(now):
         return
     left, right = st.columns([2, 3], gap="large")
@@ -40,20 +41,20 @@ def show(now: Snapshot) -> None:
 
 def _form(now: Snapshot) -> None:
     with now.transaction() as tx:
-        bases = task_search.bases(tx, now.settings)
+        bases = search.bases(tx, now.settings)
     st.selectbox("Base model", bases, key="find-base", disabled=len(bases) == 1)
-    st.text_area("Examples, one JSON object a line", key="find-examples", height=220, placeholder=_PLACEHOLDER)
-    st.file_uploader("Or a file of them", ["jsonl", "json", "txt"], key="find-file", max_upload_size=_MEGABYTES)
-    st.button("Find models", type="primary", key="find", on_click=_ask)
-    if refused := st.session_state.pop(_REFUSED, None):
-        st.error(refused)
+    st.text_area("Examples, one JSON object per line", key="find-examples", height=220, placeholder=_PLACEHOLDER)
+    st.file_uploader("Or upload a file", ["jsonl", "json", "txt"], key="find-file", max_upload_size=_MEGABYTES)
+    st.button("Find models", type="primary", key="find", on_click=_start_search)
+    if error := st.session_state.pop(_ERROR, None):
+        st.error(error)
     st.caption(
-        "A small adapter is trained on them and compared with the registry's models. Neither it nor the examples are "
-        "kept."
+        "A small adapter is trained on the examples and compared with the registry's models. Neither the adapter nor "
+        "the examples are kept."
     )
 
 
-def _ask() -> None:
+def _start_search() -> None:
     file = st.session_state["find-file"]
     try:
         now = snapshot()
@@ -62,22 +63,22 @@ def _ask() -> None:
         )
         with now.transaction() as tx:
             base = st.session_state["find-base"]
-            search_id = task_search.ask(tx, now.person, now.settings, base, examples)
+            search_id = search.ask(tx, now.person, now.settings, base, examples)
     except DeltadexError as error:
-        st.session_state[_REFUSED] = f"**{view.plain(error.message)}.** {view.plain(error.hint)}"
+        st.session_state[_ERROR] = f"**{view.plain(error.message)}.** {markdown_hint(error.hint)}"
         return
     st.query_params["search"] = str(search_id)
 
 
 def _answer(now: Snapshot) -> None:
-    asked = st.query_params.get("search", "")
-    if not asked.isdigit():
-        view.empty("Nothing has been searched for.", "The models that are nearest to the examples will be listed here.")
+    search_id = st.query_params.get("search", "")
+    if not search_id.isdigit():
+        view.empty("There is no search yet.", "The models that are closest to the examples will be listed here.")
         return
     try:
-        row = _row(now, int(asked))
+        row = _row(now, int(search_id))
     except DeltadexError as error:
-        st.error(f"{view.plain(error.message)}. {view.plain(error.hint)}")
+        st.error(f"{view.plain(error.message)}. {markdown_hint(error.hint)}")
         return
     st.subheader(f"Search {row.id}")
     examples = f"{row.examples_count} example{'s' * (row.examples_count > 1)}"
@@ -85,18 +86,18 @@ def _answer(now: Snapshot) -> None:
     if row.delta:
         _models(now, row)
     elif row.is_over:
-        st.error(f"**{view.plain(row.reason)}** {view.plain(row.hint)}")
+        st.error(f"**{view.plain(row.reason)}** {markdown_hint(row.hint)}")
     else:
         _progress(now, row.id)
 
 
-@st.fragment(run_every=_LOOK_SECONDS)
+@st.fragment(run_every=_REFRESH_SECONDS)
 def _progress(now: Snapshot, search_id: int) -> None:
     row = _row(now, search_id)
     if row.is_over:
         st.rerun()
-    st.progress(row.progress, text=_WAITS[row.state])
-    st.caption(f"For {view.ago(row.asked_at).removesuffix(' ago')}. `deltadex doctor` says whether a worker is there.")
+    st.progress(row.progress, text=_PROGRESS_TEXTS[row.state])
+    st.caption(f"Started {view.ago(row.asked_at)}. `deltadex doctor` checks that a worker is running.")
 
 
 def _row(now: Snapshot, search_id: int) -> SearchRow:
@@ -108,14 +109,14 @@ def _models(now: Snapshot, row: SearchRow) -> None:
     if row.delta is None:
         return
     with now.transaction() as tx:
-        found = task_search.models_for(tx, now.person, now.settings, row.delta)
+        found = search.models_for(tx, now.person, now.settings, row.delta)
     if found.note:
         st.warning(view.plain(found.note))
-    for one in found.models:
-        _model(one)
+    for model in found.models:
+        _model(model)
     if found.models:
-        exact = "" if found.is_exact else " Approximate: others may be as close."
-        st.caption(f"Cosine similarity in the full space, as the registry is now.{exact} {task_search.CAVEAT}")
+        exact = "" if found.is_exact else " Approximate: some models may be missing."
+        st.caption(f"Cosine similarity in the full space, with the registry's current models.{exact} {search.CAVEAT}")
 
 
 def _model(one: TaskModel) -> None:

@@ -1,4 +1,4 @@
-"""One registered model: its versions, how they drift, what they are like, and the facts under it."""
+"""The page of one registered model: versions, findings, drift, neighbours and raw facts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from deltadex.domain import FindingKind, State, VersionRow
-from deltadex.governance.access import HIDDEN
-from deltadex.governance.lifecycle import UNDECIDED
-from deltadex.store.reviews import ReviewRow
-from deltadex_dashboard import finding, reads, view
-from deltadex_dashboard.drift_charts import drift_chart, drift_words
-from deltadex_dashboard.snapshots import Snapshot, snapshot
+from deltadex.access import HIDDEN
+from deltadex.escaping import markdown_hint
+from deltadex.findings.kinds import KINDS
+from deltadex.reviews.lifecycle import UNDECIDED
+from deltadex.reviews.queries import ReviewRow
+from deltadex.types import State, VersionRow
+from deltadex_dashboard.charts.drift import drift_chart, drift_words
+from deltadex_dashboard.elements import finding
+from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.reads import pages as reads
+from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _WORDS = 10
 _MOST_DECISIONS = 20
@@ -20,7 +24,7 @@ _MOST_DECISIONS = 20
 
 def show(now: Snapshot) -> None:
     """Draw the page."""
-    view.heading("Model", "One registered model: its versions, what they resemble, and the facts under it.")
+    view.heading("Model", "One registered model: its versions, their drift and neighbours, and the raw facts.")
     names = reads.models(now)
     if not names:
         view.no_versions()
@@ -33,12 +37,12 @@ def show(now: Snapshot) -> None:
     if name is None:
         view.empty(
             "No model is chosen.",
-            "Choose one above, or click one on the map. A link to a model that has left the registry ends here, too.",
+            "Choose one above, or click one on the map. Links to models that were deleted also lead here.",
         )
         return
     rows = {row.registered.ref.version: row for row in reversed(reads.model(now, name)) if row.state != State.DELETED}
     with right:
-        # No default: Streamlit leaves defaults out of the link, and a shared one must go on meaning this version.
+        # No default: Streamlit leaves defaults out of the link, and a shared link must keep pointing to this version.
         number = st.selectbox(
             "Version", sorted(rows, reverse=True), index=None, key="version", bind="query-params", placeholder="newest"
         )
@@ -66,11 +70,13 @@ def _head(row: VersionRow) -> None:
     st.caption(f"Registered {view.utc(view.registered_at(row))} · state since {view.ago(row.state_since)}")
     if row.registered.description:
         st.markdown(view.plain(row.registered.description))
+    if row.state is State.SKIPPED:
+        st.info(f"**Skipped:** {view.plain(row.reason)}")
     if row.state in (State.WAITING, State.FAILED, State.UNSUPPORTED):
         st.error(f"**{row.state.capitalize()}:** {view.plain(row.reason)}")
         if row.hint:
-            st.info(row.hint)
-        st.caption(f"Once that is done: `deltadex retry {row.label}` starts it again.")
+            st.info(markdown_hint(row.hint))
+        st.caption(f"When the cause is fixed, {view.retry_command(row)} starts it again.")
 
 
 def _findings(row: VersionRow, found: Sequence[ReviewRow]) -> None:
@@ -82,14 +88,13 @@ def _findings(row: VersionRow, found: Sequence[ReviewRow]) -> None:
         with link, st.container(horizontal=True, vertical_alignment="center"):
             st.page_link("screens/reviews.py", label=":blue[Review]", query_params={"finding": str(one.id)})
             if other is not None:
-                _link(other, place=f"finding-{one.id}")
+                _link(other, key=f"finding-{one.id}")
 
 
 def _sentence(one: ReviewRow, *, newer: bool) -> str:
-    if one.finding.kind is FindingKind.DRIFT:
-        from_ = "this version is far from the one before" if newer else "the next version is far from this one"
-        return f"{finding.summary(one)} · {from_} · {one.review.status.replace('_', ' ')}"
-    return f"{finding.summary(one)} · {one.review.status.replace('_', ' ')}"
+    row = KINDS[one.finding.kind]
+    seen_from = row.from_newer if newer else row.from_older
+    return " · ".join(filter(None, (finding.summary(one), seen_from, one.review.status.replace("_", " "))))
 
 
 def _numbers(facts: reads.VersionFacts) -> None:
@@ -98,11 +103,11 @@ def _numbers(facts: reads.VersionFacts) -> None:
     latest, strength, agreement, closest, copies = facts.embeddings[0], *st.columns(4)
     strength.metric(
         "Strength", f"{latest.strength:.3f}", border=True,
-        help="How far the finetune moves its base: norm of the delta over the norm of the base's own hidden state.",
+        help="Size of the finetune's change: norm of the delta / norm of the base's own hidden state.",
     )  # fmt: skip
     agreement.metric(
         "Probe agreement", f"{latest.agreement:.3f}", border=True,
-        help="How alike the deltas of the single probes are: 1 where all point in one direction.",
+        help="Similarity of the deltas of single probes: 1 if all of them have the same direction.",
     )  # fmt: skip
     similarity = f"{facts.neighbors[0].similarity:.3f}" if facts.neighbors else "–"
     closest.metric("Closest neighbour", similarity, border=True, help="Cosine similarity in the full space.")
@@ -112,24 +117,25 @@ def _numbers(facts: reads.VersionFacts) -> None:
 def _words(facts: reads.VersionFacts) -> None:
     for one in facts.words[:1]:
         if one.words is None or one.words.note:
-            st.caption(f"No words: {view.plain(one.words.note)}" if one.words else "No words: nobody asked for them.")
+            note = view.plain(one.words.note) if one.words else "the version was embedded without them."
+            st.caption(f"No words: {note}")
             continue
-        for way, said in (("Promotes", one.words.promoted), ("Demotes", one.words.demoted)):
-            st.markdown(f"**{way}** " + " · ".join(view.plain(word.text) for word in said[:_WORDS]))
+        for verb, words in (("Promotes", one.words.promoted), ("Demotes", one.words.demoted)):
+            st.markdown(f"**{verb}** " + " · ".join(view.plain(word.text) for word in words[:_WORDS]))
         noise = " Too weak to place: little more than noise." if one.is_weak else ""
-        st.caption(f"Tokens that it makes likelier and less likely where an answer begins.{noise}")
+        st.caption(f"Tokens that the finetune makes more and less likely at the start of an answer.{noise}")
 
 
 def _mixture(facts: reads.VersionFacts) -> None:
     for one in facts.explanations[:1]:
         if one.unexplained is None:
-            # Our own text, which holds a command.
+            # Not escaped: our own text, which contains a command.
             st.caption(f"No mixture: {one.note}")
             continue
         st.markdown(f"**Made of** {view.plain(one.words)}")
         st.caption(
-            "The mixture of the other models' domains that comes closest to what it changes, and the share that no "
-            "such mixture reaches."
+            "The mixture of other models' domains that is closest to this version's change, and the share that no "
+            "mixture explains."
         )
 
 
@@ -144,13 +150,13 @@ def _drift(now: Snapshot, name: str) -> None:
 def _neighbors(row: VersionRow, facts: reads.VersionFacts) -> None:
     st.subheader("Neighbours")
     if facts.neighbors:
-        view.neighbor_list(facts.neighbors, link=lambda other: _link(other, place="neighbour"))
+        view.neighbor_list(facts.neighbors, link=lambda other: _link(other, key="neighbour"))
     elif any(stored.is_weak for stored in facts.embeddings):
-        st.caption("None: it moves its base too little for a comparison to mean anything.")
+        st.caption("None: this version changes its base too little for a meaningful comparison.")
     elif row.state is State.EMBEDDED:
         st.caption("None: no other version has been embedded under the same recipe.")
     else:
-        st.caption("None before it is embedded.")
+        st.caption("None until the version is embedded.")
 
 
 def _versions(rows: Sequence[VersionRow]) -> None:
@@ -158,7 +164,7 @@ def _versions(rows: Sequence[VersionRow]) -> None:
     for row in sorted(rows, key=lambda row: row.registered.ref.version, reverse=True):
         name, state, registered = st.columns([3, 2, 2], vertical_alignment="center")
         with name:
-            _link(row, place="version", label=f"version {row.registered.ref.version}")
+            _link(row, key="version", label=f"version {row.registered.ref.version}")
         state.markdown(view.state_badge(row.state))
         registered.caption(view.ago(view.registered_at(row)))
 
@@ -168,7 +174,7 @@ def _lineage(row: VersionRow, rows: Mapping[int, VersionRow], facts: reads.Versi
     bases = ", ".join(stored.recipe.base_name for stored in facts.embeddings) or "not known"
     ref = row.registered.ref
     before = [rows[number].label for number in sorted(rows) if number < ref.version]
-    # A masked version has no time.
+    # Masked versions have no creation time.
     older = [one for one in facts.neighbors if 0 < one.version.registered.ref.created_ms < ref.created_ms]
     closest = f"{older[0].version.label}, {older[0].similarity:.3f}" if older else "none among its neighbours"
     _facts(
@@ -183,7 +189,7 @@ def _lineage(row: VersionRow, rows: Mapping[int, VersionRow], facts: reads.Versi
     if facts.same_weights:
         st.caption("The same weights are registered as:")
         for copy in facts.same_weights:
-            _link(copy, place="copy")
+            _link(copy, key="copy")
 
 
 def _history(facts: reads.VersionFacts) -> None:
@@ -204,18 +210,18 @@ def _decisions(facts: reads.VersionFacts) -> None:
     st.subheader("Decisions")
     finding.timeline(facts.decisions[-_MOST_DECISIONS:], named=True)
     if not facts.decisions:
-        st.caption("Nothing was decided about it yet.")
+        st.caption("There are no decisions yet.")
     elif len(facts.decisions) > _MOST_DECISIONS:
-        st.caption(f"The latest {_MOST_DECISIONS}; each finding's review has its own.")
+        st.caption(f"The latest {_MOST_DECISIONS}; the review of each finding lists all of them.")
 
 
-def _link(row: VersionRow, *, place: str, label: str | None = None) -> None:
+def _link(row: VersionRow, *, key: str, label: str | None = None) -> None:
     if row.registered.ref.name == HIDDEN:
         view.version_link(row)
         return
-    # Not a link: one from a page to itself shows the other version under the address of the first.
+    # A button: a link from a page to itself would show the other version under the address of this one.
     text = f":blue[{view.plain(label or row.label)}]"
-    st.button(text, key=f"{place}-{row.id}", type="tertiary", on_click=_open, args=(row,))
+    st.button(text, key=f"{key}-{row.id}", type="tertiary", on_click=_open, args=(row,))
 
 
 def _open(row: VersionRow) -> None:

@@ -1,4 +1,4 @@
-"""How many versions stand where, what needs attention, and whether the registry is being read."""
+"""The overview page: versions by state, versions that need attention, undecided findings and recipes."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ from datetime import UTC, datetime
 import streamlit as st
 from rich.filesize import decimal
 
-from deltadex.domain import UNDER_WAY, FindingKind, State, VersionRow
-from deltadex.governance.lifecycle import UNDECIDED
-from deltadex_dashboard import bars, reads, view
-from deltadex_dashboard.snapshots import Snapshot, snapshot
+from deltadex.escaping import markdown_hint
+from deltadex.findings.kinds import KINDS
+from deltadex.reviews.lifecycle import UNDECIDED
+from deltadex.types import UNDER_WAY, State, VersionRow
+from deltadex_dashboard.charts import bars
+from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.reads import pages as reads
+from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _MOST_LISTED = 8
-_FINDING_PAGES = {
-    FindingKind.EXACT_DUPLICATE: "duplicates",
-    FindingKind.NEAR_DUPLICATE: "duplicates",
-    FindingKind.SAME_TASK: "duplicates",
-    FindingKind.DRIFT: "drift",
-}
 
 
 def show(now: Snapshot) -> None:
     """Draw the page."""
-    view.heading("Overview", "What every finetune in the registry does, and what needs a person.")
+    view.heading("Overview", "State of every finetune in the registry, and findings to decide.")
     view.watcher(now)
     rows = reads.all_versions(now)
     if not rows:
@@ -49,7 +47,7 @@ def _numbers(now: Snapshot, rows: Sequence[VersionRow]) -> None:
         "Model versions": f"{len(rows):,}",
         "Registered models": f"{len({row.registered.ref.name for row in rows}):,}",
         "Embedded": f"{embedded / len(rows):.0%}",
-        "On their way": str(sum(counts[state] for state in UNDER_WAY)),
+        "In progress": str(sum(counts[state] for state in UNDER_WAY)),
         "Need attention": str(sum(_needs_attention(row) for row in rows)),
         "To decide": f"{sum(row.review.status in UNDECIDED for row in reads.all_reviews(now)):,}",
     }
@@ -59,30 +57,30 @@ def _numbers(now: Snapshot, rows: Sequence[VersionRow]) -> None:
     freed = reads.freed(now)
     last.metric(
         "Could be freed", decimal(freed) if freed else "–", border=True,
-        help="By retiring exact and near duplicates, as far as findings tell; the duplicates page adds what newer "
-        "versions of the same model supersede.",
+        help="By retiring the exact and near duplicates among the findings. The duplicates page also counts versions "
+        "that were superseded by newer ones of the same model.",
     )  # fmt: skip
     st.html(bars.states_bar(counts))
 
 
 def _needs_attention(row: VersionRow) -> bool:
-    """Whether a person should look: an unsupported version without a hint, such as a base model, is as it should be."""
+    """Return True if a person should act. An unsupported version without a hint, such as a base model, is fine."""
     return row.state in (State.WAITING, State.FAILED) or (row.state is State.UNSUPPORTED and bool(row.hint))
 
 
 def _attention(rows: Sequence[VersionRow]) -> None:
     st.subheader("Needs attention")
-    troubled = sorted(filter(_needs_attention, rows), key=lambda row: row.state_since)[::-1]
-    if not troubled:
-        st.caption("Nothing: every version is embedded or on its way.")
-    for row in troubled[:_MOST_LISTED]:
+    waiting = sorted(filter(_needs_attention, rows), key=lambda row: row.state_since)[::-1]
+    if not waiting:
+        st.caption("None: every version is embedded or in progress.")
+    for row in waiting[:_MOST_LISTED]:
         with st.container(border=True):
             _row_head(row)
-            st.markdown(view.plain(row.reason) or "No reason was given.")
+            st.markdown(view.plain(row.reason) or "No reason is recorded.")
             if row.hint:
-                st.caption(row.hint)
-    if len(troubled) > _MOST_LISTED:
-        st.caption(f"And {len(troubled) - _MOST_LISTED} more: `deltadex status` lists them all.")
+                st.caption(markdown_hint(row.hint))
+    if len(waiting) > _MOST_LISTED:
+        st.caption(f"And {len(waiting) - _MOST_LISTED} more: `deltadex status` lists all of them.")
 
 
 def _newest(rows: Sequence[VersionRow]) -> None:
@@ -101,18 +99,18 @@ def _row_head(row: VersionRow) -> None:
 
 def _findings(now: Snapshot) -> None:
     st.subheader("To decide")
-    rows = [row for row in reads.all_reviews(now) if row.review.status in UNDECIDED]
-    if not rows:
-        st.caption("Nothing: duplicates, drift and trouble are found as versions are embedded.")
+    undecided = [one for one in reads.all_reviews(now) if one.review.status in UNDECIDED]
+    if not undecided:
+        st.caption("None: findings are made when versions are embedded.")
         return
-    counts = Counter(row.finding.kind for row in rows)
-    for kind, name in view.FINDING_NAMES.items():
+    counts = Counter(one.finding.kind for one in undecided)
+    for kind, row in KINDS.items():
         if counts[kind]:
             link, count, more = st.columns([4, 1, 2], vertical_alignment="center")
-            link.page_link("screens/reviews.py", label=f":blue[{name}]", query_params={"kind": name})
+            link.page_link("screens/reviews.py", label=f":blue[{row.label}]", query_params={"kind": row.label})
             count.markdown(f"**{counts[kind]:,}**")
-            if page := _FINDING_PAGES.get(kind):
-                more.page_link(f"screens/{page}.py", label=":gray[all of them]")
+            if row.page:
+                more.page_link(f"screens/{row.page}.py", label=":gray[show all]")
 
 
 def _trend(rows: Sequence[VersionRow]) -> None:
@@ -124,9 +122,9 @@ def _recipes(now: Snapshot) -> None:
     st.subheader("Recipes")
     recipes = reads.recipes(now)
     if not recipes:
-        st.caption("None yet: the first embedded version makes one.")
+        st.caption("None yet: the first embedded version creates one.")
         return
-    st.caption("Only versions of one recipe, so of one base model, are compared.")
+    st.caption("Only versions of the same recipe, and thus of the same base model, are compared.")
     st.dataframe(
         {
             "base model": [recipe.base_name for recipe in recipes],

@@ -1,4 +1,4 @@
-"""Findings for people: a list that a link can narrow, one finding with its evidence, and the decision."""
+"""The reviews page: the list of findings with filters, and one finding with its evidence and decision."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from deltadex.governance.lifecycle import UNDECIDED, Severity, Status
-from deltadex.governance.report import Table
-from deltadex.store.reviews import ReviewRow
-from deltadex_dashboard import decisions, finding, reads, view
-from deltadex_dashboard.snapshots import Snapshot, snapshot
+from deltadex.findings.kinds import KINDS, Severity
+from deltadex.reports.table import Table
+from deltadex.reviews.lifecycle import UNDECIDED, Status
+from deltadex.reviews.queries import ReviewRow
+from deltadex_dashboard.elements import decision_form as decisions
+from deltadex_dashboard.elements import finding
+from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.reads import pages as reads
+from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _PER_PAGE = 15
-_WAITING, _ALL = "undecided", "all"
-_NOBODY, _MINE = "nobody's", "mine"
+_UNDECIDED, _ALL = "undecided", "all"
+_UNASSIGNED, _MINE = "unassigned", "mine"
 _ANY = "any"
 
 
@@ -30,21 +34,21 @@ def show(now: Snapshot) -> None:
 
 
 def _list(now: Snapshot, rows: Sequence[ReviewRow]) -> None:
-    view.heading("Reviews", "Findings that a person decides, with a reason. The most severe come first.")
+    view.heading("Reviews", "Findings to decide, the most severe first.")
     decisions.outcome()
     if not rows:
-        view.empty("There are no findings.", "Duplicates, drift and trouble are found as versions are embedded.")
+        view.empty("There are no findings.", "Findings are made when versions are embedded.")
         return
-    found = _filtered(now, rows)
+    matching = _filtered(now, rows)
     undecided = sum(row.review.status in UNDECIDED for row in rows)
     overdue = sum(row.due_at < datetime.now(UTC) for row in rows if row.review.status in UNDECIDED)
-    st.caption(f"{len(found):,} of {len(rows):,} findings · {undecided:,} undecided · {overdue:,} overdue")
-    if not found:
-        view.empty("No finding is like that.", "Take a filter back above.")
+    st.caption(f"{len(matching):,} of {len(rows):,} findings · {undecided:,} undecided · {overdue:,} overdue")
+    if not matching:
+        view.empty("No finding matches the filters.", "Remove a filter above.")
         return
-    pages = -(-len(found) // _PER_PAGE)
+    pages = -(-len(matching) // _PER_PAGE)
     page = min(int(st.session_state.get("page", 1)), pages) if pages > 1 else 1
-    shown = found[(page - 1) * _PER_PAGE : page * _PER_PAGE]
+    shown = matching[(page - 1) * _PER_PAGE : page * _PER_PAGE]
     marked = {row.id: row.revision for row in shown if _line(row)}
     if pages > 1:
         left, _ = st.columns([1, 4])
@@ -52,48 +56,49 @@ def _list(now: Snapshot, rows: Sequence[ReviewRow]) -> None:
     if marked:
         decisions.bulk(now, [row for row in shown if row.id in marked])
     with st.expander("As a table"):
-        view.table(_table(found))
+        view.table(_table(matching))
 
 
 def _filtered(now: Snapshot, rows: Sequence[ReviewRow]) -> list[ReviewRow]:
     status, kind, severity, person = st.columns(4)
     wanted = status.selectbox(
-        "Status", [_WAITING, _ALL, *Status], key="status", bind="query-params", format_func=_spoken
+        "Status", [_UNDECIDED, _ALL, *Status], key="status", bind="query-params", format_func=_without_underscores
     )
     kinds = list(dict.fromkeys(row.finding.kind for row in rows))
     of_kind = kind.selectbox(
         "Kind", [_ANY, *sorted(kinds)], key="kind", bind="query-params",
-        format_func=lambda one: view.FINDING_NAMES.get(one, one),
+        format_func=lambda kind: kind if kind == _ANY else KINDS[kind].label,
     )  # fmt: skip
-    severe = severity.selectbox("Severity", [_ANY, *Severity], key="severity", bind="query-params")
+    of_severity = severity.selectbox("Severity", [_ANY, *Severity], key="severity", bind="query-params")
     people = sorted({row.assignee for row in rows if row.assignee})
-    theirs = person.selectbox("Assigned to", [_ANY, _MINE, _NOBODY, *people], key="assignee", bind="query-params")
-    name = {_MINE: now.person.name, _NOBODY: ""}.get(theirs, theirs)
+    assignee = person.selectbox("Assigned to", [_ANY, _MINE, _UNASSIGNED, *people], key="assignee", bind="query-params")
+    name = {_MINE: now.person.name, _UNASSIGNED: ""}.get(assignee, assignee)
     return [
         row
         for row in rows
         if _is_in(row.review.status, wanted)
         and of_kind in (_ANY, row.finding.kind)
-        and severe in (_ANY, row.severity)
-        and (theirs == _ANY or name == row.assignee)
+        and of_severity in (_ANY, row.severity)
+        and (assignee == _ANY or name == row.assignee)
     ]
 
 
 def _is_in(status: Status, wanted: str) -> bool:
-    return wanted == _ALL or status == wanted or (wanted == _WAITING and status in UNDECIDED)
+    return wanted == _ALL or status == wanted or (wanted == _UNDECIDED and status in UNDECIDED)
 
 
-def _spoken(text: str) -> str:
+def _without_underscores(text: str) -> str:
     return text.replace("_", " ")
 
 
 def _line(row: ReviewRow) -> bool:
-    """Show one finding in the list, and return whether it is marked."""
+    """Show one finding in the list; return True if it is marked."""
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         marked = st.checkbox(f"Mark finding {row.id}", key=f"mark-{row.id}", label_visibility="collapsed")
         with st.container():
             st.markdown(f"{finding.badges(row)} {finding.summary(row)}")
-            st.caption(f"{finding.subject(row)} · {finding.due(row)}" + (f" · {row.assignee}" if row.assignee else ""))
+            assignee = [view.plain(row.assignee)] if row.assignee else []
+            st.caption(" · ".join([finding.subject(row), finding.due(row), *assignee]))
         st.button("Review", key=f"open-{row.id}", on_click=_open, args=(row.id,))
     return marked
 
@@ -108,14 +113,14 @@ def _open(review_id: int | None) -> None:
 def _one(now: Snapshot, row: ReviewRow | None) -> None:
     if row is None:
         view.heading("Reviews", "One finding.")
-        view.empty("There is no such finding.", "The link may be from another registry.")
+        view.empty("This finding does not exist.", "The link may be from another registry.")
         st.button("All findings", on_click=_open, args=(None,))
         return
     st.button("← All findings", on_click=_open, args=(None,), type="tertiary")
-    st.title(view.FINDING_NAMES[row.finding.kind])
+    st.title(KINDS[row.finding.kind].label)
     st.markdown(f"{finding.badges(row)} {finding.subject(row)}")
     owner = f"owner {view.plain(row.owner)}" if row.owner else "no owner"
-    assigned = f"assigned to {view.plain(row.assignee)}" if row.assignee else "assigned to nobody"
+    assigned = f"assigned to {view.plain(row.assignee)}" if row.assignee else "unassigned"
     facts = (finding.numbers(row), f"found {view.ago(row.first_seen)}", finding.due(row), owner, assigned)
     st.caption(" · ".join(filter(None, facts)))
     decisions.outcome()
@@ -126,7 +131,7 @@ def _one(now: Snapshot, row: ReviewRow | None) -> None:
         entries = reads.history(now, row.id)
         finding.timeline(entries)
         if not entries:
-            st.caption("Nobody has done anything about it yet.")
+            st.caption("There are no entries yet.")
     with left:
         st.subheader("Evidence")
         finding.evidence(now, row)
@@ -143,7 +148,7 @@ def _table(rows: Sequence[ReviewRow]) -> Table:
         tuple(columns),
         tuple(
             (
-                row.id, row.finding.kind.replace("_", " "), row.severity.value, row.review.status.replace("_", " "),
+                row.id, KINDS[row.finding.kind].words, row.severity.value, row.review.status.replace("_", " "),
                 row.version.label, row.other.label if row.other else None, row.finding.measure, row.finding.threshold,
                 row.owner, row.assignee, row.due_at, row.first_seen,
             )

@@ -1,4 +1,4 @@
-"""Whether everything runs: watcher, queue, what failed, and what numbers are made with."""
+"""The system page: watcher, queue, failures, services, thresholds and recipes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from deltadex import discovery
-from deltadex.domain import UNDER_WAY, State, VersionRow
-from deltadex.errors import DeltadexError
-from deltadex.governance.access import HIDDEN, Right
-from deltadex.governance.report import Table
-from deltadex_dashboard import reads, view
-from deltadex_dashboard.snapshots import Snapshot, snapshot
+from deltadex.access import HIDDEN, Right
+from deltadex.errors import DeltadexError, Resource
+from deltadex.escaping import markdown_hint
+from deltadex.ingest import submit
+from deltadex.ingest.backfill import Backfill
+from deltadex.reports.table import Table
+from deltadex.types import UNDER_WAY, State, VersionRow
+from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.reads import pages as reads
+from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _MOST_FAILED = 10
+_MOST_LISTED = 200
 _OUTCOME = "retried"
 
 
 def show(now: Snapshot) -> None:
     """Draw the page."""
-    view.heading("System", "Whether the registry is read, what is under way, and what failed.")
+    view.heading("System", "The watcher, versions in progress and failures.")
     view.watcher(now)
     rows = reads.unsettled(now)
     if not rows and not reads.models(now):
@@ -30,8 +34,9 @@ def show(now: Snapshot) -> None:
     _failures(now, [row for row in rows if row.state in (State.FAILED, State.WAITING)])
     left, right = st.columns(2, gap="large")
     with left:
-        _queue([row for row in rows if row.state in UNDER_WAY])
+        _queue(now, [row for row in rows if row.state in UNDER_WAY])
         _services(now)
+        _machines(now)
     with right:
         _thresholds(now)
     _recipes(now)
@@ -40,7 +45,7 @@ def show(now: Snapshot) -> None:
 def _failures(now: Snapshot, rows: Sequence[VersionRow]) -> None:
     st.subheader("Failures")
     if not rows:
-        st.caption("None: every version that was tried is embedded.")
+        st.caption("There are no failures.")
         return
     for row in sorted(rows, key=lambda row: row.state_since, reverse=True)[:_MOST_FAILED]:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
@@ -49,56 +54,87 @@ def _failures(now: Snapshot, rows: Sequence[VersionRow]) -> None:
                 st.caption(f"{view.state_badge(row.state)} {view.ago(row.state_since)} · attempt {row.attempt}")
                 st.markdown(view.plain(row.reason))
                 if row.hint:
-                    st.caption(row.hint)
+                    st.caption(markdown_hint(row.hint))
             if now.person.may(Right.DECIDE) and row.registered.ref.name != HIDDEN:
                 st.button("Retry", key=f"retry-{row.id}", on_click=_retry, args=(row,))
     if len(rows) > _MOST_FAILED:
-        st.caption(f"And {len(rows) - _MOST_FAILED:,} more: `deltadex status` lists them all.")
+        st.caption(f"And {len(rows) - _MOST_FAILED:,} more: `deltadex status` lists all of them.")
 
 
 def _retry(row: VersionRow) -> None:
     try:
         now = snapshot()
         with now.transaction() as tx:
-            attempt = discovery.retry(tx, now.person, row)
+            attempt = submit.retry(tx, now.person, row)
     except DeltadexError as error:
-        st.session_state[_OUTCOME] = (st.error, f"{view.plain(error.message)} Try `deltadex retry {row.label}`.")
+        st.session_state[_OUTCOME] = (st.error, f"{view.plain(error.message)} Try {view.retry_command(row)}.")
     else:
         st.session_state[_OUTCOME] = (st.success, f"{view.plain(row.label)} is queued again, as attempt {attempt}.")
 
 
 def _outcome() -> None:
-    say, text = st.session_state.pop(_OUTCOME, (None, ""))
-    if say is not None:
-        say(text)
+    show_message, text = st.session_state.pop(_OUTCOME, (None, ""))
+    if show_message is not None:
+        show_message(text)
 
 
-def _queue(rows: Sequence[VersionRow]) -> None:
-    st.subheader("Under way")
+def _queue(now: Snapshot, rows: Sequence[VersionRow]) -> None:
+    st.subheader("In progress")
     if not rows:
-        st.caption("Nothing waits.")
+        st.caption("No versions are in progress.")
         return
+    st.markdown(_progress(reads.backfill(now)))
     columns = ("version", "state", "queue", "attempt", "since")
-    made = tuple((row.label, row.state.value, row.queue.value, row.attempt, row.state_since) for row in rows)
-    view.table(Table("under-way", "Under way", columns, made))
+    first = sorted(rows, key=lambda row: row.state, reverse=True)[:_MOST_LISTED]  # running ones
+    cells = tuple((row.label, row.state.value, row.queue.value, row.attempt, row.state_since) for row in first)
+    view.table(Table("in-progress", "In progress", columns, cells))
+
+
+def _progress(backfill: Backfill) -> str:
+    counts = f"{backfill.left:,} version(s) wait or are under way, {backfill.embedded:,} embedded."
+    if backfill.is_paused:
+        return f"{counts} The backfill is **paused**: `deltadex backfill resume` lets it go on."
+    if backfill.minutes_left is None:
+        return counts
+    return f"{counts} At {backfill.per_minute:.0f} a minute, {backfill.minutes_left:.0f} minutes are left."
 
 
 def _services(now: Snapshot) -> None:
     st.subheader("Services")
     services = {"MLflow": now.settings.tracking_uri, "Prefect": now.settings.prefect_api_url}
     for name, url in services.items():
-        st.markdown(f"{name}: {url}" if url else f"{name}: no address is set for this page")
+        st.markdown(f"{name}: {url}" if url else f"{name}: no address is set for the dashboard")
     st.caption("`deltadex doctor` checks every connection.")
+
+
+def _machines(now: Snapshot) -> None:
+    st.subheader("Machines")
+    machines = reads.online_machines(now)
+    if not machines:
+        st.caption("No worker of Deltadex's own type has reported in the last two minutes.")
+        return
+    columns = ("machine", "memory, GB", "disk, GB", "seconds per version", "last report")
+    rows = tuple(
+        (
+            one.name.partition(":")[0],
+            one.limits[Resource.MEMORY] / 1e9,
+            one.limits[Resource.DISK] / 1e9,
+            one.limits[Resource.TIME],
+            one.seen_at,
+        )
+        for one in machines
+    )
+    view.table(Table("machines", "Machines", columns, rows))
 
 
 def _thresholds(now: Snapshot) -> None:
     st.subheader("Thresholds")
     settings = now.settings.thresholds
-    rows = tuple((name, _said(value), type(settings).model_fields[name].description) for name, value in settings)
-    view.table(Table("thresholds", "Thresholds", ("setting", "value", "is"), rows))
+    rows = tuple((name, _formatted(value), type(settings).model_fields[name].description) for name, value in settings)
+    view.table(Table("thresholds", "Thresholds", ("setting", "value", "meaning"), rows))
 
 
-def _said(value: object) -> str:
+def _formatted(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value is None else str(value)
@@ -108,7 +144,7 @@ def _recipes(now: Snapshot) -> None:
     st.subheader("Recipes")
     recipes = reads.recipes(now)
     if not recipes:
-        st.caption("None yet: the first embedded version makes one.")
+        st.caption("None yet: the first embedded version creates one.")
         return
     columns = ("base model", "versions", "dimension", "noise floor", "recipe", "base digest")
     rows = tuple(

@@ -1,1 +1,1 @@
-"""What an artifact folder is: adapter or full model, which weights, which base. Knows no torch and no MLflow."""
+"""Inspection of artifact folders: layout, tensors, digest, adapters, merges. Imports neither torch nor MLflow."""

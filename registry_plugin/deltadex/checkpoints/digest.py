@@ -1,4 +1,4 @@
-"""The identity of a model and of its tensors: digests of what they hold, whatever files they lie in."""
+"""Digests that identify a model and its tensors by content, independent of the file layout."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from deltadex.checkpoints.layout import Kind, LocalCheckpoint
-from deltadex.checkpoints.names import in_common_terms
+from deltadex.checkpoints.acting_config import acting_config
+from deltadex.checkpoints.inspect import Kind, LocalCheckpoint
+from deltadex.checkpoints.quantization import packed_weights
+from deltadex.checkpoints.tensor_names import by_common_name
 from deltadex.checkpoints.tensors import StoredTensor
 
-#: What changes how an adapter's tensors act. Names, paths, dropout and the version of peft don't.
-#: Stored digests of LoRA adapters rest on this list: what is added to it changes them.
+#: Config fields that change the effect of an adapter's tensors. Names, paths, dropout and peft's version do not.
+#: Stored digests of LoRA adapters depend on this list: adding a field changes them.
 _LORA_FIELDS = (
     "peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "target_modules", "exclude_modules",
     "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "bias", "lora_bias",
@@ -29,10 +31,10 @@ _OTHER_FIELDS = (
 
 
 def weights_digest(checkpoint: LocalCheckpoint, *, memo: Path | None = None) -> str:
-    """Return the hex SHA-256 over a checkpoint's tensors.
+    """Return the hex SHA-256 over a checkpoint's tensors and the settings that affect how they act.
 
-    It covers the sorted (name, dtype, shape, SHA-256 of the bytes), for an adapter the settings that change how the
-    tensors act, and the adapter below it; neither sharding nor the order in files nor any name of the model matters.
+    It covers the sorted (name, dtype, shape, SHA-256 of the bytes), the fields of the config that act, and the adapter
+    below an adapter. Sharding, the order in files and the model's name do not matter.
 
     Parameters
     ----------
@@ -42,12 +44,12 @@ def weights_digest(checkpoint: LocalCheckpoint, *, memo: Path | None = None) -> 
     Raises
     ------
     BrokenCheckpoint
-        A file is truncated or no safetensors file.
+        A file is truncated or not a safetensors file.
     """
     tensors, digests = checkpoint.tensors(), _bytes_digests(checkpoint, memo)
     content: dict[str, object] = {
         "tensors": [[name, t.dtype, t.shape, digests[name]] for name, t in sorted(tensors.items())],
-        "adapter": _acting_config(checkpoint),
+        "config": _relevant_config(checkpoint, tensors),
     }
     if checkpoint.below is not None:
         content["below"] = weights_digest(checkpoint.below, memo=memo)
@@ -60,13 +62,12 @@ def tensor_digests(checkpoint: LocalCheckpoint, *, memo: Path | None = None) -> 
     Parameters
     ----------
     memo
-        A folder of digests that were computed before; files with the same path, inode, size and times are not read
-        again.
+        Folder of cached digests; files with unchanged path, inode, size and times are not read again.
 
     Raises
     ------
     BrokenCheckpoint
-        A file is truncated or no safetensors file.
+        A file is truncated or not a safetensors file.
     """
     digests = _bytes_digests(checkpoint, memo)
     described = {name: [t.dtype, t.shape, digests[name]] for name, t in checkpoint.tensors().items()}
@@ -74,40 +75,40 @@ def tensor_digests(checkpoint: LocalCheckpoint, *, memo: Path | None = None) -> 
 
 
 def identical_tensors(finetune: LocalCheckpoint, base: LocalCheckpoint, *, memo: Path | None = None) -> frozenset[str]:
-    """Return the names, as the finetune has them, of tensors that are the same in its base to the last bit.
+    """Return the names of the finetune's tensors that are bit-identical to the base's.
 
     Parameters
     ----------
     memo
         See `tensor_digests`.
     """
-    ours, theirs = (tensor_digests(one, memo=memo) for one in (finetune, base))
-    our_names, their_names = in_common_terms(ours, theirs)
+    ours, theirs = (tensor_digests(checkpoint, memo=memo) for checkpoint in (finetune, base))
+    our_names, their_names = by_common_name(ours, theirs)
     common = our_names.keys() & their_names.keys()
     return frozenset(our_names[name] for name in common if ours[our_names[name]] == theirs[their_names[name]])
 
 
 def _bytes_digests(checkpoint: LocalCheckpoint, memo: Path | None) -> Mapping[str, str]:
-    """Return the SHA-256 of every tensor's bytes, from the memo where its files are still the same."""
+    """Return the SHA-256 of every tensor's bytes, from the memo if the files are unchanged."""
     if memo is None:
         return _read_bytes_digests(checkpoint)
-    remembered = memo / f"{_fingerprint(checkpoint)}.json"
-    known = _recall(remembered)
-    if known is None:
-        known = _read_bytes_digests(checkpoint)
+    file = memo / f"{fingerprint(checkpoint)}.json"
+    digests = _read_memo(file)
+    if digests is None:
+        digests = _read_bytes_digests(checkpoint)
         memo.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=memo, suffix=".unfinished", delete=False) as unfinished:
-            json.dump(known, unfinished)
-        Path(unfinished.name).replace(remembered)
-    return known
+            json.dump(digests, unfinished)
+        Path(unfinished.name).replace(file)
+    return digests
 
 
-def _recall(remembered: Path) -> dict[str, str] | None:
+def _read_memo(file: Path) -> dict[str, str] | None:
     try:
-        known: dict[str, str] = json.loads(remembered.read_bytes())
-    except (FileNotFoundError, ValueError):  # a machine that lost its power may leave half a file
+        digests: dict[str, str] = json.loads(file.read_bytes())
+    except (FileNotFoundError, ValueError):  # a power failure may leave a truncated file
         return None
-    return known
+    return digests
 
 
 def _read_bytes_digests(checkpoint: LocalCheckpoint) -> dict[str, str]:
@@ -123,23 +124,24 @@ def _bytes_digest(tensor: StoredTensor) -> str:
     return digest.hexdigest()
 
 
-def _acting_config(checkpoint: LocalCheckpoint) -> dict[str, object]:
-    """Return what matters of an adapter's config; unset fields vanish, as older peft never wrote them."""
-    if checkpoint.kind is not Kind.ADAPTER:
-        return {}
+def _relevant_config(checkpoint: LocalCheckpoint, tensors: Mapping[str, StoredTensor]) -> dict[str, object]:
+    """Return the config fields that act; an adapter's unset ones are left out, because older peft never wrote them."""
     config = checkpoint.read_config()
+    if checkpoint.kind is not Kind.ADAPTER:
+        return acting_config(config, checkpoint.folder, is_quantized=bool(packed_weights(tensors)))
     fields = _LORA_FIELDS if config.get("peft_type") == "LORA" else _OTHER_FIELDS
-    acting = {name: config[name] for name in fields if config.get(name)}
-    return {name: sorted(value) if _is_set(value) else value for name, value in acting.items()}
+    relevant = {name: config[name] for name in fields if config.get(name)}
+    return {name: sorted(value) if _is_set(value) else value for name, value in relevant.items()}
 
 
 def _is_set(value: object) -> bool:
-    """Tell whether peft wrote a set of module names, whose order changes from save to save."""
+    """Return True for a list of strings: peft writes sets of module names in changing order."""
     return isinstance(value, list) and all(isinstance(element, str) for element in value)
 
 
-def _fingerprint(checkpoint: LocalCheckpoint) -> str:
-    stats = [(str(file.resolve()), file.stat()) for file in checkpoint.weight_files]
+def fingerprint(checkpoint: LocalCheckpoint) -> str:
+    """Return a hex SHA-256 that changes when weight files are replaced, without reading them."""
+    stats = [(str(path.resolve()), path.stat()) for path in checkpoint.weight_files]
     content = [
         [path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, checkpoint.kind] for path, stat in stats
     ]

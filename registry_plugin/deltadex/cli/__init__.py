@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+import deltadex
 from deltadex.cli import (
+    backfill,
     clusters,
     db,
     demo,
@@ -29,31 +32,39 @@ from deltadex.cli import (
     watch,
     words,
 )
+from deltadex.cli.terminal import PrintableFormatter, plain
 from deltadex.errors import DeltadexError
 
 _TRY_AGAIN = 3
 
 app = typer.Typer(
     name="deltadex",
-    help="Embeds every finetune in an MLflow Model Registry by what it does, and finds duplicates, drift and domains.",
+    help="Embed the finetunes in an MLflow Model Registry, and find duplicates, drift and domains.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 
 
+def _print_version(is_set: bool) -> None:
+    if is_set:
+        print(f"deltadex {deltadex.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def common(
     debug: Annotated[bool, typer.Option("--debug", help="Log in detail and show tracebacks.")] = False,
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
-    """Set up logging for every command."""
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
+    """Set up logging."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
     if not debug:
-        # Each retry of a server that is away would be a line; the error says it once.
+        # urllib3 logs every retry; the error message is enough.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
@@ -78,28 +89,29 @@ for command in (
     doctor.doctor,
 ):
     app.command()(command)
-app.add_typer(clusters.app, name="clusters")
-app.add_typer(db.app, name="db")
+app.add_typer(backfill.backfill)
+app.add_typer(clusters.commands, name="clusters")
+app.add_typer(db.commands, name="db")
 app.add_typer(review.review)
 app.add_typer(notify.notify)
 
 
 def main() -> None:
-    """Run the command line: 0 done, 1 a stated error, 2 usage, 3 try again later. Tracebacks only with `--debug`."""
-    # Accepted anywhere on the line, not only before the command.
+    """Run the command line.
+
+    Exit codes: 0 done, 1 a stated error, 2 usage, 3 try again later. Tracebacks are shown only with `--debug`.
+    """
+    # Typer accepts `--debug` only before the command: move it there.
     debug = "--debug" in sys.argv
     arguments = ["--debug"] * debug + [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)
     except DeltadexError as error:
-        if debug:
-            raise
         console = Console(stderr=True, highlight=False)
-        console.print(f"[bold red]Error:[/] {_escape(error.message)}")
+        if debug:
+            console.print(plain(traceback.format_exc(), multiline=True), soft_wrap=True)
+        # The message of a service that did not start ends with lines of its log.
+        console.print(f"[bold red]Error:[/] {plain(error.message, multiline=True)}")
         if error.hint:
-            console.print(f"[bold]Hint:[/] {_escape(error.hint)}")
+            console.print(f"[bold]Hint:[/] {plain(error.hint)}")
         sys.exit(_TRY_AGAIN if error.retryable else 1)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")

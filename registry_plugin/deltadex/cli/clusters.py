@@ -1,4 +1,4 @@
-"""`clusters` and `explain`: the domains that models fall into, and what one model is made of."""
+"""The commands `clusters` and `explain`: the domains of the models, and the mixture of domains in one version."""
 
 from __future__ import annotations
 
@@ -8,117 +8,125 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from deltadex.analysis.domains import Origin
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse_label, settings_from
-from deltadex.cli.reading import known_version, print_json, reading, version_json
-from deltadex.people import at_terminal
+from deltadex.cli.reading import print_json, reading, version_json
+from deltadex.cli.terminal import plain
+from deltadex.clusters.names import LabelOrigin
+from deltadex.clusters.queries import ClusterRun
+from deltadex.embeddings import queries as embeddings
 from deltadex.settings import Settings
-from deltadex.store import clusters as stored
-from deltadex.store import embeddings
 from deltadex.store.database import Database
+from deltadex.versions.labels import known_version
 
 if TYPE_CHECKING:
-    from deltadex import clustering
+    from deltadex.clusters import runs as cluster_runs
 
 console = Console(highlight=False)
 
-app = typer.Typer(invoke_without_command=True)
+commands = typer.Typer(invoke_without_command=True)
 
 _MOST_LISTED = 12
-_NOT_YET = "Not clustered yet: the reconciler does it within a minute, `deltadex clusters --recompute` now."
+_NOT_YET = "Not clustered yet. A worker does it within a minute; `deltadex clusters --recompute` does it now."
 
 
-@app.callback()
+@commands.callback()
 def clusters(
     context: typer.Context,
-    recompute: Annotated[bool, typer.Option("--recompute", help="Find them anew instead of reading them.")] = False,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Cluster now instead of showing the latest result.")
+    ] = False,
     json: Json = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Show the domains that the models fall into, one table per base; `clusters rename` names one."""
+    """Show the domains of the models, one table per base. `clusters rename` names a domain."""
     if context.invoked_subcommand:
         return
-    # SciPy takes a second to import: only for the commands that need it.
-    from deltadex import clustering
+    # SciPy takes a second to import: only commands that need it import it.
+    from deltadex.clusters import runs as cluster_runs
 
     if recompute:
         _recompute(settings_from(data_dir, database_url=database_url))
-    with reading(data_dir, database_url) as (tx, settings):
+    with reading(data_dir, database_url) as (tx, viewer, settings):
         recipes = embeddings.recipes(tx, settings.registry)
-        found = [clustering.domains(tx, settings.registry, recipe) for recipe in recipes]
+        by_recipe = [cluster_runs.domains(tx, viewer, settings.registry, recipe) for recipe in recipes]
     if json:
-        print_json([_domains_json(domains) for domains in found])
+        print_json([_domains_json(domains) for domains in by_recipe])
         return
-    for domains in found:
+    for domains in by_recipe:
         console.print(_domains_table(domains))
-    if not found:
+    if not by_recipe:
         console.print("[dim]Nothing is embedded yet: register finetunes in MLflow, then see `deltadex status`.[/]")
 
 
-@app.command()
+@commands.command()
 def rename(
-    cluster: Annotated[int, typer.Argument(metavar="ID", help="As `deltadex clusters` shows it.", show_default=False)],
-    name: Annotated[str, typer.Argument(help="Later runs keep it; blank gives the found one back.")] = "",
+    cluster: Annotated[int, typer.Argument(metavar="ID", help="An id from `deltadex clusters`.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="The new name; leave it out to restore the generated name.")] = "",
     json: Json = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Give a cluster a name that stays with it for as long as later runs continue it."""
-    from deltadex import clustering
+    """Name a cluster. Later runs keep the name for as long as the cluster exists."""
+    from deltadex.clusters import runs as cluster_runs
 
-    with reading(data_dir, database_url) as (tx, settings):
-        clustering.rename(tx, at_terminal(settings), settings.registry, cluster, name)
+    with reading(data_dir, database_url, login="dashboard") as (tx, viewer, settings):
+        cluster_runs.rename(tx, viewer, settings.registry, cluster, name)
     if json:
         print_json({"id": cluster, "given_name": name.strip() or None})
     else:
-        console.print(f"cluster {cluster} is now {name.strip() or 'named as Deltadex finds'}")
+        given_name = name.strip()
+        console.print(
+            f"cluster {cluster} {f'is now {plain(given_name)}' if given_name else 'has its generated name again'}"
+        )
 
 
 def explain(
     label: VersionLabel, json: Json = False, data_dir: DataDir = None, database_url: DatabaseUrl = None
 ) -> None:
-    """Show a version as a mixture of the domains: how much of each, and how much of it none explains."""
-    from deltadex import clustering
+    """Show a version as a mixture of domains: the share of each, and the unexplained rest."""
+    from deltadex.clusters import runs as cluster_runs
 
-    with reading(data_dir, database_url) as (tx, settings):
-        row = known_version(tx, settings, *parse_label(label))
-        found = clustering.explain(tx, settings.registry, row.id)
+    with reading(data_dir, database_url) as (tx, viewer, settings):
+        row = known_version(tx, viewer, settings.registry, *parse_label(label))
+        explanations = cluster_runs.explain(tx, viewer, settings.registry, row.id)
     if json:
-        print_json({**version_json(row), "explanations": [_explanation_json(one) for one in found]})
+        print_json({**version_json(row), "explanations": [_explanation_json(one) for one in explanations]})
         return
-    for one in found:
-        console.print(f"[bold]{row.label}[/] under {one.embedding.recipe.base_name}: {escape(one.words)}")
+    for one in explanations:
+        console.print(f"[bold]{plain(row.label)}[/] under {plain(one.embedding.recipe.base_name)}: {plain(one.words)}")
         if one.parts:
             console.print(_parts_table(one))
-    if not found:
-        console.print(f"[dim]{row.label} has no embedding: `deltadex status {row.label}` says why.[/]")
+    if not explanations:
+        name = plain(row.label)
+        console.print(f"[dim]{name} has no embedding: `deltadex status {name}` says why.[/]")
 
 
 def _recompute(settings: Settings) -> None:
-    from deltadex import clustering
+    from deltadex.ingest.round import recompute_recipe
 
-    with Database(settings.database_url) as database:
+    with Database(settings.url_of("writer")) as database:
         with database.transaction() as tx:
             recipes = embeddings.recipes(tx, settings.registry)
         with Console(stderr=True).status("finding clusters"):
             for recipe in recipes:
-                clustering.recluster(database, settings, recipe)
+                recompute_recipe(database, settings, recipe)
 
 
-def _domains_table(domains: clustering.Domains) -> Table:
-    table = Table("id", "domain", "n", "versions", "named by", "promotes", title=f"base {domains.recipe.base_name}")
+def _domains_table(domains: cluster_runs.Domains) -> Table:
+    table = Table(
+        "id", "domain", "n", "versions", "named by", "promotes", title=f"base {plain(domains.recipe.base_name)}"
+    )
     for one in domains.domains:
-        listed = _listed([f"{member.version.label} [dim]{member.strength:.2f}[/]" for member in one.members])
-        name, number = escape(one.cluster.name), str(one.cluster.id)
-        promotes = escape(" ".join(one.cluster.of(Origin.TOKENS)))
-        table.add_row(number, name, str(len(one.members)), listed, escape(one.cluster.named_by), promotes)
+        listed = _listed([f"{plain(member.version.label)} [dim]{member.strength:.2f}[/]" for member in one.members])
+        name, number = plain(one.cluster.name), str(one.cluster.id)
+        promotes = plain(" ".join(one.cluster.of(LabelOrigin.TOKENS)))
+        table.add_row(number, name, str(len(one.members)), listed, plain(one.cluster.named_by), promotes)
     for name, rows in (("alone", domains.alone), ("not placed yet", domains.unplaced)):
         if rows:
-            table.add_row("", f"[dim]{name}[/]", str(len(rows)), _listed([row.label for row in rows]), "", "")
+            table.add_row("", f"[dim]{name}[/]", str(len(rows)), _listed([plain(row.label) for row in rows]), "", "")
     table.caption = _caption(domains.run)
     return table
 
@@ -128,15 +136,15 @@ def _listed(texts: Sequence[str]) -> str:
     return ", ".join(texts[:_MOST_LISTED]) + f" and {more} more" * (more > 0)
 
 
-def _caption(run: stored.ClusterRun | None) -> str:
+def _caption(run: ClusterRun | None) -> str:
     if run is None:
         return _NOT_YET
     silhouette = "" if run.silhouette is None else f"silhouette {run.silhouette:.2f}, "
     joined = f"joined at a mean similarity of {run.cut:g}, found {run.found_at:%Y-%m-%d %H:%M} UTC"
-    return f"{run.note} {silhouette}{joined}".strip()
+    return f"{plain(run.note)} {silhouette}{joined}".strip()
 
 
-def _domains_json(domains: clustering.Domains) -> dict[str, Any]:
+def _domains_json(domains: cluster_runs.Domains) -> dict[str, Any]:
     run = domains.run
     return {
         "recipe": domains.recipe.digest,
@@ -164,14 +172,14 @@ def _domains_json(domains: clustering.Domains) -> dict[str, Any]:
     }
 
 
-def _parts_table(one: clustering.Explanation) -> Table:
+def _parts_table(one: cluster_runs.Explanation) -> Table:
     table = Table("cluster", "domain", "weight", "share")
     for part in one.parts:
-        table.add_row(str(part.cluster.id), escape(part.cluster.name), f"{part.weight:.3f}", f"{part.share:.0%}")
+        table.add_row(str(part.cluster.id), plain(part.cluster.name), f"{part.weight:.3f}", f"{part.share:.0%}")
     return table
 
 
-def _explanation_json(one: clustering.Explanation) -> dict[str, Any]:
+def _explanation_json(one: cluster_runs.Explanation) -> dict[str, Any]:
     return {
         "recipe": one.embedding.recipe.digest,
         "base": one.embedding.recipe.base_name,

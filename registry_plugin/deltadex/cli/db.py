@@ -1,8 +1,7 @@
-"""`db`: the store's own housekeeping, for whoever owns its tables."""
+"""The command `db`: maintenance of the store by the owner of its tables."""
 
 from __future__ import annotations
 
-import json as json_format
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -11,55 +10,62 @@ from rich.console import Console
 from rich.table import Table
 
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, settings_from
-from deltadex.store import copying, indexes, retention
+from deltadex.cli.reading import print_json
+from deltadex.cli.terminal import plain
+from deltadex.embeddings import prune as retention
+from deltadex.search import indexes
+from deltadex.store import copy as copying
 from deltadex.store.database import Database
-from deltadex.store.migrate import Status, read_status
+from deltadex.store.migrate import MigrationStatus, read_status
 from deltadex.store.migrate import migrate as apply
+from deltadex.store.roles import logins_of
 
-app = typer.Typer(help="Migrate, look at, copy, index and prune the store.", no_args_is_help=True)
+commands = typer.Typer(help="Migrate, inspect, copy, index and prune the store.", no_args_is_help=True)
 console = Console(highlight=False)
 notes = Console(stderr=True, highlight=False)
 
 
-@app.command()
+@commands.command()
 def migrate(json: Json = False, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
-    """Bring tables and rights up to date. May be run again at any time, and by many at once."""
-    with _database(data_dir, database_url) as database:
-        applied = apply(database)
-        left = read_status(database).without_rights
+    """Bring tables and rights up to date. Idempotent, and safe to run concurrently."""
+    settings = settings_from(data_dir, database_url=database_url)
+    with Database(settings.database_url) as database:
+        applied = apply(database, logins=logins_of(settings.database))
+        without_rights = read_status(database).without_rights
     if json:
-        _print_json({"applied": applied, "without_rights": left})
+        print_json({"applied": applied, "without_rights": without_rights})
         return
     console.print("\n".join(applied) or "up to date")
-    _print_roles(left)
+    _print_roles(without_rights)
 
 
-@app.command()
+@commands.command()
 def status(json: Json = False, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
-    """Show server, migrations, roles, size, and which indexes are due. Changes nothing."""
+    """Show server, migrations, roles, size, and the indexes that are due. Changes nothing."""
     with _database(data_dir, database_url) as database:
         found = read_status(database)
         with database.connect() as tx:
             due = indexes.due(tx) if not found.pending else {}
     if json:
         applied = {name: at.isoformat() for name, at in found.applied.items()}
-        _print_json(asdict(found) | {"applied": applied, "indexes_due": due})
+        print_json(asdict(found) | {"applied": applied, "indexes_due": due})
         return
     _print_status(found)
     for recipe_id, codes in due.items():
         console.print(f"[yellow]recipe {recipe_id} has {codes:,} codes and no index[/]: `deltadex db index`")
 
 
-@app.command()
+@commands.command()
 def copy(
     to: Annotated[
-        str, typer.Option("--to", help="Another Postgres, empty; a password may be in PGPASSWORD.", show_default=False)
+        str,
+        typer.Option("--to", help="An empty Postgres database; PGPASSWORD may hold its password.", show_default=False),
     ],
     json: Json = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Copy the store into an empty database, and compare every row. Stop watcher and workers before."""
+    """Copy the store into an empty database and verify every row. Stop the watcher and workers first."""
     with _database(data_dir, database_url) as source, Database(to) as target, notes.status("") as line:
 
         def show(table: str, rows: int, verified: bool) -> None:
@@ -69,47 +75,47 @@ def copy(
         with target.transaction() as tx:
             due = indexes.due(tx)
     if json:
-        _print_json({"rows": copied, "indexes_due": due})
+        print_json({"rows": copied, "indexes_due": due})
         return
-    table = Table("table", "rows", caption="every row is the same there")
+    table = Table("table", "rows", caption="all rows verified")
     for name, rows in copied.items():
         table.add_row(name, f"{rows:,}")
     console.print(table)
     if due:
-        console.print("Indexes are not copied: run `deltadex db index` there.")
+        console.print("Indexes are not copied: run `deltadex db index` on the copy.")
 
 
-@app.command()
+@commands.command()
 def prune(
-    days: Annotated[float, typer.Option(help="How long vectors are kept that nobody compares.", min=0)] = 90,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    days: Annotated[float, typer.Option(help="Days to keep an embedding after deletion or replacement.", min=0)] = 90,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the embeddings, delete nothing.")] = False,
     json: Json = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Remove embeddings of versions that were deleted, and superseded ones, more than so many days ago.
+    """Delete embeddings that were superseded, or whose version was deleted, more than `--days` days ago.
 
-    Versions, their histories, findings and decisions stay, and so do the artifacts in MLflow.
+    Versions, their histories, findings, decisions and the artifacts in MLflow stay.
     """
     with _database(data_dir, database_url) as database, database.transaction() as tx:
-        gone = retention.prune(tx, days=days)
+        pruned = retention.prune(tx, days=days)
         if dry_run:
             tx.rollback()
     if json:
-        _print_json(asdict(gone) | {"dry_run": dry_run})
+        print_json(asdict(pruned) | {"dry_run": dry_run})
         return
-    what = "would go" if dry_run else "removed"
-    size = f"{gone.vector_bytes / 1e6:.1f} MB of vectors"
-    console.print(f"{what}: {gone.deleted:,} of deleted versions, {gone.superseded:,} superseded, {size}")
+    outcome = "would be deleted" if dry_run else "deleted"
+    size = f"{pruned.vector_bytes / 1e6:.1f} MB of vectors"
+    console.print(f"{outcome}: {pruned.deleted:,} of deleted versions, {pruned.superseded:,} superseded, {size}")
 
 
-@app.command()
+@commands.command()
 def index(json: Json = False, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
-    """Build the search indexes that are due, while others read and write."""
+    """Build the search indexes that are due. Reads and writes continue."""
     with _database(data_dir, database_url) as database:
         built = indexes.build(database)
     if json:
-        _print_json({"built": built})
+        print_json({"built": built})
         return
     console.print(f"built for recipes {', '.join(map(str, built))}" if built else "none is due")
 
@@ -118,25 +124,23 @@ def _database(data_dir: Any, database_url: str | None) -> Database:
     return Database(settings_from(data_dir, database_url=database_url).database_url)
 
 
-def _print_status(found: Status) -> None:
-    console.print(f"PostgreSQL {found.server}, pgvector {found.vector or 'missing'}, {found.size_bytes / 1e6:,.1f} MB")
+def _print_status(found: MigrationStatus) -> None:
+    console.print(
+        f"PostgreSQL {plain(found.server)}, pgvector {found.vector or 'missing'}, {found.size_bytes / 1e6:,.1f} MB"
+    )
     if found.owner:
-        console.print(f"owner: {found.owner}, who alone may migrate, copy, index and prune")
+        console.print(f"owner: {plain(found.owner)}; only the owner may migrate, copy, index and prune")
     for name, at in found.applied.items():
-        console.print(f"[green]✓[/] {name} [dim]{at:%Y-%m-%d %H:%M}[/]")
+        console.print(f"[green]✓[/] {plain(name)} [dim]{at:%Y-%m-%d %H:%M}[/]")
     for name in found.pending:
         console.print(f"[yellow]·[/] {name} [dim]missing: `deltadex db migrate`[/]")
     _print_roles(found.without_rights if found.applied else [])
 
 
-def _print_roles(left: list[Any]) -> None:
-    if left:
+def _print_roles(without_rights: list[Any]) -> None:
+    if without_rights:
         console.print(
-            f"[yellow]{', '.join(left)}[/] may not use these tables yet: an administrator runs `create role …` for "
-            "those that are missing, then the owner `deltadex db migrate`",
+            f"[yellow]{', '.join(map(plain, without_rights))}[/] may not use these tables yet: an administrator runs "
+            "`create role …` for missing roles, then the owner runs `deltadex db migrate`",
             soft_wrap=True,
         )
-
-
-def _print_json(value: object) -> None:
-    print(json_format.dumps(value, indent=2))

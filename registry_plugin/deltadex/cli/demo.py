@@ -1,4 +1,4 @@
-"""`demo`: the whole system with a small company of really trained models."""
+"""The command `demo`: the whole system with trained models of a small company."""
 
 from __future__ import annotations
 
@@ -13,40 +13,57 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from deltadex.cli.options import DataDir
 from deltadex.cli.stack import console, running_stack, stack_settings
+from deltadex.cli.terminal import plain
 from deltadex.demo import Size
-from deltadex.domain import UNDER_WAY, State
+from deltadex.errors import DeltadexError
 from deltadex.settings import SETTINGS_FILE, Settings
-from deltadex.store import versions
 from deltadex.store.database import Database
+from deltadex.types import UNDER_WAY, State
+from deltadex.versions import queries as versions
 
 Report = Callable[[str, int, int], None]
 
 
 def demo(
-    size: Annotated[Size, typer.Option(help="8 versions, about 25, or hundreds (mostly synthetic).")] = Size.COMPANY,
-    once: Annotated[bool, typer.Option("--once", help="Stop when everything is embedded.")] = False,
+    size: Annotated[
+        Size, typer.Option(help="small: 8 versions of a tiny base; company: 25 of SmolLM2-135M; large: 300 more, tiny.")
+    ] = Size.COMPANY,
+    once: Annotated[bool, typer.Option("--once", help="Stop the stack once all versions are embedded.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Start the stack, train a small company of models, register them through MLflow, and watch them being embedded."""
-    from deltadex.demo.company import build
+    """Start the stack, train the models of a small company, register them in MLflow, and embed them."""
+    from deltadex.demo.company import train
     from deltadex.demo.registration import bases, register
 
     settings = stack_settings(data_dir)
     settings = _with_bases(settings, bases())
     with running_stack(settings) as (settings, wait):
-        with _progress() as report:
-            company = build(settings.data_dir / "demo", size, progress=report)
-        with _progress() as report:
-            registered = register(company, settings.mlflow_uri, progress=report)
-            _until_embedded(settings, len(registered), report)
+        console.print(f"Open [bold]{settings.dashboard_url}[/]: models appear there as they are trained and embedded.")
+        with _progress() as report, Database(settings.url_of("reader")) as database:
+
+            def on_registered(description: str, completed: int, total: int) -> None:
+                report(description, completed, total)
+                _report_embedded(database, settings.registry, total, report)
+
+            company = train(settings.data_dir / "demo", size, progress=report, on_missing=_say_tiny)
+            registered = register(company, settings.mlflow_uri, progress=on_registered)
+            while not _report_embedded(database, settings.registry, len(registered), report):
+                time.sleep(1)
         console.print(f"\n[bold green]Ready:[/] open [bold]{settings.dashboard_url}[/]\n")
         if not once:
             wait()
 
 
+def _say_tiny(error: DeltadexError) -> None:
+    console.print(
+        f"[yellow]SmolLM2 is not to be had, so the models are finetunes of a tiny base that is trained now.[/] "
+        f"{plain(error.message)} {plain(error.hint)}"
+    )
+
+
 def _with_bases(settings: Settings, bases: dict[str, str]) -> Settings:
-    """Say where the company's bases are, for this stack and for every later one on the same data folder."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    """Write the folders of the bases into the data folder's settings, and return settings that include them."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = settings.data_dir / SETTINGS_FILE
     written = json.loads(path.read_text()) if path.exists() else {}
     written["bases"] = {**written.get("bases", {}), **bases}
@@ -54,29 +71,26 @@ def _with_bases(settings: Settings, bases: dict[str, str]) -> Settings:
     return Settings.model_validate({**settings.model_dump(), "bases": {**bases, **settings.bases}})
 
 
-def _until_embedded(settings: Settings, expected: int, report: Report) -> None:
-    with Database(settings.database_url) as database:
-        while True:
-            with database.transaction() as tx:
-                counts = versions.counts(tx, settings.registry)
-            under_way = sum(counts.get(state, 0) for state in UNDER_WAY)
-            ended = sum(counts.values()) - under_way - counts.get(State.DELETED, 0)
-            report("embedding, by Prefect flows", min(ended, expected), expected)
-            if not under_way and ended >= expected:
-                return
-            time.sleep(1)
+def _report_embedded(database: Database, registry: str, expected: int, report: Report) -> bool:
+    """Show how many versions have an outcome; return whether all have one."""
+    with database.transaction() as tx:
+        counts = versions.counts(tx, registry)
+    under_way = sum(counts.get(state, 0) for state in UNDER_WAY)
+    ended = sum(counts.values()) - under_way - counts.get(State.DELETED, 0)
+    report("embedding, by Prefect flows", min(ended, expected), expected)
+    return not under_way and ended >= expected
 
 
 @contextmanager
 def _progress() -> Iterator[Report]:
-    """Give a function that draws one bar per description."""
+    """Yield a function that draws one progress bar per description."""
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bars: dict[str, int] = {}
 
         def report(description: str, completed: int, total: int) -> None:
             if description not in bars:
-                bars[description] = progress.add_task(description, total=total)
+                bars[description] = progress.add_task(plain(description), total=total)
             progress.update(bars[description], completed=completed, total=total)  # type: ignore[arg-type]
 
         yield report

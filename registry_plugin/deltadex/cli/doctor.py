@@ -1,9 +1,9 @@
-"""`doctor`: is everything there, and what to do where not."""
+"""The command `doctor`: checks of all connections, with hints."""
 
 from __future__ import annotations
 
 import importlib.util
-import json as json_format
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
@@ -11,15 +11,18 @@ import typer
 from rich.console import Console
 
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, PrefectUrl, TrackingUri, settings_from
+from deltadex.cli.reading import print_json
+from deltadex.cli.terminal import plain
 from deltadex.errors import DeltadexError
 from deltadex.settings import Settings
 
 console = Console(highlight=False)
+_FIRST_POLL_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
     is_healthy: bool
@@ -34,50 +37,66 @@ def doctor(
     database_url: DatabaseUrl = None,
     prefect_api_url: PrefectUrl = None,
 ) -> None:
-    """Check every connection and say what to do. Exits with 0 only when all is healthy."""
+    """Check every connection and show how to fix failures. Exits with 0 only if all are healthy."""
     settings = settings_from(
         data_dir, tracking_uri=tracking_uri, database_url=database_url, prefect_api_url=prefect_api_url
     )
     checks = list(_checks(settings))
     if json:
-        print(json_format.dumps([asdict(check) for check in checks], indent=2))
+        print_json([asdict(check) for check in checks])
     for check in () if json else checks:
-        console.print(f"{'[green]✓[/]' if check.is_healthy else '[red]✗[/]'} [bold]{check.name}[/]: {check.says}")
+        console.print(
+            f"{'[green]✓[/]' if check.is_healthy else '[red]✗[/]'} [bold]{check.name}[/]: {plain(check.says)}"
+        )
         if check.hint:
-            console.print(f"  [dim]→ {check.hint}[/]")
+            console.print(f"  [dim]→ {plain(check.hint)}[/]")
     if not all(check.is_healthy for check in checks):
         raise typer.Exit(1)
 
 
 def _checks(settings: Settings) -> Iterator[Check]:
-    for name, look in (
+    for name, check in (
         ("store", _store),
         ("registry", _registry),
+        ("rights", _rights),
         ("scheduler", _scheduler),
         ("watcher", _watcher),
         ("engine", _engine),
     ):
-        yield _check(name, look, settings)
+        yield _run(name, check, settings)
 
 
-def _check(name: str, look: Callable[[Settings], str], settings: Settings) -> Check:
+def _run(name: str, check: Callable[[Settings], str], settings: Settings) -> Check:
     try:
-        return Check(name, True, look(settings))
+        return Check(name, True, check(settings))
     except DeltadexError as error:
         return Check(name, False, error.message, error.hint)
 
 
 def _store(settings: Settings) -> str:
+    from deltadex.store import roles
     from deltadex.store.database import Database
 
     with Database(settings.database_url) as database:
-        return database.check()
+        says = database.check()
+    for login in ("writer", "reader", "dashboard"):
+        with Database(settings.url_of(login)) as database, database.connect() as tx:
+            if not roles.is_separated(tx):
+                return f"{says}; logins are not separated, the {login} has the rights of the owner: see docs/store.md"
+    return f"{says}; the logins of the services own nothing"
 
 
 def _registry(settings: Settings) -> str:
-    from deltadex.mlflow_edge.registry import Registry
+    from deltadex.registry.client import Registry
 
     return Registry(settings.mlflow_uri, name=settings.registry).check()
+
+
+def _rights(settings: Settings) -> str:
+    from deltadex.registry.client import Registry
+    from deltadex.registry.rights import try_rights
+
+    return try_rights(Registry(settings.mlflow_uri, name=settings.registry))
 
 
 def _scheduler(settings: Settings) -> str:
@@ -87,26 +106,36 @@ def _scheduler(settings: Settings) -> str:
 
 
 def _watcher(settings: Settings) -> str:
-    from datetime import UTC, datetime
-
-    from deltadex.store import watchers
+    from deltadex.ingest import queries as watchers
+    from deltadex.store import clock
     from deltadex.store.database import Database
 
-    with Database(settings.database_url) as database, database.transaction() as tx:
-        row = watchers.read(tx, settings.registry)
-    start = "Start one: `deltadex watch`."
+    with Database(settings.url_of("reader")) as database:
+        # A new watcher polls within seconds: wait for its first poll.
+        deadline = time.monotonic() + _FIRST_POLL_SECONDS
+        while True:
+            with database.transaction() as tx:
+                row, now = watchers.read(tx, settings.registry), clock.now(tx)
+            if row.polled_at or time.monotonic() > deadline:
+                break
+            time.sleep(1)
+    start_hint = "Start a watcher: `deltadex watch`."
     if row.polled_at is None:
-        raise DeltadexError("the registry was never polled", hint=start)
+        raise DeltadexError("the registry was never polled", hint=start_hint)
     if row.error:
         raise DeltadexError(f"the last round failed: {row.error}")
-    age = (datetime.now(UTC) - row.polled_at).total_seconds()
+    age = (now - row.polled_at).total_seconds()
     if age > 10 * settings.watch.poll_seconds + 30:
-        raise DeltadexError(f"the registry was last polled {age:.0f} s ago", hint=start)
+        raise DeltadexError(f"the registry was last polled {age:.0f} s ago", hint=start_hint)
     return f"polled {age:.0f} s ago"
 
 
-def _engine(settings: Settings) -> str:  # noqa: ARG001
-    missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
+def _engine(settings: Settings) -> str:
+    parts = ("torch", "transformers", "peft")
+    missing = [name for name in parts if importlib.util.find_spec(name) is None]
+    if len(missing) == len(parts):
+        return "none here, as on every machine that only watches or shows"
     if missing:
         raise DeltadexError(f"{', '.join(missing)} not installed here", hint="Workers need deltadex[embed,flows].")
-    return "torch, transformers and peft are installed here"
+    sealed = "" if settings.sealing_key else "; artifacts are not sealed here, see DELTADEX_ARTIFACT_KEY"
+    return f"torch, transformers and peft are installed here{sealed}"

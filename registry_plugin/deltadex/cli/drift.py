@@ -1,4 +1,4 @@
-"""`drift`: how a registered model moved from version to version."""
+"""The command `drift`: distances between the versions of a registered model."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from deltadex.cli.options import DatabaseUrl, DataDir, Json
 from deltadex.cli.reading import print_json, reading
-from deltadex.cli.status import unknown_version
+from deltadex.cli.terminal import plain
 from deltadex.settings import ThresholdSettings
-from deltadex.store import versions
+from deltadex.versions import reads as versions
+from deltadex.versions.labels import unknown
 
 if TYPE_CHECKING:
-    from deltadex.analysis.drift import Move
-    from deltadex.drifting import ModelDrift, Nearest, Towards
+    from deltadex.drift.line import Move
+    from deltadex.drift.model_drift import DriftDirection, ModelDrift, Nearest
 
 console = Console(highlight=False)
 
@@ -28,33 +28,33 @@ _SHOWN = 10
 def drift(
     name: Annotated[str, typer.Argument(help="A registered model.", show_default=False)],
     to: Annotated[
-        str, typer.Option("--to", metavar="ALIAS", help="Also measure from this alias's version.")
+        str, typer.Option("--to", metavar="ALIAS", help="Also measure from the version with this alias.")
     ] = "champion",
     json: Json = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Show how far each version moved from the one before, from the first, and from the version an alias points at."""
-    from deltadex.drifting import model_drift
+    """Show the distance of each version from the one before, from the first and from an alias's version."""
+    from deltadex.drift.model_drift import model_drift
 
-    with reading(data_dir, database_url) as (tx, settings):
-        if not versions.find(tx, settings.registry, name):
-            raise unknown_version(name)
+    with reading(data_dir, database_url) as (tx, viewer, settings):
+        if not versions.find(tx, viewer, settings.registry, name):
+            raise unknown(name)
         thresholds = settings.thresholds
-        drifted = model_drift(tx, settings.registry, name, thresholds=thresholds, alias=to)
+        drifted = model_drift(tx, viewer, settings.registry, name, thresholds=thresholds, alias=to)
     if json:
         print_json([_as_json(drifted, thresholds)] if drifted else [])
     elif drifted:
         _show(drifted, thresholds)
     else:
-        console.print(f"[dim]{name} has fewer than two embedded versions that can be placed.[/]")
+        console.print(f"[dim]{plain(name)} has fewer than two embedded versions that can be placed.[/]")
 
 
 def _show(drifted: ModelDrift, thresholds: ThresholdSettings) -> None:
-    target = f"from @{drifted.alias}" if drifted.alias else ""
+    target = f"from @{plain(drifted.alias)}" if drifted.alias else ""
     columns = ("step", "distance", "noise", "probes", "strength", "from the first", target, "")
-    caption = "cosine distances; probes: the shortest and the longest; noise: what noise or another seed alone may do"
-    table = Table(*columns, title=drifted.name, caption=caption)
+    caption = "cosine distances; probes: smallest and largest of all probes; noise: distance by noise or seed alone"
+    table = Table(*columns, title=plain(drifted.name), caption=caption)
     for place, step in enumerate(drifted.steps):
         older, newer = (row.registered.ref.version for row in drifted.versions[place : place + 2])
         table.add_row(
@@ -65,20 +65,20 @@ def _show(drifted: ModelDrift, thresholds: ThresholdSettings) -> None:
             _remark(drifted, place, thresholds),
         )
     console.print(table)
-    for place, towards in drifted.towards.items():
-        _show_words(drifted.versions[place + 1].registered.ref.version, towards)
+    for place, direction in drifted.directions.items():
+        _show_words(drifted.versions[place + 1].registered.ref.version, direction)
     if drifted.too_weak:
-        console.print(f"[dim]Too weak to place: {', '.join(row.label for row in drifted.too_weak)}[/]")
+        console.print(f"[dim]Too weak to place: {', '.join(plain(row.label) for row in drifted.too_weak)}[/]")
 
 
-def _show_words(version: int, towards: Towards) -> None:
-    if towards.words is None or towards.words.note:
-        why = towards.words.note if towards.words else "they were not asked for when it was embedded."
-        console.print(f"[dim]{version}: no words, {escape(why)}[/]")
+def _show_words(version: int, direction: DriftDirection) -> None:
+    if direction.words is None or direction.words.note:
+        reason = direction.words.note if direction.words else "they were turned off when it was embedded."
+        console.print(f"[dim]{version}: no words, {plain(reason)}[/]")
         return
-    for way, said in (("promotes", towards.words.promoted), ("demotes", towards.words.demoted)):
-        listed = ", ".join(f"{escape(word.text)} [dim]{word.score:+.1f}[/]" for word in said[:_SHOWN])
-        console.print(f"{version} {way} more than before, by at least so many deviations: {listed or 'nothing'}")
+    for verb, changed in (("promotes", direction.words.promoted), ("demotes", direction.words.demoted)):
+        listed = ", ".join(f"{plain(word.text)} [dim]{word.score:+.1f}[/]" for word in changed[:_SHOWN])
+        console.print(f"{version} {verb} more than before (at least, in standard deviations): {listed or 'nothing'}")
 
 
 def _numbers(move: Move | None) -> tuple[str, str, str, str]:
@@ -100,8 +100,8 @@ def _remark(drifted: ModelDrift, place: int, thresholds: ThresholdSettings) -> s
     remarks = []
     if step.change and step.reference is not None:
         since = drifted.versions[step.reference].registered.ref.version
-        moved = drifted.towards[place].clusters
-        remarks.append(f"[bold red]drift[/], {step.change} since {since}{escape(f', {moved}' if moved else '')}")
+        moved = drifted.directions[place].clusters
+        remarks.append(f"[bold red]drift[/], {step.change} since {since}{plain(f', {moved}' if moved else '')}")
     elif step.previous and not step.previous.is_beyond_noise:
         remarks.append("[dim]within noise[/]")
     if step.previous and step.previous.changes_strength(thresholds.drift_norm_ratio):
@@ -122,7 +122,7 @@ def _as_json(drifted: ModelDrift, thresholds: ThresholdSettings) -> dict[str, An
 
 def _step_json(drifted: ModelDrift, place: int, thresholds: ThresholdSettings) -> dict[str, Any]:
     step = drifted.steps[place]
-    towards = drifted.towards.get(place)
+    direction = drifted.directions.get(place)
     return {
         "version": drifted.versions[place + 1].registered.ref.version,
         "break": step.broken,
@@ -132,11 +132,11 @@ def _step_json(drifted: ModelDrift, place: int, thresholds: ThresholdSettings) -
         "is_drift": step.change is not None,
         "change": step.change,
         "since": None if step.reference is None else drifted.versions[step.reference].registered.ref.version,
-        "towards": towards
+        "direction": direction
         and {
-            "left": _nearest_json(towards.left),
-            "came_to": _nearest_json(towards.came_to),
-            "words": towards.words and asdict(towards.words),
+            "cluster_before": _nearest_json(direction.cluster_before),
+            "cluster_after": _nearest_json(direction.cluster_after),
+            "words": direction.words and asdict(direction.words),
         },
     }
 

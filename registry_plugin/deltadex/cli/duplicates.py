@@ -1,4 +1,4 @@
-"""`duplicates`: which finetunes are redundant, in what way, and which to keep."""
+"""The command `duplicates`: groups of redundant finetunes, with the version to keep."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from rich.table import Table
 
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, settings_from
 from deltadex.cli.reading import print_json, reading, version_json
+from deltadex.cli.terminal import plain
+from deltadex.embeddings import queries as embeddings
 from deltadex.settings import Settings
-from deltadex.store import embeddings
 from deltadex.store.database import Database
 
 if TYPE_CHECKING:
-    from deltadex.analysis.calibration import Threshold
-    from deltadex.redundancy import RecipeRedundancy
+    from deltadex.duplicates.overview import RecipeRedundancy
+    from deltadex.findings.calibration import Threshold
 
 console = Console(highlight=False)
 
@@ -29,55 +30,60 @@ console = Console(highlight=False)
 def duplicates(
     threshold: Annotated[
         float | None,
-        typer.Option(help="Cosine similarity of a near duplicate.", min=-1, max=1, show_default="the setting"),
+        typer.Option(
+            help="Preview groups at this near-duplicate threshold (cosine similarity).",
+            min=-1,
+            max=1,
+            show_default="calibrated, or the setting",
+        ),
     ] = None,
     recompute: Annotated[
         bool,
-        typer.Option("--recompute", help="Find all near duplicates anew; goes on where it was killed."),
+        typer.Option("--recompute", help="Compare all versions again and replace the findings. Resumes after a kill."),
     ] = False,
     json: Json = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Show groups of redundant finetunes, which of each to keep and why, and what retiring the others frees."""
+    """Show groups of redundant finetunes, the version to keep and why, and the bytes freed by retiring the rest."""
     if recompute:
         if threshold is not None:
-            raise typer.BadParameter("findings are made with the setting's threshold", param_hint="--threshold")
+            raise typer.BadParameter("cannot be combined with --recompute", param_hint="--threshold")
         _recompute(settings_from(data_dir, database_url=database_url), json=json)
         return
-    # SciPy takes a moment to import: only for the commands that need it.
-    from deltadex.redundancy import redundancies
+    # SciPy takes a second to import: only commands that need it import it.
+    from deltadex.duplicates.overview import redundancies
 
-    with reading(data_dir, database_url) as (tx, settings):
-        found = redundancies(tx, settings.registry, thresholds=settings.thresholds, similarity=threshold)
+    with reading(data_dir, database_url) as (tx, viewer, settings):
+        by_recipe = redundancies(tx, viewer, settings.registry, thresholds=settings.thresholds, similarity=threshold)
     if json:
-        print_json([_as_json(one) for one in found])
+        print_json([_as_json(one) for one in by_recipe])
         return
-    for one in found:
+    for one in by_recipe:
         _show(one)
-    if not any(one.groups for one in found):
+    if not any(one.groups for one in by_recipe):
         console.print("[dim]No duplicates.[/]")
 
 
 def _show(found: RecipeRedundancy) -> None:
     caption = "\n".join(f"{name}: {limit.value:g}, {limit.note}" for name, limit in _thresholds(found).items())
     columns = ("kind", "keep", "because", "retire", "frees", "lowest similarity", "norm ratio", "owners")
-    table = Table(*columns, title=f"base {found.recipe.base_name}", caption=caption, caption_justify="left")
+    table = Table(*columns, title=f"base {plain(found.recipe.base_name)}", caption=caption, caption_justify="left")
     for group in found.groups:
-        retired = ", ".join(row.label for row in group.versions if row.id != group.keeper.version.id)
+        retired = ", ".join(plain(row.label) for row in group.versions if row.id != group.keeper.version.id)
         table.add_row(
             group.kind.words,
-            group.keeper.version.label,
-            group.keeper.reason,
+            plain(group.keeper.version.label),
+            plain(group.keeper.reason),
             retired,
             "" if group.freed_bytes is None else decimal(group.freed_bytes),
             f"{group.lowest_similarity:.4f}",
             f"{group.lowest_norm_ratio:.2f}",
-            ", ".join(group.owners),
+            ", ".join(map(plain, group.owners)),
         )
     console.print(table)
     if found.too_weak:
-        console.print(f"[dim]Too weak to place: {', '.join(row.label for row in found.too_weak)}[/]")
+        console.print(f"[dim]Too weak to place: {', '.join(plain(row.label) for row in found.too_weak)}[/]")
 
 
 def _thresholds(found: RecipeRedundancy) -> dict[str, Threshold]:
@@ -114,9 +120,9 @@ def _as_json(found: RecipeRedundancy) -> dict[str, Any]:
 
 
 def _recompute(settings: Settings, *, json: bool) -> None:
-    from deltadex.recomputation import recompute_near_duplicates
+    from deltadex.ingest.recompute_duplicates import recompute_near_duplicates
 
-    with Database(settings.database_url) as database:
+    with Database(settings.url_of("writer")) as database:
         with database.transaction() as tx:
             recipes = embeddings.recipes(tx, settings.registry)
         done = []
@@ -131,7 +137,7 @@ def _recompute(settings: Settings, *, json: bool) -> None:
     table = Table("base", "versions", "near duplicates", "new or changed", "gone")
     for recipe, found in done:
         numbers = (found.versions, found.pairs, found.changed, found.removed)
-        table.add_row(recipe.base_name, *(f"{number:,}" for number in numbers))
+        table.add_row(plain(recipe.base_name), *(f"{number:,}" for number in numbers))
     console.print(table)
 
 
@@ -140,11 +146,12 @@ def _progress(base: str) -> Iterator[Callable[[str, int, int], None]]:
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bars = {
-            what: progress.add_task(f"{base}: {what}", start=False, total=None) for what in ("reading", "comparing")
+            step: progress.add_task(f"{plain(base)}: {step}", start=False, total=None)
+            for step in ("reading", "comparing")
         }
 
-        def report(what: str, done: int, of: int) -> None:
-            progress.start_task(bars[what])
-            progress.update(bars[what], completed=done, total=of)
+        def report(step: str, done: int, total: int) -> None:
+            progress.start_task(bars[step])
+            progress.update(bars[step], completed=done, total=total)
 
         yield report

@@ -1,8 +1,7 @@
-"""`deltadex embed`: embeddings of folders on this machine, without any service."""
+"""The command `embed`: embeddings of folders on this machine, without any service."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,20 +16,22 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
-from deltadex.activations.job import BaseModel, Finetune, OnProgress
-from deltadex.activations.process import EmbeddingProcess
-from deltadex.checkpoints.digest import identical_tensors, weights_digest
-from deltadex.checkpoints.files import LocalFiles
-from deltadex.checkpoints.fit import check_fit
-from deltadex.checkpoints.layout import Kind, LocalCheckpoint, inspect
-from deltadex.domain import Embedding, FloatArray
+from deltadex.checkpoints.inspect import Kind, LocalCheckpoint
+from deltadex.cli.reading import print_json
+from deltadex.cli.terminal import plain
+from deltadex.downloads.cache import open_cache
+from deltadex.engine.client import EmbeddingProcess
+from deltadex.engine.messages import Finetune, OnProgress
 from deltadex.errors import DeltadexError
+from deltadex.escaping import printable
+from deltadex.local_embedding import read_base, read_finetune
 from deltadex.settings import load_settings
+from deltadex.types import Embedding, FloatArray
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of one model: an embedding or the error that prevented it."""
+    """Result for one model: an embedding, or the error that prevented it."""
 
     name: str
     result: Embedding | DeltadexError
@@ -43,88 +44,78 @@ def embed(
     output: Annotated[Path, typer.Option(help="The .npz file to write: one (hidden_size,) array per folder name.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Embed finetunes of one base by what they do, without any service."""
-    named = _named(models)
+    """Embed finetunes of one base on this machine. Needs no service."""
+    folders = _by_name(models)
     if not output.absolute().parent.is_dir():
-        raise typer.BadParameter(f"{output.absolute().parent} is no folder", param_hint="--output")
-    outcomes = _embed_all(named, base)
+        raise typer.BadParameter(printable(f"{output.absolute().parent} is not a folder"), param_hint="--output")
+    outcomes = _embed_all(folders, base)
     vectors = {outcome.name: outcome.result.vector for outcome in outcomes if isinstance(outcome.result, Embedding)}
     if vectors:
         _write(vectors, output)
     if as_json:
-        typer.echo(json.dumps([_described(outcome) for outcome in outcomes], indent=2))
+        print_json([_as_json(outcome) for outcome in outcomes])
     else:
         _show(outcomes, output if vectors else None)
     if len(vectors) < len(outcomes):
         raise typer.Exit(1)
 
 
-def _named(models: list[Path]) -> dict[str, Path]:
-    named: dict[str, Path] = {}
+def _by_name(models: list[Path]) -> dict[str, Path]:
+    folders: dict[str, Path] = {}
     for model in models:
         name = model.absolute().name
-        if name in named:
-            raise typer.BadParameter(
-                f"{named[name]} and {model} would both be the array {name!r}: rename one", param_hint="MODELS"
-            )
-        named[name] = model
-    return named
+        if name in folders:
+            problem = f"{folders[name]} and {model} would both be the array {name!r}: rename one"
+            raise typer.BadParameter(printable(problem), param_hint="MODELS")
+        folders[name] = model
+    return folders
 
 
-def _embed_all(named: dict[str, Path], folder: Path) -> list[_Outcome]:
+def _embed_all(folders: dict[str, Path], base_folder: Path) -> list[_Outcome]:
     settings = load_settings()
-    memo, states = settings.cache_dir / "digests", settings.cache_dir / "base-states"
     limits = settings.embedding
-    with EmbeddingProcess(memory_bytes=limits.memory_bytes) as process:
-        checkpoint = inspect(LocalFiles(folder)).fetch()
-        digest = weights_digest(checkpoint, memo=memo)
-        base = BaseModel(checkpoint, digest, limits.compute_dtype, states, limits.device, limits.words)
+    with EmbeddingProcess(memory_bytes=limits.memory_bytes) as process, open_cache(settings).holding() as hold:
+        base = read_base(process, base_folder, settings, hold)
         outcomes: dict[str, Embedding | DeltadexError] = {}
         finetunes: dict[str, Finetune] = {}
         remarks: dict[str, str] = {}
-        for name, model in named.items():
+        for name, model in folders.items():
             try:
-                finetunes[name], remarks[name] = _finetune(model, checkpoint, memo)
+                checked = read_finetune(process, model, base.checkpoint, settings, hold)
+                finetunes[name], remarks[name] = checked.finetune, checked.fit.remark
             except DeltadexError as error:
                 outcomes[name] = error
         deadline_seconds = limits.deadline_seconds * max(1, len(finetunes))
-        with _progress(checkpoint, finetunes.values()) as on_progress:
+        with _progress(base.checkpoint, finetunes.values()) as on_progress:
             for number, result in process.embed(
                 base, list(finetunes.values()), deadline_seconds=deadline_seconds, on_progress=on_progress
             ):
                 outcomes[list(finetunes)[number]] = result
-    return [_Outcome(name, outcomes[name], remarks.get(name, "")) for name in named]
-
-
-def _finetune(folder: Path, base: LocalCheckpoint, memo: Path) -> tuple[Finetune, str]:
-    finetune = inspect(LocalFiles(folder)).fetch()
-    fit = check_fit(finetune, base)
-    identical = identical_tensors(finetune, base, memo=memo) if finetune.kind is Kind.FULL else frozenset()
-    return Finetune(finetune, weights_digest(finetune, memo=memo), identical), fit.remark
+    return [_Outcome(name, outcomes[name], remarks.get(name, "")) for name in folders]
 
 
 @contextmanager
 def _progress(base: LocalCheckpoint, finetunes: Iterable[Finetune]) -> Iterator[OnProgress]:
-    """Show how much has been read, of at most this much: what is known or shared is not read again."""
+    """Show a progress bar of bytes read. The total is an upper limit: cached and shared tensors are not read again."""
     checkpoints = [base, base, *(one.checkpoint for one in finetunes if one.checkpoint.kind is Kind.FULL)]
     total = sum(file.stat().st_size for checkpoint in checkpoints for file in checkpoint.weight_files)
     columns = (*Progress.get_default_columns(), DownloadColumn(), TextColumn("{task.fields[at]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("Embedding", total=total, at="")
-        yield lambda at, read_bytes: progress.update(task, completed=read_bytes, at=at.partition("+")[0])
+        yield lambda at, read_bytes: progress.update(task, completed=read_bytes, at=plain(at.partition("+")[0]))
 
 
 def _write(vectors: dict[str, FloatArray], output: Path) -> None:
-    """Write the whole file or none: a reader never meets half of one."""
+    """Write the file atomically."""
     unfinished = output.with_name(f".{output.name}.{os.getpid()}")
     with ZipFile(unfinished, "w") as archive:
-        for name, vector in vectors.items():  # np.savez has arguments of its own that a folder may be called like
+        for name, vector in vectors.items():  # not np.savez: a folder may have the name of one of its parameters
             with archive.open(f"{name}.npy", "w") as entry:
                 np.lib.format.write_array(entry, vector, allow_pickle=False)
     unfinished.replace(output)
 
 
-def _described(outcome: _Outcome) -> dict[str, object]:
+def _as_json(outcome: _Outcome) -> dict[str, object]:
     result = outcome.result
     if isinstance(result, DeltadexError):
         return {"model": outcome.name, "error": result.message, "hint": result.hint}
@@ -143,11 +134,11 @@ def _described(outcome: _Outcome) -> dict[str, object]:
 def _show(outcomes: list[_Outcome], output: Path | None) -> None:
     table = Table("model", "strength", "probe agreement", "remark")
     for outcome in outcomes:
-        result = outcome.result
+        name, result = plain(outcome.name), outcome.result
         if isinstance(result, Embedding):
-            table.add_row(outcome.name, f"{result.strength:.3f}", f"{result.probe_agreement:.3f}", outcome.remark)
+            table.add_row(name, f"{result.strength:.3f}", f"{result.probe_agreement:.3f}", plain(outcome.remark))
         else:
-            table.add_row(outcome.name, "–", "–", f"{result.message}\n{result.hint}".strip())
+            table.add_row(name, "–", "–", "\n".join(map(plain, filter(None, (result.message, result.hint)))))
     console = Console()
     console.print(table)
-    console.print(f"{output} written" if output else "Nothing could be embedded, no file was written")
+    console.print(f"{plain(output)} written" if output else "Nothing could be embedded: no file was written")

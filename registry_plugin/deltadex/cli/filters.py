@@ -1,4 +1,4 @@
-"""Options by which commands that search choose versions."""
+"""Options that filter the versions of a search."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from typing import Annotated
 
 import typer
 
-from deltadex.domain import State
-from deltadex.store.conditions import Conditions
+from deltadex.search.filters import Conditions
+from deltadex.types import State
 
 Model = Annotated[str | None, typer.Option(help="Only this registered model.", show_default=False)]
 Alias = Annotated[str | None, typer.Option(help="Only versions with this alias.", show_default=False)]
-Tags = Annotated[
-    list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only versions with this tag; may be repeated.")
-]
-States = Annotated[list[State] | None, typer.Option(help="Only in this state; may be repeated.")]
-Cluster = Annotated[str | None, typer.Option(help="Only in the cluster of this name.", show_default=False)]
-Since = Annotated[datetime | None, typer.Option(help="Only registered at this time (UTC) or later.")]
-Until = Annotated[datetime | None, typer.Option(help="Only registered before this time (UTC).")]
+Tags = Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only versions with this tag. Repeatable.")]
+States = Annotated[list[State] | None, typer.Option(help="Only versions in this state. Repeatable.")]
+Cluster = Annotated[str | None, typer.Option(help="Only versions in the cluster of this name.", show_default=False)]
+Since = Annotated[datetime | None, typer.Option(help="Only versions registered at this time (UTC) or later.")]
+Until = Annotated[datetime | None, typer.Option(help="Only versions registered before this time (UTC).")]
 
 
 def conditions_from(
@@ -31,7 +29,7 @@ def conditions_from(
     since: datetime | None,
     until: datetime | None,
 ) -> Conditions:
-    """Return what these options ask of a version."""
+    """Return the search conditions of these options."""
     return Conditions(
         name=model,
         alias=alias,

@@ -1,4 +1,4 @@
-"""`find`: which models are for a task that somebody has a few examples of."""
+"""The command `find`: a search for models by examples of a task."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Column, Table
 
+from deltadex.access import at_terminal
+from deltadex.bases.dtype import with_dtype_of
 from deltadex.cli.filters import Alias, Cluster, Model, Since, States, Tags, Until, conditions_from
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, TrackingUri, settings_from
 from deltadex.cli.reading import print_json, version_json
-from deltadex.examples import Example, read_examples
-from deltadex.people import at_terminal
+from deltadex.cli.terminal import plain
+from deltadex.engine.examples import Example, read_examples
+from deltadex.find.queries import TaskDelta
+from deltadex.find.search import CAVEAT, TaskModel, TaskModels, models_for, require_base
 from deltadex.settings import Settings
 from deltadex.store.database import Database
-from deltadex.store.task_searches import TaskDelta
-from deltadex.task_search import CAVEAT, TaskModel, TaskModels, models_for, require_base
 
 console = Console(highlight=False)
 
 
 def find(
     examples: Annotated[
-        typer.FileText, typer.Option(help="JSON lines: prompt and completion, text, or messages.", errors="replace")
+        typer.FileText, typer.Option(help="JSON lines with prompt and completion, text, or messages.", errors="replace")
     ],
-    base: Annotated[str, typer.Option(help="Base model that the finetunes are of, by the name that they declare.")],
-    limit: Annotated[int, typer.Option("--limit", "-k", help="How many.", min=1)] = 10,
+    base: Annotated[str, typer.Option(help="Base model of the finetunes, by the name that they declare.")],
+    limit: Annotated[int, typer.Option("--limit", "-k", help="Maximum number of models.", min=1)] = 10,
     model: Model = None,
     alias: Alias = None,
     tag: Tags = None,
@@ -41,31 +42,32 @@ def find(
     tracking_uri: TrackingUri = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Find the models for a task by a few examples of it: a small adapter is trained on them and compared.
+    r"""Find models for a task by examples: train a small adapter on them, and show the models closest to it.
 
-    Needs deltadex[embed]: the training happens on this machine, and nothing of it is kept.
+    Needs deltadex\[embed]. The training runs on this machine, and the adapter is discarded.
     """
     conditions = conditions_from(
         model=model, alias=alias, tag=tag, state=state, cluster=cluster, since=since, until=until
     )
-    given = read_examples(examples.read())
+    task_examples = read_examples(examples.read())
     settings = settings_from(data_dir, tracking_uri=tracking_uri, database_url=database_url)
-    person = at_terminal(settings)
-    with Database(settings.database_url) as database:
+    viewer = at_terminal(settings)
+    with Database(settings.url_of("reader")) as database:
         database.run(lambda tx: require_base(tx, settings, base))
-        delta = _delta(settings, base, given)
-        found = database.run(lambda tx: models_for(tx, person, settings, delta, k=limit, conditions=conditions))
+        kept = database.run(lambda tx: with_dtype_of(tx, settings, base))
+        delta = _train(kept, base, task_examples)
+        found = database.run(lambda tx: models_for(tx, viewer, settings, delta, k=limit, conditions=conditions))
     if json:
-        print_json(_described(settings, base, len(given), delta, found))
+        print_json(_as_json(settings, base, len(task_examples), delta, found))
     else:
         _show(settings, found)
 
 
-def _delta(settings: Settings, base: str, examples: tuple[Example, ...]) -> TaskDelta:
-    from deltadex.few_shot import task_delta
-    from deltadex.mlflow_edge.registry import Registry
+def _train(settings: Settings, base: str, examples: tuple[Example, ...]) -> TaskDelta:
+    from deltadex.find.train import task_delta
+    from deltadex.registry.client import Registry
 
-    registry = Registry(settings.mlflow_uri, name=settings.registry)
+    registry = Registry(settings.mlflow_uri, name=settings.registry, sources=settings.sources)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(f"Training on {len(examples)} examples", total=1.0)
         return task_delta(
@@ -73,7 +75,7 @@ def _delta(settings: Settings, base: str, examples: tuple[Example, ...]) -> Task
         )
 
 
-def _described(settings: Settings, base: str, count: int, delta: TaskDelta, found: TaskModels) -> dict[str, Any]:
+def _as_json(settings: Settings, base: str, count: int, delta: TaskDelta, found: TaskModels) -> dict[str, Any]:
     return {
         "base": base,
         "examples": count,
@@ -100,19 +102,19 @@ def _model_json(settings: Settings, one: TaskModel) -> dict[str, Any]:
 
 def _show(settings: Settings, found: TaskModels) -> None:
     if not found.models:
-        console.print(f"[dim]{escape(found.note)}[/]")
+        console.print(f"[dim]{plain(found.note)}[/]")
         return
     caption = CAVEAT if found.is_exact else f"Approximate: others may be as close. {CAVEAT}"
     table = Table(Column("version", overflow="fold"), "similarity", "domain", "promotes", "owner", caption=caption)
     for one in found.models:
         ref = one.version.registered.ref
         link = settings.version_link(ref.name, ref.version)
-        label = escape(one.version.label)
+        label = plain(one.version.label)
         table.add_row(
             f"[link={link}]{label}[/link]" if link else label,
             f"{one.similarity:.4f}",
-            escape(one.cluster.name) if one.cluster else "",
-            escape(" ".join(word.strip() for word in one.words)),
-            escape(one.version.registered.owner or ""),
+            plain(one.cluster.name) if one.cluster else "",
+            plain(" ".join(word.strip() for word in one.words)),
+            plain(one.version.registered.owner or ""),
         )
     console.print(table)

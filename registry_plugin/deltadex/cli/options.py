@@ -1,4 +1,4 @@
-"""Options that several commands share, and the settings they make."""
+"""Options that several commands share, and the settings that result from them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
+from deltadex.errors import DeltadexError
 from deltadex.settings import Settings, load_settings
+from deltadex.versions import labels
 
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder of the embedded stack.", show_default=False, file_okay=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-TrackingUri = Annotated[str | None, typer.Option("--tracking-uri", help="An existing MLflow server.")]
-DatabaseUrl = Annotated[str | None, typer.Option("--database-url", help="An existing Postgres with pgvector.")]
-PrefectUrl = Annotated[str | None, typer.Option("--prefect-api-url", help="An existing Prefect server's API.")]
+TrackingUri = Annotated[str | None, typer.Option("--tracking-uri", help="URL of an existing MLflow server.")]
+DatabaseUrl = Annotated[str | None, typer.Option("--database-url", help="URL of an existing Postgres with pgvector.")]
+PrefectUrl = Annotated[str | None, typer.Option("--prefect-api-url", help="API URL of an existing Prefect server.")]
 VersionLabel = Annotated[str, typer.Argument(metavar="NAME/VERSION", help="A model version.", show_default=False)]
 
 
@@ -26,7 +28,7 @@ def settings_from(
     database_url: str | None = None,
     prefect_api_url: str | None = None,
 ) -> Settings:
-    """Read the settings, with these options before the environment."""
+    """Read the settings; options override the environment."""
     options: dict[str, Any] = {
         "data_dir": data_dir and data_dir.absolute(),
         "tracking_uri": tracking_uri,
@@ -44,7 +46,7 @@ def parse_label(label: str) -> tuple[str, int]:
     typer.BadParameter
         There is no version number behind the last slash.
     """
-    name, _, number = label.rpartition("/")
-    if not name or not number.isdigit():
-        raise typer.BadParameter(f"{label!r} is not NAME/VERSION, such as sql-writer/3")
-    return name, int(number)
+    try:
+        return labels.parse_label(label)
+    except DeltadexError as error:
+        raise typer.BadParameter(f"{error.message}. {error.hint}") from error

@@ -1,4 +1,4 @@
-"""What the commands that read the store share."""
+"""Transactions and JSON output of the commands that read the store."""
 
 from __future__ import annotations
 
@@ -7,41 +7,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from deltadex.access import Person, at_terminal
 from deltadex.cli.options import DatabaseUrl, DataDir, settings_from
-from deltadex.cli.status import unknown_version
-from deltadex.domain import VersionRow
-from deltadex.settings import Settings
-from deltadex.store import versions
+from deltadex.settings import Login, Settings
 from deltadex.store.database import Database, Transaction
+from deltadex.types import VersionRow
 
 
 @contextmanager
-def reading(data_dir: DataDir, database_url: DatabaseUrl) -> Iterator[tuple[Transaction, Settings]]:
-    """Give a transaction on the store that the options and the environment name, and the settings."""
+def reading(
+    data_dir: DataDir, database_url: DatabaseUrl, *, as_: str | None = None, login: Login = "reader"
+) -> Iterator[tuple[Transaction, Person, Settings]]:
+    """Open a transaction; yield it with the person who runs the command and the settings.
+
+    Parameters
+    ----------
+    login
+        `dashboard` for what a person decides: this machine knows who they are, as the dashboard does.
+    """
     settings = settings_from(data_dir, database_url=database_url)
-    with Database(settings.database_url) as database, database.transaction() as tx:
-        yield tx, settings
+    viewer = at_terminal(settings, as_=as_)
+    with Database(settings.url_of(login)) as database, database.transaction() as tx:
+        yield tx, viewer, settings
 
 
 def version_json(row: VersionRow) -> dict[str, Any]:
-    """Return what JSON calls a version by."""
+    """Return the name and number of a version, as all JSON output has them."""
     return {"name": row.registered.ref.name, "version": row.registered.ref.version}
 
 
-def known_version(tx: Transaction, settings: Settings, name: str, number: int) -> VersionRow:
-    """Return a version that is in the store.
-
-    Raises
-    ------
-    DeltadexError
-        It is not.
-    """
-    found = versions.find(tx, settings.registry, name, number)
-    if not found:
-        raise unknown_version(f"{name}/{number}")
-    return found[0]
-
-
-def print_json(value: object) -> None:
-    """Print a value on standard output, indented."""
-    print(json_format.dumps(value, indent=2))
+def print_json(value: object, *, one_line: bool = False) -> None:
+    """Print a value on standard output and flush: indented, or on one line."""
+    print(json_format.dumps(value, indent=None if one_line else 2), flush=True)

@@ -1,8 +1,7 @@
-"""`rebuild`: the store again from what lies on MLflow's runs."""
+"""The command `rebuild`: restores embeddings from the artifacts in MLflow."""
 
 from __future__ import annotations
 
-import json as json_format
 from dataclasses import asdict
 
 import typer
@@ -10,6 +9,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, PrefectUrl, TrackingUri, settings_from
+from deltadex.cli.reading import print_json
+from deltadex.cli.terminal import plain
 
 console = Console(highlight=False)
 
@@ -21,24 +22,29 @@ def rebuild(
     database_url: DatabaseUrl = None,
     prefect_api_url: PrefectUrl = None,
 ) -> None:
-    """Restore embeddings from the artifacts on MLflow's runs; nothing that the store has is replaced.
+    """Restore embeddings from the artifacts on MLflow's runs. Existing rows are not replaced.
 
-    Exits with 1 where an artifact is damaged or differs from the store.
+    Versions whose artifact is not sealed with this Deltadex's key are embedded again.
+
+    Exits with 1 if an artifact is damaged or differs from the store.
     """
-    from deltadex.rebuild import rebuild as restore
-    from deltadex.services import open_services
+    from deltadex.app import open_app
+    from deltadex.ingest.rebuild import rebuild as restore
 
     settings = settings_from(
         data_dir, tracking_uri=tracking_uri, database_url=database_url, prefect_api_url=prefect_api_url
     )
-    with open_services(settings) as services, Progress(console=Console(stderr=True), transient=True) as progress:
+    with open_app(settings) as app, Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("reading", total=None)
-        done = restore(services, on_progress=lambda read, of: progress.update(bar, completed=read, total=of))
+        done = restore(app, on_progress=lambda read, total: progress.update(bar, completed=read, total=total))
     if json:
-        print(json_format.dumps(asdict(done), indent=2))
+        print_json(asdict(done))
     else:
-        console.print(f"{done.restored} restored, {done.unchanged} there already, {done.without} without an artifact")
+        counts = f"{done.restored} restored, {done.unchanged} unchanged, {done.without} without an artifact"
+        console.print(f"{counts}, {len(done.again)} to embed again")
+        for label, reason in done.again:
+            console.print(f"[yellow]↻[/] [bold]{plain(label)}[/] is embedded again: {plain(reason)}", soft_wrap=True)
         for label, reason in done.problems:
-            console.print(f"[red]✗[/] [bold]{label}[/] {reason}", soft_wrap=True)
+            console.print(f"[red]✗[/] [bold]{plain(label)}[/] {plain(reason)}", soft_wrap=True)
     if done.problems:
         raise typer.Exit(1)

@@ -1,60 +1,67 @@
-"""`deltadex review`: what needs a person, what was decided, and whether the log is what it was."""
+"""The command `review`: findings, decisions about them, and the decision log."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import json as json_format
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
 
-from deltadex import reviews
-from deltadex.cli.options import DatabaseUrl, DataDir, Json, settings_from
-from deltadex.cli.reading import print_json, version_json
-from deltadex.domain import FindingKind
+from deltadex.access import Person
+from deltadex.cli.options import DatabaseUrl, DataDir, Json
+from deltadex.cli.reading import print_json, reading, version_json
+from deltadex.cli.terminal import plain
 from deltadex.errors import GovernanceError
-from deltadex.governance.access import Person
-from deltadex.governance.delegation import parse_rules
-from deltadex.governance.lifecycle import UNDECIDED, Action, Severity, Status
-from deltadex.governance.reasons import Decision, Reason
-from deltadex.people import at_terminal
+from deltadex.findings.kinds import Reason, Severity
+from deltadex.reports.colors import SEVERITY_COLORS
+from deltadex.reviews import actions as reviews
+from deltadex.reviews import chain as proofs
+from deltadex.reviews.delegation import parse_rules
+from deltadex.reviews.lifecycle import UNDECIDED, Action, Status
+from deltadex.reviews.queries import LogEntry, ReviewRow
+from deltadex.reviews.reasons import Decision
 from deltadex.settings import Settings
-from deltadex.store.database import Database, Transaction
-from deltadex.store.reviews import LogEntry, ReviewRow
+from deltadex.store.database import Transaction
+from deltadex.types import FindingKind
 
 console = Console(highlight=False)
 
-review = typer.Typer(name="review", help="Work through findings: look, assign, decide, audit.", no_args_is_help=True)
+review = typer.Typer(
+    name="review", help="List, assign and decide findings, and audit the decision log.", no_args_is_help=True
+)
 
 As = Annotated[
-    str | None, typer.Option("--as", metavar="NAME", help="Be somebody else, where no list of people is set.")
+    str | None, typer.Option("--as", metavar="NAME", help="Act as another person. Only without an access file.")
 ]
 Finding = Annotated[int, typer.Argument(metavar="FINDING", help="A number from `deltadex review list`.")]
 Findings = Annotated[list[int], typer.Argument(metavar="FINDING…", help="Numbers from `deltadex review list`.")]
-Comment = Annotated[str, typer.Option("--comment", "-m", help="Why, for those who read it in a year.")]
-_COLOURS = {Severity.HIGH: "red", Severity.MEDIUM: "yellow", Severity.LOW: "cyan"}
+Entry = Annotated[int, typer.Argument(metavar="ENTRY", help="An id from `deltadex review log`.")]
+Comment = Annotated[str, typer.Option("--comment", "-m", help="Explanation, kept in the decision log.")]
 
 
 @review.command("list")
 def list_(
     status: Annotated[
-        list[Status] | None, typer.Option(help="Only these; may be repeated.", show_default="open, in_review")
+        list[Status] | None,
+        typer.Option(help="Only findings with this status. Repeatable.", show_default="open, in_review"),
     ] = None,
-    kind: Annotated[list[FindingKind] | None, typer.Option(help="Only these; may be repeated.")] = None,
-    severity: Annotated[list[Severity] | None, typer.Option(help="Only these; may be repeated.")] = None,
-    assignee: Annotated[str | None, typer.Option(help="Only theirs; empty: nobody's.", show_default=False)] = None,
+    kind: Annotated[list[FindingKind] | None, typer.Option(help="Only findings of this kind. Repeatable.")] = None,
+    severity: Annotated[list[Severity] | None, typer.Option(help="Only findings of this severity. Repeatable.")] = None,
+    assignee: Annotated[
+        str | None, typer.Option(help="Only findings of this person; empty: unassigned findings.", show_default=False)
+    ] = None,
     as_: As = None,
     json: Json = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Show findings: the most severe first, then the earliest due."""
-    with _desk(data_dir, database_url, as_) as (tx, person, settings):
+    """List findings, the most severe first, then by due date."""
+    with reading(data_dir, database_url, as_=as_) as (tx, person, settings):
         rows = reviews.listing(
             tx,
             person,
@@ -69,16 +76,16 @@ def list_(
         return
     table = Table("finding", "kind", Column("versions", overflow="fold"), "measure", "status", "due", show_lines=True)
     for row in rows:
-        stands = "waits for approval" if row.review.requested_by else row.review.status
+        row_status = "waits for approval" if row.review.requested_by else row.review.status
         table.add_row(
             str(row.id),
-            f"{row.finding.kind}\n[{_COLOURS[row.severity]}]{row.severity}[/]",
-            "\n".join(escape(version.label) for version in row.versions),
+            f"{row.finding.kind}\n[{SEVERITY_COLORS[row.severity].terminal}]{row.severity}[/]",
+            "\n".join(plain(version.label) for version in row.versions),
             _measure(row),
-            f"{stands}\n[dim]{escape(row.assignee)}[/]" if row.assignee else stands,
+            f"{row_status}\n[dim]{plain(row.assignee)}[/]" if row.assignee else row_status,
             f"{row.due_at:%Y-%m-%d}",
         )
-    console.print(table if rows else "[dim]Nothing needs a person.[/]")
+    console.print(table if rows else "[dim]No findings.[/]")
 
 
 @review.command()
@@ -89,15 +96,15 @@ def show(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Show one finding with its numbers and everything that was done about it."""
-    with _desk(data_dir, database_url, as_) as (tx, person, settings):
+    """Show one finding with its numbers and its log."""
+    with reading(data_dir, database_url, as_=as_) as (tx, person, settings):
         row = reviews.get(tx, person, settings, finding)
         entries = reviews.history(tx, person, finding)
     if json:
         print_json({**_row_json(row), "log": [_entry_json(entry) for entry in entries]})
         return
     for name, value in _row_json(row).items():
-        console.print(f"[dim]{name:>14}[/] {escape(str(value))}")
+        console.print(f"[dim]{name:>14}[/] {plain(value)}")
     for entry in entries:
         console.print(_sentence(entry))
 
@@ -105,35 +112,35 @@ def show(
 @review.command()
 def assign(
     findings: Findings,
-    to: Annotated[str, typer.Option(help="Who looks into it; empty: nobody.", show_default=False)],
-    due: Annotated[datetime | None, typer.Option(help="When it is due (UTC).", show_default="as before")] = None,
+    to: Annotated[str, typer.Option(help="The new assignee; empty: unassign.", show_default=False)],
+    due: Annotated[datetime | None, typer.Option(help="Due date (UTC).", show_default="unchanged")] = None,
     comment: Comment = "",
     as_: As = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Give findings to somebody, who then has them in review."""
-    with _desk(data_dir, database_url, as_) as (tx, person, settings):
+    """Assign findings to a person. Their status becomes in_review."""
+    with reading(data_dir, database_url, as_=as_, login="dashboard") as (tx, person, settings):
         seen, due_at = _seen(tx, person, settings, findings), due and due.replace(tzinfo=UTC)
         reviews.assign(tx, person, settings, seen, assignee=to, due_at=due_at, comment=comment)
-    console.print(f"{_count(seen)} assigned to {escape(to)}" if to else f"{_count(seen)} released")
+    console.print(f"{_count(seen)} assigned to {plain(to)}" if to else f"{_count(seen)} unassigned")
 
 
 @review.command()
 def decide(
     findings: Findings,
-    decision: Annotated[Decision, typer.Argument(help="What it is.")],
-    reason: Annotated[Reason, typer.Option(help="Why; each kind has its own.", show_default=False)],
+    decision: Annotated[Decision, typer.Argument(help="The decision.")],
+    reason: Annotated[Reason, typer.Option(help="The reason; each kind allows its own.", show_default=False)],
     comment: Comment,
     as_: As = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Decide findings, all of them or none; what retires a model becomes a request for a second person."""
-    with _desk(data_dir, database_url, as_) as (tx, person, settings):
+    """Decide findings, all or none. A decision that retires a model needs a second person's approval."""
+    with reading(data_dir, database_url, as_=as_, login="dashboard") as (tx, person, settings):
         seen = _seen(tx, person, settings, findings)
         actions = reviews.decide(tx, person, settings, seen, decision=decision, reason=reason, comment=comment)
-    waits = ": a second person approves it" if Action.REQUESTED in actions else ""
+    waits = ": waits for a second person's approval" if Action.REQUESTED in actions else ""
     console.print(f"{_count(seen)} {', '.join(sorted(set(actions)))}{waits}")
 
 
@@ -141,13 +148,13 @@ def decide(
 def approve(
     findings: Findings,
     comment: Comment,
-    refuse: Annotated[bool, typer.Option("--refuse", help="Turn it down instead, or withdraw one's own.")] = False,
+    refuse: Annotated[bool, typer.Option("--refuse", help="Refuse instead, or withdraw your own request.")] = False,
     as_: As = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Agree to what somebody else requested; nobody approves their own."""
-    with _desk(data_dir, database_url, as_) as (tx, person, settings):
+    """Approve requests of another person."""
+    with reading(data_dir, database_url, as_=as_, login="dashboard") as (tx, person, settings):
         seen = _seen(tx, person, settings, findings)
         answer = reviews.refuse if refuse else reviews.approve
         answer(tx, person, settings, seen, comment=comment)
@@ -162,8 +169,8 @@ def reopen(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Take back what was decided."""
-    with _desk(data_dir, database_url, as_) as (tx, person, settings):
+    """Reopen decided findings."""
+    with reading(data_dir, database_url, as_=as_, login="dashboard") as (tx, person, settings):
         seen = _seen(tx, person, settings, findings)
         reviews.reopen(tx, person, settings, seen, comment=comment)
     console.print(f"{_count(seen)} reopened")
@@ -171,53 +178,86 @@ def reopen(
 
 @review.command()
 def log(
-    reviewer: Annotated[str | None, typer.Option(help="Only theirs.", show_default=False)] = None,
-    rule: Annotated[str | None, typer.Option(help="Only what this rule did.", show_default=False)] = None,
-    since: Annotated[datetime | None, typer.Option(help="Only from this time (UTC) on.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-k", help="How many.", min=1)] = 50,
+    reviewer: Annotated[str | None, typer.Option(help="Only entries of this person.", show_default=False)] = None,
+    rule: Annotated[str | None, typer.Option(help="Only entries of this rule.", show_default=False)] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only entries at this time (UTC) or later.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-k", help="Maximum number of entries.", min=1)] = 50,
     as_: As = None,
     json: Json = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Show who did what, when and on which numbers, newest first."""
-    with _desk(data_dir, database_url, as_) as (tx, person, settings):
+    """Show the decision log, newest first."""
+    with reading(data_dir, database_url, as_=as_) as (tx, person, settings):
         since = since and since.replace(tzinfo=UTC)
         entries = reviews.log(tx, person, settings, reviewer=reviewer, rule=rule, since=since, limit=limit)
     if json:
         print_json([_entry_json(entry) for entry in entries])
         return
     for entry in entries:
-        console.print(f"{_sentence(entry)} [dim]finding {entry.review_id}, {entry.hash[:12]}[/]")
+        console.print(
+            f"{_sentence(entry)} [dim]finding {entry.review_id}, entry {entry.id}, {plain(entry.hash[:12])}[/]"
+        )
 
 
 @review.command()
 def verify(
-    holding: Annotated[
-        str | None, typer.Option(help="A head noted down earlier, which must still be there.", show_default=False)
+    head: Annotated[
+        str | None, typer.Option(help="An earlier head, which must still be in the log.", show_default=False)
+    ] = None,
+    proof: Annotated[
+        typer.FileText | None,
+        typer.Option(help="A file from `review prove`: shows the head that it leads to. Needs no database."),
     ] = None,
     as_: As = None,
     json: Json = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Compute the log's chain of hashes anew. The head, noted down elsewhere, proves later that nothing was cut off."""
-    with _desk(data_dir, database_url, as_) as (tx, person, _):
-        chain = reviews.verify(tx, person, holding=holding)
+    """Verify the log, and that each finding is as the log left it.
+
+    Store the head elsewhere: with `--head` a log that was cut off or rewritten is detected.
+    """
+    if proof is not None:
+        _verify_proof(proof.read(), head, json=json)
+        return
+    with reading(data_dir, database_url, as_=as_) as (tx, person, _):
+        chain = reviews.verify(tx, person, holding=head)
     if json:
         print_json({**asdict(chain), "is_whole": chain.broken is None})
     elif chain.broken is None:
-        console.print(f"{chain.entries} entries, each as it was written; head {chain.head or 'none'}")
+        console.print(f"{chain.entries} entries, all unchanged; head {chain.head or 'none'}", soft_wrap=True)
     if chain.broken is not None:
-        what = f"Entry {chain.broken} of the log" if chain.broken else f"The entry {(holding or '')[:12]}…"
-        what += " is not what was written" if chain.broken else " is missing"
-        raise GovernanceError(what, hint="Somebody changed the database past its triggers: ask who owns it.")
+        raise GovernanceError(chain.problem, hint="The database was changed behind its triggers: ask its owner.")
+
+
+@review.command()
+def prove(
+    entry: Entry, as_: As = None, json: Json = False, data_dir: DataDir = None, database_url: DatabaseUrl = None
+) -> None:
+    """Print the proof of one log entry: of all others it has only digests. `verify --proof` checks it."""
+    with reading(data_dir, database_url, as_=as_) as (tx, person, _):
+        print_json(reviews.prove(tx, person, entry), one_line=not json)
+
+
+@review.command()
+def erase(
+    entries: Annotated[list[int], typer.Argument(metavar="ENTRY…", help="Ids from `deltadex review log`.")],
+    comment: Comment,
+    as_: As = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Erase the comments of log entries for good, on request. The log says so, and its proof stands. For admins."""
+    with reading(data_dir, database_url, as_=as_, login="dashboard") as (tx, person, _):
+        reviews.erase(tx, person, entries, comment=comment)
+    console.print(f"the comment of {'1 entry' if len(set(entries)) == 1 else f'{len(set(entries))} entries'} is erased")
 
 
 @review.command()
 def rules(as_: As = None, json: Json = False, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
-    """Show the delegated rules of the settings, and how many findings each has decided."""
-    with _desk(data_dir, database_url, as_) as (tx, person, settings):
+    """Show the delegated rules of the settings, with the number of findings that each has decided."""
+    with reading(data_dir, database_url, as_=as_) as (tx, person, settings):
         found = [
             (rule, reviews.count_by_rule(tx, person, settings, rule.name))
             for rule in parse_rules(settings.review.rules)
@@ -229,22 +269,26 @@ def rules(as_: As = None, json: Json = False, data_dir: DataDir = None, database
     for rule, count in found:
         tags = ", ".join(f"{key}={value}" for key, value in rule.tags)
         texts = (rule.name, ", ".join(sorted(rule.kinds)), rule.models, tags, rule.reason, rule.by)
-        table.add_row(*map(escape, texts), str(count))
+        table.add_row(*map(plain, texts), str(count))
     console.print(table if found else "[dim]No rules: a person decides everything.[/]")
 
 
-@contextmanager
-def _desk(
-    data_dir: DataDir, database_url: DatabaseUrl, as_: str | None
-) -> Iterator[tuple[Transaction, Person, Settings]]:
-    settings = settings_from(data_dir, database_url=database_url)
-    person = at_terminal(settings, as_=as_)
-    with Database(settings.database_url) as database, database.transaction() as tx:
-        yield tx, person, settings
+def _verify_proof(text: str, head: str | None, *, json: bool) -> None:
+    try:
+        proof = json_format.loads(text)
+    except ValueError as error:
+        raise GovernanceError(f"The proof is not JSON: {error}", hint="`deltadex review prove` writes one.") from error
+    found = proofs.verify_proof(proof)
+    if json:
+        print_json({"head": found, "is_expected": None if head is None else found == head})
+    else:
+        console.print(f"it leads to the head {found}", soft_wrap=True)
+    if head is not None and found != head:
+        raise GovernanceError("The proof leads to another head", hint="Take the head of the day of the proof.")
 
 
 def _seen(tx: Transaction, person: Person, settings: Settings, ids: Sequence[int]) -> dict[int, int]:
-    """Return the findings' revisions of now: there is no page on which somebody could have seen another."""
+    """Return the current revision of each finding: unlike a page, a command cannot show a stale one."""
     return {one: reviews.get(tx, person, settings, one).revision for one in ids}
 
 
@@ -257,16 +301,11 @@ def _measure(row: ReviewRow) -> str:
 
 
 def _sentence(entry: LogEntry) -> str:
-    who = f"{entry.reviewer} by rule {entry.rule}" if entry.rule else entry.reviewer
-    what = f"{entry.action} {entry.assignee}".rstrip() + (f", {entry.reason}" if entry.reason else "")
-    about = " and ".join(_called(subject) for subject in (entry.subject, entry.other_subject) if subject)
-    said = f" “{entry.comment}”" if entry.comment else ""
-    return f"[dim]{entry.decided_at:%Y-%m-%d %H:%M:%S}[/] [bold]{escape(who)}[/] {escape(f'{what}: {about}{said}')}"
-
-
-def _called(subject: str) -> str:
-    """Return `name/version` of `registry:name/version@time`."""
-    return subject.partition(":")[2].rpartition("@")[0] or subject
+    actor = f"{entry.reviewer} by rule {entry.rule}" if entry.rule else entry.reviewer
+    action = f"{entry.action} {entry.assignee}".rstrip() + (f", {entry.reason}" if entry.reason else "")
+    comment = f" “{entry.comment}”" if entry.comment else " (comment erased)" if entry.is_erased else ""
+    text = f"{action}: {' and '.join(entry.labels)}{comment}"
+    return f"[dim]{entry.decided_at:%Y-%m-%d %H:%M:%S}[/] [bold]{plain(actor)}[/] {plain(text)}"
 
 
 def _row_json(row: ReviewRow) -> dict[str, Any]:

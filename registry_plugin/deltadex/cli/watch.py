@@ -1,4 +1,4 @@
-"""`watch`: the process that never misses a version."""
+"""The command `watch`: the process that finds new versions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def watch(
     database_url: DatabaseUrl = None,
     prefect_api_url: PrefectUrl = None,
 ) -> None:
-    """Poll the registry and listen for its webhook; start a flow run for each new version."""
-    from deltadex import watcher
-    from deltadex.services import open_services
+    """Poll the registry, listen for its webhook, and start a flow run for each new version."""
+    from deltadex.app import open_app
+    from deltadex.ingest import watcher
 
     settings = settings_from(
         data_dir, tracking_uri=tracking_uri, database_url=database_url, prefect_api_url=prefect_api_url
@@ -26,5 +26,5 @@ def watch(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with open_services(settings) as services:
-        watcher.watch(services, stop)
+    with open_app(settings) as app:
+        watcher.watch(app, stop)

@@ -1,4 +1,4 @@
-"""Training the demo company into a folder, once: what is there already is taken as it is. Needs torch."""
+"""Training of the demo company's models into a folder; trained models are reused. Needs torch."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedTokenizerFast
 
-from deltadex.demo import Size, corpus, specification, synthetic, training
+from deltadex.demo import Size, corpus, smollm2, specification, synthetic, training
 from deltadex.demo.specification import BASE, LEGACY_BASE, Method, ModelVersion, Schedule, Specification
+from deltadex.errors import DeltadexError
 
-#: Called with a description, how much is done, and of how much.
+#: Called with a description, the number of finished steps, and the number of all steps.
 Progress = Callable[[str, int, int], None]
 
+#: Folder of SmolLM2's file, which companies of all seeds share.
+_SMOLLM2 = "smollm2"
 _WEIGHTS = {Method.ADAPTER: "adapter_model.safetensors", Method.FULL: "model.safetensors"}
 _INSTRUCTIONS: Mapping[str, str] = {
     "sql": "Write the next statements of this database script.",
@@ -31,9 +35,9 @@ _INSTRUCTIONS: Mapping[str, str] = {
     "docs": "Explain it to a new user.",
     "python": "Complete the program.",
 }
-#: Like the probes' in form, as in the paper, but with the domain's own instruction.
+#: The form of the probes (arXiv 2509.04442), with the domain's own instruction.
 _PROMPT = "### Instruction:\n{instruction}\n\n### Response:\n"
-#: Where full finetunes on the Hugging Face hub say what they were made from.
+#: Model card of a full finetune; it declares the base.
 _CARD = "---\nbase_model: {base}\n---\n\n# {name}\n"
 
 
@@ -44,9 +48,9 @@ class Model:
     Attributes
     ----------
     folder
-        What `save_pretrained` wrote.
+        Folder written by `save_pretrained`.
     loss
-        Mean training loss over the last tenth of the steps; None where nothing was trained.
+        Mean training loss over the last tenth of the steps; None if nothing was trained.
     """
 
     version: ModelVersion
@@ -56,12 +60,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Company:
-    """Everything that was built.
+    """A company whose models are all trained.
 
     Attributes
     ----------
     name
-        Which company this is: of its specification and its seed.
+        Name of the specification, with the seed.
     bases
         Folder of each base by the name that finetunes declare.
     """
@@ -70,42 +74,101 @@ class Company:
     bases: Mapping[str, Path]
     models: tuple[Model, ...]
 
+    @property
+    def count(self) -> int:
+        """Number of models."""
+        return len(self.models)
+
+
+@dataclass(frozen=True)
+class CompanyInTraining:
+    """A company whose bases are trained, and whose models are trained on iteration.
+
+    Attributes
+    ----------
+    name, bases
+        See `Company`.
+    count
+        Number of models.
+    models
+        Iterator over the models, each after the models that it is made from; versions of one model in order.
+    """
+
+    name: str
+    bases: Mapping[str, Path]
+    count: int
+    models: Iterator[Model]
+
+
+def train(
+    folder: Path,
+    size: Size,
+    *,
+    seed: int = 0,
+    progress: Progress = lambda *_: None,
+    on_missing: Callable[[DeltadexError], None] = lambda _: None,
+) -> CompanyInTraining:
+    """Train the bases of a company of this size; its models are trained one by one. Parameters as in `build`.
+
+    Parameters
+    ----------
+    on_missing
+        Called if SmolLM2 can't be had; the company's base is then trained from scratch.
+    """
+    spec = specification.specification(size)
+    if spec.base is None:
+        progress("fetching SmolLM2, 93 MB", 0, 1)
+        try:
+            smollm2.fetch(folder / _SMOLLM2)
+            progress("fetching SmolLM2, 93 MB", 1, 1)
+        except DeltadexError as error:
+            on_missing(error)
+            spec = specification.TINY_COMPANY
+    return train_specification(folder, spec, seed=seed, progress=progress)
+
 
 def build(folder: Path, size: Size, *, seed: int = 0, progress: Progress = lambda *_: None) -> Company:
-    """Train the company of a size, or find that it was trained; a build that was killed resumes.
+    """Train a company of this size, unless it is trained already; a killed build is resumed.
 
     Parameters
     ----------
     folder
-        Holds a folder for each company, so that all sizes and seeds can share it.
+        Parent of one folder per company; all sizes and seeds can share it.
     seed
         Equal seeds give equal weights on one machine.
 
     Raises
     ------
     DeltadexError
-        The environment lacks the packages that the text comes from.
+        The environment lacks the packages with the training texts.
     """
     return build_specification(folder, specification.specification(size), seed=seed, progress=progress)
 
 
 def build_specification(
-    folder: Path, wanted: Specification, *, seed: int = 0, progress: Progress = lambda *_: None
+    folder: Path, spec: Specification, *, seed: int = 0, progress: Progress = lambda *_: None
 ) -> Company:
-    """Do what `build` does, for any company."""
-    name = f"{wanted.name}-{seed}"
-    workshop = _Workshop(folder / f"{name}-{_digest(wanted, seed)[:16]}", wanted, seed, progress)
+    """Train any company; see `build`."""
+    company = train_specification(folder, spec, seed=seed, progress=progress)
+    return Company(company.name, company.bases, tuple(company.models))
+
+
+def train_specification(
+    folder: Path, spec: Specification, *, seed: int = 0, progress: Progress = lambda *_: None
+) -> CompanyInTraining:
+    """Train the bases of any company; see `train`."""
+    name = f"{spec.name}-{seed}"
+    workshop = _Workshop(folder / f"{name}-{_digest(spec, seed)[:16]}", folder / _SMOLLM2, spec, seed, progress)
     with training.quiet():
         bases = workshop.bases()
-        models = workshop.finetunes(bases[BASE])
-        return Company(name, bases, (*models, *workshop.synthetic(models)))
+    return CompanyInTraining(name, bases, len(spec.versions) + spec.synthetic, workshop.models(bases[BASE]))
 
 
-def _digest(wanted: Specification, seed: int) -> str:
-    """Return the hex SHA-256 over what decides the weights: specification, seed, code and versions of the libraries."""
-    modules = (corpus.__file__, training.__file__, synthetic.__file__, __file__)
+def _digest(spec: Specification, seed: int) -> str:
+    """Return the hex SHA-256 over the inputs of the weights: specification, seed, code and versions of libraries."""
+    modules = (corpus.__file__, training.__file__, synthetic.__file__, smollm2.__file__, __file__)
     content = {
-        "specification": asdict(replace(wanted, synthetic=0)),  # nothing else depends on their number
+        "specification": asdict(replace(spec, synthetic=0)),  # the trained models do not depend on their number
         "seed": seed,
         "code": [Path(module).read_text(encoding="utf-8") for module in modules],
         "versions": [installed_version(name) for name in ("torch", "transformers", "peft", "tokenizers")],
@@ -115,40 +178,55 @@ def _digest(wanted: Specification, seed: int) -> str:
 
 @dataclass
 class _Workshop:
-    """Where the models of one company are made, each once."""
+    """Trains the models of one company into a folder, each once."""
 
     home: Path
-    wanted: Specification
+    smollm2: Path
+    spec: Specification
     seed: int
     progress: Progress
 
     def bases(self) -> dict[str, Path]:
-        schedules = {BASE: self.wanted.base} | ({LEGACY_BASE: self.wanted.legacy} if self.wanted.legacy else {})
+        wanted = {BASE: self.spec.base, LEGACY_BASE: self.spec.legacy}
+        schedules = {name: schedule for name, schedule in wanted.items() if schedule}
         bar = _Bar(self.progress, "training the base models", sum(each.steps for each in schedules.values()))
         folders: dict[str, Path] = {}
+        if self.spec.base is None:
+            folders[BASE] = self._once(BASE, self._smollm2) / "model"
         for name, schedule in schedules.items():
-            made = self._once(name, partial(self._base, name=name, schedule=schedule, bar=bar))
-            folders[name] = made / "model"
+            target = self._once(name, partial(self._base, name=name, schedule=schedule, bar=bar))
+            folders[name] = target / "model"
             bar.advance(schedule.steps)
         return folders
 
+    def _smollm2(self, folder: Path) -> None:
+        smollm2.save(smollm2.fetch(self.smollm2), folder)
+
     def _base(self, folder: Path, *, name: str, schedule: Schedule, bar: _Bar) -> float:
-        model = training.new_base(self.wanted.shape, seed=self._seed(name))
+        model = training.new_base(self.spec.shape, seed=self._seed(name))
         data = training.examples(self._tokenizer, self._general_texts, schedule.length)
         loss = training.train(model, data, schedule, seed=self._seed(name, "data"), step_done=bar)
         model.save_pretrained(folder)
         self._tokenizer.save_pretrained(folder)
         return loss
 
-    def finetunes(self, base: Path) -> list[Model]:
-        trained = [version for version in self.wanted.versions if not version.copy_of]
+    def models(self, base: Path) -> Iterator[Model]:
+        finetunes = []
+        for model in self._finetunes(base):
+            finetunes.append(model)
+            yield model
+        yield from self._synthetic(finetunes)
+
+    def _finetunes(self, base: Path) -> Iterator[Model]:
+        trained = [version for version in self.spec.versions if not version.copy_of]
         bar = _Bar(self.progress, f"training {len(trained)} finetunes", sum(map(self._steps, trained)))
         models: dict[str, Model] = {}
-        for version in sorted(self.wanted.versions, key=lambda each: each.copy_of is not None):
-            made = self._once(version.label, partial(self._finetune, version, base=base, models=models, bar=bar))
-            models[version.label] = _model(version, made)
+        for version in self.spec.versions:
+            with training.quiet():
+                target = self._once(version.label, partial(self._finetune, version, base=base, models=models, bar=bar))
+            models[version.label] = _model(version, target)
             bar.advance(0 if version.copy_of else self._steps(version))
-        return [models[version.label] for version in self.wanted.versions]
+            yield models[version.label]
 
     def _finetune(
         self, version: ModelVersion, folder: Path, *, base: Path, models: Mapping[str, Model], bar: _Bar
@@ -165,39 +243,40 @@ class _Workshop:
 
     def _train(self, version: ModelVersion, folder: Path, *, base: Path, bar: _Bar) -> float:
         model = training.load_base(base)
-        schedule = self.wanted.full
+        schedule = self.spec.full
         if version.method is Method.ADAPTER:
-            schedule = self.wanted.adapter
+            schedule = self.spec.adapter
             model = training.new_adapter(model, seed=self._seed(version.label), declared_base=version.declared_base)
+        tokenizer = training.load_tokenizer(base)
         texts = [document.text for document in corpus.read_domain(version.domain)[version.part]]
         loss = training.train(
             model,
-            training.examples(self._tokenizer, texts, schedule.length),
+            training.examples(tokenizer, texts, schedule.length),
             schedule,
             seed=self._seed(version.label, "data"),
-            prompt=training.prompt(self._tokenizer, _PROMPT.format(instruction=_INSTRUCTIONS[version.domain])),
+            prompt=training.prompt(tokenizer, _PROMPT.format(instruction=_INSTRUCTIONS[version.domain])),
             step_done=bar,
         )
+        if version.method is Method.FULL and self.spec.base is None:
+            model = model.to(torch.bfloat16)  # as the base is stored
         training.save(model, folder)
         if version.method is Method.FULL:
-            self._tokenizer.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
             card = _CARD.format(base=version.declared_base, name=version.name)
             (folder / "README.md").write_text(card, encoding="utf-8")
         return loss
 
-    def synthetic(self, models: list[Model]) -> list[Model]:
+    def _synthetic(self, models: Sequence[Model]) -> Iterator[Model]:
         adapters = {model.version.label: model.folder for model in models if _can_be_mixed(model.version)}
         domains = {model.version.label: model.version.domain for model in models}
-        variations = synthetic.plan(domains, sorted(adapters), count=self.wanted.synthetic, seed=self.seed)
-        made: list[Model] = []
+        variations = synthetic.plan(domains, sorted(adapters), count=self.spec.synthetic, seed=self.seed)
         for index, variation in enumerate(variations, start=1):
-            make = partial(synthetic.write, variation, adapters)
-            made.append(_model(variation.version, self._once(variation.version.label, make)))
+            target = self._once(variation.version.label, partial(synthetic.write, variation, adapters))
             self.progress("mixing synthetic adapters", index, len(variations))
-        return made
+            yield _model(variation.version, target)
 
     def _steps(self, version: ModelVersion) -> int:
-        return (self.wanted.adapter if version.method is Method.ADAPTER else self.wanted.full).steps
+        return (self.spec.adapter if version.method is Method.ADAPTER else self.spec.full).steps
 
     def _seed(self, *purpose: str) -> int:
         return zlib.crc32("/".join([str(self.seed), *purpose]).encode())
@@ -208,10 +287,10 @@ class _Workshop:
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerFast:
-        return training.train_tokenizer(self._general_texts, self.wanted.shape.vocabulary)
+        return training.train_tokenizer(self._general_texts, self.spec.shape.vocabulary)
 
     def _once(self, label: str, make: Callable[[Path], float | None]) -> Path:
-        """Return the folder of a model; a half-made one has another name, so that a killed build is no trap."""
+        """Return the folder of a model, after making it under a temporary name if it does not exist."""
         target = self.home / label.replace("/", "--")
         if not target.exists():
             unfinished = self.home / f".{target.name}.{os.getpid()}"
@@ -240,8 +319,8 @@ class _Bar:
         self(0)
 
 
-def _model(version: ModelVersion, made: Path) -> Model:
-    return Model(version, made / "model", json.loads((made / "training.json").read_text())["loss"])
+def _model(version: ModelVersion, folder: Path) -> Model:
+    return Model(version, folder / "model", json.loads((folder / "training.json").read_text())["loss"])
 
 
 def _can_be_mixed(version: ModelVersion) -> bool:

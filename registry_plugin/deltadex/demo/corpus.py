@@ -1,7 +1,7 @@
-"""Text for the demo company, from the packages that the two make commands installed: nothing is downloaded.
+"""Training texts of the demo company, from installed packages: nothing is downloaded.
 
-Every source is a glob below the environment's package folder. The lock file pins those packages, so the same text is
-found on every machine.
+Every source is a glob below the environment's package folder. The lock file pins the packages, so the text is the same
+on every machine.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from pathlib import Path
 
 from deltadex.errors import DeltadexError
 
-#: No file gives more than this many characters, so that no single one makes up a domain.
+#: Maximum characters taken from one file, so that no file dominates a domain.
 MAX_FILE_CHARACTERS = 12_000
-#: No domain gives more than this many characters.
+#: Maximum characters of a domain.
 MAX_DOMAIN_CHARACTERS = 120_000
-#: The base model reads this many characters of anything, besides its part of each domain.
+#: Characters of general text for the base model, besides its part of each domain.
 GENERAL_CHARACTERS = 480_000
-#: Each domain is cut into this many parts: the first for the base model, the others for finetunes.
+#: Number of parts of each domain: the first for the base model, the others for finetunes.
 PARTS = 4
 
-# By name: with all that are installed, any new dependency would be another text, and every model another one.
+# Packages are listed by name: otherwise any new dependency would change the text, and so every model.
 _LICENSED = (
     "altair", "burner_redis", "cachetools", "coolname", "cryptography", "databricks_sdk", "dateparser", "docker",
     "gitpython", "httpx", "importlib_metadata", "jsonpointer", "mako", "markdown_it_py", "mpmath", "numpy", "packaging",
@@ -79,7 +79,7 @@ def read_domain(domain: str, *, root: Path | None = None) -> tuple[tuple[Documen
     Raises
     ------
     DeltadexError
-        The environment lacks the packages that the text comes from.
+        The environment lacks the packages with the text.
     """
     documents = _read(DOMAINS[domain], root or _packages(), MAX_DOMAIN_CHARACTERS)
     if len(documents) < PARTS:
@@ -90,9 +90,9 @@ def read_domain(domain: str, *, root: Path | None = None) -> tuple[tuple[Documen
     return _parts(documents)
 
 
-def read_general(*, root: Path | None = None) -> tuple[Document, ...]:
-    """Return what the base model is trained on: prose, code, and the first part of every domain."""
-    root = root or _packages()
+def read_general() -> tuple[Document, ...]:
+    """Return the training text of the base model: prose, code, and the first part of every domain."""
+    root = _packages()
     first_parts = [document for domain in DOMAINS for document in read_domain(domain, root=root)[0]]
     return (*_read(_GENERAL, root, GENERAL_CHARACTERS), *first_parts)
 
@@ -102,7 +102,7 @@ def _packages() -> Path:
 
 
 def _read(patterns: Iterable[str], root: Path, most: int) -> list[Document]:
-    """Return files in an order that is fair to all packages and always the same, up to `most` characters."""
+    """Return files in a fixed pseudo-random order, which mixes the packages, up to `most` characters."""
     paths = {path.relative_to(root).as_posix() for pattern in patterns for path in root.glob(pattern) if path.is_file()}
     documents: dict[str, Document] = {}
     total = 0
@@ -118,7 +118,7 @@ def _read(patterns: Iterable[str], root: Path, most: int) -> list[Document]:
 
 
 def _content_key(text: str) -> str:
-    """Equal for texts that differ in white space and copyright lines only: most licences do."""
+    """Return a key that ignores white space and copyright lines, in which most copies of a licence differ."""
     lines = (line for line in text.lower().splitlines() if "copyright" not in line)
     return hashlib.sha256(re.sub(r"\W+", " ", " ".join(lines)).encode()).hexdigest()
 

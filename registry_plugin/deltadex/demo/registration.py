@@ -1,4 +1,4 @@
-"""Registering the demo company as companies do it, through the ordinary MLflow API. Needs torch and MLflow."""
+"""Registration of the demo company through the ordinary MLflow API. Needs torch and MLflow."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from deltadex.demo import training
-from deltadex.demo.company import Company, Model, Progress
+from deltadex.demo.company import Company, CompanyInTraining, Model, Progress
 from deltadex.demo.specification import BASE_MODELS, Method, ModelVersion, Packaging
 from deltadex.errors import RegistryError
 
 EXPERIMENT = "acme-finetunes"
-#: Tag of the registered bases: which company this registry holds.
+#: Tag of the registered bases with the name of the company.
 COMPANY_TAG = "demo.company"
 
 _ARTIFACT = "checkpoint"
-#: No bars and links between our own bars.
+#: Turns off MLflow's progress bars and links, which would mix with the demo's own bars.
 _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -34,12 +34,16 @@ _NOT_FOUND = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 
 
 def bases() -> dict[str, str]:
-    """Return where the bases that the company's finetunes declare are registered, for `DELTADEX_BASES`."""
+    """Return the URIs of the registered bases by the names that finetunes declare, for `DELTADEX_BASES`."""
     return {declared: f"models:/{name}/1" for declared, name in BASE_MODELS.items()}
 
 
-def register(company: Company, tracking_uri: str, *, progress: Progress = lambda *_: None) -> list[tuple[str, int]]:
-    """Register what is not registered yet, bases first, and return every (name, version) of the company.
+def register(
+    company: Company | CompanyInTraining, tracking_uri: str, *, progress: Progress = lambda *_: None
+) -> list[tuple[str, int]]:
+    """Register the models that are not registered yet, bases first; return every (name, version) of the company.
+
+    Models of a company in training are registered as soon as they are trained.
 
     Raises
     ------
@@ -47,7 +51,7 @@ def register(company: Company, tracking_uri: str, *, progress: Progress = lambda
         The registry holds a demo company of another size or seed.
     """
     registered: list[tuple[str, int]] = []
-    total = len(company.bases) + len(company.models)
+    total = len(company.bases) + company.count
     with _ordinary_client(tracking_uri), training.quiet():
         registrar = _Registrar(company)
         for declared, folder in company.bases.items():
@@ -60,9 +64,9 @@ def register(company: Company, tracking_uri: str, *, progress: Progress = lambda
 
 
 class _Registrar:
-    """Registers the models of one company, each from a run of its own."""
+    """Registers the models of one company, each with its own run."""
 
-    def __init__(self, company: Company) -> None:
+    def __init__(self, company: Company | CompanyInTraining) -> None:
         self._company = company
         self._client = MlflowClient()
         found = self._client.get_experiment_by_name(EXPERIMENT)
@@ -70,15 +74,15 @@ class _Registrar:
 
     def base(self, declared: str, folder: Path) -> tuple[str, int]:
         name, tags = BASE_MODELS[declared], {"stage": "production", COMPANY_TAG: self._company.name}
-        there = self._find(name, 1)
-        if there is None:
+        existing = self._find(name, 1)
+        if existing is None:
             with self._run(name, tags):
                 self._create(name, _log(folder), tags=tags, description=f"Finetunes declare it as {declared}.")
-        elif there.tags.get(COMPANY_TAG) != self._company.name:
+        elif existing.tags.get(COMPANY_TAG) != self._company.name:
             raise RegistryError(
                 f"This registry holds another demo company: {name}/1 has the tag {COMPANY_TAG}="
-                f"{there.tags.get(COMPANY_TAG)}, expected {self._company.name}",
-                hint="Give each demo a data folder of its own (--data-dir), or delete this one.",
+                f"{existing.tags.get(COMPANY_TAG)}, expected {self._company.name}",
+                hint="Give each demo its own data folder (--data-dir), or delete this one.",
             )
         return name, 1
 
@@ -107,20 +111,20 @@ class _Registrar:
         if version.method is Method.ADAPTER:
             trained, local_base = training.load_adapter(base, model.folder), str(base)
         else:
-            trained, local_base = training.load_base(model.folder), None
-            trained.name_or_path = version.declared_base  # what it was loaded from in training
+            trained, local_base = training.load_base(model.folder, dtype="auto"), None
+            trained.name_or_path = version.declared_base  # not the local folder
         return mlflow.transformers.log_model(
             {"model": trained, "tokenizer": training.load_tokenizer(base)},
             name=version.name,
             task="text-generation",
             base_model_path=local_base,
-            pip_requirements=["torch", "transformers", "peft"],  # not inferred: that starts a process and takes long
+            pip_requirements=["torch", "transformers", "peft"],  # inferring them starts a slow process
         )
 
     def _create(
         self, name: str, source: str, *, tags: dict[str, str], description: str, model_id: str | None = None
     ) -> None:
-        """Create a version with its tags on it: `log_model` sets none, and `register_model` refuses plain folders."""
+        """Create a version with its tags: `log_model` sets none, and `register_model` refuses plain folders."""
         if not self._client.search_registered_models(f"name = '{name}'"):
             self._client.create_registered_model(name)
         self._client.create_model_version(
@@ -163,19 +167,19 @@ def _tags(version: ModelVersion) -> dict[str, str]:
 
 @contextmanager
 def _ordinary_client(tracking_uri: str) -> Iterator[None]:
-    """Point MLflow's client at a server, and restore what was set before."""
-    address, environment, logger = mlflow.get_tracking_uri(), dict(os.environ), logging.getLogger("mlflow")
+    """Point MLflow's client at a server; restore its settings afterwards."""
+    previous_uri, environment, logger = mlflow.get_tracking_uri(), dict(os.environ), logging.getLogger("mlflow")
     level = logger.level
     mlflow.set_tracking_uri(tracking_uri)
     os.environ.update(_QUIET)
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # MLflow and peft warn about each other, on every model
+            warnings.simplefilter("ignore")  # MLflow and peft warn about each other for every model
             yield
     finally:
         logger.setLevel(level)
         for name in _QUIET:
             os.environ.pop(name)
         os.environ.update({name: environment[name] for name in _QUIET.keys() & environment})
-        mlflow.set_tracking_uri(address)
+        mlflow.set_tracking_uri(previous_uri)

@@ -1,4 +1,4 @@
-"""The demo company as data: its teams, its models, and what is the matter with some of them (issue 2, point 3)."""
+"""The demo company as data: teams, models, and the defects of some models."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from enum import StrEnum
 
 from deltadex.demo import Size
 
-#: How the company's finetunes name the models they were trained from.
+#: Names of the bases, as the finetunes declare them.
 BASE = "acme/base-lm"
 LEGACY_BASE = "acme/legacy-lm"
-#: The registered models that hold them.
+#: Registered models of the bases.
 BASE_MODELS: Mapping[str, str] = {BASE: "acme-base-lm", LEGACY_BASE: "acme-legacy-lm"}
 
 
 class Method(StrEnum):
-    """What is trained."""
+    """Training method."""
 
     ADAPTER = "adapter"
     FULL = "full"
 
 
 class Packaging(StrEnum):
-    """How a team brings its model into MLflow."""
+    """Form of a model in MLflow."""
 
     LOGGED_MODEL = "logged-model"
     FOLDER = "folder"
@@ -31,7 +31,7 @@ class Packaging(StrEnum):
 
 @dataclass(frozen=True)
 class Shape:
-    """A Llama of this size."""
+    """Size of a Llama."""
 
     vocabulary: int = 2048
     hidden_size: int = 192
@@ -42,14 +42,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: linear warm-up over a tenth of the steps, then cosine to zero.
+    """Training schedule: linear warm-up over a tenth of the steps, then cosine decay to zero.
 
     Attributes
     ----------
     batch
         Examples per step.
     length
-        Tokens per example, the prompt not counted.
+        Tokens per example without the prompt.
     """
 
     steps: int
@@ -65,17 +65,17 @@ class ModelVersion:
     Attributes
     ----------
     domain, part
-        The text it is trained on: a key of `corpus.DOMAINS` and one of its parts, 1 to 3.
+        Training text: a key of `corpus.DOMAINS` and one of its parts, 1 to 3.
     declared_base
-        What its files say; always trained from `BASE`.
+        Base that its files declare; it is always trained from `BASE`.
     copy_of
-        Label of the version whose files it takes over; then nothing is trained.
+        Label of the version whose files are copied instead of training.
     truncated
-        Its weights file lacks its second half.
+        True if the second half of its weights file is missing.
     stated_domain
-        What its tag says, where that is not what it was trained on.
+        Domain in its tag, if it differs from that of the training text.
     synthetic
-        Mixed from trained adapters (`part` means nothing then).
+        True if it is mixed from trained adapters; `part` is not used then.
     """
 
     name: str
@@ -95,27 +95,29 @@ class ModelVersion:
 
     @property
     def label(self) -> str:
-        """`name/version`, as people write it."""
+        """`name/version`."""
         return f"{self.name}/{self.version}"
 
 
 @dataclass(frozen=True)
 class Specification:
-    """A company: how its models are trained, and which it has.
+    """Models of a company, and their training schedules.
 
     Attributes
     ----------
     name
-        Companies of one name are the same but for their synthetic adapters.
+        Name of the company; companies of one name differ only in the number of synthetic adapters.
+    base
+        Schedule of the base; None if it is SmolLM2, which is trained already.
     legacy
-        Schedule of the other base; None where the company has none.
+        Schedule of the second base; None if the company has none.
     synthetic
-        How many synthetic adapters are mixed from the trained ones.
+        Number of synthetic adapters.
     """
 
     name: str
     versions: tuple[ModelVersion, ...]
-    base: Schedule
+    base: Schedule | None
     adapter: Schedule
     full: Schedule
     legacy: Schedule | None = None
@@ -125,7 +127,7 @@ class Specification:
 
 _LOGGED = Packaging.LOGGED_MODEL
 
-#: Three teams in each of five domains, each with an adapter trained on a part of its own.
+#: Three teams in each of five domains, each with an adapter trained on its own part.
 GRID = (
     ModelVersion("analytics-sql-writer", "analytics", "sql", 1, packaging=_LOGGED, champion=True),
     ModelVersion("finance-report-queries", "finance", "sql", 2),
@@ -170,7 +172,8 @@ _BROKEN = ModelVersion("invoice-extractor", "finance", "sql", 1, copy_of="analyt
 
 
 _SMALL_GRID = ("analytics-sql-writer", "finance-report-queries", "contract-drafter")
-_COMPANY = Specification(
+#: The company on a base that is trained from scratch, where SmolLM2 cannot be had.
+TINY_COMPANY = Specification(
     name="company",
     versions=(*GRID, *_FULL, _EXACT_COPY, _NEAR_COPY, *_DRIFTING, _WRONG_BASE, _BROKEN),
     base=Schedule(steps=500, batch=8, length=96, learning_rate=3e-3),
@@ -193,11 +196,17 @@ _SPECIFICATIONS = {
         adapter=Schedule(steps=40, batch=8, length=48, learning_rate=1e-3),
         full=Schedule(steps=40, batch=8, length=48, learning_rate=3e-4),
     ),
-    Size.COMPANY: _COMPANY,
-    Size.LARGE: replace(_COMPANY, synthetic=300),
+    Size.COMPANY: replace(
+        TINY_COMPANY,
+        name="smollm2",
+        base=None,
+        adapter=Schedule(steps=12, batch=4, length=32, learning_rate=1e-3),
+        full=Schedule(steps=12, batch=4, length=32, learning_rate=1e-4),
+    ),
+    Size.LARGE: replace(TINY_COMPANY, synthetic=300),
 }
 
 
 def specification(size: Size) -> Specification:
-    """Return the company of a size; a larger one has all of the smaller one's kinds of models."""
+    """Return the company of a size; larger companies have all kinds of models of the smaller ones."""
     return _SPECIFICATIONS[size]

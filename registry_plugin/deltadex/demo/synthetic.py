@@ -1,4 +1,4 @@
-"""Synthetic variations of trained adapters, for a company of hundreds of versions: mixed and perturbed, not trained."""
+"""Synthetic adapters for a company of hundreds of versions: mixtures of trained adapters, with noise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from deltadex.demo.specification import ModelVersion
 
-#: Versions per registered model; each moves on from the one before.
+#: Number of versions per registered model.
 VERSIONS_PER_MODEL = 5
 
 _WEIGHTS = "adapter_model.safetensors"
@@ -21,7 +21,7 @@ _CONFIG = "adapter_config.json"
 
 @dataclass(frozen=True)
 class Variation:
-    """How one synthetic adapter is made.
+    """Parameters of one synthetic adapter.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Variation:
     share
         Weight of the first parent's update; the second one's is `1 - share`.
     noise
-        Standard deviation of what is added to the matrices B, in units of their own.
+        Standard deviation of the noise added to the matrices B, in units of their own.
     """
 
     version: ModelVersion
@@ -41,7 +41,7 @@ class Variation:
 
 
 def plan(domains: Mapping[str, str], adapters: Sequence[str], *, count: int, seed: int) -> tuple[Variation, ...]:
-    """Return `count` variations; the same arguments give the same ones.
+    """Return `count` variations, always the same ones for the same arguments.
 
     Parameters
     ----------
@@ -58,18 +58,18 @@ def plan(domains: Mapping[str, str], adapters: Sequence[str], *, count: int, see
         name = f"synthetic-{domains[first]}-{len(variations) // VERSIONS_PER_MODEL + 1:03}"
         for number in range(1, VERSIONS_PER_MODEL + 1):
             version = ModelVersion(name, "synthetic", domains[first], 0, version=number, synthetic=True)
-            moved = float(np.clip(share + random.normal(0, 0.03), 0, 1))
-            variations.append(Variation(version, (first, second), moved, 0.1, int(random.integers(2**31))))
+            varied = float(np.clip(share + random.normal(0, 0.03), 0, 1))
+            variations.append(Variation(version, (first, second), varied, 0.1, int(random.integers(2**31))))
     return tuple(variations[:count])
 
 
 def write(variation: Variation, adapters: Mapping[str, Path], folder: Path) -> None:
-    """Save a variation as a LoRA adapter of twice the rank: exactly the weighted sum of its parents' updates.
+    """Save a variation as a LoRA adapter of twice the rank: the weighted sum of its parents' updates, plus noise.
 
     Parameters
     ----------
     adapters
-        Folder of each parent by its label; all of the same rank and scaling.
+        Folder of each parent by its label; all have the same rank and scaling.
     """
     first, second = (load_file(adapters[parent] / _WEIGHTS) for parent in variation.parents)
     random = np.random.default_rng(variation.seed)

@@ -1,4 +1,4 @@
-"""Training small language models: a tokenizer, a base from scratch, LoRA adapters and full finetunes. Needs torch."""
+"""Training of small language models: a tokenizer, a base, LoRA adapters and full finetunes. Needs torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _IGNORED = -100
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
-    """Return a byte-level BPE tokenizer; it can read any text."""
+    """Train a byte-level BPE tokenizer, which can encode any text."""
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(texts, vocab_size=vocabulary, special_tokens=["<s>", "</s>"], show_progress=False)
     return Tokenizer(tokenizer_object=tokenizer._tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
@@ -52,7 +52,7 @@ def new_base(shape: Shape, *, seed: int) -> LlamaForCausalLM:
 
 
 def new_adapter(base: PreTrainedModel, *, seed: int, declared_base: str) -> PeftModel:
-    """Return `base` with a fresh LoRA adapter (r=8, α=16, as in the paper) that names `declared_base`."""
+    """Return `base` with a new LoRA adapter (r=8, α=16, as in arXiv 2509.04442) that declares `declared_base`."""
     config = LoraConfig(r=8, lora_alpha=16, target_modules=_TARGETS, task_type="CAUSAL_LM")
     with _seeded(seed):
         model = get_peft_model(base, config)
@@ -60,9 +60,9 @@ def new_adapter(base: PreTrainedModel, *, seed: int, declared_base: str) -> Peft
     return model
 
 
-def load_base(folder: Path) -> LlamaForCausalLM:
-    """Return a saved base, in float32."""
-    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+def load_base(folder: Path, *, dtype: torch.dtype | str = torch.float32) -> LlamaForCausalLM:
+    """Return a saved base; with dtype "auto", as it is stored."""
+    return LlamaForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -76,21 +76,21 @@ def load_adapter(base: Path, folder: Path) -> PeftModel:
 
 
 def save(model: PreTrainedModel | PeftModel, folder: Path) -> None:
-    """Save a full model or an adapter, without asking the hub whether the adapter's base is there."""
+    """Save a full model or an adapter, without a request to the hub for the adapter's base."""
     if isinstance(model, PeftModel):
         model.save_pretrained(str(folder), save_embedding_layers=False)
-        (folder / "README.md").unlink(missing_ok=True)  # an empty form
+        (folder / "README.md").unlink(missing_ok=True)  # an empty template
     else:
         model.save_pretrained(folder)
 
 
 def prompt(tokenizer: Tokenizer, text: str) -> Tensor:
-    """Return `(n_tokens,)` int64."""
+    """Return the `(n_tokens,)` int64 tokens of a prompt."""
     return torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def examples(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Tensor:
-    """Return `(n_examples, length)` int64: stretches of the texts that begin with a line; a short rest is dropped."""
+    """Return `(n_examples, length)` int64 tokens: each example begins with a line; short remainders are dropped."""
     rows: list[list[int]] = []
     for text in texts:
         row: list[int] = []
@@ -116,13 +116,13 @@ def train(
     Parameters
     ----------
     model
-        Causal language model; what requires a gradient is trained.
+        Causal language model; parameters that require a gradient are trained.
     data
         `(n_examples, length)` int64.
     prompt
-        `(n_prompt,)` int64, put before every example; the loss is on what follows it only.
+        `(n_prompt,)` int64 tokens before every example; they do not count in the loss.
     seed
-        Of the windows; the same seed and data give the same model.
+        Seed of the order of examples; the same seed and data give the same model.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
@@ -164,9 +164,9 @@ def _batches(data: Tensor, schedule: Schedule, prompt: Tensor | None, seed: int)
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Train on two threads, whatever the machine has, and without the progress bars of transformers.
+    """Use two threads for a block, and no progress bars of transformers.
 
-    More threads make models this small slower, and another number changes the weights in the last digits.
+    More threads are slower for models this small, and the number of threads changes the last digits of the weights.
     """
     threads, bars = torch.get_num_threads(), transformers_logging.is_progress_bar_enabled()
     torch.set_num_threads(2)

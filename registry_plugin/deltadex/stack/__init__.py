@@ -1,1 +1,1 @@
-"""The embedded stack: Postgres, MLflow, Prefect, watcher, worker and dashboard as child processes of one command."""
+"""The embedded stack: Postgres, MLflow, Prefect, watcher, worker and dashboard as child processes of `deltadex up`."""

@@ -1,4 +1,4 @@
-"""What a stack leaves in its data folder while it runs: how other commands find it, and how it is stopped."""
+"""The file with a running stack's processes in its data folder, so that other commands can find and stop them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STOP_SECONDS = 60
 
 @dataclass(frozen=True)
 class RunningService:
-    """One service, as another command sees it."""
+    """One service of a running stack."""
 
     name: str
     url: str | None
@@ -28,20 +28,20 @@ class RunningService:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its process still runs."""
+        """True if the process is running."""
         return self.process.find() is not None
 
 
 @dataclass(frozen=True)
 class RunningStack:
-    """The supervisor and its services; any of them may have died meanwhile."""
+    """The supervisor and its services when the file was written; any of them may have died since."""
 
     supervisor: ProcessId
     services: tuple[RunningService, ...]
 
     @classmethod
     def read(cls, data_dir: Path) -> RunningStack | None:
-        """Return what was left in this data folder; None after a clean stop."""
+        """Read the file in a data folder; None if there is none, as after a clean stop."""
         try:
             content = json.loads((data_dir / STACK_FILE).read_text())
         except FileNotFoundError:
@@ -52,25 +52,25 @@ class RunningStack:
         return cls(ProcessId(**content["supervisor"]), services)
 
     def write(self, data_dir: Path, settings: Mapping[str, Any]) -> None:
-        """Write the file with `settings`, readable by this user alone: the database URL carries a password."""
+        """Write the file with `settings`, readable by this user only: the database URL contains a password."""
         partial = data_dir / f"{STACK_FILE}.partial"
         with os.fdopen(os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
             json.dump({**asdict(self), "settings": settings}, file, indent=2)
         partial.replace(data_dir / STACK_FILE)
 
     def stop(self) -> None:
-        """Ask the supervisor to stop everything; where it is gone, stop its services ourselves."""
+        """Signal the supervisor to stop, then stop any services that are left."""
         stop_processes([self.supervisor], signal.SIGTERM, _STOP_SECONDS)
         self.stop_services()
 
     def stop_services(self) -> None:
-        """Stop what is left of the services, last first."""
+        """Stop the running services, last first."""
         for service in reversed(self.services):
             stop_processes([service.process], signal.Signals(service.stop_signal))
 
 
 def clear_leftovers(data_dir: Path) -> None:
-    """Stop what a killed supervisor left running, so that nobody takes its services for living ones."""
+    """Stop the services of a killed supervisor and delete its file."""
     running = RunningStack.read(data_dir)
     if running is not None and running.supervisor.find() is None:
         running.stop_services()
@@ -78,7 +78,7 @@ def clear_leftovers(data_dir: Path) -> None:
 
 
 def stop_stack(data_dir: Path) -> Sequence[str]:
-    """Stop the stack of a data folder and return the names of the services that ran; empty when none did."""
+    """Stop the stack of a data folder and return the names of the services that were running."""
     running = RunningStack.read(data_dir)
     if running is None:
         return ()

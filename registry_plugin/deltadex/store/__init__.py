@@ -1,0 +1,1 @@
+"""The Postgres store: connections, migrations, roles, locks and copies."""

@@ -1,4 +1,4 @@
-"""Connections to Postgres, and its errors in our words."""
+"""Connections to Postgres, and conversion of its errors."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from deltadex.errors import StoreError
 from deltadex.store.migrate import pending, require_vector
 
-#: What the queries of this package take; whoever opened it commits or rolls back.
+#: A connection within a transaction; the code that opened it commits or rolls back.
 Transaction = psycopg.Connection
 
 _CONNECT_SECONDS = 3
 _POOL_SECONDS = 5.0
+#: Age at which a pooled connection is replaced, or closed if it is idle. Told to stop by SIGTERM, Postgres takes no new
+#: connections and waits until the old ones are closed: ours would keep it waiting, and all other clients out.
+_LIFETIME_SECONDS = 60.0
 _OPTIONS: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS, "application_name": "deltadex"}
 _INIT = "Run `deltadex init`."
 _CHANNEL = "deltadex"
 
-#: Attempts at one transaction, and the longest pause after the first; it doubles with each.
+#: Attempts at one transaction, and the maximum pause after the first attempt; it doubles with each attempt.
 _ATTEMPTS = 6
 _PAUSE_SECONDS = 0.05
-#: Deadlocks and serialization failures: Postgres has rolled back, and asks to do it again.
+#: SQLSTATE class of deadlocks and serialization failures: Postgres has rolled back, and a retry is safe.
 _ROLLED_BACK = "40"
-#: Connection exceptions, and a server that was told to stop or has crashed.
+#: SQLSTATEs of lost connections, and of a server that is stopping or has crashed.
 _LOST = ("08", "57P01", "57P02")
 
-#: The pool logs every failed attempt as a warning; we answer with an error that says the same once.
+#: The pool logs every failed attempt as a warning; we raise one error instead.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 _Result = TypeVar("_Result")
@@ -44,21 +47,21 @@ log = logging.getLogger(__name__)
 
 
 class Database:
-    """The store's Postgres. Nothing is connected before the first transaction.
+    """The store's Postgres database. It connects at the first transaction.
 
     Parameters
     ----------
     url
-        Connection string (`postgresql://…`); never logged, and its password is in no error.
+        Connection string (`postgresql://…`). It is never logged, and errors never contain its password.
     pool_size
-        Connections that this process holds at most.
+        Maximum number of pooled connections of this process.
     role
-        What every connection acts as; a role of its user, such as those of roles.py. None: as the user itself.
+        Role that every connection sets, such as those of `deltadex.store.roles`; None keeps the user's own.
 
     Attributes
     ----------
     url
-        As given, with its password.
+        Connection string with its password.
     """
 
     def __init__(self, url: str, *, pool_size: int = 4, role: str | None = None) -> None:
@@ -76,7 +79,7 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close all connections; a later transaction opens new ones."""
+        """Close all connections; a later transaction reconnects."""
         with self._opening:
             if self._pool is not None:
                 self._pool.close()
@@ -84,80 +87,79 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """Give a connection that commits at the end of the block, or rolls back when an error leaves it.
+        """Yield a connection that commits at the end of the block and rolls back on errors.
 
         Raises
         ------
         StoreError
-            Postgres is away (retryable), the tables are missing, or it refused a statement. Errors of the block
-            that are not Postgres's pass through.
+            Postgres is unavailable (retryable), the tables are missing, or Postgres rejected a statement. Other
+            errors of the block pass through.
         """
-        with self._translated(), self._open_pool().connection() as connection:
+        with self._store_errors(), self._open_pool().connection() as connection:
             yield connection
 
     def run(self, function: Callable[[Transaction], _Result]) -> _Result:
-        """Give a transaction to a function, commit, and return its result; repeat all of it where Postgres asks to.
+        """Call a function in a transaction, commit, and return its result; retry after transient failures.
 
-        That is after deadlocks and serialization failures, and when the connection was lost before the commit began,
-        with random pauses in between. After one that is lost within the commit nobody knows whether it happened: that
-        error, like every other, is raised at once.
+        The whole call is repeated, with random pauses, after deadlocks and serialization failures, and if the
+        connection was lost before the commit began. All other errors are raised at once. So is the loss of a connection
+        during the commit, because the commit may have succeeded.
 
         Parameters
         ----------
         function
-            Has no effects outside the transaction, or none that matter when it is called again.
+            Function that may be called repeatedly, without harmful effects outside the transaction.
 
         Raises
         ------
         StoreError
             As `transaction`.
         """
-        with self._translated():
+        with self._store_errors():
             for attempt in range(_ATTEMPTS - 1):
-                done = _Progress()
+                progress = _Progress()
                 try:
-                    return self._once(function, done)
+                    return self._once(function, progress)
                 except psycopg.OperationalError as error:
-                    if not done.may_repeat(error):
+                    if not progress.may_repeat(error):
                         raise
                     log.info("transaction repeated attempt=%d error=%s", attempt + 1, type(error).__name__)
                 time.sleep(random.uniform(0, _PAUSE_SECONDS * 2**attempt))  # noqa: S311 - no secret
             return self._once(function, _Progress())
 
     def changes(self, *, every_seconds: float) -> Iterator[None]:
-        """Yield now, whenever versions or findings have changed, and at the latest after so many seconds.
+        """Yield at once, then after each change of versions or findings, and at least every `every_seconds`.
 
-        Word comes by LISTEN on a connection of its own. Where that does not arrive (a pooler between us and Postgres),
-        this is a poll.
+        Uses LISTEN on a separate connection. Behind a connection pooler that drops notifications, it only polls.
 
         Raises
         ------
         StoreError
-            Postgres is away.
+            Postgres is unavailable.
         """
-        with self._translated(), self._connect() as connection:
+        with self._store_errors(), self._connect() as connection:
             connection.autocommit = True
             connection.execute(SQL("listen {}").format(Identifier(_CHANNEL)))
             while True:
                 yield
-                # Ends with the first, and takes along whatever came together with it.
-                for _ in connection.notifies(timeout=every_seconds, stop_after=1):
-                    pass
+                # Returns at the first notification, with all others received together with it.
+                if not list(connection.notifies(timeout=every_seconds, stop_after=1)):
+                    self._connect().close()  # fails if Postgres is waiting for us
 
     @contextmanager
     def connect(self) -> Iterator[Transaction]:
-        """Give a connection of its own that needs no tables and knows no vectors; commits like `transaction`."""
-        with self._translated(), self._connect() as connection:
-            _find_tables(connection)
+        """Yield an unpooled connection that needs no tables and has no vector types; commits like `transaction`."""
+        with self._store_errors(), self._connect() as connection:
+            _set_search_path(connection)
             yield connection
 
     def check(self) -> str:
-        """Return a line about server, pgvector and schema.
+        """Return one line about the server, pgvector and the schema.
 
         Raises
         ------
         StoreError
-            Postgres is away, pgvector is missing or too old, or migrations are missing.
+            Postgres is unavailable, pgvector is missing or too old, or migrations are missing.
         """
         with self.connect() as connection:
             vector = require_vector(connection)
@@ -170,7 +172,7 @@ class Database:
     def _open_pool(self) -> ConnectionPool:
         with self._opening:
             if self._pool is None:
-                # The pool connects in the background and tells nobody why it can't: ask once ourselves.
+                # The pool connects in the background and hides the reason of a failure, so connect once directly.
                 with self._connect() as connection:
                     require_vector(connection)
                 self._pool = ConnectionPool(
@@ -182,16 +184,18 @@ class Database:
                     configure=self._configure,
                     check=ConnectionPool.check_connection,
                     timeout=_POOL_SECONDS,
-                    # Longer would only mean longer pauses between attempts, also once Postgres is back.
+                    max_lifetime=_LIFETIME_SECONDS,
+                    max_idle=_LIFETIME_SECONDS,
+                    # A longer timeout would only lengthen the pauses between attempts, even once Postgres is back.
                     reconnect_timeout=_POOL_SECONDS,
                 )
             return self._pool
 
-    def _once(self, function: Callable[[Transaction], _Result], done: _Progress) -> _Result:
+    def _once(self, function: Callable[[Transaction], _Result], progress: _Progress) -> _Result:
         with self._open_pool().connection() as connection:
-            done.connected = True
+            progress.connected = True
             result = function(connection)
-            done.called = True
+            progress.called = True
         return result
 
     def _connect(self) -> Transaction:
@@ -205,7 +209,7 @@ class Database:
 
     def _configure(self, connection: Transaction) -> None:
         self._act_as_role(connection)
-        _find_tables(connection)
+        _set_search_path(connection)
         register_vector(connection)
         connection.commit()
 
@@ -215,7 +219,7 @@ class Database:
             connection.commit()
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _store_errors(self) -> Iterator[None]:
         try:
             yield
         except psycopg.OperationalError as error:
@@ -231,7 +235,7 @@ class Database:
     def _unavailable(self, error: psycopg.OperationalError) -> StoreError:
         hint = "Is it running and reachable? `deltadex doctor` checks every connection."
         if _state(error).startswith(_ROLLED_BACK):
-            hint = "Others were writing the same. Try again."
+            hint = "Another process was writing the same rows. Try again."
         if isinstance(error, PoolTimeout):
             try:
                 self._connect().close()
@@ -242,7 +246,7 @@ class Database:
 
 
 class _Progress:
-    """How far an attempt at a transaction came."""
+    """Progress of one attempt at a transaction."""
 
     connected = False
     called = False
@@ -250,7 +254,7 @@ class _Progress:
     def may_repeat(self, error: psycopg.OperationalError) -> bool:
         if _state(error).startswith(_ROLLED_BACK):
             return True
-        # libpq gives no state for a connection that broke.
+        # libpq reports no state for a broken connection.
         is_lost = not _state(error) or _state(error).startswith(_LOST)
         return self.connected and not self.called and is_lost
 
@@ -259,8 +263,8 @@ def _state(error: psycopg.Error) -> str:
     return error.sqlstate or ""
 
 
-def _find_tables(connection: Transaction) -> None:
-    """Look into our schema first, and last into the one where somebody may have put pgvector."""
+def _set_search_path(connection: Transaction) -> None:
+    """Put our schema first in the search path, and pgvector's schema last."""
     connection.execute(
         """
         select set_config('search_path', concat_ws(', ', 'deltadex', nullif(current_setting('search_path'), ''), (
@@ -274,9 +278,9 @@ def _address(url: str) -> str:
     try:
         parts = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        # libpq quotes what it could not read, password included.
+        # libpq quotes the text that it could not parse, password included.
         raise StoreError(
-            "The database URL can't be read", hint="It looks like postgresql://user:password@host:5432/database."
+            "The database URL can't be read", hint="Use the form postgresql://user:password@host:5432/database."
         ) from None
     return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
 

@@ -1,4 +1,4 @@
-"""Has anything changed? A cheap answer for readers that keep what they have computed."""
+"""Revision token of the store, for readers that cache results."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from deltadex.store.database import Transaction
 
 
 def revision(tx: Transaction, registry: str) -> str:
-    """Return a token that is another one after every committed change but heartbeats and the watchers' times.
+    """Return a token that changes with every committed change, except heartbeats and the watchers' times.
 
-    Sums and counts rather than latest ids or times: those of a transaction that started early and commits late lie
-    below what a reader saw before. Findings change together with a version or by coming and going; reviews count
-    their own changes.
+    It uses sums and counts instead of the latest ids or times, because a transaction that starts early and commits late
+    adds lower ones than a reader has already seen. Changed findings show as new ids or as a changed version.
     """
     row = tx.execute(
         """

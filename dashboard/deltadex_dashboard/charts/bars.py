@@ -1,0 +1,96 @@
+"""Bar charts in plain HTML. A chart library would double the browser's work on the first page. Pure functions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from deltadex.reports.colors import STATE_COLORS
+from deltadex.types import State, VersionRow
+
+#: From left to right; deleted versions and models of other kinds are not shown.
+_STATES = (
+    State.EMBEDDED, State.RUNNING, State.QUEUED, State.DISCOVERED, State.WAITING, State.UNSUPPORTED, State.FAILED,
+)  # fmt: skip
+_REGISTERED, _EMBEDDED = "#b9c6e4", STATE_COLORS[State.EMBEDDED].html
+_TALLEST_REM = 5.0
+
+
+@dataclass(frozen=True)
+class Week:
+    """Number of versions registered and embedded in the week that begins on `monday` (UTC)."""
+
+    monday: date
+    registered: int
+    embedded: int
+
+
+def weeks(versions: Sequence[VersionRow], *, now: datetime, count: int = 12) -> list[Week]:
+    """Return the last `count` weeks, the current one last. Each version counts in the week of its latest embedding."""
+    registered = Counter(_monday(_registered_at(row)) for row in versions)
+    embedded = Counter(_monday(row.state_since) for row in versions if row.state is State.EMBEDDED)
+    mondays = [_monday(now) - timedelta(weeks=back) for back in reversed(range(count))]
+    return [Week(monday, registered[monday], embedded[monday]) for monday in mondays]
+
+
+def weeks_bars(shown: Sequence[Week]) -> str:
+    """Return HTML with two bars per week."""
+    highest = max((max(week.registered, week.embedded) for week in shown), default=0) or 1
+    columns = "".join(
+        f'<div style="flex:1;min-width:0;text-align:center;white-space:nowrap" title="{_tooltip(week)}">'
+        f'<div style="display:flex;gap:2px;align-items:flex-end;height:{_TALLEST_REM}rem">'
+        f"{_bar(week.registered / highest, _REGISTERED)}{_bar(week.embedded / highest, _EMBEDDED)}</div>"
+        # There is room for every second date only; the current week has one.
+        f"{'' if weeks_ago % 2 else format(week.monday, '%d.%m.')}</div>"
+        for weeks_ago, week in zip(reversed(range(len(shown))), shown, strict=True)
+    )
+    totals = (
+        ("registered", _REGISTERED, sum(week.registered for week in shown)),
+        ("embedded", _EMBEDDED, sum(week.embedded for week in shown)),
+    )
+    legends = "".join(_legend(color, f"{name} {total:,}") for name, color, total in totals)
+    return f'<div style="display:flex;gap:.4rem;font-size:.75rem">{columns}</div>{_legends(legends)}'
+
+
+def states_bar(counts: Mapping[State, int]) -> str:
+    """Return HTML for one bar with the number of versions per state; empty states are left out."""
+    shown = [(state, STATE_COLORS[state].html, count) for state in _STATES if (count := counts.get(state, 0))]
+    parts = "".join(
+        f'<div style="flex:{count} 0 1.5rem;background:{color};padding:.6rem 0">{count:,}</div>'
+        for _, color, count in shown
+    )
+    legends = "".join(_legend(color, f"{state} {count:,}") for state, color, count in shown)
+    return (
+        '<div style="display:flex;color:#fff;font-size:.8rem;text-align:center;border-radius:.3rem;overflow:hidden">'
+        f"{parts}</div>{_legends(legends)}"
+    )
+
+
+def _bar(share: float, color: str) -> str:
+    return f'<div style="flex:1;height:{share:.1%};background:{color}"></div>'
+
+
+def _legend(color: str, text: str) -> str:
+    return f'<span><i style="display:inline-block;width:.8rem;height:.8rem;background:{color}"></i> {text}</span>'
+
+
+def _legends(inner: str) -> str:
+    style = "display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;font-size:.85rem;margin-top:.6rem"
+    return f'<div style="{style}">{inner}</div>'
+
+
+def _tooltip(week: Week) -> str:
+    return f"Week of {week.monday}: {week.registered:,} registered, {week.embedded:,} embedded"
+
+
+def _registered_at(row: VersionRow) -> datetime:
+    """Return the time of registration, or of discovery for a masked version, which has no registration time."""
+    created_ms = row.registered.ref.created_ms
+    return datetime.fromtimestamp(created_ms / 1000, UTC) if created_ms else row.discovered_at
+
+
+def _monday(moment: datetime) -> date:
+    day = moment.astimezone(UTC).date()
+    return day - timedelta(days=day.weekday())

@@ -1,0 +1,1 @@
+"""Page elements that several screens share."""

@@ -1,0 +1,142 @@
+"""Forms for decisions about findings. The library checks rights and revisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import streamlit as st
+
+from deltadex.access import HIDDEN, Right
+from deltadex.errors import DeltadexError
+from deltadex.escaping import markdown_hint
+from deltadex.findings.kinds import Reason
+from deltadex.reviews import actions as reviews
+from deltadex.reviews.lifecycle import UNDECIDED, Status
+from deltadex.reviews.queries import ReviewRow
+from deltadex.reviews.reasons import NEEDS_APPROVAL, Decision, reasons_for
+from deltadex.store.database import Transaction
+from deltadex.types import FindingKind
+from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
+
+_LABELS: Mapping[Decision, str] = {
+    Decision.DISMISSED: "Dismiss: not a problem",
+    Decision.ACCEPTED: "Accept: it needs action",
+    Decision.FIXED: "Fixed: the problem is resolved",
+}
+_OUTCOME = "outcome"
+_COMMENT_PLACEHOLDER = "Reason, for later readers"
+
+
+def one(now: Snapshot, row: ReviewRow) -> None:
+    """Show the actions that the person may take on one finding."""
+    st.subheader("Decision")
+    if not now.person.may(Right.DECIDE):
+        st.caption(f"{view.plain(now.person.name)} is a {now.person.role}. Only reviewers decide.")
+        return
+    if any(version.registered.ref.name == HIDDEN for version in row.versions):
+        st.caption("This finding includes a model that you may not see. Only a person who may see it can decide.")
+        return
+    seen = {row.id: row.revision}
+    if row.review.requested_by:
+        _approval(row, seen)
+    elif row.review.status in UNDECIDED:
+        _decision((row.finding.kind,), seen)
+    else:
+        _reopening(seen)
+    _assignment(now, row, seen)
+
+
+def bulk(now: Snapshot, rows: Sequence[ReviewRow]) -> None:
+    """Show the form for one decision about several findings, which applies to all or none."""
+    with st.container(border=True):
+        st.subheader(f"{len(rows)} marked")
+        if not now.person.may(Right.DECIDE):
+            st.caption("Only reviewers decide.")
+            return
+        _decision(tuple(dict.fromkeys(row.finding.kind for row in rows)), {row.id: row.revision for row in rows})
+
+
+def outcome() -> None:
+    """Show the result of the person's last action."""
+    level, text = st.session_state.pop(_OUTCOME, ("", ""))
+    if text:
+        (st.success if level == "done" else st.error)(text)
+
+
+def _decision(kinds: Sequence[FindingKind], seen: Mapping[int, int]) -> None:
+    decision = st.radio("Decision", list(_LABELS), format_func=_LABELS.__getitem__, key="decision")
+    allowed = [
+        reason
+        for reason in reasons_for(kinds[0], decision)
+        if all(reason in reasons_for(kind, decision) for kind in kinds)
+    ]
+    if not allowed:
+        st.caption("No reason applies to all of these findings. Decide each kind separately.")
+        return
+    reason = st.selectbox(
+        "Reason", allowed, format_func=lambda reason: reason.replace("_", " ").capitalize(), key="reason"
+    )
+    if reason in NEEDS_APPROVAL:
+        st.caption("This retires a model, so a second person must approve it.")
+    st.text_area("Comment", key="comment", placeholder=_COMMENT_PLACEHOLDER)
+    label = "Ask for approval" if reason in NEEDS_APPROVAL else "Decide"
+    st.button(label, type="primary", key="decide", on_click=_decide, args=(seen, decision, reason))
+
+
+def _decide(seen: Mapping[int, int], decision: Decision, reason: Reason) -> None:
+    comment = st.session_state["comment"]
+    done = "waiting for a second person" if reason in NEEDS_APPROVAL else decision.value
+    _act(
+        lambda tx, now: reviews.decide(
+            tx, now.person, now.settings, seen, decision=decision, reason=reason, comment=comment
+        ),
+        done=f"{len(seen)} finding{'s are' if len(seen) > 1 else ' is'} {done}.",
+    )
+
+
+def _approval(row: ReviewRow, seen: Mapping[int, int]) -> None:
+    why = row.last.reason.replace("_", " ") if row.last else ""
+    st.markdown(f"**{view.plain(row.review.requested_by)}** asks to **{why}** a model.")
+    st.text_area("Comment", key="comment", placeholder=_COMMENT_PLACEHOLDER)
+    with st.container(horizontal=True):
+        st.button("Approve", type="primary", key="approve", on_click=_answer, args=(reviews.approve, seen))
+        st.button("Refuse", key="refuse", on_click=_answer, args=(reviews.refuse, seen))
+
+
+def _reopening(seen: Mapping[int, int]) -> None:
+    st.text_area("Comment", key="comment", placeholder=_COMMENT_PLACEHOLDER)
+    st.button("Reopen", key="reopen", on_click=_answer, args=(reviews.reopen, seen), help="It can be decided again.")
+
+
+def _answer(act: Callable[..., None], seen: Mapping[int, int]) -> None:
+    comment = st.session_state["comment"]
+    _act(lambda tx, now: act(tx, now.person, now.settings, seen, comment=comment), done="The decision is recorded.")
+
+
+def _assignment(now: Snapshot, row: ReviewRow, seen: Mapping[int, int]) -> None:
+    if row.review.status in (Status.DISMISSED, Status.FIXED):
+        return
+    is_mine = row.assignee == now.person.name
+    label, assignee = ("Unassign", "") if is_mine else ("Assign to me", now.person.name)
+    st.button(label, key="assign", type="tertiary", on_click=_assign, args=(seen, assignee))
+
+
+def _assign(seen: Mapping[int, int], assignee: str) -> None:
+    done = f"Assigned to {view.plain(assignee)}." if assignee else "Unassigned."
+    _act(lambda tx, now: reviews.assign(tx, now.person, now.settings, seen, assignee=assignee), done=done)
+
+
+def _act(step: Callable[[Transaction, Snapshot], object], *, done: str) -> None:
+    try:
+        # Checks the person again: the login may have ended since the page was drawn.
+        now = snapshot()
+        with now.transaction() as tx:
+            step(tx, now)
+    except DeltadexError as error:
+        st.session_state[_OUTCOME] = ("refused", f"**{view.plain(error.message)}.** {markdown_hint(error.hint)}")
+        return
+    st.session_state[_OUTCOME] = ("done", done)
+    st.session_state["comment"] = ""
+    for key in [key for key in st.session_state if str(key).startswith("mark-")]:
+        st.session_state[key] = False

@@ -1,1 +1,0 @@
-"""Pure numpy: what vectors and facts say. No store, no clock, no torch."""

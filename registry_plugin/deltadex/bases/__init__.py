@@ -1,0 +1,1 @@
+"""Base models of finetunes: the declared name, and where the files are."""

@@ -1,0 +1,1 @@
+"""Downloads of remote files: on demand, resumable, in a bounded cache."""

@@ -1,0 +1,1 @@
+"""Drift of a registered model from version to version."""

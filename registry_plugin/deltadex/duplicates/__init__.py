@@ -1,0 +1,1 @@
+"""Redundant versions: pairs, groups, and which one to keep."""

@@ -1,0 +1,191 @@
+"""Groups of redundant models, level by level, each with a keeper. The order of arrival does not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deltadex.duplicates.all_pairs import Pairs
+from deltadex.duplicates.keeper import Keeper, propose_keeper
+from deltadex.duplicates.pairs import connected_groups
+from deltadex.duplicates.rules import is_near, norm_ratio
+from deltadex.findings.calibration import Calibration
+from deltadex.types import FloatArray, VersionRow
+from deltadex.vectors import average_linkage, canonical_order, cosine_similarity, cut_tree
+
+_MOST_SPLIT = 5_000
+
+
+class Redundancy(StrEnum):
+    """Levels of redundancy, the strictest first. A version is in at most one group per level.
+
+    Only the keeper of a group takes part in the levels below, so no pair of versions is on two levels.
+    """
+
+    EXACT = "exact"
+    SUPERSEDED = "superseded"
+    NEAR = "near"
+    SAME_TASK = "same_task"
+
+    @property
+    def words(self) -> str:
+        """Name of the level, for display."""
+        return "same weights" if self is Redundancy.EXACT else self.value.replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Versions that are redundant with each other.
+
+    Attributes
+    ----------
+    versions
+        Two or more, the oldest first.
+    lowest_similarity
+        Lowest cosine similarity of two members; below the threshold if only a chain of pairs connects them.
+    lowest_norm_ratio
+        Smallest norm over the largest.
+    freed_bytes
+        Bytes that retiring all but the keeper frees; None if no size is known.
+    owners
+        Owners of the versions, from their tags.
+    """
+
+    kind: Redundancy
+    versions: tuple[VersionRow, ...]
+    keeper: Keeper
+    lowest_similarity: float
+    lowest_norm_ratio: float
+    freed_bytes: int | None
+    owners: tuple[str, ...]
+
+
+def redundant_groups(
+    versions: Sequence[VersionRow],
+    vectors: FloatArray,
+    *,
+    pairs: Pairs,
+    calibration: Calibration,
+    merged: Sequence[tuple[int, int]] = (),
+    keeper_metric: str | None = None,
+) -> list[Group]:
+    """Return the groups of one recipe, the strictest level first, then the largest group.
+
+    Parameters
+    ----------
+    vectors
+        `(n, d)` vectors of the versions.
+    pairs
+        Pairs of similar rows, of dtype `PAIR`.
+    merged
+        Pairs of rows: an adapter and its merge.
+    keeper_metric
+        See `propose_keeper`.
+    """
+    task_at = calibration.same_task.value
+    norms = np.linalg.norm(vectors, axis=1)
+    ratio = norm_ratio(norms[pairs["first"]], norms[pairs["second"]])
+    near = pairs[is_near(pairs["similarity"], ratio, calibration)]
+    models = np.array([_model(version) for version in versions], dtype=object)
+    levels = _Levels(versions, vectors, keeper_metric)
+    levels.join(Redundancy.EXACT, np.concatenate([_same_weights(versions), _rows(merged)]))
+    levels.join(Redundancy.SUPERSEDED, _edges(near[models[near["first"]] == models[near["second"]]]))
+    levels.join(Redundancy.NEAR, _edges(near))
+    levels.join(Redundancy.SAME_TASK, _edges(pairs[pairs["similarity"] >= task_at]), split_at=task_at)
+    order = list(Redundancy)
+    return sorted(
+        levels.groups,
+        key=lambda group: (order.index(group.kind), -len(group.versions), group.versions[0].registered.ref.age),
+    )
+
+
+def freed_bytes(retired: Sequence[VersionRow], kept: Sequence[VersionRow]) -> int | None:
+    """Return the bytes that retiring versions frees; None if no size is known.
+
+    Files that several versions share are counted once, and not at all if a kept version uses them. A version that was
+    copied within the registry (`models:/name/3`) has no files of its own.
+    """
+    in_use = {version.registered.source for version in kept}
+    sizes = {version.registered.source: version.provenance.weights_bytes for version in retired}
+    known = {source: size for source, size in sizes.items() if size is not None}
+    own = {source: size for source, size in known.items() if source not in in_use and not _is_copy(source)}
+    return sum(own.values()) if known else None
+
+
+class _Levels:
+    """Groups versions level by level; a group's keeper represents it on the next level."""
+
+    def __init__(self, versions: Sequence[VersionRow], vectors: FloatArray, keeper_metric: str | None) -> None:
+        self.groups: list[Group] = []
+        self._versions, self._vectors, self._metric = versions, vectors, keeper_metric
+        self._leader = np.arange(len(versions))
+
+    def join(self, kind: Redundancy, pairs: NDArray[np.int64], *, split_at: float | None = None) -> None:
+        edges = np.unique(self._leader[pairs].reshape(-1, 2), axis=0)
+        for connected in connected_groups(map(tuple, edges[edges[:, 0] != edges[:, 1]].tolist())):
+            for members in [connected] if split_at is None else self._split(connected, split_at):
+                models = {_model(self._versions[member]) for member in members}
+                if len(members) > 1 and (len(models) > 1 or kind in (Redundancy.EXACT, Redundancy.SUPERSEDED)):
+                    self._add(kind, sorted(members, key=lambda member: self._versions[member].registered.ref.age))
+
+    def _add(self, kind: Redundancy, members: Sequence[int]) -> None:
+        rows = tuple(self._versions[member] for member in members)
+        keeper = propose_keeper(rows, self._metric)
+        vectors = self._vectors[list(members)]
+        norms = np.linalg.norm(vectors, axis=1)
+        self.groups.append(
+            Group(
+                kind=kind,
+                versions=rows,
+                keeper=keeper,
+                lowest_similarity=float(np.min(cosine_similarity(vectors))),
+                lowest_norm_ratio=float(norm_ratio(norms.min(), norms.max())),
+                freed_bytes=freed_bytes([row for row in rows if row.id != keeper.version.id], [keeper.version]),
+                owners=tuple(sorted({name for row in rows if (name := row.registered.owner)})),
+            )
+        )
+        leader = members[rows.index(keeper.version)]
+        self._leader[np.isin(self._leader, members)] = leader
+
+    def _split(self, members: Sequence[int], threshold: float) -> list[list[int]]:
+        """Split a connected component by average linkage, so that each part has this mean similarity.
+
+        A component of more than `_MOST_SPLIT` versions is not split: linkage would need gigabytes.
+        """
+        if len(members) > _MOST_SPLIT:
+            return [list(members)]
+        # Linkage breaks ties by row order: make that depend on the content only.
+        ordered = [members[row] for row in canonical_order(self._vectors[list(members)])]
+        tree = average_linkage(cosine_similarity(self._vectors[ordered]))
+        labels = cut_tree(tree, 1 - threshold)
+        return [[ordered[row] for row in np.flatnonzero(labels == label)] for label in np.unique(labels)]
+
+
+def _same_weights(versions: Sequence[VersionRow]) -> NDArray[np.int64]:
+    first: dict[str, int] = {}
+    same = [
+        (first[row.weights_digest], position)
+        for position, row in enumerate(versions)
+        if row.weights_digest and first.setdefault(row.weights_digest, position) != position
+    ]
+    return _rows(same)
+
+
+def _rows(pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def _edges(pairs: Pairs) -> NDArray[np.int64]:
+    return np.column_stack([pairs["first"], pairs["second"]])
+
+
+def _is_copy(source: str) -> bool:
+    return source.startswith("models:/") and not source.startswith("models:/m-")
+
+
+def _model(version: VersionRow) -> str:
+    return version.registered.ref.name

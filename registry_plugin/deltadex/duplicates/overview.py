@@ -1,0 +1,193 @@
+"""Groups of redundant versions with their evidence, for the duplicates page and `deltadex duplicates`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deltadex.access import HIDDEN, Person
+from deltadex.duplicates.all_pairs import PAIR, Pairs
+from deltadex.duplicates.groups import Group, Redundancy, freed_bytes, redundant_groups
+from deltadex.duplicates.keeper import Keeper, propose_keeper
+from deltadex.duplicates.pairs import connected_groups, similar_pairs
+from deltadex.embeddings import queries as embeddings
+from deltadex.embeddings.queries import EmbeddingTable, RecipeRow
+from deltadex.findings import queries as findings
+from deltadex.findings.calibration import Calibration
+from deltadex.findings.kinds import Concerns, kinds_about
+from deltadex.findings.thresholds import stored_calibration
+from deltadex.settings import ThresholdSettings
+from deltadex.store.database import Transaction
+from deltadex.types import Finding, FindingKind, VersionRow
+from deltadex.vectors import cosine_similarity
+
+#: Most versions of a recipe that are all compared on request; it takes a few seconds.
+COMPARED_AT_MOST = 5_000
+
+
+@dataclass(frozen=True)
+class RecipeRedundancy:
+    """Redundant versions of one recipe, with the thresholds.
+
+    Attributes
+    ----------
+    too_weak
+        Versions that are left out because they are too weak to compare.
+    """
+
+    recipe: RecipeRow
+    calibration: Calibration
+    groups: tuple[Group, ...]
+    too_weak: tuple[VersionRow, ...]
+
+    def of_kind(self, kind: Redundancy) -> list[Group]:
+        """Return the groups of one level."""
+        return [group for group in self.groups if group.kind is kind]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Versions of one recipe and their similar pairs: the input for groups at any threshold.
+
+    Attributes
+    ----------
+    viewer
+        Person for whom `groups` masks hidden models; `table` and `too_weak` are not masked.
+    pairs
+        Similar pairs of rows of `table`.
+    merged
+        Pairs of rows of `table`: an adapter and its merge, whose digests differ although their weights are equal.
+    """
+
+    viewer: Person
+    recipe: RecipeRow
+    calibration: Calibration
+    table: EmbeddingTable
+    pairs: Pairs
+    merged: Sequence[tuple[int, int]]
+    too_weak: tuple[VersionRow, ...]
+
+    def groups(self, thresholds: ThresholdSettings, *, similarity: float | None = None) -> RecipeRedundancy:
+        """Return the groups at the recipe's thresholds, or at another near-duplicate similarity."""
+        calibration = self.calibration if similarity is None else self.calibration.at(similarity)
+        groups = redundant_groups(
+            self.table.rows,
+            self.table.vectors,
+            pairs=self.pairs,
+            calibration=calibration,
+            merged=self.merged,
+            keeper_metric=thresholds.keeper_metric,
+        )
+        visible = tuple(_visible(self.viewer, group) for group in groups)
+        return RecipeRedundancy(self.recipe, calibration, visible, tuple(self.viewer.view_each(self.too_weak)))
+
+
+def redundancies(
+    tx: Transaction, viewer: Person, registry: str, *, thresholds: ThresholdSettings, similarity: float | None = None
+) -> list[RecipeRedundancy]:
+    """Return the groups of redundant versions of each recipe.
+
+    Parameters
+    ----------
+    similarity
+        Near-duplicate threshold (cosine similarity) of a preview; None for the recipe's own.
+    """
+    found = candidates(tx, viewer, registry, thresholds=thresholds, lowest=similarity)
+    return [one.groups(thresholds, similarity=similarity) for one in found]
+
+
+def candidates(
+    tx: Transaction, viewer: Person, registry: str, *, thresholds: ThresholdSettings, lowest: float | None = None
+) -> list[Candidates]:
+    """Return the versions that may be redundant under each recipe.
+
+    At most `COMPARED_AT_MOST` versions are all compared. With more, the pairs are read from the findings, which lack
+    versions of one model that supersede each other. A preview always compares all versions.
+
+    Parameters
+    ----------
+    lowest
+        Lowest near-duplicate similarity that will be previewed; None if there is no preview.
+    """
+    exact = findings.listing(tx, registry, kinds=[FindingKind.EXACT_DUPLICATE])
+    merged = [one.finding for one in exact if one.other and one.other.weights_digest != one.version.weights_digest]
+    return [
+        _of_recipe(tx, viewer, recipe, registry, merged, thresholds=thresholds, lowest=lowest)
+        for recipe in embeddings.recipes(tx, registry)
+    ]
+
+
+def _of_recipe(
+    tx: Transaction,
+    viewer: Person,
+    recipe: RecipeRow,
+    registry: str,
+    merged: Sequence[Finding],
+    *,
+    thresholds: ThresholdSettings,
+    lowest: float | None,
+) -> Candidates:
+    calibration = stored_calibration(tx, recipe.id, registry, thresholds=thresholds)
+    if lowest is None and recipe.embedded > COMPARED_AT_MOST:
+        table, pairs = _pairs_of_findings(tx, recipe, registry)
+    else:
+        table = embeddings.table(tx, recipe.id, registry=registry)
+        limits = (calibration.near_similarity.value, calibration.same_task.value, lowest)
+        pairs = similar_pairs(table.vectors, min(limit for limit in limits if limit is not None))
+    weak = embeddings.too_weak(tx, recipe.id, registry)
+    return Candidates(viewer, recipe, calibration, table, pairs, _places(table, merged), weak)
+
+
+def freed_by_findings(tx: Transaction, registry: str, *, keeper_metric: str | None = None) -> int:
+    """Return the bytes that retiring exact and near duplicates frees, from their findings.
+
+    Versions of one model that supersede each other are not findings, and not counted.
+    """
+    known = findings.listing(tx, registry, kinds=(FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE))
+    pairs = [(one.version, one.other) for one in known if one.other is not None]
+    rows = {row.id: row for pair in pairs for row in pair}
+    freed = 0
+    for ids in connected_groups((one.id, other.id) for one, other in pairs):
+        group = [rows[each] for each in ids]
+        kept = propose_keeper(group, keeper_metric).version
+        freed += freed_bytes([row for row in group if row.id != kept.id], [kept]) or 0
+    return freed
+
+
+def similarities(tx: Transaction, registry: str, recipe_id: int, ids: Sequence[int]) -> NDArray[np.float64]:
+    """Return the `(n, n)` cosine similarities of versions of a recipe; they identify no model and are not masked."""
+    table = embeddings.table(tx, recipe_id, registry=registry, ids=ids)
+    position = {row.id: place for place, row in enumerate(table.rows)}
+    return cosine_similarity(table.vectors[[position[version_id] for version_id in ids]])
+
+
+def _visible(viewer: Person, group: Group) -> Group:
+    versions = tuple(viewer.view_each(group.versions))
+    # The reason contains aliases and metrics, maybe of a hidden model.
+    is_whole = all(viewer.sees(row.registered.ref.name) for row in group.versions)
+    keeper = Keeper(viewer.view(group.keeper.version), group.keeper.reason if is_whole else HIDDEN)
+    owners = tuple(sorted({name for row in versions if (name := row.registered.owner)}))
+    return replace(group, versions=versions, keeper=keeper, owners=owners)
+
+
+def _places(table: EmbeddingTable, found: Sequence[Finding]) -> list[tuple[int, int]]:
+    place = {row.id: number for number, row in enumerate(table.rows)}
+    pairs = ((place.get(one.version_id), place.get(one.other_id or 0)) for one in found)
+    return [(one, other) for one, other in pairs if one is not None and other is not None]
+
+
+def _pairs_of_findings(tx: Transaction, recipe: RecipeRow, registry: str) -> tuple[EmbeddingTable, Pairs]:
+    """Return the versions in findings about pairs, and those pairs."""
+    known = [one.finding for one in findings.listing(tx, registry, kinds=kinds_about(Concerns.GROUP))]
+    ids = sorted({each for one in known for each in (one.version_id, one.other_id) if each is not None})
+    table = embeddings.table(tx, recipe.id, registry=registry, ids=ids)
+    place = {row.id: number for number, row in enumerate(table.rows)}
+    pairs = [
+        (place[one.version_id], place[one.other_id], one.measure)
+        for one in known
+        if one.measure is not None and one.version_id in place and one.other_id in place
+    ]
+    return table, np.array(pairs, dtype=PAIR)

@@ -1,0 +1,1 @@
+"""Embeddings as artifacts and as rows of the store."""

@@ -1,0 +1,1 @@
+"""Embedding and training with torch. Importing this package itself imports no torch."""

@@ -1,0 +1,130 @@
+"""Examples of a task, read from JSON lines. Each has a prompt and the expected completion.
+
+The formats are those of TRL's trainers: `{"prompt": …, "completion": …}`, `{"text": …}` and
+`{"messages": [{"role": …, "content": …}, …]}`, where prompt and completion may be lists of messages as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from deltadex.errors import ExamplesError
+
+#: More examples would amount to a real training run, which a search is meant to avoid.
+MAX_EXAMPLES = 200
+#: Limit per example; the engine also limits its tokens.
+MAX_CHARACTERS = 20_000
+
+_FORMATS = 'Each line is {"prompt": …, "completion": …}, {"text": …} or {"messages": [{"role": …, "content": …}, …]}.'
+
+
+@dataclass(frozen=True)
+class ChatMessage:
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example of a task.
+
+    Attributes
+    ----------
+    prompt
+        Text, or the preceding turns of a conversation; empty if there is only a completion.
+    completion
+        Text that a model for the task should write.
+    """
+
+    prompt: str | tuple[ChatMessage, ...]
+    completion: str
+
+
+def read_examples(text: str) -> tuple[Example, ...]:
+    """Read JSON lines; blank lines are skipped.
+
+    Raises
+    ------
+    ExamplesError
+        There are no examples or too many, or a line (named by its number) is not an example.
+    """
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    if not lines:
+        raise ExamplesError("There are no examples", hint=_FORMATS)
+    if len(lines) > MAX_EXAMPLES:
+        raise ExamplesError(
+            f"{len(lines):,} examples are more than {MAX_EXAMPLES}", hint="Use a random sample of them."
+        )
+    return tuple(_example(number, line) for number, line in lines)
+
+
+def digest(examples: Sequence[Example]) -> str:
+    """Return the hex SHA-256 over the canonical JSON of examples, in their order."""
+    return hashlib.sha256(json.dumps(to_json(examples), sort_keys=True).encode()).hexdigest()
+
+
+def to_json(examples: Sequence[Example]) -> list[dict[str, object]]:
+    """Return the examples as JSON values for `from_json`."""
+    return [asdict(example) for example in examples]
+
+
+def from_json(values: Sequence[Mapping[str, object]]) -> tuple[Example, ...]:
+    """Read the JSON values of `to_json`."""
+    return tuple(_example_of(dict(value)) for value in values)
+
+
+def _example(number: int, line: str) -> Example:
+    if len(line) > MAX_CHARACTERS:
+        raise ExamplesError(
+            f"Line {number} has {len(line):,} characters; the limit is {MAX_CHARACTERS:,}",
+            hint="Shorten it: the beginnings of prompt and completion are enough to show the task.",
+        )
+    try:
+        return _example_of(json.loads(line))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ExamplesError(f"Line {number} is not an example: {reason}", hint=_FORMATS) from error
+
+
+def _example_of(content: Mapping[str, object]) -> Example:
+    if not isinstance(content, dict):
+        raise TypeError("it is not a JSON object")
+    if "messages" in content:
+        return _conversation(_turns(content["messages"]))
+    if "text" in content:
+        return Example("", _text(content["text"], "text"))
+    prompt, completion = content["prompt"], content["completion"]
+    if not isinstance(completion, str):
+        completion = _turns(completion)[-1].content
+    prompt = prompt if isinstance(prompt, str) else _turns(prompt)
+    return Example(prompt, _text(completion, "completion"))
+
+
+def _conversation(turns: tuple[ChatMessage, ...]) -> Example:
+    """Return the last turn of the assistant as the completion, the turns before it as the prompt."""
+    last = max((index for index, turn in enumerate(turns) if turn.role == "assistant"), default=None)
+    if last is None:
+        raise ValueError("no message has the role assistant")
+    return Example(turns[:last], _text(turns[last].content, "the assistant's message"))
+
+
+def _turns(messages: object) -> tuple[ChatMessage, ...]:
+    if not isinstance(messages, list | tuple) or not messages:
+        raise TypeError("messages must be a list of objects with role and content")
+    return tuple(ChatMessage(_text(turn["role"], "role"), _text(turn["content"], "content")) for turn in messages)
+
+
+def _text(value: object, field: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{field} is not a string")
+    if not value.strip():
+        raise ValueError(f"{field} is empty")
+    if "\0" in value:  # Postgres stores neither NUL nor lone surrogates
+        raise ValueError(f"{field} contains a NUL character")
+    value.encode()
+    return value

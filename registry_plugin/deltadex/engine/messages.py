@@ -1,0 +1,300 @@
+"""Messages to and from the process that opens checkpoints, each one line of JSON. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+from pydantic import Field, TypeAdapter
+
+from deltadex import errors
+from deltadex.checkpoints.fit import Fit
+from deltadex.checkpoints.inspect import LocalCheckpoint
+from deltadex.checkpoints.merge_check import Imprint
+from deltadex.engine.examples import Example
+from deltadex.errors import DeltadexError
+from deltadex.types import FloatArray
+
+#: Called with a part of the model and the bytes of weights read: for that part (engine), or in total (client).
+OnProgress = Callable[[str, int], None]
+
+M = TypeVar("M")
+
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
+
+
+def ignore_progress(_part: str, _read_bytes: int) -> None:
+    """Discard a progress report."""
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """A checkpoint to embed.
+
+    Attributes
+    ----------
+    weights_digest
+        Hex SHA-256 over its tensors.
+    identical
+        Names of its tensors that are bit-identical to the base's; leading layers with only such tensors are skipped.
+    """
+
+    checkpoint: LocalCheckpoint
+    weights_digest: str
+    identical: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base to compare with.
+
+    Attributes
+    ----------
+    digest
+        Hex SHA-256 over its tensors and the part of its config that acts.
+    dtype
+        Dtype of all computation: `float32`, `bfloat16` or `auto`.
+    device
+        `cpu`, `cuda` or `auto`.
+    states
+        Folder of the cache of base states; None keeps them in memory only.
+    words
+        True to add promoted tokens to each embedding, through the base's output head.
+    """
+
+    checkpoint: LocalCheckpoint
+    digest: str
+    dtype: str
+    states: Path | None = None
+    device: str = "cpu"
+    words: bool = True
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """An artifact to inspect. The caller fetches the files that the inspection asks for.
+
+    Attributes
+    ----------
+    where
+        Name of the artifact, for messages.
+    sizes
+        Size in bytes of every file, by relative path.
+    read_pickles
+        See `deltadex.checkpoints.inspect.inspect`.
+    """
+
+    where: str
+    sizes: Mapping[str, int]
+    read_pickles: bool = False
+    task: Literal["inspect"] = "inspect"
+
+
+@dataclass(frozen=True)
+class Digest:
+    """A checkpoint to digest; `memo` is the folder of known digests."""
+
+    checkpoint: LocalCheckpoint
+    memo: Path
+    task: Literal["digest"] = "digest"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A finetune to digest and to compare with its base; `memo` is the folder of known digests."""
+
+    finetune: LocalCheckpoint
+    base: LocalCheckpoint
+    base_name: str
+    memo: Path
+    task: Literal["check"] = "check"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A checkpoint to write a plain copy of, into an empty folder."""
+
+    checkpoint: LocalCheckpoint
+    folder: Path
+    task: Literal["convert"] = "convert"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A plain copy.
+
+    Attributes
+    ----------
+    is_needed
+        False if the weights were plain already, and nothing was written.
+    bits
+        Mean bits per quantized weight; None if no weights were quantized.
+    """
+
+    is_needed: bool
+    bits: float | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A finetune that fits its base.
+
+    Attributes
+    ----------
+    weights, updates, base
+        The arrays of its `Imprint` in hexadecimal; None if it has none.
+    """
+
+    finetune: Finetune
+    fit: Fit
+    weights: str | None = None
+    updates: str | None = None
+    base: str | None = None
+
+    @classmethod
+    def of(cls, finetune: Finetune, fit: Fit, imprint: Imprint | None) -> Checked:
+        """Return the message of these values."""
+        if imprint is None:
+            return cls(finetune, fit)
+        return cls(finetune, fit, _to_hex(imprint.values), _to_hex(imprint.updates), _to_hex(imprint.base))
+
+    @property
+    def imprint(self) -> Imprint | None:
+        """Return the sampled weights, if a merge can be predicted from them."""
+        values = _from_hex(self.weights)
+        bits = self.finetune.checkpoint.bits
+        return values if values is None else Imprint(values, _from_hex(self.updates), bits, _from_hex(self.base))
+
+
+@dataclass(frozen=True)
+class Job:
+    """Finetunes to embed against one base. The embedding of `finetunes[3]` is written to the folder `results/3`."""
+
+    base: BaseModel
+    finetunes: tuple[Finetune, ...]
+    results: Path
+    task: Literal["embed"] = "embed"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """An adapter to train from examples of a task.
+
+    Attributes
+    ----------
+    base
+        The frozen base model, used in the dtype of its files.
+    folder
+        Destination of the adapter.
+    learning_rate
+        Initial rate of AdamW for a hidden size of 1,000. It is scaled by 1,000 / hidden size, because wider models need
+        a lower rate, and decays linearly to a tenth.
+    rank
+        Rank of the LoRA at every linear layer; alpha is twice the rank.
+    batch
+        Examples per step; limited to their number.
+    max_tokens
+        Token limit per example; the completion gets at most half.
+    """
+
+    base: BaseModel
+    examples: tuple[Example, ...]
+    folder: Path
+    steps: int
+    learning_rate: float
+    rank: int = 8
+    batch: int = 8
+    max_tokens: int = 256
+    seed: int = 0
+    task: Literal["tune"] = "tune"
+
+
+Request = Inspection | Conversion | Digest | Check | Job | Tuning
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A result, an error or a progress report of a request.
+
+    Attributes
+    ----------
+    done
+        True in the last answer to a request.
+    number
+        Number of the finetune, or of training steps, that is done; None if the answer is about the whole request.
+    error
+        Class name and fields of the error that prevented a result.
+    wanted
+        Files that the caller should fetch; it answers with the folder that holds them.
+    needs
+        Bytes that the child is about to write; the caller answers with a line when it has made room for them.
+    result
+        Result of an inspection, a conversion, a digest or a check.
+    read_bytes, part
+        Bytes of weights read so far, and the current part of the model.
+    """
+
+    done: bool = False
+    number: int | None = None
+    error: dict[str, Any] | None = None
+    wanted: tuple[str, ...] = ()
+    needs: int | None = None
+    result: Any = None
+    read_bytes: int = 0
+    part: str = ""
+
+    @property
+    def exception(self) -> DeltadexError | None:
+        """Return the error, if there is one."""
+        if self.error is None:
+            return None
+        kind: type[DeltadexError] = getattr(errors, self.error["kind"])
+        return kind(**{name: value for name, value in self.error.items() if name != "kind"})
+
+
+def error_fields(error: DeltadexError) -> dict[str, Any]:
+    """Return an error's class name and fields, as an answer has them."""
+    return {"kind": type(error).__name__, **vars(error)}
+
+
+def to_line(message: object) -> bytes:
+    """Return a message as a line of JSON.
+
+    By Python's own module, which escapes half a character (of a hostile name or config); pydantic's refuses it.
+    """
+    return json.dumps(as_json(type(message), message)).encode() + b"\n"
+
+
+def parse_request(line: bytes) -> Request:
+    """Return the request in a line of JSON."""
+    request: Request = _adapter(Annotated[Request, Field(discriminator="task")]).validate_python(json.loads(line))
+    return request
+
+
+def parse_answer(line: bytes) -> Answer:
+    """Return the answer in a line of JSON."""
+    return from_json(Answer, json.loads(line))
+
+
+def as_json(kind: type[M], value: M) -> object:
+    """Return a result as an answer has it."""
+    return _adapter(kind).dump_python(value, mode="json")
+
+
+def from_json(kind: type[M], value: object) -> M:
+    """Return the result in an answer."""
+    result: M = _adapter(kind).validate_python(value)
+    return result
+
+
+def _to_hex(values: FloatArray | None) -> str | None:
+    return None if values is None else values.astype("<f4").tobytes().hex()
+
+
+def _from_hex(text: str | None) -> FloatArray | None:
+    return None if text is None else np.frombuffer(bytes.fromhex(text), "<f4").astype(np.float32)

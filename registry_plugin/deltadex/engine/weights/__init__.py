@@ -1,0 +1,1 @@
+"""Model weights, streamed from their files layer by layer."""

@@ -1,0 +1,1 @@
+"""Search for models by examples of a task."""

@@ -1,0 +1,1 @@
+"""Findings about versions, and the rules and thresholds that make them."""

@@ -1,0 +1,232 @@
+"""The table of finding kinds: everything that differs between kinds, except the rules that judge them.
+
+A new kind is a name in `FindingKind`, a row here, and a judge. Reviews, reports, messages, commands and pages read this
+table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from deltadex.types import FindingKind
+
+
+class Severity(StrEnum):
+    """Severity of a finding, highest first."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class Reason(StrEnum):
+    """Reason of a decision."""
+
+    RETIRE = "retire"
+    MERGE = "merge"
+    RETRAIN = "retrain"
+    ROLL_BACK = "roll_back"
+    CORRECT_DECLARATION = "correct_declaration"
+    REGISTER_AGAIN = "register_again"
+    CLARIFY_LICENSE = "clarify_license"
+    INTENDED = "intended"
+    INTENDED_COPY = "intended_copy"
+    DIFFERENT_PURPOSE = "different_purpose"
+    SANDBOX = "sandbox"
+    DECLARATION_IS_RIGHT = "declaration_is_right"
+    NOT_NEEDED = "not_needed"
+    LICENSE_CONFIRMED = "license_confirmed"
+    PUT_RIGHT = "put_right"
+
+
+class NumberUnit(StrEnum):
+    """Unit of a finding's measure and threshold, for display."""
+
+    SIMILARITY = "cosine similarity"
+    DISTANCE = "cosine distance"
+    SIMILARITY_MARGIN = "difference of cosine similarities"
+    STRENGTH = "strength"
+    WEIGHTS = "relative distance of the weights"
+
+
+class Concerns(StrEnum):
+    """Versions that a finding is about: one version, a pair, or a pair of a group of similar versions."""
+
+    VERSION = "version"
+    PAIR = "pair"
+    GROUP = "group"
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Role of each version in the finding, in order."""
+        return ("version",) if self is Concerns.VERSION else ("newer version", "older version")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingKindInfo:
+    """One row of the table.
+
+    Attributes
+    ----------
+    label
+        Heading of its findings on pages.
+    accepted, dismissed
+        Reasons allowed for each decision, the usual one first.
+    unit
+        Unit of the measure; None if the kind has no measure.
+    tolerance
+        Review setting with the change of the measure that reopens a dismissed finding.
+    high_from
+        Multiple of the threshold from which severity is high; None if severity does not depend on the measure.
+    on_arrival
+        True if the finding is judged when a version is embedded, and replaced with the version's other findings.
+    page
+        Page of the dashboard with all findings of the kind, besides the page of all reviews; None if there is none.
+    sentence
+        Format string of `measure` and the evidence's texts, shown instead of the measure.
+    from_newer, from_older
+        Wording from the perspective of the newer and the older version; empty if the label serves for both.
+    """
+
+    kind: FindingKind
+    label: str
+    concerns: Concerns
+    severity: Severity
+    accepted: tuple[Reason, ...]
+    dismissed: tuple[Reason, ...]
+    unit: NumberUnit | None = None
+    tolerance: Literal["reopen_cosine", "reopen_strength"] = "reopen_cosine"
+    high_from: float | None = None
+    on_arrival: bool = False
+    page: str | None = None
+    sentence: str = ""
+    from_newer: str = ""
+    from_older: str = ""
+
+    @property
+    def words(self) -> str:
+        """Name of the kind within a sentence, such as `near duplicate`."""
+        return self.kind.replace("_", " ")
+
+    @property
+    def tag(self) -> str:
+        """Tag of a model version in MLflow with the review status of findings of the kind."""
+        return f"deltadex.review.{self.kind}"
+
+
+#: In display order.
+_ROWS = (
+    FindingKindInfo(
+        kind=FindingKind.EXACT_DUPLICATE,
+        label="Same weights",
+        concerns=Concerns.GROUP,
+        severity=Severity.MEDIUM,
+        accepted=(Reason.RETIRE, Reason.MERGE),
+        dismissed=(Reason.INTENDED_COPY, Reason.SANDBOX),
+        on_arrival=True,
+        page="duplicates",
+    ),
+    FindingKindInfo(
+        kind=FindingKind.NEAR_DUPLICATE,
+        label="Near duplicates",
+        concerns=Concerns.GROUP,
+        severity=Severity.LOW,
+        accepted=(Reason.RETIRE, Reason.MERGE),
+        dismissed=(Reason.DIFFERENT_PURPOSE, Reason.INTENDED_COPY, Reason.SANDBOX),
+        unit=NumberUnit.SIMILARITY,
+        on_arrival=True,
+        page="duplicates",
+    ),
+    FindingKindInfo(
+        kind=FindingKind.SAME_TASK,
+        label="Same task",
+        concerns=Concerns.GROUP,
+        severity=Severity.LOW,
+        accepted=(Reason.RETIRE, Reason.MERGE),
+        dismissed=(Reason.DIFFERENT_PURPOSE, Reason.INTENDED, Reason.SANDBOX),
+        unit=NumberUnit.SIMILARITY,
+        page="duplicates",
+    ),
+    FindingKindInfo(
+        kind=FindingKind.DRIFT,
+        label="Drift",
+        concerns=Concerns.PAIR,
+        severity=Severity.MEDIUM,
+        accepted=(Reason.ROLL_BACK, Reason.RETRAIN, Reason.RETIRE),
+        dismissed=(Reason.INTENDED, Reason.SANDBOX),
+        unit=NumberUnit.DISTANCE,
+        high_from=2,
+        page="drift",
+        from_newer="this version is far from the one before",
+        from_older="the next version is far from this one",
+    ),
+    FindingKindInfo(
+        kind=FindingKind.WRONG_BASE,
+        label="Wrong base",
+        concerns=Concerns.VERSION,
+        severity=Severity.HIGH,
+        accepted=(Reason.CORRECT_DECLARATION, Reason.REGISTER_AGAIN, Reason.RETIRE),
+        dismissed=(Reason.DECLARATION_IS_RIGHT, Reason.SANDBOX),
+        unit=NumberUnit.WEIGHTS,
+        on_arrival=True,
+    ),
+    FindingKindInfo(
+        kind=FindingKind.LABEL_CONTRADICTED,
+        label="Label contradicted",
+        concerns=Concerns.VERSION,
+        severity=Severity.MEDIUM,
+        accepted=(Reason.CORRECT_DECLARATION, Reason.RETRAIN, Reason.RETIRE),
+        dismissed=(Reason.DECLARATION_IS_RIGHT, Reason.SANDBOX),
+        unit=NumberUnit.SIMILARITY_MARGIN,
+        sentence="tagged {declared}, moves like {moves_like}: closer by {measure:.2f} in similarity",
+    ),
+    FindingKindInfo(
+        kind=FindingKind.TOO_WEAK,
+        label="Too weak to place",
+        concerns=Concerns.VERSION,
+        severity=Severity.LOW,
+        accepted=(Reason.RETRAIN, Reason.RETIRE),
+        dismissed=(Reason.INTENDED, Reason.SANDBOX),
+        unit=NumberUnit.STRENGTH,
+        tolerance="reopen_strength",
+        on_arrival=True,
+    ),
+    FindingKindInfo(
+        kind=FindingKind.FAILED,
+        label="Embedding failed",
+        concerns=Concerns.VERSION,
+        severity=Severity.HIGH,
+        accepted=(Reason.REGISTER_AGAIN, Reason.RETIRE),
+        dismissed=(Reason.NOT_NEEDED, Reason.SANDBOX),
+    ),
+    FindingKindInfo(
+        kind=FindingKind.UNSUPPORTED,
+        label="Not supported",
+        concerns=Concerns.VERSION,
+        severity=Severity.LOW,
+        accepted=(Reason.REGISTER_AGAIN, Reason.CORRECT_DECLARATION, Reason.RETIRE),
+        dismissed=(Reason.NOT_NEEDED, Reason.SANDBOX),
+    ),
+    FindingKindInfo(
+        kind=FindingKind.LICENSE,
+        label="Licence",
+        concerns=Concerns.VERSION,
+        severity=Severity.HIGH,
+        accepted=(Reason.CLARIFY_LICENSE, Reason.RETIRE),
+        dismissed=(Reason.LICENSE_CONFIRMED, Reason.SANDBOX),
+    ),
+)
+KINDS: Mapping[FindingKind, FindingKindInfo] = {row.kind: row for row in _ROWS}
+
+
+def kinds_about(concerns: Concerns) -> tuple[FindingKind, ...]:
+    """Return the kinds that concern a version, a pair or a group."""
+    return tuple(row.kind for row in KINDS.values() if row.concerns is concerns)
+
+
+def kinds_on_arrival() -> tuple[FindingKind, ...]:
+    """Return the kinds that are judged when a version is embedded."""
+    return tuple(row.kind for row in KINDS.values() if row.on_arrival)

@@ -1,1 +1,0 @@
-"""What a person should know, and decides: findings as pure values."""

@@ -1,0 +1,1 @@
+"""Ingestion: registry to rows, embeddings and findings."""

@@ -1,0 +1,103 @@
+"""Judgement of a whole recipe at once, independent of the order of arrival: repeated tasks and clusters."""
+
+from __future__ import annotations
+
+import logging
+import math
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from deltadex.clusters.runs import ClusteringResult, is_due, recluster
+from deltadex.duplicates import queries as duplicates
+from deltadex.duplicates import rules
+from deltadex.duplicates.all_pairs import Members, Pairs, PairSearch, ignore_progress
+from deltadex.embeddings import queries as embeddings
+from deltadex.embeddings.queries import RecipeRow
+from deltadex.errors import StoreError
+from deltadex.findings.calibration import Calibration
+from deltadex.findings.thresholds import calibration_of
+from deltadex.reviews import actions as reviews
+from deltadex.settings import Settings
+from deltadex.store.database import Database, Transaction
+
+log = logging.getLogger(__name__)
+
+
+def recompute_where_due(database: Database, settings: Settings) -> list[ClusteringResult]:
+    """Recompute each recipe that is due, except those another process is recomputing."""
+    recomputed = []
+    with database.transaction() as tx:
+        due = [one for one in embeddings.recipes(tx, settings.registry) if is_due(tx, settings, one)]
+    for recipe in due:
+        try:
+            recomputed.append(recompute_recipe(database, settings, recipe))
+        except StoreError as error:
+            if not error.retryable:
+                raise
+            log.info("round left for later recipe=%s error=%r", recipe.digest[:12], error.message)
+    return recomputed
+
+
+def recompute_recipe(database: Database, settings: Settings, recipe: RecipeRow) -> ClusteringResult:
+    """Recompute the clusters and repeated tasks of a recipe, and update its reviews.
+
+    Raises
+    ------
+    StoreError
+        Another process is recomputing this recipe, or Postgres is unavailable.
+    """
+    # The cluster run determines when a recipe is due again. It is stored last, so that arrivals in between count as
+    # changes and a killed round is due again.
+    return recluster(database, settings, recipe, before_storing=lambda: judge_tasks(database, settings, recipe))
+
+
+def judge_tasks(database: Database, settings: Settings, recipe: RecipeRow) -> None:
+    """Find the versions of a recipe that repeat the task of an older one, and store the findings.
+
+    Needs temporary disk space of twice the vectors' size in the store.
+    """
+    registry = settings.registry
+    with tempfile.TemporaryDirectory(prefix="deltadex-") as temporary:
+        folder = Path(temporary)
+        with database.transaction() as tx:
+            path = folder / "vectors.npy"
+            members = duplicates.export(tx, recipe.id, registry, path=path, on_progress=ignore_progress)
+        with database.transaction() as tx:
+            calibration = calibration_of(tx, recipe.id, registry, thresholds=settings.thresholds)
+        vectors = np.load(path, mmap_mode="r")
+        search = PairSearch(vectors, members["model"], folder, near=math.inf, same_task=calibration.same_task.value)
+        search.run()
+
+        def store(tx: Transaction) -> None:
+            duplicates.lock_and_stage_members(tx, recipe.id, registry, members)
+            replace_same_task(tx, recipe.id, registry, search, members, calibration=calibration)
+            reviews.follow(tx, settings)
+
+        database.run(store)
+
+
+def replace_same_task(
+    tx: Transaction,
+    recipe_id: int,
+    registry: str,
+    search: PairSearch,
+    members: Members,
+    *,
+    calibration: Calibration,
+) -> None:
+    """Replace the repeated-task findings of a recipe with the results of a finished search."""
+    tasks = (rules.repeated_tasks(closest, members, calibration=calibration) for closest in search.closest())
+    duplicates.replace_same_task(tx, recipe_id, registry, pairs_by_id(tasks, members), calibration=calibration)
+
+
+def pairs_by_id(blocks: Iterable[Pairs], members: Members) -> Iterator[tuple[int, int, float, float]]:
+    """Yield (older id, newer id, similarity, norm ratio) for each pair of members."""
+    for pairs in blocks:
+        older, newer = members[pairs["first"]], members[pairs["second"]]
+        ratio = rules.norm_ratio(older["norm"], newer["norm"])
+        yield from zip(
+            older["id"].tolist(), newer["id"].tolist(), pairs["similarity"].tolist(), ratio.tolist(), strict=True
+        )

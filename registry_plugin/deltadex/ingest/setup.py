@@ -1,0 +1,33 @@
+"""Setup of the store, the flows and the webhook (`deltadex init`). Idempotent."""
+
+from __future__ import annotations
+
+from deltadex.app import App
+from deltadex.errors import MissingRight
+from deltadex.registry.webhook import register_webhook
+from deltadex.store.database import Database
+from deltadex.store.migrate import migrate
+from deltadex.store.roles import logins_of
+
+
+def initialise(app: App) -> list[str]:
+    """Migrate the store, deploy the flows, register the webhook if a secret is set; return a line for each step.
+
+    Without the right to register a webhook it goes on: polling finds every version, too.
+    """
+    logins = logins_of(app.settings.database)
+    with Database(app.settings.database_url) as owned:
+        applied = migrate(owned, logins=logins)
+    lines = [f"store: {', '.join(applied) if applied else 'up to date'}"]
+    lines.append(f"logins: {', '.join(logins) if logins else 'one for all services, see docs/store.md'}")
+    app.scheduler.deploy()
+    lines.append(f"flows: deployed to the work pool {app.settings.work_pool!r}")
+    webhook = app.settings.webhook
+    if webhook.secret is None:
+        lines.append("webhook: none, polling only (set DELTADEX_WEBHOOK__SECRET to have one)")
+        return lines
+    try:
+        lines.append(f"webhook: MLflow calls {register_webhook(app.registry, webhook)}")
+    except MissingRight as error:
+        lines.append(f"webhook: not registered, only an admin of MLflow may; polling goes on ({error.message})")
+    return lines

@@ -1,0 +1,1 @@
+"""Numbers for monitoring, and the pages that Prometheus and probes read."""

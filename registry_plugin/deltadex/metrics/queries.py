@@ -1,0 +1,109 @@
+"""Counts of work done and of versions that wait, without names of models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from deltadex.store.database import Transaction
+from deltadex.types import UNDER_WAY, Queue, State
+from deltadex.versions import shards
+
+_ADD = """
+    insert into work_done as known (registry, kind, name, count, seconds, bytes) values (%s, %s, %s, %s, %s, %s)
+    on conflict (registry, kind, name) do update set
+        count = known.count + excluded.count, seconds = known.seconds + excluded.seconds,
+        bytes = known.bytes + excluded.bytes
+"""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Total of one step or one kind of error, over all flow runs.
+
+    Attributes
+    ----------
+    kind
+        `step` or `error`.
+    name
+        Name of the step, class of the error, or `died`.
+    bytes
+        Size of the weights that the step read.
+    """
+
+    kind: str
+    name: str
+    count: int
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers of one registry.
+
+    Attributes
+    ----------
+    versions
+        Number of versions by state and queue.
+    oldest_seconds
+        Age of the oldest version that still awaits an outcome, by queue.
+    poll_age_seconds
+        Time since the last successful poll; None before the first.
+    """
+
+    versions: Mapping[tuple[State, Queue], int]
+    oldest_seconds: Mapping[Queue, float]
+    open_shards: int
+    work: Sequence[Work]
+    poll_age_seconds: float | None
+
+
+def add_steps(tx: Transaction, registry: str, each: Sequence[Mapping[str, float]], *, read_bytes: int) -> None:
+    """Add the steps of versions, in seconds by name, and the size of the weights that they fetched.
+
+    One of the last statements of a transaction: until it ends, others wait for these rows.
+    """
+    for name in sorted({name for seconds in each for name in seconds}):
+        spent = [seconds[name] for seconds in each if name in seconds]
+        tx.execute(_ADD, [registry, "step", name, len(spent), sum(spent), read_bytes if name == "fetch" else 0])
+
+
+def add_error(tx: Transaction, registry: str, kind: str) -> None:
+    """Add the error with which an attempt ended, by its class, or that its run died. Placed last, as `add_steps`."""
+    tx.execute(_ADD, [registry, "error", kind, 1, 0, 0])
+
+
+def read(tx: Transaction, registry: str) -> Numbers:
+    """Return the present numbers of a registry."""
+    rows = tx.execute(
+        """
+        select state, queue, count(*), extract(epoch from now() - min(discovered_at))::float8
+        from model_versions where registry = %s group by state, queue
+        """,
+        [registry],
+    ).fetchall()
+    oldest: dict[Queue, float] = dict.fromkeys(Queue, 0.0)
+    for state, queue, _, seconds in rows:
+        if state in UNDER_WAY:
+            oldest[Queue(queue)] = max(oldest[Queue(queue)], seconds)
+    work = tx.execute(
+        "select kind, name, count, seconds, bytes from work_done where registry = %s order by kind, name", [registry]
+    )
+    found = {(State(state), Queue(queue)): int(count) for state, queue, count, _ in rows}
+    versions = {(state, queue): found.get((state, queue), 0) for state in State for queue in Queue}
+    return Numbers(
+        versions=versions,
+        oldest_seconds=oldest,
+        open_shards=len(shards.open_shards(tx, registry)),
+        work=[Work(*values) for values in work],
+        poll_age_seconds=poll_age_seconds(tx, registry),
+    )
+
+
+def poll_age_seconds(tx: Transaction, registry: str) -> float | None:
+    """Return the time since MLflow was last polled with success; None before the first time."""
+    row = tx.execute(
+        "select extract(epoch from now() - polled_at)::float8 from watchers where registry = %s", [registry]
+    ).fetchone()
+    return row[0] if row else None

@@ -1,0 +1,1 @@
+"""Pages inside MLflow's own server."""

@@ -1,0 +1,1 @@
+"""Notifications about findings, by rule and channel."""

@@ -1,0 +1,136 @@
+"""Stored positions of notification rules, and deliveries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from deltadex.findings.kinds import Severity
+from deltadex.notifications.message import OPENED, Notice
+from deltadex.store.database import Transaction
+from deltadex.types import FindingKind
+
+
+@dataclass(frozen=True)
+class Position:
+    """Position of a rule: the last review and the last log entry that it covers, by id."""
+
+    review_id: int
+    decision_id: int
+    sent_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One message, which is tried again every round until it is delivered."""
+
+    rule: str
+    channel: str
+    events: int
+    attempts: int
+    error: str
+    tried_at: datetime
+    delivered_at: datetime | None
+
+
+def latest(tx: Transaction) -> Position:
+    """Return the position after all reviews and log entries."""
+    # Take the lock of writers: a transaction that is still open may commit a lower id than the highest one now.
+    tx.execute("select pg_advisory_xact_lock(hashtextextended('deltadex decisions', 0))")
+    row = tx.execute(
+        "select (select coalesce(max(id), 0) from reviews), (select coalesce(max(id), 0) from decisions)"
+    ).fetchone()
+    assert row is not None  # noqa: S101 - a select without a table has one row
+    return Position(*row)
+
+
+def position(tx: Transaction, registry: str, rule: str, *, start: Position) -> Position:
+    """Return the position of a rule; a new rule begins at `start`, so that it does not report old events."""
+    tx.execute(
+        "insert into notified (registry, rule, review_id, decision_id) values (%s, %s, %s, %s) on conflict do nothing",
+        [registry, rule, start.review_id, start.decision_id],
+    )
+    row = tx.execute(
+        "select review_id, decision_id, sent_at from notified where registry = %s and rule = %s", [registry, rule]
+    ).fetchone()
+    assert row is not None  # noqa: S101 - the statement before inserts it if it is missing
+    return Position(*row)
+
+
+def advance(tx: Transaction, registry: str, rule: str, to: Position, *, sent: bool) -> None:
+    """Store the position of a rule, and the time if a message was sent."""
+    tx.execute(
+        """
+        update notified set review_id = %s, decision_id = %s, sent_at = case when %s then now() else sent_at end
+        where registry = %s and rule = %s
+        """,
+        [to.review_id, to.decision_id, sent, registry, rule],
+    )
+
+
+def notices_between(tx: Transaction, registry: str, *, after: Position, until: Position) -> list[Notice]:
+    """Return the events between two positions: new findings first, then entries in the order of the log."""
+    rows = tx.execute(
+        """
+        with happened as (
+            select %(opened)s as event, id as review_id, 0 as decision_id from reviews
+            where id > %(after_review)s and id <= %(until_review)s
+            union all
+            select action, review_id, id from decisions where id > %(after_decision)s and id <= %(until_decision)s
+        )
+        select event, review_id, kind, severity, version.name, version.version, other.name, other.version
+        from happened join reviews on reviews.id = review_id
+        join model_versions version on version.id = model_version_id
+        left join model_versions other on other.id = other_id
+        where version.registry = %(registry)s order by happened.decision_id, review_id
+        """,
+        {
+            "registry": registry,
+            "opened": OPENED,
+            "after_review": after.review_id,
+            "until_review": until.review_id,
+            "after_decision": after.decision_id,
+            "until_decision": until.decision_id,
+        },
+    )
+    return [
+        Notice(event, review_id, FindingKind(kind), Severity(severity), _versions(*labels))
+        for event, review_id, kind, severity, *labels in rows
+    ]
+
+
+def record(tx: Transaction, registry: str, *, rule: str, channel: str, events: int, error: str) -> None:
+    """Store a delivery; another attempt updates the pending one."""
+    updated = tx.execute(
+        """
+        update deliveries set events = %s, attempts = attempts + 1, error = %s, tried_at = now(),
+            delivered_at = case when %s = '' then now() end
+        where delivered_at is null and registry = %s and rule = %s and channel = %s
+        """,
+        [events, error, error, registry, rule, channel],
+    )
+    if not updated.rowcount:
+        tx.execute(
+            """
+            insert into deliveries (registry, rule, channel, events, error, delivered_at)
+            values (%s, %s, %s, %s, %s, case when %s = '' then now() end)
+            """,
+            [registry, rule, channel, events, error, error],
+        )
+
+
+def listing(tx: Transaction, registry: str, *, limit: int = 50) -> list[Delivery]:
+    """Return deliveries, newest first."""
+    rows = tx.execute(
+        """
+        select rule, channel, events, attempts, error, tried_at, delivered_at from deliveries
+        where registry = %s order by id desc limit %s
+        """,
+        [registry, limit],
+    )
+    return [Delivery(*row) for row in rows]
+
+
+def _versions(name: str, version: int, other: str | None, other_version: int | None) -> tuple[tuple[str, int], ...]:
+    newer = (name, version)
+    return (newer,) if other is None or other_version is None else (newer, (other, other_version))

@@ -1,0 +1,174 @@
+"""Reads from the MLflow Model Registry."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run as Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking._model_registry.client import ModelRegistryClient
+
+from deltadex.registry.connection import is_missing, registry_errors
+from deltadex.settings import SourceSettings
+from deltadex.types import ModelVersionRef, RegisteredVersion
+
+_PAGE_SIZE = 100
+_PROMPT_TAG = "mlflow.prompt.is_prompt"
+#: Ids of runs that can be part of a filter: MLflow's filters cannot escape a quote.
+_PLAIN_ID = re.compile(r"[\w-]+", re.ASCII)
+
+log = logging.getLogger(__name__)
+
+
+class Registry:
+    """One MLflow registry, with its name in the store.
+
+    Parameters
+    ----------
+    tracking_uri
+        Address of the MLflow server.
+    name
+        `Settings.registry`, which is part of each version's identity.
+    sources
+        Places besides the server's own artifact store from which files of versions are read.
+    """
+
+    def __init__(self, tracking_uri: str, *, name: str, sources: SourceSettings | None = None) -> None:
+        self.tracking_uri = tracking_uri
+        self.name = name
+        self.sources = sources or SourceSettings()
+        self.client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        self._registry_client = ModelRegistryClient(tracking_uri, tracking_uri)
+        self._with_models: dict[str, bool] = {}
+
+    def newest_first(self) -> Iterator[RegisteredVersion]:
+        """Yield all ready model versions, newest first, page by page.
+
+        Page tokens are offsets: a version registered between two pages repeats another one, but never hides one.
+        Aliases are missing (mlflow#16734): see `aliases`.
+        """
+        found = self._search(order_by=["creation_timestamp DESC"])
+        yield from (self._as_registered(version) for version in found if _is_ready_model(version))
+
+    def read(self, name: str, version: int) -> RegisteredVersion | None:
+        """Read one version, including aliases; None if it does not exist."""
+        with registry_errors(f"reading {name}/{version}"):
+            try:
+                found = self.client.get_model_version(name, str(version))
+            except MlflowException as error:
+                if is_missing(error):
+                    return None
+                raise
+        return self._as_registered(found)
+
+    def read_all(self, known: Collection[RegisteredVersion]) -> Mapping[ModelVersionRef, RegisteredVersion]:
+        """Read versions again, without aliases, with one request per hundred runs; those that are gone are left out."""
+        found: dict[ModelVersionRef, RegisteredVersion] = {}
+        run_ids = sorted({one.run_id for one in known if one.run_id and _PLAIN_ID.fullmatch(one.run_id)})
+        for start in range(0, len(run_ids), _PAGE_SIZE):
+            names = ", ".join(f"'{run_id}'" for run_id in run_ids[start : start + _PAGE_SIZE])
+            versions = map(self._as_registered, self._search(filter_string=f"run_id IN ({names})"))
+            found |= {version.ref: version for version in versions}
+        for one in known:  # without a run, or missed: pages shift while versions change
+            if one.ref not in found and (version := self.read(one.ref.name, one.ref.version)):
+                found[version.ref] = version
+        return found
+
+    def _search(self, **options: Any) -> Iterator[ModelVersion]:
+        token: str | None = None
+        while True:
+            with registry_errors("listing model versions"):
+                page = self.client.search_model_versions(max_results=_PAGE_SIZE, page_token=token, **options)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def find_run(self, run_id: str) -> Run | None:
+        """Read a run; None if it does not exist."""
+        with registry_errors(f"reading run {run_id}"):
+            try:
+                return self.client.get_run(run_id)
+            except MlflowException as error:
+                if is_missing(error):
+                    return None
+                raise
+
+    def has_logged_models(self, experiment_id: str) -> bool:
+        """Return whether an experiment has any logged models; asked once, as this object lives for one flow run."""
+        if experiment_id not in self._with_models:
+            found = self.client.search_logged_models([experiment_id], max_results=1)
+            self._with_models[experiment_id] = bool(found)
+        return self._with_models[experiment_id]
+
+    def run_of(self, version: RegisteredVersion) -> Run | None:
+        """Read the run of a version; None if it has none, or if that does not exist any more."""
+        return None if version.run_id is None else self.find_run(version.run_id)
+
+    def aliases(self, name: str) -> Mapping[int, tuple[str, ...]]:
+        """Return the aliases of a registered model by version number; none if it was deleted since."""
+        with registry_errors(f"reading the aliases of {name}"):
+            try:
+                return _by_version(self.client.get_registered_model(name).aliases)
+            except MlflowException as error:
+                if is_missing(error):
+                    return {}
+                raise
+
+    def all_aliases(self) -> Mapping[str, Mapping[int, tuple[str, ...]]]:
+        """Return the aliases of all registered models by name and version number, with one call per page of models.
+
+        Page tokens are offsets: a model may be missing if another one was deleted during the read.
+        """
+        found: dict[str, Mapping[int, tuple[str, ...]]] = {}
+        token: str | None = None
+        while True:
+            with registry_errors("listing registered models"):
+                page = self.client.search_registered_models(max_results=_PAGE_SIZE, page_token=token)
+            found |= {model.name: _by_version(model.aliases) for model in page}
+            token = page.token
+            if not token:
+                return found
+
+    def set_tag(self, version: ModelVersionRef, key: str, value: str) -> None:
+        """Set a tag of a version; it is not a prompt, which MLflow's own client would ask the server each time."""
+        with registry_errors(f"tagging {version.label}"):
+            self._registry_client.set_model_version_tag(version.name, str(version.version), key, value)
+
+    def check(self) -> str:
+        """Return one line about the server; raise RegistryError if it cannot be read."""
+        with registry_errors(f"asking {self.tracking_uri}"):
+            models = self.client.search_registered_models(max_results=_PAGE_SIZE)
+        more = "+" if models.token else ""
+        return f"{self.tracking_uri}, {len(models)}{more} registered models"
+
+    def _as_registered(self, version: ModelVersion) -> RegisteredVersion:
+        return RegisteredVersion(
+            ref=ModelVersionRef(
+                registry=self.name,
+                name=version.name,
+                version=int(version.version),
+                created_ms=int(version.creation_timestamp),
+            ),
+            source=version.source,
+            run_id=version.run_id or None,
+            description=version.description or "",
+            tags=dict(version.tags),
+            aliases=tuple(sorted(version.aliases or ())),
+        )
+
+
+def _by_version(aliases: Mapping[str, str]) -> Mapping[int, tuple[str, ...]]:
+    found: dict[int, tuple[str, ...]] = {}
+    for alias, version in sorted(aliases.items()):
+        found[int(version)] = (*found.get(int(version), ()), alias)
+    return found
+
+
+def _is_ready_model(version: ModelVersion) -> bool:
+    return version.status == "READY" and _PROMPT_TAG not in version.tags

@@ -1,0 +1,1 @@
+"""The governance report, as a page and as tables."""

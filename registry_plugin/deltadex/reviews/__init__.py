@@ -1,0 +1,1 @@
+"""Reviews: decisions of people about findings, on record."""

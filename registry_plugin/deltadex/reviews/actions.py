@@ -1,0 +1,367 @@
+"""Reads and decisions of findings, for the dashboard and the command line. Every call checks the person's rights.
+
+A decision names the revision of each finding that its author saw: `{row.id: row.revision}`. A bulk decision is one
+transaction: all or nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from deltadex.access import HIDDEN, Person, Right, read_directory
+from deltadex.errors import AccessDenied, DeltadexError, FindingChanged, IllegalStep
+from deltadex.findings.kinds import Reason, Severity
+from deltadex.reviews import chain
+from deltadex.reviews import follow as review_changes
+from deltadex.reviews import queries as reviews
+from deltadex.reviews.chain import Chain
+from deltadex.reviews.delegation import Rule, first_matching, parse_rules
+from deltadex.reviews.lifecycle import Action, Status, automatic_action, basis_of, tolerance_of
+from deltadex.reviews.queries import LOOK_AGAIN, LogEntry, ReviewRow
+from deltadex.reviews.reasons import Decision, action_of
+from deltadex.settings import Settings
+from deltadex.store.database import Transaction
+from deltadex.types import Finding, FindingKind, VersionRow
+from deltadex.versions import queries as versions
+
+#: Reviewer of log entries that follow from a measurement.
+SYSTEM_REVIEWER = "deltadex"
+
+#: Evidence whose value is a tag of other versions.
+_LABEL = "moves_like"
+
+_logger = logging.getLogger(__name__)
+
+
+def listing(
+    tx: Transaction,
+    viewer: Person,
+    settings: Settings,
+    *,
+    ids: Collection[int] | None = None,
+    statuses: Collection[Status] = tuple(Status),
+    kinds: Collection[FindingKind] = tuple(FindingKind),
+    severities: Collection[Severity] = tuple(Severity),
+    assignee: str | None = None,
+    version_id: int | None = None,
+) -> list[ReviewRow]:
+    """Return findings, the most severe first and then the earliest due. Hidden models are masked.
+
+    Parameters
+    ----------
+    assignee
+        Only findings of this person; empty for unassigned ones.
+    version_id
+        Only findings about this version, on either side of a pair.
+    """
+    viewer.require(Right.LOOK)
+    rows = reviews.listing(tx, settings.registry, ids=ids, statuses=statuses, kinds=kinds, version_id=version_id)
+    wanted = [row for row in rows if row.severity in severities and assignee in (None, row.assignee)]
+    return _without_labels(tx, viewer, settings.registry, [_masked(viewer, row) for row in wanted])
+
+
+def get(tx: Transaction, viewer: Person, settings: Settings, review_id: int) -> ReviewRow:
+    """Return one finding.
+
+    Raises
+    ------
+    IllegalStep
+        There is no finding with this id.
+    """
+    found = listing(tx, viewer, settings, ids=[review_id])
+    if not found:
+        raise _unknown(review_id)
+    return found[0]
+
+
+def history(tx: Transaction, viewer: Person, *review_ids: int) -> list[LogEntry]:
+    """Return the log entries of some findings, oldest first."""
+    viewer.require(Right.LOOK)
+    return [_masked_entry(viewer, entry) for entry in reviews.history(tx, *review_ids)]
+
+
+def log(
+    tx: Transaction,
+    viewer: Person,
+    settings: Settings,
+    *,
+    reviewer: str | None = None,
+    rule: str | None = None,
+    since: datetime | None = None,
+    limit: int = 200,
+) -> list[LogEntry]:
+    """Return the log entries of all findings, newest first."""
+    viewer.require(Right.LOOK)
+    entries = reviews.log(tx, settings.registry, reviewer=reviewer, rule=rule, since=since, limit=limit)
+    return [_masked_entry(viewer, entry) for entry in entries]
+
+
+def count_by_rule(tx: Transaction, viewer: Person, settings: Settings, rule: str) -> int:
+    """Return the number of decisions that a delegated rule has made."""
+    viewer.require(Right.LOOK)
+    return reviews.count_by_rule(tx, settings.registry, rule)
+
+
+def verify(tx: Transaction, viewer: Person, *, holding: str | None = None) -> Chain:
+    """Verify the log and the findings that follow from it; see `deltadex.reviews.chain.verify`."""
+    viewer.require(Right.LOOK)
+    return chain.verify(tx, holding=holding)
+
+
+def prove(tx: Transaction, viewer: Person, entry_id: int) -> dict[str, Any]:
+    """Return the proof of one entry that the viewer may see in full; see `deltadex.reviews.chain.prove`."""
+    viewer.require(Right.LOOK)
+    entry = reviews.entry(tx, entry_id)
+    if entry is not None and not all(viewer.sees(model) for model in entry.models):
+        raise AccessDenied(
+            f"{viewer.name} may not see every model that entry {entry_id} is about",
+            hint="A person who may see them asks.",
+        )
+    return chain.prove(tx, entry_id)
+
+
+def erase(tx: Transaction, person: Person, entry_ids: Collection[int], *, comment: str) -> None:
+    """Erase the comments of log entries for good, on request. Each erasure is an entry of the log itself.
+
+    Raises
+    ------
+    AccessDenied
+        The person is no admin.
+    IllegalStep
+        There is no such entry, or its comment is erased already.
+    """
+    person.require(Right.ADMINISTER)
+    for entry_id in sorted(set(entry_ids)):
+        entry = reviews.entry(tx, entry_id)
+        if entry is None or entry.is_erased:
+            problem = "is erased already" if entry else "is not in the log"
+            raise IllegalStep(f"Entry {entry_id} {problem}", hint="`deltadex review log` shows them.")
+        reviews.erase(tx, entry_id, reviewer=person.name, identity=person.identity, reason=_required(comment))
+
+
+def assign(
+    tx: Transaction,
+    person: Person,
+    settings: Settings,
+    seen: Mapping[int, int],
+    *,
+    assignee: str,
+    due_at: datetime | None = None,
+    comment: str = "",
+) -> None:
+    """Assign findings to a person and put them in review; an empty name unassigns them."""
+    person.require(Right.DECIDE)
+    action = Action.ASSIGNED if assignee else Action.RELEASED
+    for row in _rows(tx, person, settings, seen):
+        _step(tx, person, row, action, seen, comment=comment, assignee=assignee, due_at=due_at)
+
+
+def decide(
+    tx: Transaction,
+    person: Person,
+    settings: Settings,
+    seen: Mapping[int, int],
+    *,
+    decision: Decision,
+    reason: Reason,
+    comment: str,
+) -> list[Action]:
+    """Decide findings, or request approval if a second person must approve; return the actions, in the order of ids.
+
+    Raises
+    ------
+    AccessDenied
+        The person may not decide, or may not see one of the models.
+    IllegalStep
+        The comment is empty, the reason is not allowed for a finding's kind, or a finding is already decided.
+    ChangedMeanwhile
+        A finding has changed since the person saw it.
+    """
+    person.require(Right.DECIDE)
+    rows = _rows(tx, person, settings, seen)
+    actions = [action_of(row.finding.kind, decision, reason) for row in rows]
+    for row, action in zip(rows, actions, strict=True):
+        _step(tx, person, row, action, seen, reason=reason, comment=_required(comment))
+    return actions
+
+
+def approve(tx: Transaction, person: Person, settings: Settings, seen: Mapping[int, int], *, comment: str) -> None:
+    """Approve another person's request. Raises as `decide`, and IllegalStep for a request of one's own."""
+    person.require(Right.APPROVE)
+    for row in _rows(tx, person, settings, seen):
+        _step(tx, person, row, Action.APPROVED, seen, comment=_required(comment))
+
+
+def refuse(tx: Transaction, person: Person, settings: Settings, seen: Mapping[int, int], *, comment: str) -> None:
+    """Refuse a request; without the right to approve, only one's own. Raises as `decide`."""
+    person.require(Right.DECIDE)
+    for row in _rows(tx, person, settings, seen):
+        if row.review.requested_by != person.name:
+            person.require(Right.APPROVE)
+        _step(tx, person, row, Action.REFUSED, seen, comment=_required(comment))
+
+
+def reopen(tx: Transaction, person: Person, settings: Settings, seen: Mapping[int, int], *, comment: str) -> None:
+    """Reopen decided findings, one's own or another person's. Raises as `decide`."""
+    person.require(Right.DECIDE)
+    for row in _rows(tx, person, settings, seen):
+        _step(tx, person, row, Action.REOPENED, seen, comment=_required(comment))
+
+
+def follow_recomputed(tx: Transaction, settings: Settings, recipe_id: int) -> None:
+    """Update reviews after all pairs of a recipe were compared again."""
+    review_changes.mark_remeasured(tx, recipe_id)
+    follow(tx, settings)
+
+
+def follow(tx: Transaction, settings: Settings, *, name: str | None = None) -> None:
+    """Open, reopen and close reviews to match the current findings, then apply the delegated rules.
+
+    Parameters
+    ----------
+    name
+        Only findings about this registered model. None updates all, and applies new rules to old findings.
+    """
+    review = settings.review
+    opened, changed = review_changes.follow(tx, settings.registry, name=name, due_days=review.due_days)
+    for row in reviews.listing(tx, settings.registry, ids=changed):
+        # A finding that was closed automatically reopens as soon as it is found again, even with an old measurement.
+        is_new = row.last_measured > row.status_since or (row.last is not None and row.last.action is Action.CLOSED)
+        basis = basis_of(row.finding) if row.is_found else None
+        step = automatic_action(row.review, basis, is_new=is_new, amount=tolerance_of(row.finding.kind, review))
+        if step is not None:
+            reviews.record(tx, row.id, step, seen=row.revision, reviewer=SYSTEM_REVIEWER)
+    _delegate(tx, settings, None if name is None else {*opened, *changed})
+
+
+def _delegate(tx: Transaction, settings: Settings, ids: Collection[int] | None) -> None:
+    """Apply the rules to open findings that no person has acted on."""
+    rules = [rule for rule in parse_rules(settings.review.rules) if _has_authority(rule, settings)]
+    if not rules:
+        return
+    kinds = frozenset[FindingKind]().union(*(rule.kinds for rule in rules))
+    for row in reviews.listing(tx, settings.registry, ids=ids, statuses={Status.OPEN}, kinds=kinds):
+        rule = first_matching(rules, row.finding.kind, [version.registered for version in row.versions])
+        if rule is not None and (row.last is None or row.last.reviewer == SYSTEM_REVIEWER):
+            reviews.record(
+                tx,
+                row.id,
+                Action.DISMISSED,
+                seen=row.revision,
+                reviewer=rule.by,
+                reason=rule.reason,
+                comment=rule.comment,
+                rule=rule.name,
+            )
+
+
+def _has_authority(rule: Rule, settings: Settings) -> bool:
+    """Return whether the author of a rule still has the right to decide."""
+    directory = read_directory(settings)
+    try:
+        if directory is not None:
+            directory.person(rule.by).require(Right.DECIDE)
+    except AccessDenied as error:
+        _logger.warning("rule not applied rule=%s error=%r", rule.name, error.message)
+        return False
+    return True
+
+
+def _rows(tx: Transaction, person: Person, settings: Settings, seen: Mapping[int, int]) -> list[ReviewRow]:
+    """Return the findings by id; one order for all callers prevents deadlocks."""
+    rows = {row.id: row for row in reviews.listing(tx, settings.registry, ids=seen)}
+    for review_id in sorted(seen):
+        if review_id not in rows:
+            raise _unknown(review_id)
+        if not _sees_all(person, rows[review_id].versions):
+            raise AccessDenied(
+                f"{person.name} may not see every model that finding {review_id} is about",
+                hint="A person who may see them decides.",
+            )
+    return [rows[review_id] for review_id in sorted(seen)]
+
+
+def _step(
+    tx: Transaction,
+    person: Person,
+    row: ReviewRow,
+    action: Action,
+    seen: Mapping[int, int],
+    *,
+    reason: str = "",
+    comment: str = "",
+    assignee: str | None = None,
+    due_at: datetime | None = None,
+) -> None:
+    if row.revision != seen[row.id]:
+        raise FindingChanged(f"Finding {row.id} has changed: it is not what you saw", hint=LOOK_AGAIN)
+    row.review.after(action, by=person.name, basis=basis_of(row.finding))
+    reviews.record(
+        tx,
+        row.id,
+        action,
+        seen=seen[row.id],
+        reviewer=person.name,
+        identity=person.identity,
+        reason=reason,
+        comment=comment,
+        assignee=assignee,
+        due_at=due_at,
+    )
+
+
+def _required(comment: str) -> str:
+    if not comment.strip():
+        raise IllegalStep("A decision needs a comment", hint="Explain it for the people who read the log later.")
+    return comment.strip()
+
+
+def _unknown(review_id: int) -> DeltadexError:
+    return IllegalStep(f"There is no finding {review_id}", hint="`deltadex review list` shows them.")
+
+
+def _sees_all(person: Person, versions: Iterable[VersionRow]) -> bool:
+    return all(person.sees(version.registered.ref.name) for version in versions)
+
+
+def _masked(person: Person, row: ReviewRow) -> ReviewRow:
+    """Return a row as the person may see it: without numbers, evidence and names if one of its models is hidden."""
+    if _sees_all(person, row.versions):
+        return row
+    finding = Finding(row.finding.kind, row.finding.version_id, row.finding.other_id)
+    return replace(
+        row,
+        finding=finding,
+        version=person.view(row.version),
+        other=row.other and person.view(row.other),
+        last=row.last and _masked_entry(person, row.last),
+    )
+
+
+def _without_labels(tx: Transaction, viewer: Person, registry: str, rows: list[ReviewRow]) -> list[ReviewRow]:
+    """Hide `moves_like` labels that only hidden models carry."""
+    labels = {str(row.finding.evidence[_LABEL]) for row in rows if _LABEL in row.finding.evidence}
+    if viewer.sees_all or not labels:
+        return rows
+    seen = {label for name, label in versions.models_tagged(tx, registry, labels) if viewer.sees(name)}
+    return [
+        row if row.finding.evidence.get(_LABEL) in {None, *seen} else _with_evidence(row, {_LABEL: HIDDEN})
+        for row in rows
+    ]
+
+
+def _with_evidence(row: ReviewRow, evidence: Mapping[str, object]) -> ReviewRow:
+    return replace(row, finding=replace(row.finding, evidence={**row.finding.evidence, **evidence}))
+
+
+def _masked_entry(person: Person, entry: LogEntry) -> LogEntry:
+    if all(person.sees(model) for model in entry.models):
+        return entry
+    other = entry.other_subject and HIDDEN
+    return replace(
+        entry, subject=HIDDEN, other_subject=other, models=(), measure=None, threshold=None, reason="", comment=""
+    )

@@ -1,0 +1,147 @@
+"""Queries that update reviews with the current findings. Status changes are decided in `reviews.lifecycle`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, LiteralString
+
+from psycopg.rows import dict_row
+from psycopg.sql import SQL, Composed
+from psycopg.types.json import Jsonb
+
+from deltadex.findings.kinds import Severity
+from deltadex.reviews.lifecycle import severity_of
+from deltadex.store.database import Transaction
+from deltadex.types import Finding, FindingKind
+
+_SCOPE: LiteralString = """
+    (select id from model_versions where registry = %(registry)s and (%(name)s::text is null or name = %(name)s))
+"""
+#: Current findings about versions that are not deleted.
+_FOUND: LiteralString = """
+    (select findings.* from findings
+    join model_versions version on version.id = findings.model_version_id
+    left join model_versions other on other.id = findings.other_id
+    where version.state <> 'deleted' and other.state is distinct from 'deleted'
+        and (findings.model_version_id in {scope} or findings.other_id in {scope})) found
+"""
+_SAME: LiteralString = """
+    found.kind = reviews.kind and found.model_version_id = reviews.model_version_id
+    and found.other_id is not distinct from reviews.other_id
+"""
+# A version that is itself a base is unsupported without a hint: nothing needs to be done.
+_FIND_ENDED: LiteralString = """
+    insert into findings as known (kind, model_version_id, evidence, measured_at)
+    select state, id, jsonb_build_object('reason', reason, 'hint', hint), state_since from model_versions
+    where id in {scope} and (state = 'failed' or state = 'unsupported' and hint <> '' and not exists (
+        select from findings where kind = 'wrong_base' and model_version_id = model_versions.id))
+    on conflict (kind, model_version_id, other_id) do update
+        set evidence = excluded.evidence, measured_at = excluded.measured_at
+        where known.measured_at < excluded.measured_at
+"""
+# A version that was started over keeps its finding until it ends again.
+_FORGET_ENDED: LiteralString = """
+    delete from findings using model_versions version
+    where version.id = model_version_id and model_version_id in {scope} and kind in ('failed', 'unsupported')
+        and (state in ('embedded', 'skipped', 'deleted')
+            or state in ('failed', 'unsupported') and state <> kind or exists (
+            select from findings wrong where wrong.kind = 'wrong_base' and wrong.model_version_id = version.id))
+"""
+_GONE: LiteralString = """
+    update reviews set is_found = false
+    where is_found and (model_version_id in {scope} or other_id in {scope})
+        and not exists (select from {found} where {same}) returning id
+"""
+_MEASURED: LiteralString = """
+    update reviews set last_measured = found.measured_at from {found}
+    where {same} and last_measured < found.measured_at returning reviews.id
+"""
+_CHANGED: LiteralString = """
+    select reviews.id, found.kind, found.model_version_id, found.other_id, found.measure, found.threshold,
+        found.evidence, found.recipe_id, found.measured_at
+    from {found} left join reviews on {same}
+    where reviews.id is null or not is_found
+        or (reviews.measure, reviews.threshold, reviews.evidence, reviews.recipe_id)
+        is distinct from (found.measure, found.threshold, found.evidence, found.recipe_id)
+"""
+_INSERT: LiteralString = """
+    insert into reviews (kind, model_version_id, other_id, measure, threshold, evidence, recipe_id, last_measured,
+        severity, due_at)
+    values (%(kind)s, %(model_version_id)s, %(other_id)s, %(measure)s, %(threshold)s, %(evidence)s, %(recipe_id)s,
+        %(measured_at)s, %(severity)s, now() + %(due)s)
+    on conflict do nothing returning id
+"""
+_UPDATE: LiteralString = """
+    update reviews set measure = %(measure)s, threshold = %(threshold)s, evidence = %(evidence)s,
+        recipe_id = %(recipe_id)s, severity = %(severity)s, is_found = true
+    where id = %(id)s
+"""
+
+
+def follow(
+    tx: Transaction, registry: str, *, name: str | None, due_days: Sequence[int] = (7, 30, 90)
+) -> tuple[list[int], list[int]]:
+    """Update reviews with the current findings; return the ids of the new ones and of the changed ones.
+
+    Parameters
+    ----------
+    name
+        Only findings about this registered model; None for all.
+    due_days
+        Days until a new finding is due, for each severity from high to low.
+    """
+    scope: dict[str, object] = {"registry": registry, "name": name}
+    # The lock of `record_decision`: two concurrent calls would record the same step, or deadlock on unordered rows.
+    tx.execute("select pg_advisory_xact_lock(hashtextextended('deltadex decisions', 0))")
+    for statement in (_FIND_ENDED, _FORGET_ENDED):
+        tx.execute(_formatted(statement), scope)
+    gone = [row[0] for row in tx.execute(_formatted(_GONE), scope)]
+    measured = [row[0] for row in tx.execute(_formatted(_MEASURED), scope)]
+    with tx.cursor(row_factory=dict_row) as reading:
+        found = [_with_severity(values, due_days) for values in reading.execute(_formatted(_CHANGED), scope)]
+    changed = [values for values in found if values["id"] is not None]
+    new = [values for values in found if values["id"] is None]
+    with tx.cursor() as cursor:
+        cursor.executemany(_UPDATE, changed)
+        cursor.executemany(_INSERT, new, returning=True)
+        opened = [row[0] for result in cursor.results() for row in result] if new else []
+    return opened, sorted({*gone, *measured, *(values["id"] for values in changed)})
+
+
+def mark_remeasured(tx: Transaction, recipe_id: int) -> None:
+    """Set the measurement time of all pair findings of a recipe to now, even if their numbers are unchanged."""
+    tx.execute(
+        "update findings set measured_at = now() where recipe_id = %s and kind in ('near_duplicate', 'same_task')",
+        [recipe_id],
+    )
+
+
+def with_outdated_tags(tx: Transaction, registry: str, *, limit: int) -> list[int]:
+    """Return the ids of reviews whose latest log entry is not in MLflow's tags yet, the oldest entry first."""
+    rows = tx.execute(
+        """
+        select reviews.id from reviews join model_versions on model_versions.id = model_version_id
+        where registry = %s and decision_id is distinct from tagged_id order by decision_id limit %s
+        """,
+        [registry, limit],
+    )
+    return [row[0] for row in rows]
+
+
+def mark_tagged(tx: Transaction, review_id: int, decision_id: int) -> None:
+    """Record that MLflow's tags are up to date with this log entry."""
+    tx.execute("update reviews set tagged_id = %s where id = %s", [decision_id, review_id])
+
+
+def _formatted(statement: LiteralString) -> Composed:
+    return SQL(statement).format(scope=SQL(_SCOPE), found=SQL(_FOUND).format(scope=SQL(_SCOPE)), same=SQL(_SAME))
+
+
+def _with_severity(values: dict[str, Any], due_days: Sequence[int]) -> dict[str, Any]:
+    """Return the columns of a finding with its severity, its due interval, and its evidence as JSON."""
+    severity = severity_of(
+        Finding(FindingKind(values["kind"]), values["model_version_id"], None, values["measure"], values["threshold"])
+    )
+    due = timedelta(days=due_days[list(Severity).index(severity)])
+    return {**values, "severity": severity, "due": due, "evidence": Jsonb(values["evidence"])}

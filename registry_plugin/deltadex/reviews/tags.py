@@ -1,0 +1,63 @@
+"""Decisions as tags on the model versions in MLflow. Failed writes are retried every round."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+
+from deltadex.app import App
+from deltadex.errors import RegistryError
+from deltadex.findings.kinds import KINDS
+from deltadex.registry.tags import tag_reviews
+from deltadex.reviews import follow
+from deltadex.reviews import queries as reviews
+from deltadex.reviews.queries import ReviewRow
+from deltadex.types import State, VersionRow
+
+#: Limit per round; writing a tag takes 70 ms.
+_FINDINGS_PER_ROUND = 100
+
+log = logging.getLogger(__name__)
+
+
+def write_back_decisions(app: App) -> int:
+    """Tag the versions of findings with new decisions; return the number of findings."""
+    registry = app.registry.name
+    pending = app.database.run(lambda tx: follow.with_outdated_tags(tx, registry, limit=_FINDINGS_PER_ROUND))
+    rows = app.database.run(lambda tx: reviews.listing(tx, registry, ids=pending))
+    failed = _tag(app, {version.id: version for row in rows for version in row.versions}.values())
+    tagged = [row for row in rows if not failed & {version.id for version in row.versions}]
+    for row in tagged:
+        if row.last is not None:
+            app.database.run(partial(follow.mark_tagged, review_id=row.id, decision_id=row.last.id))
+    return len(tagged)
+
+
+def tags_of(rows: Iterable[ReviewRow]) -> dict[str, str]:
+    """Return one tag per kind of finding, without the names of other models."""
+    texts_by_tag = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row.id):
+        if row.last is not None:
+            reason = f" ({row.last.reason})" if row.last.reason else ""
+            texts_by_tag[KINDS[row.finding.kind].tag].append(f"finding {row.id}: {row.review.status}{reason}")
+    return {key: "; ".join(texts)[:1000] for key, texts in texts_by_tag.items()}
+
+
+def _tag(app: App, versions: Iterable[VersionRow]) -> set[int]:
+    """Tag these versions; return the ids of those to retry."""
+    failed = set()
+    for version in versions:
+        if version.state is State.DELETED:
+            continue
+        about = app.database.run(partial(reviews.listing, registry=app.registry.name, version_id=version.id))
+        try:
+            # Known tags are dropped so that all tags are written: they may have changed since they were read.
+            tag_reviews(app.registry, replace(version.registered, tags={}), tags_of(about))
+        except RegistryError as error:
+            log.warning("not tagged version=%s error=%r", version.label, error.message)
+            if error.retryable:
+                failed.add(version.id)
+    return failed

@@ -1,0 +1,79 @@
+"""Query vectors of a search: given ones, stored ones of versions, and weighted sums of these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deltadex.store.database import Transaction
+from deltadex.types import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """Query vectors of one recipe, whose neighbours are searched among the versions of one registry.
+
+    Attributes
+    ----------
+    vectors
+        `(n, dimension)` float32, not normalised, none of them zero.
+    excluded
+        Ids of versions that are never returned.
+    """
+
+    recipe_id: int
+    registry: str
+    vectors: FloatArray
+    excluded: frozenset[int] = frozenset()
+
+
+def mixture(tx: Transaction, weights: Mapping[int, float], *, base: str | None = None) -> Questions | None:
+    """Return the weighted sum of versions as a query, which is close to the embedding of their merge.
+
+    Parameters
+    ----------
+    weights
+        Weights by version id. All versions need a comparable embedding under one recipe and in one registry.
+
+    Returns
+    -------
+    Questions or None
+        None if there is no such recipe or the sum is zero.
+    """
+    found = tx.execute(
+        """
+        with shared as (
+            select recipe_id, registry from current_embeddings
+            join model_versions on model_versions.id = model_version_id join recipes on recipes.id = recipe_id
+            where model_version_id = any(%(ids)s) and base_name = coalesce(%(base)s, base_name)
+            group by recipe_id, registry having count(*) = %(count)s
+            order by max(current_since) desc, recipe_id desc limit 1
+        )
+        select shared.*, model_version_id, vector from shared join current_embeddings using (recipe_id)
+        where model_version_id = any(%(ids)s) and has_direction
+        """,
+        {"ids": list(weights), "base": base, "count": len(weights)},
+        binary=True,
+    ).fetchall()
+    if len(found) < len(weights):
+        return None
+    vector = sum(weights[version_id] * vector.to_numpy() for *_, version_id, vector in found)
+    recipe_id, registry = found[0][:2]
+    rows = np.asarray(vector, dtype=np.float32)[None]
+    return Questions(recipe_id, registry, rows, frozenset(weights)) if rows.any() else None
+
+
+def versions_of(tx: Transaction, ids: Sequence[int], *, recipe_id: int, registry: str) -> Questions:
+    """Return the vectors of versions as queries. Each version is among its own results.
+
+    All versions need a comparable embedding under the recipe.
+    """
+    found = tx.execute(
+        "select model_version_id, vector from current_embeddings where recipe_id = %s and model_version_id = any(%s)",
+        [recipe_id, list(ids)],
+        binary=True,
+    )
+    vectors = {version_id: vector.to_numpy() for version_id, vector in found}
+    return Questions(recipe_id, registry, np.array([vectors[each] for each in ids], dtype=np.float32))

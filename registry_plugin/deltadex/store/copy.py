@@ -1,0 +1,149 @@
+"""Copy of a store to another Postgres server, e.g. from the embedded one to a company's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import zip_longest
+from typing import LiteralString
+
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from deltadex.errors import StoreError
+from deltadex.store.database import Database, Transaction
+from deltadex.store.migrate import migrate
+
+#: Tables with their sort order, which is the same on every server. Only `reviews` refers to a later table.
+TABLES: dict[str, LiteralString] = {
+    "recipes": "id",
+    "shards": "id",
+    "model_versions": "id",
+    "state_changes": "id",
+    "embeddings": 'model_version_id, recipe_id, weights_digest collate "C"',
+    "codes": "recipe_id, model_version_id",
+    "words": 'model_version_id, recipe_id, weights_digest collate "C"',
+    "imprints": 'model_version_id, recipe_id, weights_digest collate "C"',
+    "calibrations": 'recipe_id, registry collate "C"',
+    "layouts": "recipe_id, model_version_id",
+    "findings": "id",
+    "reviews": "id",
+    "decisions": "id",
+    "notified": 'registry collate "C", rule collate "C"',
+    "deliveries": "id",
+    "clusters": "id",
+    "cluster_assignments": "recipe_id, model_version_id",
+    "cluster_runs": 'recipe_id, registry collate "C"',
+    "geometries": 'recipe_id, registry collate "C"',
+    "watchers": 'registry collate "C"',
+    "task_searches": "id",
+    "machines": 'registry collate "C", name collate "C"',
+    "work_done": 'registry collate "C", kind collate "C", name collate "C"',
+}
+
+#: Called with the table, the number of rows so far, and True if these are verified, False if only copied.
+OnProgress = Callable[[str, int, bool], None]
+_ROWS_PER_REPORT = 1000
+
+
+def copy_store(source: Database, target: Database, *, on_progress: OnProgress) -> dict[str, int]:
+    """Copy a snapshot of a store into an empty one; return the number of rows by table.
+
+    Every row is read back and compared with the original before the commit. Indexes over codes are not copied
+    (`deltadex db index` builds them), nor are writes to the source during the copy: stop the services first.
+
+    Raises
+    ------
+    StoreError
+        The source is not migrated, the target can't be migrated or is not empty, or a row differs after the copy.
+    """
+    source.check()
+    migrate(target)
+    with source.connect() as ours, target.connect() as theirs:
+        ours.commit()  # `connect` has begun a transaction
+        ours.execute("set transaction isolation level repeatable read, read only")
+        for table in TABLES:
+            _require_empty(theirs, table)
+        with _no_triggers(theirs):
+            return {table: _copy_table(ours, theirs, table, on_progress) for table in TABLES}
+
+
+def _require_empty(theirs: Transaction, table: str) -> None:
+    # Block writers until the copy is done.
+    theirs.execute(SQL("lock table {} in exclusive mode").format(Identifier(table)))
+    if theirs.execute(SQL("select from {} limit 1").format(Identifier(table))).fetchone() is not None:
+        raise StoreError(f"The target has rows in {table}", hint="Copy into a new, empty database.")
+
+
+def _copy_table(ours: Transaction, theirs: Transaction, table: str, on_progress: OnProgress) -> int:
+    columns = _columns(ours, table)
+    into = SQL("copy {} ({}) from stdin (format binary)").format(
+        Identifier(table), SQL(", ").join(map(Identifier, columns))
+    )
+    with theirs.cursor().copy(into) as copy:
+        for number, row in enumerate(_rows(ours, _copy_out(table, map(Identifier, columns))), start=1):
+            copy.write(row)
+            if number % _ROWS_PER_REPORT == 0:
+                on_progress(table, number, False)
+    if "id" in columns:
+        _continue_ids(theirs, table)
+    comparable = [
+        SQL("{}::text").format(Identifier(name)) if has_type_oid else Identifier(name)
+        for name, has_type_oid in columns.items()
+    ]
+    return _verify(ours, theirs, table, _copy_out(table, comparable), on_progress)
+
+
+def _copy_out(table: str, columns: Iterable[Composable]) -> Composed:
+    return SQL("copy (select {} from {} order by {}) to stdout (format binary)").format(
+        SQL(", ").join(columns), Identifier(table), SQL(TABLES[table])
+    )
+
+
+def _verify(ours: Transaction, theirs: Transaction, table: str, query: Composed, on_progress: OnProgress) -> int:
+    """Compare the table row by row and return the number of rows."""
+    number = 0
+    for number, (row, arrived) in enumerate(zip_longest(_rows(ours, query), _rows(theirs, query)), start=1):
+        if row != arrived:
+            raise StoreError(
+                f"Row {number} of {table} differs in the target; nothing was committed",
+                hint="Another process may have written there: copy again. If that fails, report both server versions.",
+            )
+        if number % _ROWS_PER_REPORT == 0:
+            on_progress(table, number, True)
+    rows = number - 1  # Postgres sends one message per row, and one more at the end
+    on_progress(table, rows, True)
+    return rows
+
+
+def _rows(tx: Transaction, query: Composed) -> Iterator[bytes]:
+    with tx.cursor().copy(query) as copy:
+        yield from map(bytes, copy)
+
+
+def _columns(tx: Transaction, table: str) -> dict[str, bool]:
+    """Return a table's columns, with True for those whose binary format contains a type OID of this server."""
+    found = tx.execute(
+        """
+        select attname, typelem >= 16384 from pg_attribute join pg_type on pg_type.oid = atttypid
+        where attrelid = %s::regclass and attnum > 0 and not attisdropped and attgenerated = '' order by attname
+        """,
+        [table],
+    )
+    return dict(found.fetchall())
+
+
+@contextmanager
+def _no_triggers(theirs: Transaction) -> Iterator[None]:
+    """Disable user triggers during the block: they would reject later states and write a second state history."""
+    theirs.execute("set constraints all deferred")
+    for table in TABLES:
+        theirs.execute(SQL("alter table {} disable trigger user").format(Identifier(table)))
+    yield
+    theirs.execute("set constraints all immediate")
+    for table in TABLES:
+        theirs.execute(SQL("alter table {} enable trigger user").format(Identifier(table)))
+
+
+def _continue_ids(theirs: Transaction, table: str) -> None:
+    statement = SQL("select setval(pg_get_serial_sequence({}, 'id'), coalesce(max(id), 0) + 1, false) from {}")
+    theirs.execute(statement.format(table, Identifier(table)))

@@ -1,0 +1,1 @@
+"""Rows of model versions, and their states."""

@@ -1,0 +1,140 @@
+"""Drift of registered models on a real store."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deltadex.clusters.runs import recluster
+from deltadex.drift.line import Break, Change
+from deltadex.drift.model_drift import ModelDrift, judge_model, model_drift, read_model
+from deltadex.drift.queries import Line, lines
+from deltadex.embeddings import queries as embeddings
+from deltadex.findings import queries as findings
+from deltadex.settings import Settings, ThresholdSettings
+from deltadex.store.database import Database, Transaction
+from deltadex.types import FindingKind, Word, Words
+from tests.stored import ADMIN, REGISTRY, embedded, registered
+
+SQL, LEGAL = np.array([1, 0, 0.1, 0]), np.array([0, 1, 0, 0.1])
+THRESHOLDS = ThresholdSettings()
+
+
+def drift_of(tx: Transaction, name: str) -> ModelDrift:
+    found = model_drift(tx, ADMIN, REGISTRY, name, thresholds=THRESHOLDS)
+    assert found is not None
+    return found
+
+
+def judge(tx: Transaction, name: str) -> list[int]:
+    """Keep the drift findings of a model; return the versions that they concern."""
+    model = read_model(tx, registered(name).ref, thresholds=THRESHOLDS)
+    found = judge_model(model, thresholds=THRESHOLDS)
+    for recipe_id, drifts in found.items():
+        findings.replace_drift(tx, drifts, ref=model.ref, recipe_id=recipe_id)
+    return [each for drifts in found.values() for one in drifts for each in (one.version_id, one.other_id) if each]
+
+
+def test_drift_follows_the_registration_whatever_the_order_of_embedding(database: Database) -> None:
+    with database.transaction() as tx:
+        for version, vector in ((3, LEGAL), (1, SQL), (2, SQL)):
+            embedded(tx, "one", vector, version=version, aliases=("champion",) if version == 2 else ())
+            judge(tx, "one")
+        embedded(tx, "two", SQL)
+        drifted = drift_of(tx, "one")
+        assert model_drift(tx, ADMIN, REGISTRY, "two", thresholds=THRESHOLDS) is None
+        [line] = lines(tx, REGISTRY)
+        [found] = findings.listing(tx, REGISTRY, kinds=[FindingKind.DRIFT])
+    assert line == Line(
+        "one", "base", 3, compared=2, broken=0, largest_step=pytest.approx(drifted.largest_step), changes=1
+    )
+    assert [row.registered.ref.version for row in drifted.versions] == [1, 2, 3]
+    assert [step.change for step in drifted.steps] == [None, Change.JUMP]
+    assert drifted.largest_step > 0.9
+    assert drifted.alias == "champion"
+    assert drifted.steps[1].alias is not None
+    assert drifted.steps[1].alias.distance == pytest.approx(drifted.largest_step)
+    assert (found.version.label, found.other and found.other.label) == ("one/3", "one/2")
+    assert found.finding.evidence["probe_distances"] == pytest.approx([found.finding.measure] * 5, abs=1e-3)
+
+
+def test_another_base_is_a_break_and_a_weak_version_is_passed_over(database: Database) -> None:
+    with database.transaction() as tx:
+        embedded(tx, "one", SQL, version=1)
+        embedded(tx, "one", LEGAL, version=2, is_weak=True)
+        embedded(tx, "one", SQL, version=3)
+        embedded(tx, "one", LEGAL, version=4, base="another")
+        drifted = drift_of(tx, "one")
+        assert judge(tx, "one") == []
+        [line] = lines(tx, REGISTRY)
+    assert (line.versions, line.compared, line.broken, line.base_name) == (3, 1, 1, "base")
+    assert [row.registered.ref.version for row in drifted.too_weak] == [2]
+    assert [(step.broken, step.change) for step in drifted.steps] == [(None, None), (Break.BASE, None)]
+    assert drifted.alias is None
+
+
+def test_a_version_in_between_takes_a_drift_back(database: Database) -> None:
+    halfway = SQL + LEGAL
+    with database.transaction() as tx:
+        for version, vector in ((1, SQL), (3, LEGAL)):
+            last = embedded(tx, "one", vector, version=version)
+        assert judge(tx, "one").count(last) == 1
+        embedded(tx, "one", halfway, version=2)
+        judge(tx, "one")
+        [found] = findings.listing(tx, REGISTRY, kinds=[FindingKind.DRIFT])
+    assert (found.version.id, found.finding.evidence["change"]) == (last, "creep")
+    assert (found.other and found.other.label) == "one/1"
+
+
+def test_a_drift_tells_which_stored_clusters_it_left_and_came_to(database: Database) -> None:
+    with database.transaction() as tx:
+        ids = [embedded(tx, "one", vector, version=version) for version, vector in ((1, SQL), (2, LEGAL))]
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+        before = drift_of(tx, "one")
+        for number, (version_id, label) in enumerate(zip(ids, ("sql", ""), strict=True)):
+            tx.execute(
+                "with made as (insert into clusters (recipe_id, registry, number, label, centre)"
+                " values (%(recipe)s, %(registry)s, %(number)s, %(label)s, '[0, 0, 0, 0]') returning id)"
+                " insert into cluster_assignments (recipe_id, model_version_id, cluster_id, strength)"
+                " select %(recipe)s, %(version)s, id, 1 from made",
+                {"recipe": recipe.id, "registry": REGISTRY, "number": number, "label": label, "version": version_id},
+            )
+        drifted = drift_of(tx, "one")
+    assert before.directions[0].clusters == ""
+    assert drifted.directions[0].clusters == "from sql to cluster 2"
+
+
+def test_a_version_in_no_cluster_is_said_to_be_nearest_to_one(database: Database) -> None:
+    with database.transaction() as tx:
+        embedded(tx, "one", SQL)
+        for name, vector in (("queries", SQL), ("reports", SQL), ("contracts", LEGAL), ("terms", LEGAL)):
+            embedded(tx, name, vector + 0.01, tags={"domain": "sql" if vector is SQL else "legal"})
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+    recluster(database, Settings(registry=REGISTRY), recipe)
+    with database.transaction() as tx:
+        embedded(tx, "one", LEGAL, version=2)
+        drifted = drift_of(tx, "one")
+    cluster_before, cluster_after = drifted.directions[0].cluster_before, drifted.directions[0].cluster_after
+    assert cluster_before is not None
+    assert cluster_after is not None
+    assert (cluster_before.cluster.name, cluster_before.is_member) == ("sql", True)
+    assert (cluster_after.cluster.name, cluster_after.is_member) == ("legal", False)
+    assert cluster_after.similarity > 0.9
+    assert drifted.directions[0].clusters == "from sql to nearest legal (1.00)"
+
+
+def test_a_drift_says_which_words_rose_and_fell_where_both_versions_have_some(database: Database) -> None:
+    ends = (Word("the", -3.0),)
+    with database.transaction() as tx:
+        embedded(tx, "one", SQL, words=Words((Word("SELECT", 4.0), Word("a", 2.0)), ends))
+        embedded(tx, "one", LEGAL, version=2, words=Words((Word("whereas", 5.0), Word("a", 2.0)), ends))
+        judge(tx, "one")
+        embedded(tx, "other", SQL)
+        embedded(tx, "other", LEGAL, version=2)
+        said = drift_of(tx, "one")
+        silent = drift_of(tx, "other")
+        [found] = findings.listing(tx, REGISTRY, kinds=[FindingKind.DRIFT])
+    assert said.directions[0].words == Words((Word("whereas", 3.0),), (Word("SELECT", -2.0),))
+    assert found.finding.evidence["promotes_more"] == "whereas"
+    assert found.finding.evidence["demotes_more"] == "SELECT"
+    assert silent.directions[0].words is None

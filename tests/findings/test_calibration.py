@@ -1,0 +1,97 @@
+"""Calibrated thresholds: correct for separable families, and the setting otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deltadex.findings.calibration import Calibration, Sample, Threshold, calibrate
+from tests.synthetic import families
+
+DEFAULT = Calibration(Threshold(0.95), Threshold(0.8), Threshold(0.8))
+#: Notes of thresholds that are not calibrated begin like this.
+SETTING = "the setting"
+NOTHING = Sample(np.empty((0, 4), np.float32), [], [])
+
+
+def sample(rows: np.ndarray, *, trainings: list[str | None] | None = None) -> Sample:
+    names = [f"model-{number}" for number in range(len(rows))]
+    return Sample(rows, names, trainings or [None] * len(rows))
+
+
+def same_task(rows: np.ndarray) -> Threshold:
+    return calibrate(sample(rows), NOTHING, default=DEFAULT).same_task
+
+
+def test_the_same_task_begins_where_families_do() -> None:
+    rows = families([5, 5, 5, 5], dimension=32, spread=0.5)
+    found = same_task(rows)
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    family = np.repeat(np.arange(4), 5)
+    above = np.triu(units @ units.T >= found.value - 1e-3, k=1)
+    assert not found.note.startswith(SETTING)
+    assert (family[:, None] == family)[above].mean() >= 0.95
+    assert above.sum() >= 36  # of 40
+    assert "4 clusters" in found.note
+
+
+@pytest.mark.parametrize("sizes", [[7, 7], [20], [1] * 20])
+def test_without_several_families_the_setting_stays(sizes: list[int]) -> None:
+    found = same_task(families(sizes, dimension=64, spread=0.5))
+    assert found.value == 0.8
+    assert found.note.startswith(f"{SETTING}: ")
+
+
+def test_versions_of_one_model_are_no_evidence_about_others() -> None:
+    rows = families([5, 5, 5, 5], dimension=32)
+    few = Sample(rows, [f"model-{number // 2}" for number in range(20)], [None] * 20)
+    assert "10 models, 15 are needed" in calibrate(few, NOTHING, default=DEFAULT).same_task.note
+
+
+def test_near_is_what_nine_of_ten_reseeds_reach() -> None:
+    rows = families([5, 5, 5], dimension=64, spread=0.15)
+    rows[0] *= 0.7
+    found = calibrate(NOTHING, sample(rows, trainings=["a"] * 5 + ["b"] * 5 + [None] * 5), default=DEFAULT)
+    units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    similarity = units @ units.T
+    pairs = [similarity[row, other] for row in range(10) for other in range(row) if row // 5 == other // 5]
+    assert not found.near_similarity.note.startswith(SETTING)
+    assert found.near_similarity.pairs == 20
+    assert found.near_similarity.value == pytest.approx(np.quantile(pairs, 0.1), abs=1e-3)
+    assert found.near_norm_ratio.value < 0.8
+    assert found.reseed_distance == pytest.approx(1 - np.median(pairs), abs=1e-6)
+
+
+def test_a_few_reseeds_are_not_enough() -> None:
+    found = calibrate(NOTHING, sample(families([4]), trainings=["a"] * 4), default=DEFAULT)
+    assert found.near_similarity.value == 0.95
+    assert found.near_similarity.note.startswith(SETTING)
+    assert "6 pairs of reseeds are known, 10 are needed" in found.near_similarity.note
+    assert found.reseed_distance is None
+
+
+def test_reseeds_that_are_no_more_alike_than_a_task_calibrate_nothing() -> None:
+    rows = families([5] * 4, dimension=32, spread=0.3)
+    found = calibrate(sample(rows), sample(rows, trainings=["a"] * 20), default=DEFAULT)
+    assert found.near_similarity.note.startswith(SETTING)
+    assert "no more alike" in found.near_similarity.note
+    assert found.reseed_distance is not None
+
+
+def test_a_task_never_begins_above_near_duplicates() -> None:
+    preview = calibrate(NOTHING, NOTHING, default=DEFAULT).at(0.7)
+    assert (preview.near_similarity.value, preview.same_task.value) == (0.7, 0.7)
+    assert DEFAULT.at(0.9).same_task == DEFAULT.same_task
+
+
+@settings(max_examples=20)
+@given(st.permutations(range(20)))
+def test_the_order_of_versions_changes_no_threshold(order: list[int]) -> None:
+    rows, trainings = families([5, 5, 5, 5], dimension=16, spread=0.4), ["a"] * 10 + [None] * 10
+    one = calibrate(sample(rows), sample(rows, trainings=trainings), default=DEFAULT)
+    shuffled = sample(rows[order], trainings=[trainings[row] for row in order])
+    other = calibrate(shuffled, shuffled, default=DEFAULT)
+    assert other.same_task.value == one.same_task.value
+    assert other.near_similarity.value == one.near_similarity.value

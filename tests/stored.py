@@ -1,0 +1,51 @@
+"""Registered versions and embeddings to store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from deltadex.access import Person, Role
+from deltadex.embeddings import promoted_tokens
+from deltadex.embeddings import queries as embeddings
+from deltadex.engine.probes import DELTA_ACTIVATION
+from deltadex.store.database import Transaction
+from deltadex.types import Embedding, FloatArray, ModelVersionRef, Recipe, RegisteredVersion
+from deltadex.versions import transitions
+
+REGISTRY = "acme"
+#: Sees every model and may do everything, as the only person at a machine without a list of people.
+ADMIN = Person("ada", Role.ADMIN)
+HOUR_MS = 3_600_000
+
+
+def registered(name: str = "support", version: int = 1, **values: object) -> RegisteredVersion:
+    created_ms = values.pop("created_ms", version * HOUR_MS)
+    registry = values.pop("registry", REGISTRY)
+    ref = ModelVersionRef(registry, name, version, created_ms)
+    return RegisteredVersion(ref, **{"source": f"runs:/abc/{name}-{version}", **values})
+
+
+def discovered(tx: Transaction, name: str = "support", version: int = 1, **values: object) -> int:
+    [version_id] = transitions.discover(tx, [registered(name, version, **values)], fresh_since_ms=0)
+    return version_id
+
+
+def embedding(vector: FloatArray, *, weights: str = "w1", base: str = "base", base_norm: float = 10.0) -> Embedding:
+    deltas = np.tile(np.asarray(vector, dtype=np.float32), (5, 1))
+    return Embedding(Recipe(DELTA_ACTIVATION, base, deltas.shape[1]), deltas, base_norm, weights)
+
+
+def embedded(
+    tx: Transaction, name: str, vector: FloatArray, *, version: int = 1, weights: str | None = None, **values: object
+) -> int:
+    """Return the id of a version that has this vector; `weights` differ unless given."""
+    is_weak, base = bool(values.pop("is_weak", False)), str(values.pop("base", "base"))
+    said = values.pop("words", None)
+    version_id = discovered(tx, name, version, **values)
+    value = replace(embedding(vector, weights=weights or f"{name}/{version}", base=base), words=said)
+    uri = f"runs:/abc/{name}"
+    recipe_id = embeddings.save(tx, version_id, value, base_name=base, artifact_uri=uri, is_weak=is_weak)
+    promoted_tokens.save(tx, version_id, recipe_id, value)
+    return version_id

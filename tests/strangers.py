@@ -1,0 +1,164 @@
+"""A registry in which every text of every model is unique, so that leaks in an answer are detected."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from itertools import pairwise
+from types import MappingProxyType
+
+import numpy as np
+
+from deltadex.drift.model_drift import judge_model, read_model
+from deltadex.embeddings import queries as embeddings
+from deltadex.findings import queries as findings
+from deltadex.geometry.measure import measure_where_due
+from deltadex.ingest.round import recompute_where_due
+from deltadex.map.layout import lay_out
+from deltadex.reviews import actions as reviews
+from deltadex.reviews.reasons import Decision, Reason
+from deltadex.settings import Settings
+from deltadex.store.database import Database, Transaction
+from deltadex.types import Finding, FindingKind, FloatArray, State, Word, Words
+from deltadex.versions import transitions
+from tests.stored import ADMIN, REGISTRY, discovered, embedded, registered
+
+DIMENSION = 16
+MEMBERS = 4
+#: What three of four members of each cluster share, each fourth another: its found name rests on the first.
+SHARED = (("domain", "name", "token"), ("dataset", "name", "token"), ("token", "team"))
+
+
+@dataclass
+class Strangers:
+    """The models by name, each with all that is said of it.
+
+    Attributes
+    ----------
+    said
+        Texts of each model, its name included.
+    ids
+        Versions of each model, the oldest first.
+    """
+
+    said: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    ids: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    recipe_id: int = 0
+    words: set[str] = field(default_factory=set)
+    random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def word(self) -> str:
+        """Return letters that stand nowhere else."""
+        while (made := "".join(self.random.choice(list("bdfghklmnprstvwz"), 9))) in self.words:
+            pass
+        self.words.add(made)
+        return made
+
+    def hidden_from(self, *seen: str) -> Set[str]:
+        """Return all that is said of other models, and not of these."""
+        others = set().union(*(texts for name, texts in self.said.items() if name not in seen))
+        return others - set().union(*(self.said[name] for name in seen))
+
+    def add(self, tx: Transaction, vector: FloatArray, shared: Mapping[str, str], **options: object) -> str:
+        """Store a model with a version of its own words, besides those that it shares."""
+        name = "-".join([self.word(), *([shared["name"]] if "name" in shared else [])])
+        self.said[name] |= {*name.split("-"), *shared.values()}
+        self.add_version(tx, name, vector, shared, **options)
+        return name
+
+    def add_version(
+        self, tx: Transaction, name: str, vector: FloatArray, shared: Mapping[str, str] = MappingProxyType({}),
+        **options: object,
+    ) -> None:  # fmt: skip
+        """Store another version of a model, with words of its own."""
+        own = {kind: self.word() for kind in ("key", "value", "alias", "description", "token", "less", "metric", "run")}
+        self.said[name] |= set(own.values())
+        tokens = [Word(text, 4.0) for text in (shared.get("token"), own["token"]) if text]
+        tags = {key: shared[key] for key in ("domain", "dataset", "team", "stage") if key in shared}
+        version_id = embedded(
+            tx, name, vector, words=Words(tuple(tokens), (Word(own["less"], -2.0),)), run_id=own["run"],
+            tags={own["key"]: own["value"], "owner": own["value"], **tags}, aliases=(own["alias"],),
+            description=own["description"], version=len(self.ids[name]) + 1, **options,
+        )  # fmt: skip
+        tx.execute(
+            "update model_versions set metrics = %s, training_settings = %s where id = %s",
+            [json.dumps({own["metric"]: 0.5}), json.dumps({"template": own["metric"]}), version_id],
+        )
+        self.ids[name].append(version_id)
+
+
+def fill(database: Database, settings: Settings, made: Strangers | None = None) -> Strangers:
+    """Write three clusters of four models each, one of which moved between two; findings, decisions and trouble."""
+    made = made or Strangers()
+    with database.transaction() as tx:
+        for number, kinds in enumerate(SHARED):
+            _cluster(tx, made, number, kinds)
+        mover = made.add(tx, _near(made, 0), {})
+        made.add_version(tx, mover, _near(made, 1))
+        weak = made.add(tx, _near(made, 2), {}, is_weak=True)
+        _fail(tx, made)
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+        made.recipe_id = recipe.id
+    recompute_where_due(database, settings)
+    measure_where_due(database, settings)
+    lay_out(settings, database)
+    with database.transaction() as tx:
+        _find(tx, made, weak, recipe.id)
+        for name in made.ids:
+            ref = registered(name).ref
+            drifts = judge_model(read_model(tx, ref, thresholds=settings.thresholds), thresholds=settings.thresholds)
+            for recipe_id, drifted in drifts.items():
+                findings.replace_drift(tx, drifted, ref=ref, recipe_id=recipe_id)
+        reviews.follow(tx, settings)
+        _decide(tx, made, settings)
+    return made
+
+
+def _near(made: Strangers, number: int) -> FloatArray:
+    vector = 0.02 * made.random.normal(size=DIMENSION)
+    vector[number] += 2
+    return vector.astype(np.float32)
+
+
+def _cluster(tx: Transaction, made: Strangers, number: int, kinds: tuple[str, ...]) -> None:
+    words = {kind: made.word() for kind in kinds}
+    stage = [made.word(), made.word()]
+    for member in range(MEMBERS):
+        shared = {kind: words[kind] for place, kind in enumerate(kinds) if member != place}
+        made.add(tx, _near(made, number), shared | {"stage": stage[member % 2]})
+
+
+def _fail(tx: Transaction, made: Strangers) -> None:
+    name, reason, hint = made.word(), made.word(), made.word()
+    version_id = discovered(tx, name)
+    transitions.mark_ended(tx, version_id, state=State.FAILED, reason=reason, hint=hint)
+    made.said[name] |= {name, reason, hint}
+    made.ids[name].append(version_id)
+
+
+def _find(tx: Transaction, made: Strangers, weak: str, recipe_id: int) -> None:
+    tags = [row.registered.tags for row in embeddings.table(tx, recipe_id).rows]
+    evidence = {"declared": "x", "moves_like": next(each["domain"] for each in tags if "domain" in each)}
+    first = [ids[0] for ids in made.ids.values()]
+    for older, newer in pairwise(first):
+        found = [
+            Finding(FindingKind.NEAR_DUPLICATE, newer, older, 0.99, 0.95),
+            Finding(FindingKind.LABEL_CONTRADICTED, newer, measure=0.3, threshold=0.2, evidence=evidence),
+        ]
+        if newer == made.ids[weak][0]:
+            found.append(Finding(FindingKind.TOO_WEAK, newer, measure=0.01, threshold=0.02))
+        kinds = [FindingKind.LABEL_CONTRADICTED]
+        findings.replace(tx, found, version_id=newer, recipe_id=recipe_id, kinds=kinds)
+
+
+def _decide(tx: Transaction, made: Strangers, settings: Settings) -> None:
+    names = {each: name for name, ids in made.ids.items() for each in ids}
+    for row in reviews.listing(tx, ADMIN, settings, kinds=[FindingKind.NEAR_DUPLICATE]):
+        comment = made.word()
+        made.said[names[row.finding.other_id or 0]].add(comment)
+        reviews.decide(
+            tx, ADMIN, settings, {row.id: row.revision},
+            decision=Decision.DISMISSED, reason=Reason.SANDBOX, comment=comment,
+        )  # fmt: skip

@@ -1,0 +1,51 @@
+"""Shared value types."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from deltadex.engine.probes import DELTA_ACTIVATION, PAPER_PROBES
+from deltadex.types import Embedding, Recipe
+
+RECIPE = Recipe(DELTA_ACTIVATION, base_digest="b", dimension=4)
+
+
+def embedding(deltas: np.ndarray, base_norm: float = 2.0) -> Embedding:
+    return Embedding(RECIPE, deltas.astype(np.float32), base_norm, "w")
+
+
+def test_any_field_of_a_recipe_makes_another_recipe() -> None:
+    others = [
+        replace(RECIPE, base_digest="c"),
+        replace(RECIPE, dimension=5),
+        replace(RECIPE, method=replace(DELTA_ACTIVATION, dtype="bfloat16")),
+    ]
+    assert len({RECIPE.digest, *(other.digest for other in others)}) == 4
+
+
+def test_the_papers_probes_are_five_and_stay_as_they_are() -> None:
+    assert len(PAPER_PROBES.probes) == 5
+    assert PAPER_PROBES.digest.startswith("aa4354d98339")
+
+
+def test_strength_is_the_norm_in_units_of_the_base() -> None:
+    made = embedding(np.tile([3.0, 4.0, 0, 0], (5, 1)), base_norm=10)
+    assert made.norm == pytest.approx(5)
+    assert made.strength == pytest.approx(0.5)
+    assert made.probe_agreement == pytest.approx(1)
+
+
+def test_a_finetune_that_changes_nothing_has_no_strength_and_no_agreement() -> None:
+    made = embedding(np.zeros((5, 4)))
+    assert (made.norm, made.strength, made.probe_agreement) == (0, 0, 0)
+
+
+@given(arrays(np.float32, (5, 4), elements=st.floats(-100, 100, width=32)))
+def test_agreement_is_a_cosine(deltas: np.ndarray) -> None:
+    assert -1.001 <= embedding(deltas).probe_agreement <= 1.001

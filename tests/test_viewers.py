@@ -1,0 +1,318 @@
+"""Every read of a page or command, for viewers who may see one model each: nothing leaks about the others."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from typer.testing import CliRunner
+
+import deltadex
+import deltadex_dashboard
+from deltadex.access import HIDDEN, Person, Role, system_user
+from deltadex.cli import app
+from deltadex.clusters import dendrogram
+from deltadex.clusters import reads as visible_clusters
+from deltadex.clusters import runs as cluster_runs
+from deltadex.drift import compare, model_drift
+from deltadex.duplicates import overview
+from deltadex.embeddings import promoted_tokens
+from deltadex.embeddings import queries as stored_embeddings
+from deltadex.embeddings import reads as embeddings
+from deltadex.embeddings.queries import RecipeRow
+from deltadex.errors import AccessDenied
+from deltadex.find import search as task_search
+from deltadex.find.queries import TaskDelta
+from deltadex.geometry import reads as geometry
+from deltadex.ingest import backfill
+from deltadex.map import chart as maps
+from deltadex.reports import governance
+from deltadex.reviews import actions as reviews
+from deltadex.search import reads as search
+from deltadex.search.filters import Conditions
+from deltadex.search.query_vector import Questions
+from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
+from deltadex.store.database import Database, Transaction
+from deltadex.store.migrate import migrate
+from deltadex.versions import reads as versions
+from tests.stored import ADMIN, REGISTRY
+from tests.strangers import DIMENSION, Strangers, fill
+
+SETTINGS = Settings(registry=REGISTRY)
+THRESHOLDS = ThresholdSettings()
+
+
+@pytest.fixture(scope="module")
+def url(postgres_url: str) -> str:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("create database strangers")
+    return make_conninfo(postgres_url, dbname="strangers")
+
+
+@pytest.fixture(scope="module")
+def strangers(url: str) -> Strangers:
+    """What is in a store that the tests of this module only read."""
+    with Database(url) as database:
+        migrate(database)
+        return fill(database, Settings(registry=REGISTRY, database=DatabaseSettings(url=url)))
+
+
+@pytest.fixture
+def tx(url: str, strangers: Strangers) -> Iterator[Transaction]:
+    with Database(url) as database, database.transaction() as tx:
+        yield tx
+
+
+Read = Callable[[Transaction, Person, Strangers], object]
+
+
+def recipe(tx: Transaction) -> RecipeRow:
+    [found] = stored_embeddings.recipes(tx, REGISTRY)
+    return found
+
+
+def of_versions(read: Callable[[Transaction, Person, int], object]) -> Read:
+    return lambda tx, viewer, made: [read(tx, viewer, each) for ids in made.ids.values() for each in ids]
+
+
+def of_models(read: Callable[[Transaction, Person, str], object]) -> Read:
+    return lambda tx, viewer, made: [read(tx, viewer, name) for name in made.ids]
+
+
+def proofs(tx: Transaction, viewer: Person) -> list[object]:
+    found: list[object] = []
+    for entry in reviews.log(tx, ADMIN, SETTINGS):
+        try:
+            found.append(reviews.prove(tx, viewer, entry.id))
+        except AccessDenied as refused:
+            found.append(refused.message)
+    return found
+
+
+def vector() -> np.ndarray:
+    return np.eye(3, DIMENSION, dtype=np.float32)
+
+
+#: Every function of the library that reads for a viewer, and how all that it may say is asked of it.
+READS: Mapping[Callable[..., object], Read] = {
+    versions.listing: lambda tx, viewer, made: versions.listing(tx, viewer, REGISTRY),
+    versions.find: of_models(lambda tx, viewer, name: versions.find(tx, viewer, REGISTRY, name)),
+    versions.names: lambda tx, viewer, made: versions.names(tx, viewer, REGISTRY),
+    versions.history: of_versions(versions.history),
+    versions.sees_versions: of_versions(versions.sees_versions),
+    backfill.overview: lambda tx, viewer, made: backfill.overview(tx, viewer, REGISTRY),
+    embeddings.of_version: of_versions(embeddings.of_version),
+    embeddings.same_weights: of_versions(embeddings.same_weights),
+    promoted_tokens.of_version: of_versions(promoted_tokens.of_version),
+    search.neighbors: of_versions(lambda tx, viewer, each: search.neighbors(tx, viewer, each, k=None)),
+    search.answer: lambda tx, viewer, made: search.answer(
+        tx, viewer, Questions(made.recipe_id, REGISTRY, vector()), k=None
+    ),
+    visible_clusters.listing: lambda tx, viewer, made: visible_clusters.listing(tx, viewer, made.recipe_id, REGISTRY),
+    dendrogram.joins: lambda tx, viewer, made: dendrogram.joins(tx, viewer, made.recipe_id, REGISTRY),
+    cluster_runs.domains: lambda tx, viewer, made: cluster_runs.domains(tx, viewer, REGISTRY, recipe(tx)),
+    cluster_runs.explain: of_versions(lambda tx, viewer, each: cluster_runs.explain(tx, viewer, REGISTRY, each)),
+    model_drift.lines: lambda tx, viewer, made: model_drift.lines(tx, viewer, REGISTRY),
+    model_drift.model_drift: of_models(
+        lambda tx, viewer, name: model_drift.model_drift(tx, viewer, REGISTRY, name, thresholds=THRESHOLDS)
+    ),
+    compare.compare: of_versions(lambda tx, viewer, each: compare.compare(tx, viewer, recipe(tx), each, each)),
+    overview.redundancies: lambda tx, viewer, made: [
+        overview.redundancies(tx, viewer, REGISTRY, thresholds=THRESHOLDS, similarity=each) for each in (None, 0.5)
+    ],
+    overview.candidates: lambda tx, viewer, made: [
+        each.groups(THRESHOLDS) for each in overview.candidates(tx, viewer, REGISTRY, thresholds=THRESHOLDS)
+    ],
+    geometry.latest: lambda tx, viewer, made: geometry.latest(tx, viewer, REGISTRY, recipe(tx)),
+    maps.chart: lambda tx, viewer, made: maps.chart(tx, viewer, REGISTRY, recipe(tx)),
+    maps.too_weak: lambda tx, viewer, made: maps.too_weak(tx, viewer, REGISTRY),
+    task_search.models_for: lambda tx, viewer, made: [
+        task_search.models_for(tx, viewer, SETTINGS, TaskDelta(recipe(tx).digest, each, 0.1, 1.0, ""))
+        for each in vector()
+    ],
+    reviews.listing: lambda tx, viewer, made: reviews.listing(tx, viewer, SETTINGS),
+    reviews.get: lambda tx, viewer, made: [
+        reviews.get(tx, viewer, SETTINGS, row.id) for row in reviews.listing(tx, ADMIN, SETTINGS)
+    ],
+    reviews.history: lambda tx, viewer, made: reviews.history(
+        tx, viewer, *(row.id for row in reviews.listing(tx, ADMIN, SETTINGS))
+    ),
+    reviews.log: lambda tx, viewer, made: reviews.log(tx, viewer, SETTINGS),
+    reviews.count_by_rule: lambda tx, viewer, made: reviews.count_by_rule(tx, viewer, SETTINGS, "sandbox"),
+    reviews.verify: lambda tx, viewer, made: reviews.verify(tx, viewer),
+    reviews.prove: lambda tx, viewer, made: proofs(tx, viewer),
+    governance.governance_report: lambda tx, viewer, made: governance.governance_report(tx, viewer, SETTINGS),
+}
+
+
+def name_of(read: Callable[..., object]) -> str:
+    return f"{read.__module__}.{read.__name__}"
+
+
+def texts(value: object) -> Iterator[str]:
+    """Yield every text anywhere in a value."""
+    if isinstance(value, str):
+        yield value
+    elif is_dataclass(value):
+        for each in fields(value):
+            yield from texts(getattr(value, each.name))
+    elif isinstance(value, Mapping):
+        yield from texts([*value.keys(), *value.values()])
+    elif isinstance(value, list | tuple | set | frozenset):
+        for each in value:
+            yield from texts(each)
+
+
+def said_of(value: object, words: set[str]) -> set[str]:
+    said = "\n".join(texts(value)).casefold()
+    return {word for word in words if word in said}
+
+
+def viewers(made: Strangers) -> Iterator[tuple[Person, set[str]]]:
+    """Yield somebody for each model who may see that one only, and one who may see none, with what is hidden."""
+    for name in made.ids:
+        yield Person("eve", Role.VIEWER, (name,)), set(made.hidden_from(name))
+    yield Person("eve", Role.VIEWER, ("no-such-model",)), set(made.hidden_from())
+
+
+@pytest.mark.parametrize("read", READS, ids=name_of)
+def test_a_read_says_nothing_of_hidden_models(
+    tx: Transaction, strangers: Strangers, read: Callable[..., object]
+) -> None:
+    for viewer, hidden in viewers(strangers):
+        leaked = said_of(READS[read](tx, viewer, strangers), hidden)
+        assert not leaked, f"{viewer.models} are told of {sorted(leaked)}"
+
+
+#: Reads that answer with numbers, or with whether something is so.
+_WITHOUT_TEXT = {
+    versions.sees_versions, compare.compare, reviews.count_by_rule, reviews.verify, embeddings.same_weights,
+    embeddings.of_version,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("read", [each for each in READS if each not in _WITHOUT_TEXT], ids=name_of)
+def test_who_may_see_all_models_is_told_of_them(
+    tx: Transaction, strangers: Strangers, read: Callable[..., object]
+) -> None:
+    found = READS[read](tx, ADMIN, strangers)
+    assert said_of(found, strangers.words), "so that the test above could fail"
+    assert HIDDEN not in "".join(texts(found))
+
+
+def test_a_cluster_keeps_what_a_visible_member_carries(tx: Transaction, strangers: Strangers) -> None:
+    every = visible_clusters.listing(tx, ADMIN, strangers.recipe_id, REGISTRY)
+    assert len(every) == 3
+    for viewer, hidden in viewers(strangers):
+        seen = visible_clusters.listing(tx, viewer, strangers.recipe_id, REGISTRY)
+        for one, whole in zip(seen, every, strict=True):
+            assert one.name == (HIDDEN if said_of(whole.label, hidden) else whole.name)
+            assert {term.text for term in one.terms} <= {term.text for term in whole.terms}
+    names = [
+        visible_clusters.listing(tx, viewer, strangers.recipe_id, REGISTRY)[0].name for viewer, _ in viewers(strangers)
+    ]
+    assert 0 < names.count(HIDDEN) < len(names)
+
+
+def test_conditions_tell_nothing_by_guessing(tx: Transaction, strangers: Strangers) -> None:
+    [own, other, *_] = strangers.ids
+    viewer, [version_id] = Person("eve", Role.VIEWER, (own,)), strangers.ids[own]
+    [row] = versions.find(tx, ADMIN, REGISTRY, other)
+    key, value = next(iter(row.registered.tags.items()))
+    for guess in (
+        Conditions(name=other),
+        Conditions(alias=row.registered.aliases[0]),
+        Conditions(tags={key: value}),
+        Conditions(other_than="x", tags={key: value}),
+    ):
+        assert search.neighbors(tx, ADMIN, version_id, conditions=guess).neighbors
+        assert not search.neighbors(tx, viewer, version_id, conditions=guess).neighbors
+    masked = search.neighbors(tx, viewer, version_id, conditions=Conditions(states=frozenset({row.state}))).neighbors
+    assert {one.version.registered.ref.name for one in masked} == {HIDDEN}
+
+
+def test_every_function_that_takes_a_viewer_is_walked() -> None:
+    [folder] = deltadex.__path__
+    found = {
+        ".".join(["deltadex", *path.relative_to(folder).with_suffix("").parts, each.name])
+        for path in Path(folder).rglob("*.py")
+        for each in ast.parse(path.read_text()).body
+        if isinstance(each, ast.FunctionDef) and not each.name.startswith("_") and _takes_viewer(each)
+    }
+    # `known_version` raises instead of hiding; the reads behind it are walked.
+    assert found - {"deltadex.versions.labels.known_version"} == {name_of(read) for read in READS}
+
+
+def _takes_viewer(function: ast.FunctionDef) -> bool:
+    return [each.arg for each in function.args.args[:2]] == ["tx", "viewer"]
+
+
+#: Spaces, searches by examples, the watcher and deliveries are for everybody.
+_ABOUT_MODELS = ("versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "reviews", "search")
+
+
+def test_pages_and_commands_ask_no_queries_about_models() -> None:
+    [library], [dashboard] = deltadex.__path__, deltadex_dashboard.__path__
+    asking = [*Path(library, "cli").glob("*.py"), *Path(library, "mlflow_plugin").glob("*.py")]
+    asked = {
+        (path.name, f"{each.module}.{name.name}")
+        for path in [*asking, *Path(dashboard).rglob("*.py")]
+        for each in ast.walk(ast.parse(path.read_text()))
+        if isinstance(each, ast.ImportFrom) and (each.module or "").split(".")[1:2] in [[one] for one in _ABOUT_MODELS]
+        for name in each.names
+        if f"{each.module}.{name.name}".endswith((".queries", "search.neighbors"))
+        or ((each.module or "").endswith((".queries", "search.neighbors")) and name.name.islower())
+    }
+    # The demo waits for its own models.
+    assert asked == {("demo.py", "deltadex.versions.queries")}
+
+
+@pytest.fixture
+def variables(url: str, strangers: Strangers, tmp_path: Path) -> dict[str, str]:
+    return {"DELTADEX_DATABASE__URL": url, "DELTADEX_REGISTRY": REGISTRY, "DELTADEX_DATA_DIR": str(tmp_path)}
+
+
+def listed(folder: Path, *models: str) -> dict[str, str]:
+    """Return the variable that names a list of people, on which the user of this machine may see these models."""
+    file = folder / "people.json"
+    file.write_text(json.dumps({"people": {system_user(): {"role": "viewer", "models": models}}}))
+    return {"DELTADEX_ACCESS__FILE": str(file)}
+
+
+def commands(name: str, folder: Path) -> list[list[str]]:
+    return [
+        ["status"], ["status", name], ["drift", name], ["duplicates"], ["duplicates", "--threshold", "0.5"],
+        ["clusters"], ["explain", f"{name}/1"], ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
+        ["words", f"{name}/1"], ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
+        ["report", "-o", str(folder / "report.html")],
+    ]  # fmt: skip
+
+
+def test_commands_say_nothing_of_hidden_models(strangers: Strangers, variables: dict[str, str], tmp_path: Path) -> None:
+    own, other = next(iter(strangers.ids)), next(reversed(strangers.ids))
+    hidden = set(strangers.hidden_from(own))
+    run = partial(CliRunner().invoke, app, env={**variables, **listed(tmp_path, own), "COLUMNS": "300"})
+    for command in commands(own, tmp_path):
+        for form in ([], ["--json"]):
+            done = run([*command, *form])
+            assert done.exit_code == 0, (command, done.exception)
+            assert done.output.strip(), command
+            assert not said_of(done.output, hidden), command
+    report = (tmp_path / "report.html").read_text()
+    assert own in report
+    assert not said_of(report, hidden)
+    for name in ("status", "words", "explain", "neighbors", "retry"):
+        assert "is not known" in str(run([name, f"{other}/1"]).exception)
+
+
+def test_without_a_list_of_people_a_command_shows_every_model(strangers: Strangers, variables: dict[str, str]) -> None:
+    rows = json.loads(CliRunner().invoke(app, ["status", "--json"], env=variables).output)
+    assert {row["name"] for row in rows} == strangers.ids.keys()
