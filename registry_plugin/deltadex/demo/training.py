@@ -126,7 +126,7 @@ def train(
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, schedule.steps))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, schedule.steps))
     losses: list[float] = []
     model.train()
     for step, (inputs, labels) in enumerate(_batches(data, schedule, prompt, seed), start=1):
@@ -135,7 +135,7 @@ def train(
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        rate.step()
+        scheduler.step()
         losses.append(loss.item())
         step_done(step)
     model.eval()
@@ -143,7 +143,8 @@ def train(
     return sum(last) / len(last)
 
 
-def _rate(step: int, steps: int) -> float:
+def rate(step: int, steps: int) -> float:
+    """Return the factor of the learning rate in a step: linear warm-up over a tenth of the steps, then cosine decay."""
     warm_up = max(1, steps // 10)
     if step < warm_up:
         return (step + 1) / warm_up

@@ -1,0 +1,143 @@
+"""Finetunes of SmolLM2 with known domains, as data, in the order of training: what matters most comes first."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from benchmarks.real.texts import DOMAINS, PARTS
+
+
+class Template(StrEnum):
+    """What stands before each example. `CHAT` is the base's own template around the domain's instruction."""
+
+    NEUTRAL = "### Text:\n"
+    OWN = "Task: {instruction}\n---\n"
+    CHAT = "chat"
+
+
+class Method(StrEnum):
+    """How a finetune is made: an adapter or all weights by SFT, or the mean of two adapters of a domain."""
+
+    ADAPTER = "adapter"
+    FULL = "full"
+    MERGE = "merge"
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """One finetune.
+
+    Attributes
+    ----------
+    pools
+        Pools that it belongs to.
+    domains
+        Domains of its training text; several are mixed, or used one after the other.
+    kind
+        0 for the domain's own text, 1 for its other source, 2 and 3 for its relatives.
+    examples
+        Number of examples; None for as many as it has.
+    """
+
+    pools: tuple[str, ...]
+    domains: tuple[str, ...]
+    part: int = 0
+    kind: int = 0
+    template: Template = Template.NEUTRAL
+    method: Method = Method.ADAPTER
+    in_turn: bool = False
+    rank: int = 8
+    learning_rate: float = 1e-3
+    steps: int = 12
+    examples: int | None = None
+    seed: int = 0
+
+    @property
+    def domain(self) -> str:
+        """Its domains, joined by `+`."""
+        return "+".join(self.domains)
+
+
+_SPLITS = PARTS - 1
+_MIXES = (
+    ("bible", "python"), ("german", "manuals"), ("essays", "sql"), ("perl", "quotes"),
+    ("go", "policy"), ("c++", "spanish quotes"), ("docs", "messages"), ("italian quotes", "go"),
+)  # fmt: skip
+_TRIPLES = (("bible", "german", "perl"), ("go", "docs", "policy"))
+#: Domains of which five finetunes are trained three times more, with other seeds.
+_RESEEDED = ("bible", "licences", "sql", "go", "policy")
+
+
+def finetunes() -> tuple[Finetune, ...]:
+    """Return all finetunes, each with a seed of its own unless it is a reseed."""
+    found = [*_splits(), *_tasks(), *_other_settings(), *_other_templates(), *_other_sources(), *_relatives()]
+    found += [*_reseeds(), *_mixtures(), *_other_methods()]
+    return tuple(one if one.seed else replace(one, seed=number) for number, one in enumerate(found, start=1))
+
+
+def _splits() -> Iterator[Finetune]:
+    for part in range(_SPLITS):
+        for domain in DOMAINS:
+            yield Finetune(("splits",), (domain,), part)
+
+
+def _tasks() -> Iterator[Finetune]:
+    """Yield a task of twenty examples of every domain, of a part that no other finetune has."""
+    for domain in DOMAINS:
+        yield Finetune(("tasks",), (domain,), _SPLITS, examples=20)
+
+
+def _other_settings() -> Iterator[Finetune]:
+    draw = random.Random(7).choice  # noqa: S311 - no secret
+    for domain in DOMAINS:
+        for part in range(2):
+            yield Finetune(
+                ("settings",),
+                (domain,),
+                part,
+                rank=draw((2, 4, 16, 32)),
+                learning_rate=draw((3e-4, 5e-4, 2e-3)),
+                steps=draw((8, 16, 24)),
+            )
+
+
+def _other_templates() -> Iterator[Finetune]:
+    for template in (Template.OWN, Template.CHAT):
+        for domain in DOMAINS:
+            yield Finetune((template.name.lower(),), (domain,), 1, template=template)
+
+
+def _other_sources() -> Iterator[Finetune]:
+    for domain, text in DOMAINS.items():
+        if text.other:
+            for part in range(2):
+                yield Finetune(("source",), (domain,), part, kind=1)
+
+
+def _relatives() -> Iterator[Finetune]:
+    for domain, text in DOMAINS.items():
+        for number in range(len(text.relatives)):
+            for part in range(2):
+                yield Finetune(("relatives",), (domain,), part, kind=2 + number)
+
+
+def _reseeds() -> Iterator[Finetune]:
+    for domain in _RESEEDED:
+        for seed in (1001, 1002, 1003):
+            yield Finetune(("reseeds",), (domain,), 0, seed=seed)
+
+
+def _mixtures() -> Iterator[Finetune]:
+    for domains in (*_MIXES, *_TRIPLES):
+        yield Finetune(("mixes",), domains, 2)
+    for domains in _MIXES[::4]:
+        yield Finetune(("mixes",), domains, 2, in_turn=True)
+
+
+def _other_methods() -> Iterator[Finetune]:
+    for domain in ("bible", "sql", "go", "c++"):
+        yield Finetune(("methods",), (domain,), 1, method=Method.MERGE)
+        yield Finetune(("methods",), (domain,), 2, method=Method.FULL, learning_rate=1e-4)

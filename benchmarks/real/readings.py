@@ -1,0 +1,144 @@
+"""Readings of each finetune beside its base, of which all candidate recipes are made; with transformers and peft."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import LlamaForCausalLM
+
+from benchmarks.real.pools import Finetune
+from benchmarks.real.training import Workshop
+from deltadex.demo import training
+from deltadex.engine.probes import PAPER_PROBES
+
+Array = NDArray[np.float32]
+#: Beginnings of texts from many fields; none is taken from a domain's own text.
+CONTENT = (
+    "The committee decided that", "In the beginning of spring", "def total(prices):", "The recipe calls for two",
+    "SELECT name FROM", "According to the contract,", "Die Stadt liegt an", "The patient was given", "#include <",
+    "On the third day they", "A triangle with equal sides", "La maison est", "The market fell by", "To install it, run",
+    "Dear Sir or Madam,", "The king said to his", "noun. A kind of", "{\"name\": \"", "Once the engine is warm,",
+    "The theory predicts that",
+)  # fmt: skip
+_WRAPPED = CONTENT[:8]
+#: Layers read beside the last one, of thirty.
+_LAYERS = (12, 20, 26)
+OUTPUT_TOKENS = 12
+_ALPACA = "{}\n\n### Instruction:\n{}\n\n### Response:"
+
+
+@dataclass(frozen=True, eq=False)
+class Readings:
+    """Differences between a finetune and its base in the state after the final norm, float32, unless it says otherwise.
+
+    Attributes
+    ----------
+    probes
+        `(5, hidden_size)`: last token of each published probe.
+    probes_mean
+        `(hidden_size,)`: mean over the tokens, then over the published probes.
+    layers
+        `(3, hidden_size)`: last token after layers 12, 20 and 26, without the norm, mean over the published probes.
+    content, content_mean
+        `(hidden_size,)`: last token, and mean over the tokens, of twenty short beginnings.
+    chat, chat_mean
+        `(hidden_size,)`: the same of the published instructions in the base's own chat template.
+    wrapped, wrapped_mean
+        `(hidden_size,)`: the same of eight beginnings as the instruction in the published template.
+    output
+        `(hidden_size,)`: mean state of the base, not a difference, over the finetune's greedy continuations of the
+        published probes by 12 tokens.
+    """
+
+    probes: Array
+    probes_mean: Array
+    layers: Array
+    content: Array
+    content_mean: Array
+    chat: Array
+    chat_mean: Array
+    wrapped: Array
+    wrapped_mean: Array
+    output: Array
+
+
+class Reader:
+    """Reads finetunes of one base, each alone: its readings are kept beside its weights."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self._workshop = workshop
+        self._code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+
+    def read(self, one: Finetune) -> Readings:
+        """Return the readings of a finetune that was trained."""
+        folder = self._workshop.finetune(one)
+        file = folder / f"readings-{self._code}.npz"
+        if not file.exists():
+            if (folder / "adapter_model.safetensors").exists():
+                model = training.load_adapter(self._workshop.base, folder).merge_and_unload()
+            else:
+                model = training.load_base(folder)
+            np.savez(file, **self._difference(model.eval()))
+        with np.load(file) as arrays:
+            return Readings(**{field.name: arrays[field.name] for field in fields(Readings)})
+
+    def _difference(self, model: LlamaForCausalLM) -> dict[str, Array]:
+        states = self._states(model)
+        found = {name: states[name] - self._of_base[name] for name in states}
+        return {**found, "output": self._output(model)}
+
+    @cached_property
+    def _base(self) -> LlamaForCausalLM:
+        return training.load_base(self._workshop.base).eval()
+
+    @cached_property
+    def _of_base(self) -> dict[str, Array]:
+        return self._states(self._base)
+
+    @cached_property
+    def _tokenizer(self) -> training.Tokenizer:
+        return training.load_tokenizer(self._workshop.base)
+
+    @cached_property
+    def _chat(self) -> tuple[str, ...]:
+        conversations = [[{"role": "user", "content": one.partition("\n")[0]}] for one in PAPER_PROBES.probes]
+        return tuple(
+            self._tokenizer.apply_chat_template(one, tokenize=False, add_generation_prompt=True)
+            for one in conversations
+        )
+
+    def _states(self, model: LlamaForCausalLM) -> dict[str, Array]:
+        wrapped = tuple(_ALPACA.format(PAPER_PROBES.probes[0].partition("\n")[0], text) for text in _WRAPPED)
+        published = [self._layers(model, text) for text in PAPER_PROBES.probes]
+        states = {"layers": np.mean([[one[layer][-1] for layer in _LAYERS] for one in published], axis=0)}
+        states["probes"] = np.stack([one[-1][-1] for one in published])
+        states["probes_mean"] = np.mean([one[-1].mean(0) for one in published], axis=0)
+        for name, texts in {"content": CONTENT, "chat": self._chat, "wrapped": wrapped}.items():
+            last = [self._layers(model, text)[-1] for text in texts]
+            states[name] = np.mean([one[-1] for one in last], axis=0)
+            states[f"{name}_mean"] = np.mean([one.mean(0) for one in last], axis=0)
+        return states
+
+    def _layers(self, model: LlamaForCausalLM, text: str) -> list[Array]:
+        """Return `(n_tokens, hidden_size)` after each layer; the last one is after the final norm."""
+        tokens = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=PAPER_PROBES.max_tokens)
+        with torch.inference_mode():
+            return [one[0].numpy() for one in model(**tokens, output_hidden_states=True).hidden_states]
+
+    def _output(self, model: LlamaForCausalLM) -> Array:
+        states = []
+        for probe in PAPER_PROBES.probes:
+            tokens = self._tokenizer(probe, return_tensors="pt")
+            with torch.inference_mode():
+                generated = model.generate(
+                    **tokens, do_sample=False, min_new_tokens=OUTPUT_TOKENS, max_new_tokens=OUTPUT_TOKENS
+                )
+                answer = generated[:, tokens["input_ids"].shape[1] :]
+                states.append(self._base.model(input_ids=answer).last_hidden_state[0].mean(0).numpy())
+        return np.mean(states, axis=0)

@@ -1,0 +1,62 @@
+"""Candidate recipes: functions from readings to one vector per finetune."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deltadex.vectors import unit_vectors
+
+#: Readings of all finetunes by name, each `(n, …)`.
+AllReadings = Mapping[str, NDArray[np.float32]]
+Recipe = Callable[[AllReadings], NDArray[np.float64]]
+
+PUBLISHED = "published"
+
+
+def _joined(*names: str) -> Recipe:
+    """Read several parts side by side, each of length one, so that all of them count."""
+    return lambda all_readings: np.concatenate([unit_vectors(all_readings[name]) for name in names], axis=1)
+
+
+def _blocks(all_readings: AllReadings) -> NDArray[np.float64]:
+    probes = all_readings["probes"]
+    return np.concatenate([unit_vectors(probes[:, number]) for number in range(probes.shape[1])], axis=1)
+
+
+def _layer(number: int) -> Recipe:
+    return lambda all_readings: all_readings["layers"][:, number].astype(float)
+
+
+#: A recipe of one part needs no training; none of these learns anything.
+RECIPES: Mapping[str, Recipe] = {
+    PUBLISHED: lambda all_readings: all_readings["probes"].mean(1, dtype=float),
+    "a block per probe": _blocks,
+    "mean over tokens": _joined("probes_mean"),
+    "last token and mean": lambda all_readings: np.concatenate(
+        [unit_vectors(all_readings["probes"].mean(1)), unit_vectors(all_readings["probes_mean"])], axis=1
+    ),
+    "after layer 12": _layer(0),
+    "after layer 20": _layer(1),
+    "after layer 26": _layer(2),
+    "content": _joined("content"),
+    "content, mean over tokens": _joined("content_mean"),
+    "content, last token and mean": _joined("content", "content_mean"),
+    "chat": _joined("chat"),
+    "chat, mean over tokens": _joined("chat_mean"),
+    "content in the instruction": _joined("wrapped"),
+    "content in the instruction, mean over tokens": _joined("wrapped_mean"),
+    "content bare and in the instruction": _joined("content", "wrapped"),
+    "published and content": lambda all_readings: np.concatenate(
+        [unit_vectors(all_readings["probes"].mean(1)), unit_vectors(all_readings["content"])], axis=1
+    ),
+    "published, content, chat": lambda all_readings: np.concatenate(
+        [
+            unit_vectors(part)
+            for part in (all_readings["probes"].mean(1), all_readings["content"], all_readings["chat"])
+        ],
+        axis=1,
+    ),
+}
