@@ -193,7 +193,9 @@ class ThresholdSettings(_Group):
     near_duplicate_norm_ratio: float = Field(
         0.8, ge=0, le=1, description="norm ratio (smaller / larger) that a near duplicate reaches as well"
     )
-    same_task_similarity: float = Field(0.8, ge=-1, le=1, description="same-task threshold (cosine similarity)")
+    same_task_similarity: float | None = Field(
+        None, ge=-1, le=1, description="same-task threshold (cosine similarity); default: none until it is calibrated"
+    )
     calibrate: bool = Field(
         True, description="calibrate these three thresholds on a recipe's own pairs if there are enough"
     )

@@ -280,6 +280,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_workers_that_are_killed_at_any_point_break_neither_bound_nor_entries(tmp_path: Path) -> None:
     """Six real processes, one of them killed with SIGKILL and replaced every few milliseconds."""
     rng, numbers = random.Random(0), iter(range(1000))  # noqa: S311

@@ -186,6 +186,7 @@ def test_nothing_is_left_when_the_caller_leaves_without_a_job() -> None:
     assert is_gone(pid)
 
 
+@pytest.mark.slow
 def test_the_process_ends_with_a_caller_that_is_killed() -> None:
     script = (
         "import time\n"
@@ -224,6 +225,7 @@ def test_the_folder_of_a_shared_process_may_have_a_long_name_and_is_private(tmp_
     assert place.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.slow
 def test_a_shared_process_exits_without_a_new_caller_in_time(tmp_path: Path) -> None:
     with EmbeddingProcess(shared_by=tmp_path, keep_warm_seconds=0.5) as process:
         pid = process.pid

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltadex.findings.calibration import Calibration, Sample, Threshold, calibrate
+from deltadex.findings.calibration import UNKNOWN, Calibration, Sample, Threshold, calibrate, default_calibration
+from deltadex.settings import ThresholdSettings
 from tests.synthetic import families
 
 DEFAULT = Calibration(Threshold(0.95), Threshold(0.8), Threshold(0.8))
@@ -42,6 +43,20 @@ def test_without_several_families_the_setting_stays(sizes: list[int]) -> None:
     found = same_task(families(sizes, dimension=64, spread=0.5))
     assert found.value == 0.8
     assert found.note.startswith(f"{SETTING}: ")
+
+
+def test_without_a_setting_a_task_is_not_claimed_before_there_is_evidence() -> None:
+    default = default_calibration(ThresholdSettings())
+    few = calibrate(sample(families([2, 2])), NOTHING, default=default)
+    assert (few.same_task.value, few.same_task.is_known) == (UNKNOWN, False)
+    assert few.same_task.note == "not known yet: 4 models, 15 are needed to calibrate"
+    assert few.at(0.7).same_task == few.same_task, "a preview knows no more"
+    rows = families([5, 5, 5, 5], dimension=32, spread=0.5)
+    assert calibrate(sample(rows), NOTHING, default=default).same_task == same_task(rows)
+    reseeds = sample(families([5, 5], dimension=64, spread=0.15), trainings=["a"] * 5 + ["b"] * 5)
+    found = calibrate(NOTHING, reseeds, default=default)
+    assert found.near_similarity.pairs == 20, "near duplicates need no task"
+    assert not found.near_similarity.note.startswith(SETTING)
 
 
 def test_versions_of_one_model_are_no_evidence_about_others() -> None:

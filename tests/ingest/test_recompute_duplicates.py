@@ -16,6 +16,7 @@ from deltadex.embeddings import queries as embeddings
 from deltadex.errors import StoreError
 from deltadex.findings import queries as findings
 from deltadex.ingest.recompute_duplicates import recompute_near_duplicates
+from deltadex.ingest.round import recompute_recipe
 from deltadex.search import neighbors as search
 from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
 from deltadex.store.database import Database, Transaction
@@ -93,6 +94,18 @@ def test_another_threshold_takes_findings_away_and_brings_them_back(settings: Se
     stricter = settings.model_copy(update={"thresholds": ThresholdSettings(near_duplicate_similarity=0.999)})
     assert recompute(stricter, database) == Replaced(versions=2, pairs=0, changed=0, removed=1)
     assert recompute(settings, database).changed == 1
+
+
+def test_a_round_takes_away_what_a_moved_threshold_no_longer_finds(settings: Settings, database: Database) -> None:
+    with database.transaction() as tx:
+        one, two = embedded(tx, "one", RIGHT), embedded(tx, "two", ALMOST)
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+        embedded(tx, "three", UP)
+    recompute_recipe(database, settings, recipe)
+    assert pairs(database) == {(one, two)}
+    stricter = settings.model_copy(update={"thresholds": ThresholdSettings(near_duplicate_similarity=0.999)})
+    recompute_recipe(database, stricter, recipe)
+    assert pairs(database) == set()
 
 
 def test_an_empty_recipe_has_none(settings: Settings, database: Database) -> None:

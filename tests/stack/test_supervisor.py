@@ -57,6 +57,7 @@ def test_given_services_are_used_and_left_alone(given: Settings) -> None:
     assert http_check(f"{given.prefect_api_url}/health")()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("registry")
 def test_a_stack_that_was_started_in_the_background_of_a_script_stops_in_order(given: Settings) -> None:
     """Such a shell ignores SIGINT, by which Prefect's worker is stopped; nothing may have to be killed for that."""
@@ -90,6 +91,7 @@ def test_a_stack_that_was_started_in_the_background_of_a_script_stops_in_order(g
     assert "killed" not in log.read_text() + down.stderr
 
 
+@pytest.mark.slow
 def test_stacks_that_start_at_the_same_moment_take_different_ports(given: Settings) -> None:
     port = unused_port()
     stacks = [

@@ -148,7 +148,7 @@ def _evidence(one: RecipeRedundancy) -> None:
         st.dataframe(
             {
                 "threshold": ["near: similarity", "near: norm ratio", "same task: similarity"],
-                "value": [limit.value for limit in limits],
+                "value": [limit.value if limit.is_known else None for limit in limits],
                 "from": [limit.note for limit in limits],
             },
             hide_index=True,

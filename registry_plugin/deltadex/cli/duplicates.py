@@ -66,7 +66,10 @@ def duplicates(
 
 
 def _show(found: RecipeRedundancy) -> None:
-    caption = "\n".join(f"{name}: {limit.value:g}, {limit.note}" for name, limit in _thresholds(found).items())
+    caption = "\n".join(
+        f"{name}: {f'{limit.value:g}, ' if limit.is_known else ''}{limit.note}"
+        for name, limit in _thresholds(found).items()
+    )
     columns = ("kind", "keep", "because", "retire", "frees", "lowest similarity", "norm ratio", "owners")
     table = Table(*columns, title=f"base {plain(found.recipe.base_name)}", caption=caption, caption_justify="left")
     for group in found.groups:
@@ -99,7 +102,10 @@ def _as_json(found: RecipeRedundancy) -> dict[str, Any]:
     return {
         "recipe": found.recipe.digest,
         "base": found.recipe.base_name,
-        "thresholds": {name: asdict(limit) for name, limit in _thresholds(found).items()},
+        "thresholds": {
+            name: {**asdict(limit), "value": limit.value if limit.is_known else None}
+            for name, limit in _thresholds(found).items()
+        },
         "groups": [
             {
                 "kind": group.kind,

@@ -38,6 +38,8 @@ _MIN_PRECISION = 0.95
 #: Clusters with a lower silhouette are not reliable tasks; random vectors have a silhouette near 0.
 _LEAST_SILHOUETTE = 0.5
 _MOST_CUTS = 60
+#: Value of a threshold that is not known: no cosine similarity reaches it.
+UNKNOWN = 2.0
 _DECIMALS = 3
 
 
@@ -66,6 +68,8 @@ class Threshold:
 
     Attributes
     ----------
+    value
+        `UNKNOWN` if there is no evidence and no setting: nothing reaches it.
     pairs
         Number of pairs that were available for calibration.
     note
@@ -75,6 +79,16 @@ class Threshold:
     value: float
     pairs: int = 0
     note: str = "the setting"
+
+    @property
+    def is_known(self) -> bool:
+        """Return whether anything can reach it."""
+        return self.value != UNKNOWN
+
+    def kept(self, problem: str, *, pairs: int) -> Threshold:
+        """Return this default of a calibration that was not possible, with the reason."""
+        origin = "the setting" if self.is_known else "not known yet"
+        return Threshold(self.value, pairs=pairs, note=f"{origin}: {problem}")
 
 
 @dataclass(frozen=True)
@@ -123,7 +137,7 @@ def calibrate(models: Sample, reseeds: Sample, *, default: Calibration) -> Calib
         Threshold(round(float(np.quantile(values, 1 - _RESEED_SHARE)), _DECIMALS), len(values), note)
         for values in (similarity, ratio)
     )
-    if near.value <= same_task.value:
+    if same_task.is_known and near.value <= same_task.value:
         problem = f"{len(similarity)} pairs of reseeds are no more alike than finetunes for the same task"
         known = replace(default, same_task=same_task, reseed_distance=distance)
         return _uncalibrated(known, len(similarity), problem)
@@ -131,17 +145,14 @@ def calibrate(models: Sample, reseeds: Sample, *, default: Calibration) -> Calib
 
 
 def _uncalibrated(known: Calibration, pairs: int, problem: str) -> Calibration:
-    near, norm_ratio = (
-        Threshold(one.value, pairs=pairs, note=f"the setting: {problem}")
-        for one in (known.near_similarity, known.near_norm_ratio)
-    )
+    near, norm_ratio = (one.kept(problem, pairs=pairs) for one in (known.near_similarity, known.near_norm_ratio))
     return _ordered(replace(known, near_similarity=near, near_norm_ratio=norm_ratio))
 
 
 def _ordered(calibration: Calibration) -> Calibration:
     """Return the calibration with a same-task threshold of at most the near-duplicate threshold."""
     near = calibration.near_similarity.value
-    if calibration.same_task.value <= near:
+    if calibration.same_task.value <= near or not calibration.same_task.is_known:
         return calibration
     capped = Threshold(near, pairs=calibration.same_task.pairs, note="capped at the near-duplicate threshold")
     return replace(calibration, same_task=capped)
@@ -164,13 +175,13 @@ def _same_task(sample: Sample, default: Threshold) -> Threshold:
     count, (one, other) = len(set(sample.models)), np.triu_indices(len(sample.models), k=1)
     names = np.array(sample.models, dtype=object)
     if count < FEWEST_MODELS:
-        return Threshold(default.value, note=f"the setting: {count} models, {FEWEST_MODELS} are needed to calibrate")
+        return default.kept(f"{count} models, {FEWEST_MODELS} are needed to calibrate", pairs=0)
     labels, silhouette = _tasks(sample.vectors)
     clusters, pairs = len(set(labels)), int((names[one] != names[other]).sum())
     if silhouette < _LEAST_SILHOUETTE or clusters < FEWEST_CLUSTERS:
         groups = f"{count} models fall into {clusters} clusters with a silhouette of {silhouette:.2f}"
         needed = f"{FEWEST_CLUSTERS} and {_LEAST_SILHOUETTE} are needed to calibrate"
-        return Threshold(default.value, pairs=pairs, note=f"the setting: {groups}, {needed}")
+        return default.kept(f"{groups}, {needed}", pairs=pairs)
     between = names[one] != names[other]
     similarity, is_same = (
         cosine_similarity(sample.vectors)[one, other][between],
@@ -180,8 +191,7 @@ def _same_task(sample: Sample, default: Threshold) -> Threshold:
     above, same_above = np.arange(1, len(order) + 1), np.cumsum(is_same[order])
     precise = np.flatnonzero(same_above / above >= _MIN_PRECISION)
     if not len(precise):
-        note = f"the setting: of {pairs} pairs the most alike ones are in different clusters"
-        return Threshold(default.value, pairs=pairs, note=note)
+        return default.kept(f"of {pairs} pairs the most alike ones are in different clusters", pairs=pairs)
     best = precise[np.argmax(2 * same_above[precise] / (above[precise] + same_above[-1]))]
     value, precision = float(similarity[order][best]), same_above[best] / above[best]
     note = f"{precision:.0%} of the pairs above it are in one of {clusters} clusters (silhouette {silhouette:.2f})"
@@ -206,8 +216,10 @@ def _tasks(vectors: FloatArray) -> tuple[NDArray[np.int64], float]:
 
 def default_calibration(thresholds: ThresholdSettings) -> Calibration:
     """Return the thresholds of the settings."""
+    same_task = thresholds.same_task_similarity
+    near = thresholds.near_duplicate_similarity
     return Calibration(
-        near_similarity=Threshold(thresholds.near_duplicate_similarity),
+        near_similarity=Threshold(near),
         near_norm_ratio=Threshold(thresholds.near_duplicate_norm_ratio),
-        same_task=Threshold(min(thresholds.same_task_similarity, thresholds.near_duplicate_similarity)),
+        same_task=Threshold(UNKNOWN, note="not known") if same_task is None else Threshold(min(same_task, near)),
     )

@@ -13,13 +13,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from deltadex.duplicates import queries as near_duplicates
-from deltadex.duplicates import rules
 from deltadex.duplicates.all_pairs import Members, PairSearch, save_whole
 from deltadex.duplicates.queries import Replaced
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.errors import StoreError
 from deltadex.findings.thresholds import calibration_of
-from deltadex.ingest.round import pairs_by_id, replace_same_task
+from deltadex.ingest.round import replace_findings
 from deltadex.reviews import actions as reviews
 from deltadex.settings import Settings
 from deltadex.store.database import Database
@@ -50,10 +49,7 @@ def recompute_near_duplicates(settings: Settings, database: Database, recipe: Re
         search = PairSearch(vectors, members["model"], folder, *limits)
         search.run(partial(report, "comparing"))
         with database.transaction() as tx:
-            near_duplicates.lock_and_stage_members(tx, recipe.id, registry, members)
-            near = (rules.near_duplicates(pairs, members, calibration=calibration) for pairs in search.pairs())
-            replaced = near_duplicates.replace_near(tx, recipe.id, pairs_by_id(near, members), calibration=calibration)
-            replace_same_task(tx, recipe.id, registry, search, members, calibration=calibration)
+            replaced = replace_findings(tx, recipe.id, registry, search, members, calibration=calibration)
         database.run(lambda tx: reviews.follow_recomputed(tx, settings, recipe.id))
         shutil.rmtree(folder)
     return replaced

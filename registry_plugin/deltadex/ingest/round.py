@@ -1,9 +1,8 @@
-"""Judgement of a whole recipe at once, independent of the order of arrival: repeated tasks and clusters."""
+"""Judgement of a whole recipe at once, independent of the order of arrival: duplicates, repeated tasks and clusters."""
 
 from __future__ import annotations
 
 import logging
-import math
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from deltadex.clusters.runs import ClusteringResult, is_due, recluster
 from deltadex.duplicates import queries as duplicates
 from deltadex.duplicates import rules
 from deltadex.duplicates.all_pairs import Members, Pairs, PairSearch, ignore_progress
+from deltadex.duplicates.queries import Replaced
 from deltadex.embeddings import queries as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.errors import StoreError
@@ -42,7 +42,7 @@ def recompute_where_due(database: Database, settings: Settings) -> list[Clusteri
 
 
 def recompute_recipe(database: Database, settings: Settings, recipe: RecipeRow) -> ClusteringResult:
-    """Recompute the clusters and repeated tasks of a recipe, and update its reviews.
+    """Recompute the clusters, near duplicates and repeated tasks of a recipe, and update its reviews.
 
     Raises
     ------
@@ -51,12 +51,13 @@ def recompute_recipe(database: Database, settings: Settings, recipe: RecipeRow) 
     """
     # The cluster run determines when a recipe is due again. It is stored last, so that arrivals in between count as
     # changes and a killed round is due again.
-    return recluster(database, settings, recipe, before_storing=lambda: judge_tasks(database, settings, recipe))
+    return recluster(database, settings, recipe, before_storing=lambda: judge_pairs(database, settings, recipe))
 
 
-def judge_tasks(database: Database, settings: Settings, recipe: RecipeRow) -> None:
-    """Find the versions of a recipe that repeat the task of an older one, and store the findings.
+def judge_pairs(database: Database, settings: Settings, recipe: RecipeRow) -> None:
+    """Compare all versions of a recipe, and replace the near duplicates and repeated tasks that were found before.
 
+    A near duplicate was judged on arrival, by the threshold of that day.
     Needs temporary disk space of twice the vectors' size in the store.
     """
     registry = settings.registry
@@ -68,18 +69,18 @@ def judge_tasks(database: Database, settings: Settings, recipe: RecipeRow) -> No
         with database.transaction() as tx:
             calibration = calibration_of(tx, recipe.id, registry, thresholds=settings.thresholds)
         vectors = np.load(path, mmap_mode="r")
-        search = PairSearch(vectors, members["model"], folder, near=math.inf, same_task=calibration.same_task.value)
+        limits = calibration.near_similarity.value, calibration.same_task.value
+        search = PairSearch(vectors, members["model"], folder, *limits)
         search.run()
 
         def store(tx: Transaction) -> None:
-            duplicates.lock_and_stage_members(tx, recipe.id, registry, members)
-            replace_same_task(tx, recipe.id, registry, search, members, calibration=calibration)
+            replace_findings(tx, recipe.id, registry, search, members, calibration=calibration)
             reviews.follow(tx, settings)
 
         database.run(store)
 
 
-def replace_same_task(
+def replace_findings(
     tx: Transaction,
     recipe_id: int,
     registry: str,
@@ -87,13 +88,17 @@ def replace_same_task(
     members: Members,
     *,
     calibration: Calibration,
-) -> None:
-    """Replace the repeated-task findings of a recipe with the results of a finished search."""
+) -> Replaced:
+    """Replace the near duplicates and repeated tasks of a recipe with the results of a finished search."""
+    duplicates.lock_and_stage_members(tx, recipe_id, registry, members)
+    near = (rules.near_duplicates(pairs, members, calibration=calibration) for pairs in search.pairs())
+    replaced = duplicates.replace_near(tx, recipe_id, _pairs_by_id(near, members), calibration=calibration)
     tasks = (rules.repeated_tasks(closest, members, calibration=calibration) for closest in search.closest())
-    duplicates.replace_same_task(tx, recipe_id, registry, pairs_by_id(tasks, members), calibration=calibration)
+    duplicates.replace_same_task(tx, recipe_id, registry, _pairs_by_id(tasks, members), calibration=calibration)
+    return replaced
 
 
-def pairs_by_id(blocks: Iterable[Pairs], members: Members) -> Iterator[tuple[int, int, float, float]]:
+def _pairs_by_id(blocks: Iterable[Pairs], members: Members) -> Iterator[tuple[int, int, float, float]]:
     """Yield (older id, newer id, similarity, norm ratio) for each pair of members."""
     for pairs in blocks:
         older, newer = members[pairs["first"]], members[pairs["second"]]
