@@ -64,8 +64,10 @@ def common(
     handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[handler])
     if not debug:
-        # urllib3 logs every retry; the error message is enough.
-        logging.getLogger("urllib3").setLevel(logging.ERROR)
+        # urllib3 logs every retry; the error message is enough. bitsandbytes, which peft imports, misses a package for
+        # 4-bit products, which nothing here computes.
+        for noisy in ("urllib3", "bitsandbytes"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
 for command in (
