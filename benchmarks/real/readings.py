@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +27,7 @@ CONTENT = (
     "Dear Sir or Madam,", "The king said to his", "noun. A kind of", "{\"name\": \"", "Once the engine is warm,",
     "The theory predicts that",
 )  # fmt: skip
-_WRAPPED = CONTENT[:8]
+_WRAPPED = CONTENT[:5]
 #: Layers read beside the last one, of thirty.
 _LAYERS = (12, 20, 26)
 OUTPUT_TOKENS = 12
@@ -50,7 +51,7 @@ class Readings:
     chat, chat_mean
         `(hidden_size,)`: the same of the published instructions in the base's own chat template.
     wrapped, wrapped_mean
-        `(hidden_size,)`: the same of eight beginnings as the instruction in the published template.
+        `(hidden_size,)`: the same of five beginnings as the instruction in the published template.
     output
         `(hidden_size,)`: mean state of the base, not a difference, over the finetune's greedy continuations of the
         published probes by 12 tokens.
@@ -103,7 +104,9 @@ class Reader:
 
     @cached_property
     def _tokenizer(self) -> training.Tokenizer:
-        return training.load_tokenizer(self._workshop.base)
+        tokenizer = training.load_tokenizer(self._workshop.base)
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        return tokenizer
 
     @cached_property
     def _chat(self) -> tuple[str, ...]:
@@ -115,30 +118,32 @@ class Reader:
 
     def _states(self, model: LlamaForCausalLM) -> dict[str, Array]:
         wrapped = tuple(_ALPACA.format(PAPER_PROBES.probes[0].partition("\n")[0], text) for text in _WRAPPED)
-        published = [self._layers(model, text) for text in PAPER_PROBES.probes]
-        states = {"layers": np.mean([[one[layer][-1] for layer in _LAYERS] for one in published], axis=0)}
-        states["probes"] = np.stack([one[-1][-1] for one in published])
+        published = self._layers(model, PAPER_PROBES.probes)
+        states = {"layers": np.mean([[one[layer, -1] for layer in _LAYERS] for one in published], axis=0)}
+        states["probes"] = np.stack([one[-1, -1] for one in published])
         states["probes_mean"] = np.mean([one[-1].mean(0) for one in published], axis=0)
         for name, texts in {"content": CONTENT, "chat": self._chat, "wrapped": wrapped}.items():
-            last = [self._layers(model, text)[-1] for text in texts]
+            last = [one[-1] for one in self._layers(model, texts)]
             states[name] = np.mean([one[-1] for one in last], axis=0)
             states[f"{name}_mean"] = np.mean([one.mean(0) for one in last], axis=0)
         return states
 
-    def _layers(self, model: LlamaForCausalLM, text: str) -> list[Array]:
-        """Return `(n_tokens, hidden_size)` after each layer; the last one is after the final norm."""
-        tokens = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=PAPER_PROBES.max_tokens)
+    def _layers(self, model: LlamaForCausalLM, texts: Sequence[str]) -> list[Array]:
+        """Return `(layers + 1, n_tokens, hidden_size)` after each layer, the last one after the norm, for each text.
+
+        One pass: what stands after a text in its row is never looked at.
+        """
+        self._tokenizer.padding_side = "right"
+        tokens = self._tokenizer(list(texts), return_tensors="pt", padding=True)
         with torch.inference_mode():
-            return [one[0].numpy() for one in model(**tokens, output_hidden_states=True).hidden_states]
+            layers = torch.stack(model.model(**tokens, output_hidden_states=True).hidden_states, dim=1).numpy()
+        return [one[:, :length] for one, length in zip(layers, tokens["attention_mask"].sum(1).tolist(), strict=True)]
 
     def _output(self, model: LlamaForCausalLM) -> Array:
-        states = []
-        for probe in PAPER_PROBES.probes:
-            tokens = self._tokenizer(probe, return_tensors="pt")
-            with torch.inference_mode():
-                generated = model.generate(
-                    **tokens, do_sample=False, min_new_tokens=OUTPUT_TOKENS, max_new_tokens=OUTPUT_TOKENS
-                )
-                answer = generated[:, tokens["input_ids"].shape[1] :]
-                states.append(self._base.model(input_ids=answer).last_hidden_state[0].mean(0).numpy())
-        return np.mean(states, axis=0)
+        self._tokenizer.padding_side = "left"
+        tokens = self._tokenizer(list(PAPER_PROBES.probes), return_tensors="pt", padding=True)
+        length = {"min_new_tokens": OUTPUT_TOKENS, "max_new_tokens": OUTPUT_TOKENS}
+        with torch.inference_mode():
+            answers = model.generate(**tokens, do_sample=False, **length)[:, tokens["input_ids"].shape[1] :]
+            states = self._base.model(input_ids=answers).last_hidden_state
+        return np.asarray(states.mean((0, 1)).numpy())
