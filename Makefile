@@ -2,7 +2,7 @@
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast test-all test-faults test-install bench lint audit docs lock browser clean
+.PHONY: demo test test-fast test-all test-faults test-install bench lint audit docs lock pictures browser clean
 
 demo: $(READY)            ## the whole system on this machine, with a small company of really trained models
 	$(BIN)/deltadex demo
@@ -28,7 +28,7 @@ test-faults: $(READY)     ## bursts of registrations while services are killed, 
 test-install: $(READY)    ## set-up from the public index in a fresh environment for each Python on this machine (INTERPRETERS="…")
 	$(BIN)/python -m pytest -m install
 
-bench: bench-engine bench-quality bench-store bench-clusters bench-dashboard bench-backfill
+bench: bench-engine bench-real bench-store bench-clusters bench-dashboard bench-backfill
 
 bench-%: $(READY)
 	$(BIN)/python -m benchmarks.$*
@@ -46,6 +46,9 @@ audit: $(READY)           ## known vulnerabilities of everything in the lock, by
 
 docs: $(READY)            ## the pages of docs/ and of the Python API, into site/
 	$(BIN)/python -m mkdocs build --strict
+
+pictures: $(READY)        ## the pictures of README and docs, of a `make demo` that runs
+	$(BIN)/python docs/pictures.py
 
 # The end-to-end tests drive a real browser; CHROMIUM=/path names one that is not on the path.
 browser:

@@ -1,6 +1,6 @@
 """The pictures of README and docs, of the company of a running `make demo`.
 
-    python docs/pictures.py [http://127.0.0.1:8501]
+python docs/pictures.py [http://127.0.0.1:8501]
 """
 
 from __future__ import annotations
