@@ -20,6 +20,7 @@ from deltadex.errors import BaseNotFound, EmbeddingError, IncompleteCheckpoint, 
 from deltadex.findings import queries as findings
 from deltadex.ingest import discovery, embed, resolve
 from deltadex.ingest.machines import resume
+from deltadex.metrics import queries as metrics
 from deltadex.reviews import actions as reviews
 from deltadex.types import FindingKind, State, VersionRow
 from deltadex.versions import queries as versions
@@ -73,7 +74,12 @@ def test_a_base_that_nobody_mapped_comes_from_the_hub_mirror_and_stays(
             assert weights_in(app) == []
             resolve.fetch(app, process, resolved, hold)
             assert weights_in(app) == ["adapter_model.safetensors", "model.safetensors"]
-    assert weights_in(app) == ["model.safetensors"]
+        assert weights_in(app) == ["model.safetensors"]
+        with resolve.workspace(app, adapter) as hold:
+            resolve.fetch(app, process, resolve.resolve(app, process, adapter, hold), hold)
+    with app.database.transaction() as tx:
+        steps = {work.name: work.count for work in metrics.read(tx, app.registry.name).work}
+    assert steps == {"base": 2, "base download": 1}, "the second run found it in the cache"
 
 
 def test_without_a_hub_mirror_nothing_is_downloaded(app: App, process: EmbeddingProcess, adapter: VersionRow) -> None:

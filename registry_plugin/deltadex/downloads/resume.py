@@ -123,12 +123,16 @@ class FetchedFiles:
         for path in requested:
             if str(inside(path)) not in self._listing:
                 raise IncompleteCheckpoint(f"{self.where} has no file {path}", hint="Was the upload complete?")
-        if not all(map(self._is_complete, requested)):
+        if not self.has(requested):
             with (
                 self._destination.writing() as reserve
             ):  # re-check: another process may have fetched some while we waited
                 self._fetch_all([path for path in requested if not self._is_complete(path)], reserve)
         return self._destination.folder
+
+    def has(self, paths: Iterable[str]) -> bool:
+        """Return whether all of these files are on this machine already."""
+        return all(map(self._is_complete, paths))
 
     def _fetch_all(self, paths: list[str], reserve: Reserve) -> None:
         reserve(sum(max(0, (self._listing[path].size or 0) - _size(self._partial(path))) for path in paths))

@@ -14,14 +14,17 @@ from deltadex.bases.declared import declared_base
 from deltadex.bases.dtype import with_dtype_of
 from deltadex.bases.resolve import base_files_of, hiding_details
 from deltadex.checkpoints.fit import Fit
-from deltadex.checkpoints.inspect import Checkpoint, Kind, chain
+from deltadex.checkpoints.inspect import Checkpoint, Kind, LocalCheckpoint, chain
 from deltadex.checkpoints.merge_check import Imprint
 from deltadex.downloads.cache import Hold, open_cache
+from deltadex.downloads.files import Files
+from deltadex.downloads.resume import FetchedFiles
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.messages import BaseModel, Finetune
 from deltadex.engine.plain_copies import plain_copy
 from deltadex.engine.shared import base_model
 from deltadex.errors import DeltadexError, IncompleteCheckpoint, UnsupportedCheckpoint
+from deltadex.metrics import queries as metrics
 from deltadex.registry.artifacts import cache_key, version_files
 from deltadex.registry.client import Run
 from deltadex.types import ModelVersionRef, RegisteredVersion, VersionRow
@@ -79,6 +82,7 @@ class Bases:
     def __init__(self, app: App, hold: Hold) -> None:
         self._app = app
         self._hold = hold
+        self._files: dict[str, Files] = {}
         self._inspected: dict[str, Checkpoint] = {}
         self._fetched: dict[str, BaseModel] = {}
         self._errors: dict[str, DeltadexError] = {}
@@ -95,7 +99,7 @@ class Bases:
         settings = self._app.settings
         with self._reading(name):
             if name not in self._inspected:
-                files = base_files_of(settings, self._app.registry, name, self._hold)
+                files = self._files[name] = base_files_of(settings, self._app.registry, name, self._hold)
                 with hiding_details(settings, name):
                     self._inspected[name] = process.inspect(files, read_pickles=settings.embedding.read_pickles)
             return self._inspected[name]
@@ -115,10 +119,21 @@ class Bases:
                 settings = self._app.database.run(lambda tx: with_dtype_of(tx, ours, name))
                 deadline_seconds = settings.embedding.deadline_seconds
                 with hiding_details(settings, name):
-                    stored = self.inspect(name, process).fetch()
+                    stored = self._loaded(name, self.inspect(name, process))
                     plain = plain_copy(process, stored, self._hold, deadline_seconds=deadline_seconds)
                 self._fetched[name] = base_model(settings, process, plain)
             return self._fetched[name]
+
+    def _loaded(self, name: str, base: Checkpoint) -> LocalCheckpoint:
+        """Fetch a base's weights, and count how often that was needed, and how often they were not here yet."""
+        files, started = self._files[name], time.perf_counter()
+        is_new = isinstance(files, FetchedFiles) and not files.has(base.weight_files)
+        stored = base.fetch()
+        seconds = time.perf_counter() - started
+        steps = {"base": seconds, **({"base download": seconds} if is_new else {})}
+        registry = self._app.registry.name
+        self._app.database.run(lambda tx: metrics.add_steps(tx, registry, [steps], read_bytes=0))
+        return stored
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[None]:
