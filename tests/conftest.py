@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,10 @@ from deltadex.stack.postgres import EmbeddedPostgres
 from deltadex.stack.process import Service
 from deltadex.store.database import Database
 from deltadex.store.migrate import migrate
+
+# Without reseeds no near duplicates are claimed, and without many models no repeated tasks; most tests are about them.
+os.environ.setdefault("DELTADEX_THRESHOLDS__NEAR_DUPLICATE_SIMILARITY", "0.95")
+os.environ.setdefault("DELTADEX_THRESHOLDS__SAME_TASK_SIMILARITY", "0.8")
 
 #: Nothing here is timed: on a busy machine, any example may take longer than hypothesis allows.
 hypothesis.settings.register_profile("untimed", deadline=None)

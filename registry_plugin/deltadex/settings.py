@@ -187,8 +187,11 @@ class SourceSettings(_Group):
 class ThresholdSettings(_Group):
     """Thresholds at which a number becomes a finding; each finding stores the one that it used."""
 
-    near_duplicate_similarity: float = Field(
-        0.95, ge=-1, le=1, description="near-duplicate threshold (cosine similarity)"
+    near_duplicate_similarity: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="near-duplicate threshold (cosine similarity); default: none until it is calibrated",
     )
     near_duplicate_norm_ratio: float = Field(
         0.8, ge=0, le=1, description="norm ratio (smaller / larger) that a near duplicate reaches as well"

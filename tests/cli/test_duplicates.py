@@ -20,6 +20,7 @@ def test_recomputing_says_what_changed(database: Database, tmp_path: Path) -> No
         "DELTADEX_DATABASE__URL": database.url,
         "DELTADEX_REGISTRY": REGISTRY,
         "DELTADEX_DATA_DIR": str(tmp_path),
+        "DELTADEX_THRESHOLDS__NEAR_DUPLICATE_SIMILARITY": "0.95",
     }
     [first] = json.loads(deltadex("duplicates", "--recompute", "--json", **variables).stdout)
     numbers = {"versions": 3, "pairs": 1, "changed": 1, "removed": 0}

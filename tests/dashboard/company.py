@@ -21,7 +21,7 @@ from tests.stored import HOUR_MS, REGISTRY, discovered, embedded, embedding
 DOMAINS = ("sql", "legal", "medical", "code", "support")
 TEAMS = ("analytics", "platform", "research")
 DIMENSION = 64
-_THRESHOLDS = ThresholdSettings()
+_THRESHOLDS = ThresholdSettings(near_duplicate_similarity=0.95, same_task_similarity=0.8)
 
 
 def fill(tx: Transaction) -> None:

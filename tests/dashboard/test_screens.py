@@ -200,7 +200,7 @@ def test_a_threshold_in_the_link_is_a_preview(company: None, open_page: Open) ->
     near = int(numbers(page)["Groups, near"])
     assert "Preview only" in text(page)
     setting = page.slider(key="threshold").set_value(0.95).run()
-    assert "Findings use this similarity" in text(setting)
+    assert "Findings use 0.95." in text(setting)
     assert int(numbers(setting)["Groups, near"]) < near
 
 

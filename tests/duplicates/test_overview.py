@@ -16,7 +16,13 @@ SQL, LEGAL = np.array([1, 0, 0.1, 0]), np.array([0, 1, 0, 0.1])
 
 
 def groups(tx: Transaction, **options: float) -> list[RecipeRedundancy]:
-    return redundancies(tx, ADMIN, REGISTRY, thresholds=ThresholdSettings(same_task_similarity=0.8), **options)
+    return redundancies(
+        tx,
+        ADMIN,
+        REGISTRY,
+        thresholds=ThresholdSettings(near_duplicate_similarity=0.95, same_task_similarity=0.8),
+        **options,
+    )
 
 
 def names(found: RecipeRedundancy) -> list[tuple[Redundancy, list[str]]]:

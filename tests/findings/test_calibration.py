@@ -14,6 +14,7 @@ from tests.synthetic import families
 DEFAULT = Calibration(Threshold(0.95), Threshold(0.8), Threshold(0.8))
 #: Notes of thresholds that are not calibrated begin like this.
 SETTING = "the setting"
+FIVE_TRAININGS: list[str | None] = [training for training in "abcde" for _ in range(3)]
 NOTHING = Sample(np.empty((0, 4), np.float32), [], [])
 
 
@@ -53,10 +54,10 @@ def test_without_a_setting_a_task_is_not_claimed_before_there_is_evidence() -> N
     assert few.at(0.7).same_task == few.same_task, "a preview knows no more"
     rows = families([5, 5, 5, 5], dimension=32, spread=0.5)
     assert calibrate(sample(rows), NOTHING, default=default).same_task == same_task(rows)
-    reseeds = sample(families([5, 5], dimension=64, spread=0.15), trainings=["a"] * 5 + ["b"] * 5)
+    reseeds = sample(families([3] * 5, dimension=64, spread=0.15), trainings=FIVE_TRAININGS)
     found = calibrate(NOTHING, reseeds, default=default)
-    assert found.near_similarity.pairs == 20, "near duplicates need no task"
-    assert not found.near_similarity.note.startswith(SETTING)
+    assert found.near_similarity.is_known, "near duplicates need no task"
+    assert not few.near_similarity.is_known
 
 
 def test_versions_of_one_model_are_no_evidence_about_others() -> None:
@@ -66,14 +67,14 @@ def test_versions_of_one_model_are_no_evidence_about_others() -> None:
 
 
 def test_near_is_what_nine_of_ten_reseeds_reach() -> None:
-    rows = families([5, 5, 5], dimension=64, spread=0.15)
-    rows[0] *= 0.7
-    found = calibrate(NOTHING, sample(rows, trainings=["a"] * 5 + ["b"] * 5 + [None] * 5), default=DEFAULT)
+    rows = families([3] * 6, dimension=64, spread=0.15)
+    rows[0] *= 0.6
+    found = calibrate(NOTHING, sample(rows, trainings=[*FIVE_TRAININGS, None, None, None]), default=DEFAULT)
     units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     similarity = units @ units.T
-    pairs = [similarity[row, other] for row in range(10) for other in range(row) if row // 5 == other // 5]
+    pairs = [similarity[row, other] for row in range(15) for other in range(row) if row // 3 == other // 3]
     assert not found.near_similarity.note.startswith(SETTING)
-    assert found.near_similarity.pairs == 20
+    assert found.near_similarity.pairs == 15
     assert found.near_similarity.value == pytest.approx(np.quantile(pairs, 0.1), abs=1e-3)
     assert found.near_norm_ratio.value < 0.8
     assert found.reseed_distance == pytest.approx(1 - np.median(pairs), abs=1e-6)
@@ -83,13 +84,15 @@ def test_a_few_reseeds_are_not_enough() -> None:
     found = calibrate(NOTHING, sample(families([4]), trainings=["a"] * 4), default=DEFAULT)
     assert found.near_similarity.value == 0.95
     assert found.near_similarity.note.startswith(SETTING)
-    assert "6 pairs of reseeds are known, 10 are needed" in found.near_similarity.note
+    assert "6 pairs of reseeds of 1 trainings are known, 10 of 5 are needed" in found.near_similarity.note
     assert found.reseed_distance is None
+    many = calibrate(NOTHING, sample(families([9]), trainings=["a"] * 9), default=DEFAULT)
+    assert "36 pairs of reseeds of 1 trainings" in many.near_similarity.note, "one training is like no other"
 
 
 def test_reseeds_that_are_no_more_alike_than_a_task_calibrate_nothing() -> None:
     rows = families([5] * 4, dimension=32, spread=0.3)
-    found = calibrate(sample(rows), sample(rows, trainings=["a"] * 20), default=DEFAULT)
+    found = calibrate(sample(rows), sample(rows, trainings=[*"abcde"] * 4), default=DEFAULT)
     assert found.near_similarity.note.startswith(SETTING)
     assert "no more alike" in found.near_similarity.note
     assert found.reseed_distance is not None
@@ -104,7 +107,7 @@ def test_a_task_never_begins_above_near_duplicates() -> None:
 @settings(max_examples=20)
 @given(st.permutations(range(20)))
 def test_the_order_of_versions_changes_no_threshold(order: list[int]) -> None:
-    rows, trainings = families([5, 5, 5, 5], dimension=16, spread=0.4), ["a"] * 10 + [None] * 10
+    rows, trainings = families([5, 5, 5, 5], dimension=16, spread=0.4), [*FIVE_TRAININGS, *[None] * 5]
     one = calibrate(sample(rows), sample(rows, trainings=trainings), default=DEFAULT)
     shuffled = sample(rows[order], trainings=[trainings[row] for row in order])
     other = calibrate(shuffled, shuffled, default=DEFAULT)

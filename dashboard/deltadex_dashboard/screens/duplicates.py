@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import streamlit as st
 from rich.filesize import decimal
 
 from deltadex.duplicates.groups import Group, Redundancy
 from deltadex.duplicates.overview import RecipeRedundancy
+from deltadex.findings.calibration import Threshold
 from deltadex.reports.table import Table
 from deltadex.types import VersionRow
 from deltadex_dashboard.charts import overview as charts
@@ -40,11 +41,9 @@ def show(now: Snapshot) -> None:
         return
     # Groups at the current thresholds; the slider previews others.
     current = reads.duplicates(now)
-    limits = [one.calibration.near_similarity.value for one in current]
-    setting = limits[0] if len(set(limits)) == 1 else now.settings.thresholds.near_duplicate_similarity
-    threshold = _threshold(setting)
+    threshold = _threshold({one.calibration.near_similarity for one in current})
     shown = current
-    if threshold != setting:
+    if threshold is not None:
         with st.spinner("Comparing all pairs of versions"):
             shown = reads.duplicates(now, threshold)
     groups = [(one, group) for one in shown for group in one.groups]
@@ -61,18 +60,26 @@ def show(now: Snapshot) -> None:
         _evidence(one)
 
 
-def _threshold(setting: float) -> float:
+def _threshold(used: Set[Threshold]) -> float | None:
+    """Show the slider, and return the similarity of a preview; None where it stands at the one that findings use."""
     slider, note = st.columns([2, 3], vertical_alignment="bottom", gap="large")
-    lowest = min(reads.LOWEST_PREVIEW, setting)
+    known = {limit.value for limit in used if limit.is_known}
+    # Findings of several bases may use several; where nothing is known yet, none is claimed.
+    setting = min(known, default=1.0)
+    findings = " or ".join(f"{value:g}" for value in sorted(known)) or "no similarity yet"
     threshold = slider.slider(
-        "Similarity of a near duplicate, at least", lowest, 1.0, setting, 0.005, format="%.3f",
-        key="threshold", bind="query-params",
+        "Similarity of a near duplicate, at least", min(reads.LOWEST_PREVIEW, setting), 1.0, setting, 0.005,
+        format="%.3f", key="threshold", bind="query-params",
     )  # fmt: skip
-    if threshold == setting:
-        note.caption(f"Findings use this similarity ({setting:g}).")
+    if threshold != setting:
+        note.caption(f"Preview only: findings use {findings}.")
+        return float(threshold)
+    if known:
+        note.caption(f"Findings use {findings}.")
     else:
-        note.caption(f"Preview only: findings use {setting:g}.")
-    return float(threshold)
+        reasons = "; ".join(sorted({limit.note for limit in used}))
+        note.caption(f"No near duplicates are claimed ({view.plain(reasons)}). Lower the similarity for a preview.")
+    return None
 
 
 def _numbers(groups: Sequence[Group]) -> None:

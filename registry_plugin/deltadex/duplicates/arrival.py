@@ -21,6 +21,9 @@ from deltadex.search.neighbors import Neighbor
 from deltadex.store.database import Transaction
 from deltadex.types import Finding, VersionRow
 
+#: Lowest similarity of an adapter and its merge: what rounding does is small, whatever counts as near.
+_MERGE_SIMILARITY = 0.95
+
 
 @dataclass(frozen=True)
 class DuplicateCandidates:
@@ -31,9 +34,9 @@ class DuplicateCandidates:
     same_weights
         Versions with the same weights digest, under any recipe.
     compared
-        Nearest versions under its recipe; includes all above the near-duplicate similarity.
+        Nearest versions under its recipe; includes all that may be near duplicates, or merges.
     imprints
-        Imprints by id, of the version, of those in `compared` above the near-duplicate similarity, and of `rounded`.
+        Imprints by id, of the version, of those in `compared` that may be merges, and of `rounded`.
     rounded
         Versions that may be the same model, quantized, or its original.
     """
@@ -54,7 +57,7 @@ def read_rivals(
     near
         Result of `deltadex.search.nearest.nearest`.
     """
-    limit = calibration.near_similarity.value
+    limit = min(calibration.near_similarity.value, _MERGE_SIMILARITY)
     same = embeddings.same_weights(tx, version.id)
     if len(near) >= NEAREST and near[-1].similarity >= limit:
         near = search.neighbors(tx, version.id, k=None, min_similarity=limit).neighbors

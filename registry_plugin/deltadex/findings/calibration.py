@@ -1,7 +1,8 @@
 """Calibration of thresholds on a company's own pairs, if there are enough of them.
 
 *Near* means as alike as reseeds: finetunes on the same data with the same parameters and another seed. Runs record
-which versions are reseeds. The thresholds are the similarity and the norm ratio that nine of ten reseed pairs reach.
+which versions are reseeds. The thresholds are the similarity and the norm ratio that nine of ten reseed pairs reach. A
+fixed similarity would not do: on a real base, .95 can be a whole domain.
 
 *Same task*: the recipe's models are centred and clustered by average linkage, cut where the silhouette is best. The
 threshold is a plain cosine similarity, so that an index can search by it. Of all similarities above which at least 95 %
@@ -14,6 +15,7 @@ mixture of two normals, were .22 to .25 on the 21 parts, with only .3 of the pai
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -25,8 +27,9 @@ from deltadex.settings import ThresholdSettings
 from deltadex.types import FloatArray
 from deltadex.vectors import average_linkage, cosine_similarity, cut_tree, silhouettes, similarity_sums
 
-#: Fewest reseed pairs from which the near-duplicate thresholds are calibrated.
+#: Fewest reseed pairs, and fewest trainings that they come from, for calibrated near-duplicate thresholds.
 FEWEST_RESEEDS = 10
+FEWEST_TRAININGS = 5
 #: Fewest models, and fewest clusters of them, from which the same-task threshold is calibrated.
 FEWEST_MODELS = 15
 FEWEST_CLUSTERS = 3
@@ -128,8 +131,10 @@ def calibrate(models: Sample, reseeds: Sample, *, default: Calibration) -> Calib
     """
     same_task = _same_task(models, default.same_task)
     similarity, ratio = _reseed_pairs(reseeds)
-    if len(similarity) < FEWEST_RESEEDS:
-        problem = f"{len(similarity)} pairs of reseeds are known, {FEWEST_RESEEDS} are needed"
+    trainings = sum(count > 1 for training, count in Counter(reseeds.trainings).items() if training)
+    if len(similarity) < FEWEST_RESEEDS or trainings < FEWEST_TRAININGS:
+        there = f"{len(similarity)} pairs of reseeds of {trainings} trainings are known"
+        problem = f"{there}, {FEWEST_RESEEDS} of {FEWEST_TRAININGS} are needed"
         return _uncalibrated(replace(default, same_task=same_task), len(similarity), problem)
     distance = float(1 - np.median(similarity))
     note = f"{_RESEED_SHARE:.0%} of {len(similarity)} pairs of reseeds reach it"
@@ -215,11 +220,10 @@ def _tasks(vectors: FloatArray) -> tuple[NDArray[np.int64], float]:
 
 
 def default_calibration(thresholds: ThresholdSettings) -> Calibration:
-    """Return the thresholds of the settings."""
-    same_task = thresholds.same_task_similarity
-    near = thresholds.near_duplicate_similarity
-    return Calibration(
-        near_similarity=Threshold(near),
-        near_norm_ratio=Threshold(thresholds.near_duplicate_norm_ratio),
-        same_task=Threshold(UNKNOWN, note="not known") if same_task is None else Threshold(min(same_task, near)),
+    """Return the thresholds of the settings; those that are not set are not known."""
+    near, same_task = (
+        Threshold(UNKNOWN, note="not known") if value is None else Threshold(value)
+        for value in (thresholds.near_duplicate_similarity, thresholds.same_task_similarity)
     )
+    ratio = Threshold(thresholds.near_duplicate_norm_ratio)
+    return _ordered(Calibration(near_similarity=near, near_norm_ratio=ratio, same_task=same_task))
