@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from benchmarks.real.texts import DOMAINS, PARTS
+from benchmarks.real.texts import DOMAINS, PARTS, Role
 
 
 class Template(StrEnum):
@@ -73,8 +73,13 @@ _RESEEDED = ("bible", "licences", "sql", "go", "policy")
 
 def finetunes() -> tuple[Finetune, ...]:
     """Return all finetunes, each with a seed of its own unless it is a reseed."""
-    found = [*_splits(), *_tasks(), *_other_settings(), *_other_templates(), *_other_sources(), *_relatives()]
-    found += [*_reseeds(), *_mixtures(), *_other_methods()]
+    untouched = [name for name, text in DOMAINS.items() if text.role is not Role.TRAIN]
+    trained = [name for name in DOMAINS if name not in untouched]
+    found = [*_splits(), *_tasks(), *_other_sources(0), *_relatives()]
+    for names in (untouched, trained):
+        found += [one for name in names for one in (*_other_templates(name), _other_settings(name, 0))]
+    found += [*_reseeds(), *_mixtures(), *_other_methods(), *_other_sources(1)]
+    found += [_other_settings(name, 1) for name in DOMAINS]
     return tuple(one if one.seed else replace(one, seed=number) for number, one in enumerate(found, start=1))
 
 
@@ -90,31 +95,21 @@ def _tasks() -> Iterator[Finetune]:
         yield Finetune(("tasks",), (domain,), _SPLITS, examples=20)
 
 
-def _other_settings() -> Iterator[Finetune]:
-    draw = random.Random(7).choice  # noqa: S311 - no secret
-    for domain in DOMAINS:
-        for part in range(2):
-            yield Finetune(
-                ("settings",),
-                (domain,),
-                part,
-                rank=draw((2, 4, 16, 32)),
-                learning_rate=draw((3e-4, 5e-4, 2e-3)),
-                steps=draw((8, 16, 24)),
-            )
+def _other_settings(domain: str, part: int) -> Finetune:
+    draw = random.Random(f"{domain} {part}").choice  # noqa: S311 - no secret
+    rank, rate, steps = draw((2, 4, 16, 32)), draw((3e-4, 5e-4, 2e-3)), draw((8, 16, 24))
+    return Finetune(("settings",), (domain,), part, rank=rank, learning_rate=rate, steps=steps)
 
 
-def _other_templates() -> Iterator[Finetune]:
+def _other_templates(domain: str) -> Iterator[Finetune]:
     for template in (Template.OWN, Template.CHAT):
-        for domain in DOMAINS:
-            yield Finetune((template.name.lower(),), (domain,), 1, template=template)
+        yield Finetune((template.name.lower(),), (domain,), 1, template=template)
 
 
-def _other_sources() -> Iterator[Finetune]:
+def _other_sources(part: int) -> Iterator[Finetune]:
     for domain, text in DOMAINS.items():
         if text.other:
-            for part in range(2):
-                yield Finetune(("source",), (domain,), part, kind=1)
+            yield Finetune(("source",), (domain,), part, kind=1)
 
 
 def _relatives() -> Iterator[Finetune]:
