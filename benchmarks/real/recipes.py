@@ -18,7 +18,12 @@ PUBLISHED = "published"
 
 def _joined(*names: str) -> Recipe:
     """Read several parts side by side, each of length one, so that all of them count."""
-    return lambda all_readings: np.concatenate([unit_vectors(all_readings[name]) for name in names], axis=1)
+    return lambda all_readings: np.concatenate([unit_vectors(_part(all_readings, name)) for name in names], axis=1)
+
+
+def _part(all_readings: AllReadings, name: str) -> NDArray[np.float64]:
+    part = all_readings[name].astype(float)
+    return part.mean(1) if part.ndim > 2 else part
 
 
 def _blocks(all_readings: AllReadings) -> NDArray[np.float64]:
@@ -30,14 +35,12 @@ def _layer(number: int) -> Recipe:
     return lambda all_readings: all_readings["layers"][:, number].astype(float)
 
 
-#: A recipe of one part needs no training; none of these learns anything.
+#: None of them learns anything from other models.
 RECIPES: Mapping[str, Recipe] = {
-    PUBLISHED: lambda all_readings: all_readings["probes"].mean(1, dtype=float),
+    PUBLISHED: lambda all_readings: _part(all_readings, "probes"),
     "a block per probe": _blocks,
     "mean over tokens": _joined("probes_mean"),
-    "last token and mean": lambda all_readings: np.concatenate(
-        [unit_vectors(all_readings["probes"].mean(1)), unit_vectors(all_readings["probes_mean"])], axis=1
-    ),
+    "last token and mean": _joined("probes", "probes_mean"),
     "after layer 12": _layer(0),
     "after layer 20": _layer(1),
     "after layer 26": _layer(2),
@@ -49,14 +52,6 @@ RECIPES: Mapping[str, Recipe] = {
     "content in the instruction": _joined("wrapped"),
     "content in the instruction, mean over tokens": _joined("wrapped_mean"),
     "content bare and in the instruction": _joined("content", "wrapped"),
-    "published and content": lambda all_readings: np.concatenate(
-        [unit_vectors(all_readings["probes"].mean(1)), unit_vectors(all_readings["content"])], axis=1
-    ),
-    "published, content, chat": lambda all_readings: np.concatenate(
-        [
-            unit_vectors(part)
-            for part in (all_readings["probes"].mean(1), all_readings["content"], all_readings["chat"])
-        ],
-        axis=1,
-    ),
+    "published and content": _joined("probes", "content"),
+    "published, content, chat": _joined("probes", "content", "chat"),
 }

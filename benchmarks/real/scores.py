@@ -96,9 +96,9 @@ def _share(hits: Sequence[bool]) -> Answer:
     return Answer(sum(hits) / len(hits), float(interval.low), float(interval.high), tuple(map(bool, hits)))
 
 
-def _nearest(asked: Asked, queries: Mask, *, others: Mask | None = None) -> Answer:
-    """Ask for each query whether its nearest reference has its domain; of another part of the text than its own."""
-    references = np.flatnonzero(asked.pool("splits") if others is None else others)
+def _nearest(asked: Asked, queries: Mask) -> Answer:
+    """Ask for each query whether the nearest split of another part of the text than its own has its domain."""
+    references = np.flatnonzero(asked.pool("splits"))
     hits = []
     for number in np.flatnonzero(queries):
         query = asked.models[number]
@@ -161,14 +161,13 @@ def _task_searches(asked: Asked, *, without_own: bool = False) -> Iterator[tuple
 
 def _reseeds(asked: Asked) -> Answer:
     """Tell reseeds of the same data from other splits of the domain, by similarity alone."""
-    same, other, domains = [], [], []
+    same, other = [], []
     for number in np.flatnonzero(asked.pool("reseeds")):
         for each in np.flatnonzero(asked.pool("splits", "reseeds")):
             if each != number and asked.domains[each] == asked.domains[number]:
                 (same if _same_text(asked.models[each], asked.models[number]) else other).append(
                     asked.similarity[number, each]
                 )
-        domains.append(asked.domains[number])
     value = float(roc_auc_score([1] * len(same) + [0] * len(other), [*same, *other]))
     return Answer(value, float("nan"), float("nan"))
 
