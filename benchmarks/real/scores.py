@@ -168,8 +168,9 @@ def _reseeds(asked: Asked) -> Answer:
                 (same if _same_text(asked.models[each], asked.models[number]) else other).append(
                     asked.similarity[number, each]
                 )
-    value = float(roc_auc_score([1] * len(same) + [0] * len(other), [*same, *other]))
-    return Answer(value, float("nan"), float("nan"))
+    unknown = float("nan")
+    value = float(roc_auc_score([1] * len(same) + [0] * len(other), [*same, *other])) if same else unknown
+    return Answer(value, unknown, unknown)
 
 
 QUESTIONS: Mapping[str, Callable[[Asked], Answer]] = {
