@@ -204,6 +204,18 @@ def test_a_threshold_in_the_link_is_a_preview(company: None, open_page: Open) ->
     assert int(numbers(setting)["Groups, near"]) < near
 
 
+def test_without_reseeds_no_near_duplicates_are_claimed_and_a_preview_is_offered(
+    company: None, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DELTADEX_THRESHOLDS__NEAR_DUPLICATE_SIMILARITY")
+    page = open_page("duplicates")
+    assert "No near duplicates are claimed (not known yet: 0 pairs of reseeds" in text(page)
+    assert numbers(page)["Groups, near"] == "0"
+    preview = page.slider(key="threshold").set_value(0.95).run()
+    assert "Preview only: findings use no similarity yet." in text(preview)
+    assert numbers(preview)["Groups, near"] == "1"
+
+
 def test_two_members_of_a_group_are_shown_side_by_side(store: Database, open_page: Open) -> None:
     vectors = {"kept": [1.0, 0.0], "other": [1.0, 0.02], "third": [1.0, 0.04]}
     with store.transaction() as tx:
