@@ -68,12 +68,15 @@ def _answers(models: Sequence[Finetune], similarities: Mapping[str, Matrix], rol
 
 
 def _show_candidates(answers: Answers, console: Console) -> None:
-    """Print a row per candidate with a number per question."""
-    table = Table("recipe", *(question.replace(", ", ",\n") for question in QUESTIONS), "mean of\nthose with *")
+    """Print a row per candidate with a number per question, and the questions."""
+    table = Table("recipe", *map(str, range(1, len(QUESTIONS) + 1)), "mean *")
     table.title = "candidates, on train and select domains"
     for name, row in answers.items():
-        table.add_row(name, *(f"{row[question].value:.3f}" for question in QUESTIONS), f"{mean_of_hard(row):.3f}")
+        numbers = [f"{row[question].value:.2f}".lstrip("0") for question in QUESTIONS]
+        table.add_row(name, *numbers, f"{mean_of_hard(row):.3f}")
     console.print(table)
+    for number, question in enumerate(QUESTIONS, start=1):
+        console.print(f"  {number}: {question}{' *' if question in HARD else ''}")
 
 
 def _show(answers: Answers, title: str, console: Console) -> None:
