@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,6 +37,8 @@ class Answer:
     hits: tuple[bool, ...] = ()
 
     def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "–"  # no case was trained yet
         if self.hits:
             return f"{sum(self.hits)} of {len(self.hits)} [{self.low:.2f}, {self.high:.2f}]"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
