@@ -22,7 +22,7 @@ from deltadex.ingest.record import Embedded, store_and_find
 from deltadex.registry.client import Registry
 from deltadex.scheduler import load_scheduler
 from deltadex.search import neighbors as search
-from deltadex.settings import DatabaseSettings, Settings
+from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
 from deltadex.store.database import Database
 from deltadex.types import Embedding, FindingKind, ModelVersionRef, Recipe, RegisteredVersion, VersionRow
 from deltadex.versions import queries as versions
@@ -59,6 +59,7 @@ def app(company: Company, folder: Path) -> App:
         tracking_uri=_NOWHERE,
         prefect_api_url=f"{_NOWHERE}/api",
         database=DatabaseSettings(url=company.database.url),
+        thresholds=ThresholdSettings(near_duplicate_similarity=0.95),
     )
     return App(settings, company.database, Registry(_NOWHERE, name=REGISTRY), load_scheduler(settings))
 
