@@ -17,7 +17,6 @@ from deltadex.checkpoints.fit import Fit
 from deltadex.checkpoints.inspect import Checkpoint, Kind, LocalCheckpoint, chain
 from deltadex.checkpoints.merge_check import Imprint
 from deltadex.downloads.cache import Hold, open_cache
-from deltadex.downloads.files import Files
 from deltadex.downloads.resume import FetchedFiles
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.messages import BaseModel, Finetune
@@ -82,7 +81,6 @@ class Bases:
     def __init__(self, app: App, hold: Hold) -> None:
         self._app = app
         self._hold = hold
-        self._files: dict[str, Files] = {}
         self._inspected: dict[str, Checkpoint] = {}
         self._fetched: dict[str, BaseModel] = {}
         self._errors: dict[str, DeltadexError] = {}
@@ -99,7 +97,7 @@ class Bases:
         settings = self._app.settings
         with self._reading(name):
             if name not in self._inspected:
-                files = self._files[name] = base_files_of(settings, self._app.registry, name, self._hold)
+                files = base_files_of(settings, self._app.registry, name, self._hold)
                 with hiding_details(settings, name):
                     self._inspected[name] = process.inspect(files, read_pickles=settings.embedding.read_pickles)
             return self._inspected[name]
@@ -119,15 +117,15 @@ class Bases:
                 settings = self._app.database.run(lambda tx: with_dtype_of(tx, ours, name))
                 deadline_seconds = settings.embedding.deadline_seconds
                 with hiding_details(settings, name):
-                    stored = self._loaded(name, self.inspect(name, process))
+                    stored = self._loaded(self.inspect(name, process))
                     plain = plain_copy(process, stored, self._hold, deadline_seconds=deadline_seconds)
                 self._fetched[name] = base_model(settings, process, plain)
             return self._fetched[name]
 
-    def _loaded(self, name: str, base: Checkpoint) -> LocalCheckpoint:
+    def _loaded(self, base: Checkpoint) -> LocalCheckpoint:
         """Fetch a base's weights, and count how often that was needed, and how often they were not here yet."""
-        files, started = self._files[name], time.perf_counter()
-        is_new = isinstance(files, FetchedFiles) and not files.has(base.weight_files)
+        started = time.perf_counter()
+        is_new = isinstance(base.files, FetchedFiles) and not base.files.has(base.weight_files)
         stored = base.fetch()
         seconds = time.perf_counter() - started
         steps = {"base": seconds, **({"base download": seconds} if is_new else {})}
