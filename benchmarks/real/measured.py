@@ -1,4 +1,4 @@
-"""What was measured of the finetunes, and the committed file of it."""
+"""Measurements of the finetunes, and the committed file that contains them."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from benchmarks.real.texts import DOMAINS, PARTS, Role
 
 
 class Template(StrEnum):
-    """What stands before each example. `CHAT` is the base's own template around the domain's instruction."""
+    """Text before each example. `CHAT` is the base's own template around the domain's instruction."""
 
     NEUTRAL = "### Text:\n"
     OWN = "Task: {instruction}\n---\n"
@@ -19,7 +19,7 @@ class Template(StrEnum):
 
 
 class Method(StrEnum):
-    """How a finetune is made: an adapter or all weights by SFT, or the mean of two adapters of a domain."""
+    """Training method of a finetune: an adapter or all weights by SFT, or the mean of two adapters of a domain."""
 
     ADAPTER = "adapter"
     FULL = "full"

@@ -1,7 +1,7 @@
 """Texts of the finetunes: domains from packages of Debian or of this environment, split before anything is trained.
 
-The role of a domain says what it may be used for. What a recipe learns or what somebody chooses comes from `TRAIN` and
-`SELECT`; `TEST` is scored once, with what was chosen before. Parts of a domain share no text.
+The role of a domain says what it may be used for. Everything that is learned or chosen comes from `TRAIN` and `SELECT`;
+`TEST` is scored once, with the choices made before. Parts of a domain share no text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BLOCK, _MOST = 4_000, 400_000
 
 
 class Role(StrEnum):
-    """What the models of a domain may be used for."""
+    """Permitted use of the models of a domain."""
 
     TRAIN = "train"
     SELECT = "select"
@@ -34,7 +34,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Source:
-    """Where a text lies.
+    """Location of a text.
 
     Attributes
     ----------

@@ -51,9 +51,9 @@ def new_base(shape: Shape, *, seed: int) -> LlamaForCausalLM:
         return LlamaForCausalLM(config)
 
 
-def new_adapter(base: PreTrainedModel, *, seed: int, declared_base: str) -> PeftModel:
+def new_adapter(base: PreTrainedModel, *, seed: int, declared_base: str, rank: int = 8) -> PeftModel:
     """Return `base` with a new LoRA adapter (r=8, α=16, as in arXiv 2509.04442) that declares `declared_base`."""
-    config = LoraConfig(r=8, lora_alpha=16, target_modules=_TARGETS, task_type="CAUSAL_LM")
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=_TARGETS, task_type="CAUSAL_LM")
     with _seeded(seed):
         model = get_peft_model(base, config)
     model.peft_config["default"].base_model_name_or_path = declared_base
@@ -126,7 +126,7 @@ def train(
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, schedule.steps))
+    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, schedule.steps))
     losses: list[float] = []
     model.train()
     for step, (inputs, labels) in enumerate(_batches(data, schedule, prompt, seed), start=1):
@@ -135,7 +135,7 @@ def train(
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        scheduler.step()
+        rate.step()
         losses.append(loss.item())
         step_done(step)
     model.eval()
@@ -143,8 +143,7 @@ def train(
     return sum(last) / len(last)
 
 
-def rate(step: int, steps: int) -> float:
-    """Return the factor of the learning rate in a step: linear warm-up over a tenth of the steps, then cosine decay."""
+def _rate(step: int, steps: int) -> float:
     warm_up = max(1, steps // 10)
     if step < warm_up:
         return (step + 1) / warm_up
