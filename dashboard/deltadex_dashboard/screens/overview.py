@@ -51,7 +51,7 @@ def _numbers(now: Snapshot, rows: Sequence[VersionRow]) -> None:
         "Need attention": str(sum(_needs_attention(row) for row in rows)),
         "To decide": f"{sum(row.review.status in UNDECIDED for row in reads.all_reviews(now)):,}",
     }
-    *columns, last = st.columns([*(1 for _ in numbers), 1.3])  # a size has a unit
+    *columns, last = st.columns([1] * len(numbers) + [1.3])  # a size has a unit
     for column, (label, value) in zip(columns, numbers.items(), strict=True):
         column.metric(label, value, border=True)
     freed = reads.freed(now)

@@ -22,7 +22,7 @@ _STOPPED = (State.WAITING, State.UNSUPPORTED, State.SKIPPED, State.FAILED)
 
 @dataclass(frozen=True)
 class Backfill:
-    """How far the backfill is.
+    """Progress of the backfill.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Backfill:
 
     @property
     def left(self) -> int:
-        """How many versions wait or are under way."""
+        """Number of versions that wait or are under way."""
         return sum(self.by_base.values())
 
     @property
