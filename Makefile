@@ -48,7 +48,7 @@ docs: $(READY)            ## the pages of docs/ and of the Python API, into site
 	$(BIN)/python -m mkdocs build --strict
 
 pictures: $(READY)        ## the pictures of README and docs, of a `make demo` that runs
-	$(BIN)/python docs/pictures.py
+	$(BIN)/python -m benchmarks.pictures
 
 # The end-to-end tests drive a real browser; CHROMIUM=/path names one that is not on the path.
 browser:

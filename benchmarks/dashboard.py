@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ import numpy as np
 import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from benchmarks.browser import launch
 from benchmarks.dashboard_company import fill
 from benchmarks.store_company import REGISTRY, Company, load, scratch_database
 from benchmarks.synthetic_vectors import SyntheticVectors
@@ -30,7 +30,6 @@ from deltadex.stack import specs
 from deltadex.stack.ports import free_port
 from deltadex.stack.process import Service
 
-_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 _DRAWN = """() => {
   const app = document.querySelector('[data-testid="stApp"]');
   const charts = [...document.querySelectorAll('[data-testid="stPlotlyChart"], [data-testid="stVegaLiteChart"]')];
@@ -225,12 +224,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     count = 1_000 if options.quick else 10_000
-    chromium = next(path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name)))
     with tempfile.TemporaryDirectory() as scratch, scratch_database(Path(scratch)) as database:
         company = load(database, SyntheticVectors(count, options.dimension), Path(scratch))
         filled = fill(company, count // 5)
         with _dashboard(company, Path(scratch)) as url, sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS, env=dict(os.environ))
+            browser = launch(playwright)
             # A warm-up: the server imports its libraries only once.
             measure(company, browser, url, VISITS[1])
             times = []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,11 +17,10 @@ import torch
 from playwright.sync_api import Browser, expect, sync_playwright
 from safetensors.torch import load_file, save_file
 
+from benchmarks.browser import launch
 from deltadex.registry.artifacts import version_files
 from deltadex.registry.client import Registry
 from deltadex.settings import Settings, load_settings
-
-_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @dataclass(frozen=True)
@@ -80,12 +77,9 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    names = (os.environ.get("CHROMIUM", "chromium"), "chromium-browser", "google-chrome")
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    assert found, "no Chromium: `make browser` installs it"
     expect.set_options(timeout=20_000)  # a busy machine answers late
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=_FLAGS, env=dict(os.environ))
+        browser = launch(playwright)
         yield browser
         browser.close()
 

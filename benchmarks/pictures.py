@@ -1,6 +1,6 @@
-"""The pictures of README and docs, of the company of a running `make demo`.
+"""The pictures of README and docs, of the company of a running `make demo`. They are written into docs/.
 
-python docs/pictures.py [http://127.0.0.1:8501]
+python -m benchmarks.pictures [http://127.0.0.1:8501]
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-FOLDER = Path(__file__).parent
+from benchmarks.browser import launch
+
+FOLDER = Path(__file__).parents[1] / "docs"
 #: Picture, page, and a text that is there once the page is.
 PICTURES = (
     ("map", "map", "Selected"),
@@ -27,8 +29,7 @@ PICTURES = (
 def main(dashboard: str = "http://127.0.0.1:8501") -> None:
     """Take every picture."""
     with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=flags)
+        browser = launch(playwright)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         for name, path, text in PICTURES:
             page.goto(f"{dashboard}/{path}")
