@@ -10,7 +10,7 @@ again during a second backlog, twice as long.
 - idle: processor time and memory of Deltadex's own processes when there is nothing to do;
 - the plain script is what a person would write instead: transformers and peft in one process, without a registry.
 
-    python -m benchmarks.backfill [--quick] [--versions N] [--json FILE]
+    python -m benchmarks.backfill [--quick] [--versions N] [--only-backlog] [--json FILE]
 """
 
 from __future__ import annotations
@@ -87,9 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="30 versions, 3 on the idle system")
     parser.add_argument("--versions", type=int, default=200)
+    parser.add_argument("--only-backlog", action="store_true", help="stop after the backlog: for thousands of versions")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options, console = parser.parse_args(arguments), Console()
-    count, singles = (30, 3) if options.quick else (options.versions, 10)
+    count, singles = (30, 3) if options.quick else (options.versions, 0 if options.only_backlog else 10)
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="deltadex-backfill-") as temporary, console.status("building") as status:
         folder = Path(temporary)
@@ -124,6 +125,17 @@ def measure(
         ended_at = wait(count)
         seconds = time.monotonic() - started
         of_backlog = cost(settings).since(before)
+        ours = sum(of_backlog.seconds.values()) - of_backlog.seconds["engine"]
+        rows = [
+            Row("backlog: versions per minute", 60 * count / seconds, 120, at_least=True),
+            Row("the same in the last quarter / in the first", last_quarter(ended_at), 0.9, at_least=True),
+            Row("CPU seconds per version, without the engine", ours / count, 0.8),
+            Row("CPU seconds per version, engine", of_backlog.seconds["engine"] / count),
+            Row("requests to MLflow per version", of_backlog.requests.total() / count, 12),
+        ]
+        of_version = Cost({name: value / count for name, value in of_backlog.seconds.items()}, of_backlog.requests)
+        if not singles:
+            return rows, of_version
         time.sleep(15)  # what follows a backlog: analyses, tags
         idle = [wait.single(client, f"idle-{number}", adapter) for number, adapter in enumerate(singles)]
         at_rest = idle_rows(settings, progress)
@@ -131,19 +143,14 @@ def measure(
         wait(count + len(singles) + 1)
         busy = [wait.single(client, f"busy-{number}", adapter) for number, adapter in enumerate(singles)]
         is_still_busy = wait.ended() < 3 * count + 2 * len(singles)
-    ours = sum(of_backlog.seconds.values()) - of_backlog.seconds["engine"]
     beside = float(np.percentile(busy, 95) / np.percentile(idle, 95))
     return [
-        Row("backlog: versions per minute", 60 * count / seconds, 120, at_least=True),
-        Row("the same in the last quarter / in the first", last_quarter(ended_at), 0.9, at_least=True),
-        Row("CPU seconds per version, without the engine", ours / count, 0.8),
-        Row("CPU seconds per version, engine", of_backlog.seconds["engine"] / count),
-        Row("requests to MLflow per version", of_backlog.requests.total() / count, 12),
+        *rows,
         Row("idle: registration → embedded, p50, seconds", float(np.median(idle)), 5),
         Row("idle: registration → embedded, p95, seconds", float(np.percentile(idle, 95)), 10),
         Row(f"the same during a backlog{'' if is_still_busy else ' (which ended before)'}, p95 / p95", beside, 1.5),
         *at_rest,
-    ], Cost({name: value / count for name, value in of_backlog.seconds.items()}, of_backlog.requests)
+    ], of_version
 
 
 class Waiter:

@@ -30,7 +30,7 @@ from deltadex.downloads.files import LocalFiles
 from deltadex.engine.delta import Base
 from deltadex.engine.messages import BaseModel, Finetune
 from deltadex.engine.probes import PAPER_PROBES
-from deltadex.engine.readout import Prompts, read
+from deltadex.engine.readout import Prompts, Readout, read
 from deltadex.types import Embedding
 
 #: Called with the name of the file to be written next.
@@ -322,7 +322,7 @@ def _products(task: Task) -> dict[str, Any]:
 
 
 def _prompts(task: Task) -> Prompts:
-    return Prompts.tokenize(AutoTokenizer.from_pretrained(task.base), PAPER_PROBES)
+    return Prompts.tokenize(AutoTokenizer.from_pretrained(task.base), PAPER_PROBES, Readout.LAST_TOKEN)
 
 
 def _median_seconds(work: Callable[[], object]) -> float:

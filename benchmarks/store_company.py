@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from benchmarks.synthetic_vectors import CHUNK, Matrix, SyntheticVectors
 from deltadex.embeddings.codes import codes_of
-from deltadex.engine.probes import DELTA_ACTIVATION
+from deltadex.engine.probes import PUBLISHED
 from deltadex.stack.postgres import EmbeddedPostgres
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
@@ -107,7 +107,7 @@ def load(database: Database, synthetic: SyntheticVectors, folder: Path) -> Compa
     vectors = open_memmap(folder / "vectors.npy", mode="w+", dtype=np.float32, shape=shape)
     shares = [*TEAMS.values(), 1 - sum(TEAMS.values())]
     teams = np.random.default_rng(1).choice([*TEAMS, "rest"], p=shares, size=synthetic.count)
-    recipe = Recipe(DELTA_ACTIVATION, "synthetic", synthetic.dimension)
+    recipe = Recipe(PUBLISHED, "synthetic", synthetic.dimension)
     with database.transaction() as tx:
         recipe_id = _insert_recipe(tx, recipe)
     ids: list[int] = []

@@ -9,7 +9,7 @@ import numpy as np
 from deltadex.access import Person, Role
 from deltadex.embeddings import promoted_tokens
 from deltadex.embeddings import queries as embeddings
-from deltadex.engine.probes import DELTA_ACTIVATION
+from deltadex.engine.probes import PUBLISHED
 from deltadex.store.database import Transaction
 from deltadex.types import Embedding, FloatArray, ModelVersionRef, Recipe, RegisteredVersion
 from deltadex.versions import transitions
@@ -34,7 +34,7 @@ def discovered(tx: Transaction, name: str = "support", version: int = 1, **value
 
 def embedding(vector: FloatArray, *, weights: str = "w1", base: str = "base", base_norm: float = 10.0) -> Embedding:
     deltas = np.tile(np.asarray(vector, dtype=np.float32), (5, 1))
-    return Embedding(Recipe(DELTA_ACTIVATION, base, deltas.shape[1]), deltas, base_norm, weights)
+    return Embedding(Recipe(PUBLISHED, base, deltas.shape[1]), deltas, base_norm, weights)
 
 
 def embedded(

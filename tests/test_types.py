@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from deltadex.engine.probes import DELTA_ACTIVATION, PAPER_PROBES
+from deltadex.engine.probes import PAPER_PROBES, PUBLISHED
 from deltadex.types import Embedding, Recipe
 
-RECIPE = Recipe(DELTA_ACTIVATION, base_digest="b", dimension=4)
+RECIPE = Recipe(PUBLISHED, base_digest="b", dimension=4)
 
 
 def embedding(deltas: np.ndarray, base_norm: float = 2.0) -> Embedding:
@@ -24,7 +24,7 @@ def test_any_field_of_a_recipe_makes_another_recipe() -> None:
     others = [
         replace(RECIPE, base_digest="c"),
         replace(RECIPE, dimension=5),
-        replace(RECIPE, method=replace(DELTA_ACTIVATION, dtype="bfloat16")),
+        replace(RECIPE, method=replace(PUBLISHED, dtype="bfloat16")),
     ]
     assert len({RECIPE.digest, *(other.digest for other in others)}) == 4
 

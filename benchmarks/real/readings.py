@@ -16,7 +16,7 @@ from transformers import LlamaForCausalLM
 from benchmarks.real.pools import Finetune
 from benchmarks.real.training import Workshop
 from deltadex.demo import training
-from deltadex.engine.probes import PAPER_PROBES
+from deltadex.engine.probes import CONTENT_PROBES, PAPER_PROBES
 
 Array = NDArray[np.float32]
 #: Beginnings of texts from many fields; none is taken from a domain's own text.
@@ -27,11 +27,9 @@ CONTENT = (
     "Dear Sir or Madam,", "The king said to his", "noun. A kind of", "{\"name\": \"", "Once the engine is warm,",
     "The theory predicts that",
 )  # fmt: skip
-_WRAPPED = CONTENT[:5]
 #: Layers read beside the last one, of thirty.
 _LAYERS = (12, 20, 26)
 OUTPUT_TOKENS = 12
-_ALPACA = "{}\n\n### Instruction:\n{}\n\n### Response:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,12 +115,11 @@ class Reader:
         )
 
     def _states(self, model: LlamaForCausalLM) -> dict[str, Array]:
-        wrapped = tuple(_ALPACA.format(PAPER_PROBES.probes[0].partition("\n")[0], text) for text in _WRAPPED)
         published = self._layers(model, PAPER_PROBES.probes)
         states = {"layers": np.mean([[one[layer, -1] for layer in _LAYERS] for one in published], axis=0)}
         states["probes"] = np.stack([one[-1, -1] for one in published])
         states["probes_mean"] = np.mean([one[-1].mean(0) for one in published], axis=0)
-        for name, texts in {"content": CONTENT, "chat": self._chat, "wrapped": wrapped}.items():
+        for name, texts in {"content": CONTENT, "chat": self._chat, "wrapped": CONTENT_PROBES.probes}.items():
             last = [one[-1] for one in self._layers(model, texts)]
             states[name] = np.mean([one[-1] for one in last], axis=0)
             states[f"{name}_mean"] = np.mean([one.mean(0) for one in last], axis=0)

@@ -22,7 +22,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPS
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
-from deltadex.engine.probes import DELTA_ACTIVATION
+from deltadex.engine.probes import METHODS_DIGEST
 from deltadex.errors import SchedulerError
 from deltadex.settings import Settings
 from deltadex.types import Queue, VersionRow
@@ -120,7 +120,7 @@ class PrefectScheduler:
         """Start the embedding of a version and return the flow run's id; the same attempt gives the same run."""
         ref = version.registered.ref
         needs = run_tags.needs(version)
-        key = (ref.registry, ref.name, ref.version, ref.created_ms, DELTA_ACTIVATION.digest[:12], version.attempt)
+        key = (ref.registry, ref.name, ref.version, ref.created_ms, METHODS_DIGEST[:12], version.attempt)
         with self._client(f"starting a run for {version.label}") as client:
             deployment = client.read_deployment_by_name(f"{EMBED_VERSION}/{_DEPLOYMENT}")
             run = client.create_flow_run_from_deployment(
@@ -142,7 +142,7 @@ class PrefectScheduler:
                 name=shard.label,
                 parameters={"shard_id": shard.id},
                 tags=[shard.queue.value, *run_tags.of_base(shard.base)],
-                idempotency_key=f"deltadex:shard:{shard.key}:{DELTA_ACTIVATION.digest[:12]}",
+                idempotency_key=f"deltadex:shard:{shard.key}:{METHODS_DIGEST[:12]}",
                 work_queue_name=shard.queue.value,
             )
         return str(run.id)

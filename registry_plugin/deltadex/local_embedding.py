@@ -17,7 +17,13 @@ from deltadex.settings import Settings, load_settings
 from deltadex.types import Embedding
 
 
-def embed(model: str | PathLike[str], *, base: str | PathLike[str], settings: Settings | None = None) -> Embedding:
+def embed(
+    model: str | PathLike[str],
+    *,
+    base: str | PathLike[str],
+    method: str = "content",
+    settings: Settings | None = None,
+) -> Embedding:
     """Embed a finetune as the mean shift of its base's last hidden state over fixed prompts.
 
     The model runs in its own process, which ends with this call. Needs the packages of `deltadex[embed]`.
@@ -28,6 +34,8 @@ def embed(model: str | PathLike[str], *, base: str | PathLike[str], settings: Se
         Folder of the finetune: a LoRA adapter or a full model.
     base
         Folder of the base model.
+    method
+        Name in `deltadex.engine.probes.METHODS`: `content`, or `published` for the paper's own prompts.
     settings
         Limits, device and dtype; default: read from the environment and the data folder.
 
@@ -57,7 +65,7 @@ def embed(model: str | PathLike[str], *, base: str | PathLike[str], settings: Se
     settings = settings or load_settings()
     limits = settings.embedding
     with EmbeddingProcess(memory_bytes=limits.memory_bytes) as process, open_cache(settings).holding() as hold:
-        described = read_base(process, Path(base), settings, hold)
+        described = read_base(process, Path(base), settings, hold, method=method)
         checked = read_finetune(process, Path(model), described.checkpoint, settings, hold)
         [(_, outcome)] = process.embed(described, [checked.finetune], deadline_seconds=limits.deadline_seconds)
     if isinstance(outcome, DeltadexError):
@@ -65,9 +73,9 @@ def embed(model: str | PathLike[str], *, base: str | PathLike[str], settings: Se
     return outcome
 
 
-def read_base(process: EmbeddingProcess, folder: Path, settings: Settings, hold: Hold) -> BaseModel:
+def read_base(process: EmbeddingProcess, folder: Path, settings: Settings, hold: Hold, *, method: str) -> BaseModel:
     """Return the description of the base in a folder."""
-    return base_model(settings, process, _plain(process, folder, settings, hold))
+    return base_model(settings, process, _plain(process, folder, settings, hold), method=method)
 
 
 def read_finetune(

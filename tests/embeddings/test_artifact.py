@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from deltadex.embeddings.artifact import MANIFEST, TENSORS, read_artifact, read_manifest, seal_fault, write_artifact
-from deltadex.engine.probes import DELTA_ACTIVATION
+from deltadex.engine.probes import PUBLISHED
 from deltadex.errors import EmbeddingError
 from deltadex.types import Embedding, Recipe, Word, Words
 
@@ -16,7 +16,7 @@ from deltadex.types import Embedding, Recipe, Word, Words
 @pytest.fixture
 def embedding() -> Embedding:
     deltas = np.random.default_rng(0).normal(size=(5, 16)).astype(np.float32)
-    return Embedding(Recipe(DELTA_ACTIVATION, "base", 16), deltas, 4.2, "weights")
+    return Embedding(Recipe(PUBLISHED, "base", 16), deltas, 4.2, "weights")
 
 
 def test_what_was_written_is_read_back_to_the_bit(embedding: Embedding, tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_the_files_hold_what_an_auditor_asks_for(embedding: Embedding, tmp_path:
     np.testing.assert_array_equal(tensors["vector"], embedding.vector)
     manifest = json.loads((tmp_path / MANIFEST).read_text())
     assert manifest["recipe"]["digest"] == embedding.recipe.digest
-    assert manifest["recipe"]["method"]["probe_digest"] == DELTA_ACTIVATION.probe_digest
+    assert manifest["recipe"]["method"]["probe_digest"] == PUBLISHED.probe_digest
     assert manifest["base_name"] == "acme/base-7b"
     assert manifest["strength"] == embedding.strength
     assert {"torch", "transformers", "peft", "deltadex"} <= manifest["versions"].keys()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.delta import Base
 from deltadex.engine.messages import BaseModel, Finetune
+from deltadex.engine.probes import CONTENT_PROBES
 from deltadex.errors import BaseMismatch, BrokenCheckpoint, DeltadexError, EmbeddingError, UnsupportedCheckpoint
 from deltadex.types import Embedding
-from tests import tiny_models
+from tests import language_models, tiny_models
 
 # Written here again, word by word from the paper, so that a slip in `probes.py` shows.
 SENTENCES = (
@@ -36,18 +38,32 @@ def _two_threads_at_most() -> None:
     torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
-def published(base: Path, finetune: Path) -> np.ndarray:
+def last_token(states: torch.Tensor) -> torch.Tensor:
+    return states[-1]
+
+
+def mean_over_tokens(states: torch.Tensor) -> torch.Tensor:
+    return states.mean(dim=0)
+
+
+def published(
+    base: Path,
+    finetune: Path,
+    *,
+    probes: Sequence[str] = tuple(sentence + TEMPLATE for sentence in SENTENCES),
+    readout: Callable[[torch.Tensor], torch.Tensor] = last_token,
+) -> np.ndarray:
     """Delta Activations as defined in arXiv 2509.04442, without Deltadex's code."""
     tokenizer = AutoTokenizer.from_pretrained(base)
 
     def last_states(model: torch.nn.Module) -> torch.Tensor:
         states = []
-        for sentence in SENTENCES:
-            inputs = tokenizer(sentence + TEMPLATE, return_tensors="pt", truncation=True, max_length=256)
+        for probe in probes:
+            inputs = tokenizer(probe, return_tensors="pt", truncation=True, max_length=256)
             with torch.no_grad():
                 output = model.eval()(**inputs, output_hidden_states=True)
-            states.append(output.hidden_states[-1][:, -1])
-        return torch.cat(states)
+            states.append(readout(output.hidden_states[-1][0]))
+        return torch.stack(states)
 
     def load(folder: Path) -> torch.nn.Module:
         return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -62,9 +78,10 @@ def local(folder: Path) -> LocalCheckpoint:
     return inspect(LocalFiles(folder)).fetch()
 
 
-def ours(base: Path, finetune: Path) -> Embedding:
+def ours(base: Path, finetune: Path, *, method: str = "published") -> Embedding:
     check_fit(local(finetune), local(base))
-    ((_, outcome),) = Base(BaseModel(local(base), "base", "float32")).embed([Finetune(local(finetune), "weights")])
+    engine = Base(BaseModel(local(base), "base", "float32", method=method))
+    ((_, outcome),) = engine.embed([Finetune(local(finetune), "weights")])
     if isinstance(outcome, DeltadexError):
         raise outcome
     return outcome
@@ -101,6 +118,31 @@ def test_an_adapter_gets_the_published_embedding(any_base: Path, tmp_path: Path)
         lora = {"targets": ["c_attn", "c_fc"], "fan_in_fan_out": True}
     adapter = tiny_models.build_adapter(any_base, tmp_path / "adapter", **lora)
     assert_equal(ours(any_base, adapter).vector, published(any_base, adapter))
+
+
+def test_by_content_the_mean_over_the_tokens_of_each_prompt_is_read(any_base: Path, tmp_path: Path) -> None:
+    instruction = SENTENCES[0] + "\n\n### Instruction:\n{}\n\n### Response:"
+    beginnings = ("The committee decided that", "In the beginning of spring", "def total(prices):")
+    probes = [instruction.format(text) for text in (*beginnings, "The recipe calls for two", "SELECT name FROM")]
+    full = tiny_models.build_full_finetune(any_base, tmp_path / "full")
+    expected = published(any_base, full, probes=probes, readout=mean_over_tokens)
+    found = ours(any_base, full, method="content")
+    assert_equal(found.vector, expected)
+    assert found.recipe.method.readout == "mean_token/final_norm"
+    assert found.recipe.digest != ours(any_base, full).recipe.digest
+
+
+def test_a_prompt_adapter_is_read_by_content_without_its_own_tokens(base: Path, tmp_path: Path) -> None:
+    adapter = language_models.build_adapter("prompt", base, tmp_path / "prompt")
+    expected = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter).eval()
+    plain, tokenizer = AutoModelForCausalLM.from_pretrained(base).eval(), AutoTokenizer.from_pretrained(base)
+    deltas = []
+    for probe in CONTENT_PROBES.probes:
+        ids = tokenizer(probe, return_tensors="pt")
+        with torch.no_grad():
+            ours_only = expected(**ids, output_hidden_states=True).hidden_states[-1][0, -ids["input_ids"].shape[1] :]
+            deltas.append((ours_only - plain(**ids, output_hidden_states=True).hidden_states[-1][0]).mean(dim=0))
+    assert_equal(ours(base, adapter, method="content").vector, torch.stack(deltas).mean(dim=0).numpy())
 
 
 def test_a_full_finetune_gets_the_published_embedding(any_base: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from deltadex.engine.delta import _ADAPTERS_PER_PASS, Base
 from deltadex.engine.forward import Reader
 from deltadex.engine.messages import BaseModel, Finetune
 from deltadex.engine.probes import PAPER_PROBES
-from deltadex.engine.readout import Prompts
+from deltadex.engine.readout import Prompts, Readout
 from deltadex.engine.weights.buffers import buffer_for
 from deltadex.engine.weights.compute import Compute
 from deltadex.engine.weights.stored_model import StoredModel
@@ -51,7 +51,7 @@ def opened(base: Path, dtype: str = "float32") -> Base:
 
 
 def reader(base: Path, dtype: str = "float32") -> Reader:
-    prompts = Prompts.tokenize(AutoTokenizer.from_pretrained(base), PAPER_PROBES)
+    prompts = Prompts.tokenize(AutoTokenizer.from_pretrained(base), PAPER_PROBES, Readout.LAST_TOKEN)
     return Reader(StoredModel(local(base)), prompts, buffer_for(Compute.resolve(dtype, "cpu")))
 
 

@@ -17,7 +17,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> torch.nn.Module:
 
 def states(model: torch.nn.Module, *probes: str) -> np.ndarray:
     with torch.inference_mode():
-        return read(model.eval(), Prompts.tokenize(tiny_models.build_tokenizer(), ProbeSet("any", probes))).numpy()
+        prompts = Prompts.tokenize(tiny_models.build_tokenizer(), ProbeSet("any", probes), Readout.of(model.config))
+        return read(model.eval(), prompts).numpy()
 
 
 def test_a_long_probe_is_cut_after_its_last_allowed_token(model: torch.nn.Module) -> None:

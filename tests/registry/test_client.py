@@ -15,7 +15,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from deltadex.engine.probes import DELTA_ACTIVATION
+from deltadex.engine.probes import PUBLISHED
 from deltadex.errors import DeltadexError, RegistryError
 from deltadex.registry.artifacts import ArtifactSource
 from deltadex.registry.client import Registry
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def embedding() -> Embedding:
-    return Embedding(Recipe(DELTA_ACTIVATION, "b", 4), np.ones((5, 4), np.float32), 2.0, "w")
+    return Embedding(Recipe(PUBLISHED, "b", 4), np.ones((5, 4), np.float32), 2.0, "w")
 
 
 def test_versions_come_newest_first_with_what_the_registry_knows(registry: Registry, folder: Path) -> None:

@@ -186,7 +186,7 @@ def recipe_id(now: Snapshot) -> int:
     digest = st.selectbox(
         "Base model", list(recipes), key="recipe", bind="query-params", disabled=len(recipes) == 1,
         # The option's text is part of the link, which must keep its meaning over time and in another store.
-        format_func=lambda digest: f"{recipes[digest].base_name} · {digest}",
+        format_func=lambda digest: f"{recipes[digest].base_name} · {recipes[digest].probe_set} · {digest}",
     )  # fmt: skip
     return recipes[digest].id
 

@@ -146,9 +146,17 @@ def _recipes(now: Snapshot) -> None:
     if not recipes:
         st.caption("None yet: the first embedded version creates one.")
         return
-    columns = ("base model", "versions", "dimension", "noise floor", "recipe", "base digest")
+    columns = ("base model", "probes", "versions", "dimension", "noise floor", "recipe", "base digest")
     rows = tuple(
-        (one.base_name, one.embedded, one.dimension, one.noise_floor, one.digest[:16], one.base_digest[:16])
+        (
+            one.base_name,
+            one.probe_set,
+            one.embedded,
+            one.dimension,
+            one.noise_floor,
+            one.digest[:16],
+            one.base_digest[:16],
+        )
         for one in recipes
     )
     view.table(Table("recipes", "Recipes", columns, rows))

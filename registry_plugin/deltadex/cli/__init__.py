@@ -22,6 +22,7 @@ from deltadex.cli import (
     embed,
     find,
     geometry,
+    method,
     neighbors,
     notify,
     rebuild,
@@ -94,6 +95,7 @@ for command in (
 app.add_typer(backfill.backfill)
 app.add_typer(clusters.commands, name="clusters")
 app.add_typer(db.commands, name="db")
+app.add_typer(method.method)
 app.add_typer(review.review)
 app.add_typer(notify.notify)
 

@@ -22,6 +22,7 @@ from deltadex.cli.terminal import plain
 from deltadex.downloads.cache import open_cache
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.messages import Finetune, OnProgress
+from deltadex.engine.probes import METHODS
 from deltadex.errors import DeltadexError
 from deltadex.escaping import printable
 from deltadex.local_embedding import read_base, read_finetune
@@ -42,13 +43,18 @@ def embed(
     models: Annotated[list[Path], typer.Argument(help="Folders of finetunes: LoRA adapters or full models.")],
     base: Annotated[Path, typer.Option(help="Folder of the base model they were finetuned from.")],
     output: Annotated[Path, typer.Option(help="The .npz file to write: one (hidden_size,) array per folder name.")],
+    method: Annotated[
+        str, typer.Option(metavar="|".join(METHODS), help="What is read: prompts with content, or the paper's own.")
+    ] = "content",
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Embed finetunes of one base on this machine. Needs no service."""
     folders = _by_name(models)
+    if method not in METHODS:
+        raise typer.BadParameter(f"{method!r} is none of {', '.join(METHODS)}", param_hint="--method")
     if not output.absolute().parent.is_dir():
         raise typer.BadParameter(printable(f"{output.absolute().parent} is not a folder"), param_hint="--output")
-    outcomes = _embed_all(folders, base)
+    outcomes = _embed_all(folders, base, method)
     vectors = {outcome.name: outcome.result.vector for outcome in outcomes if isinstance(outcome.result, Embedding)}
     if vectors:
         _write(vectors, output)
@@ -71,11 +77,11 @@ def _by_name(models: list[Path]) -> dict[str, Path]:
     return folders
 
 
-def _embed_all(folders: dict[str, Path], base_folder: Path) -> list[_Outcome]:
+def _embed_all(folders: dict[str, Path], base_folder: Path, method: str) -> list[_Outcome]:
     settings = load_settings()
     limits = settings.embedding
     with EmbeddingProcess(memory_bytes=limits.memory_bytes) as process, open_cache(settings).holding() as hold:
-        base = read_base(process, base_folder, settings, hold)
+        base = read_base(process, base_folder, settings, hold, method=method)
         outcomes: dict[str, Embedding | DeltadexError] = {}
         finetunes: dict[str, Finetune] = {}
         remarks: dict[str, str] = {}

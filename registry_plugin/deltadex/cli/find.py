@@ -10,7 +10,7 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from deltadex.access import at_terminal
-from deltadex.bases.dtype import with_dtype_of
+from deltadex.bases.manner import manner_of
 from deltadex.cli.filters import Alias, Cluster, Model, Since, States, Tags, Until, conditions_from
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, TrackingUri, settings_from
 from deltadex.cli.reading import print_json, version_json
@@ -54,8 +54,8 @@ def find(
     viewer = at_terminal(settings)
     with Database(settings.url_of("reader")) as database:
         database.run(lambda tx: require_base(tx, settings, base))
-        kept = database.run(lambda tx: with_dtype_of(tx, settings, base))
-        delta = _train(kept, base, task_examples)
+        method, kept = database.run(lambda tx: manner_of(tx, settings, base))
+        delta = _train(kept, base, task_examples, method)
         found = database.run(lambda tx: models_for(tx, viewer, settings, delta, k=limit, conditions=conditions))
     if json:
         print_json(_as_json(settings, base, len(task_examples), delta, found))
@@ -63,7 +63,7 @@ def find(
         _show(settings, found)
 
 
-def _train(settings: Settings, base: str, examples: tuple[Example, ...]) -> TaskDelta:
+def _train(settings: Settings, base: str, examples: tuple[Example, ...], method: str) -> TaskDelta:
     from deltadex.find.train import task_delta
     from deltadex.registry.client import Registry
 
@@ -71,7 +71,12 @@ def _train(settings: Settings, base: str, examples: tuple[Example, ...]) -> Task
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(f"Training on {len(examples)} examples", total=1.0)
         return task_delta(
-            settings, registry, base, examples, on_share=lambda share: progress.update(bar, completed=share)
+            settings,
+            registry,
+            base,
+            examples,
+            method=method,
+            on_share=lambda share: progress.update(bar, completed=share),
         )
 
 

@@ -33,6 +33,8 @@ class RecipeRow:
         Number of its versions that are not deleted, weak ones included.
     noise_floor
         Largest noise floor of its embeddings, as in `deltadex.types.Embedding`.
+    probe_set
+        Name of its probes.
     """
 
     id: int
@@ -42,6 +44,7 @@ class RecipeRow:
     dimension: int
     embedded: int
     noise_floor: float | None
+    probe_set: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +94,23 @@ def lock(tx: Transaction, stored: Sequence[Embedding]) -> None:
         _lock(tx, f"recipe:{digest}")
     for digest in sorted({embedding.weights_digest for embedding in stored}):
         _lock(tx, f"weights:{digest}")
+
+
+def supersede_other_methods(tx: Transaction, version_id: int, embedding: Embedding) -> list[int]:
+    """Let a version's current embeddings by other methods become history; return the ids of their recipes."""
+    found = tx.execute(
+        """
+        update embeddings set current_since = null from recipes
+        where recipes.id = recipe_id and model_version_id = %s and current_since is not null
+            and method->>'name' <> %s
+        returning recipe_id
+        """,
+        [version_id, embedding.recipe.method.name],
+    ).fetchall()
+    recipe_ids = [recipe_id for (recipe_id,) in found]
+    for recipe_id in recipe_ids:
+        codes.put(tx, recipe_id, version_id, None)
+    return recipe_ids
 
 
 def save(
@@ -297,7 +317,7 @@ def _recipes(tx: Transaction, condition: LiteralString, parameters: Mapping[str,
     query = SQL(
         """
         select recipes.id, digest, base_name, base_digest, dimension, count(*) filter (where state <> 'deleted'),
-            noise_floor
+            noise_floor, method->>'probe_set'
         from recipes
         join current_embeddings on recipe_id = recipes.id
         join model_versions on model_versions.id = model_version_id

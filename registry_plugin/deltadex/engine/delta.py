@@ -18,7 +18,7 @@ from deltadex.engine.base_states import BaseStates, states_key
 from deltadex.engine.failures import as_deltadex_error, first_line, is_out_of_memory
 from deltadex.engine.forward import Reader, Reading
 from deltadex.engine.messages import BaseModel, Finetune, OnProgress, ignore_progress
-from deltadex.engine.probes import DELTA_ACTIVATION, PAPER_PROBES
+from deltadex.engine.probes import METHODS, PROBE_SETS
 from deltadex.engine.promoted_tokens import Head
 from deltadex.engine.readout import Prompts, Readout
 from deltadex.engine.weights.buffers import buffer_for
@@ -51,13 +51,14 @@ class Base:
     def __init__(self, model: BaseModel) -> None:
         stored = StoredModel(model.checkpoint)
         compute = Compute.resolve(model.dtype, model.device)
-        tokenizer, readout = load_tokenizer(model.checkpoint), Readout.of(stored.config)
-        prompts = Prompts.tokenize(tokenizer, PAPER_PROBES).to(compute.device)
+        tokenizer, method = load_tokenizer(model.checkpoint), METHODS[model.method]
+        readout = Readout.of(stored.config, method)
+        prompts = Prompts.tokenize(tokenizer, PROBE_SETS[method.probe_set], readout).to(compute.device)
         self._identity = _identity(model.digest, prompts)
         self._reader = Reader(stored, prompts, buffer_for(compute))
         self._head = Head(stored, tokenizer, readout, compute=compute) if model.words else None
         dtype = str(compute.dtype).removeprefix("torch.")
-        self._method = replace(DELTA_ACTIVATION, readout=readout.value, dtype=dtype)
+        self._method = replace(method, readout=readout.value, dtype=dtype)
         self._model = model
         self._states: BaseStates | None = None
 
@@ -124,14 +125,14 @@ class Base:
         """Return the reader for a finetune: with its own token ids where its vocabulary has other numbers."""
         if finetune.tokenizer_folder is None:
             return reader
+        prompts = self._reader.prompts
         try:
-            own = Prompts.tokenize(load_tokenizer(finetune), PAPER_PROBES)
+            own = Prompts.tokenize(load_tokenizer(finetune), PROBE_SETS[self._method.probe_set], prompts.readout)
         except UnsupportedCheckpoint as error:
             logger.info("finetune is read by its base's tokenizer finetune=%s reason=%s", finetune, error.message)
             return reader
         except Exception as error:  # noqa: BLE001 - an untrusted tokenizer can fail anywhere in the library
             return as_deltadex_error(error, context=f"The tokenizer of {finetune} could not be run")
-        prompts = self._reader.prompts
         if own.digest == prompts.digest:
             return reader
         if own.tokens != prompts.tokens:

@@ -65,6 +65,8 @@ class BaseModel:
         Folder of the cache of base states; None keeps them in memory only.
     words
         True to add promoted tokens to each embedding, through the base's output head.
+    method
+        Name in `deltadex.engine.probes.METHODS`.
     """
 
     checkpoint: LocalCheckpoint
@@ -73,6 +75,7 @@ class BaseModel:
     states: Path | None = None
     device: str = "cpu"
     words: bool = True
+    method: str = "published"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The fixed probe prompts.
+"""The fixed probe prompts, and the methods of embedding that read them.
 
 Changing one character changes the digest and so the recipe: embeddings of different probes are never compared.
 """
@@ -17,7 +17,15 @@ _INSTRUCTIONS = (
     "The following instruction outlines a task. Generate a response that meets the specified request.",
     "You are given an instruction and input. Write a response that completes the task as requested.",
 )
-_TEMPLATE = "\n\n### Instruction:\nPlease provide a response. Input:Input.\n\n### Response:"
+_TEMPLATE = "\n\n### Instruction:\n{}\n\n### Response:"
+#: Beginnings of texts from five fields: prose, narrative, code, a recipe, a query.
+_BEGINNINGS = (
+    "The committee decided that",
+    "In the beginning of spring",
+    "def total(prices):",
+    "The recipe calls for two",
+    "SELECT name FROM",
+)
 
 
 @dataclass(frozen=True)
@@ -35,13 +43,24 @@ class ProbeSet:
 
 
 #: The five probes of the paper (arXiv 2509.04442, appendix): paraphrases of the Alpaca instruction.
-PAPER_PROBES = ProbeSet("paper-5", tuple(sentence + _TEMPLATE for sentence in _INSTRUCTIONS))
+PAPER_PROBES = ProbeSet(
+    "paper-5",
+    tuple(sentence + _TEMPLATE.format("Please provide a response. Input:Input.") for sentence in _INSTRUCTIONS),
+)
+#: The same template with content for an instruction: how a model goes on depends on what it was trained on.
+CONTENT_PROBES = ProbeSet("content-5", tuple(_INSTRUCTIONS[0] + _TEMPLATE.format(text) for text in _BEGINNINGS))
+PROBE_SETS = {one.name: one for one in (PAPER_PROBES, CONTENT_PROBES)}
+
+
+def _method(name: str, probe_set: ProbeSet, readout: str) -> EmbeddingMethod:
+    return EmbeddingMethod(name, probe_set.name, probe_set.digest, readout, dtype="float32")
+
 
 #: The paper's method: state of the last token after the final norm, float32, mean difference over the probes.
-DELTA_ACTIVATION = EmbeddingMethod(
-    name="delta-activation/1",
-    probe_set=PAPER_PROBES.name,
-    probe_digest=PAPER_PROBES.digest,
-    readout="last_token/final_norm",
-    dtype="float32",
-)
+PUBLISHED = _method("delta-activation/1", PAPER_PROBES, "last_token/final_norm")
+#: Mean over the tokens of prompts with content. `benchmarks.real` chose it among seventeen, see docs/analyses.md.
+CONTENT = _method("delta-activation/2", CONTENT_PROBES, "mean_token/final_norm")
+#: By the names that people use. Readout and dtype may differ where the base isn't a decoder, or isn't run in float32.
+METHODS = {"content": CONTENT, "published": PUBLISHED}
+#: Changes with each of them; part of the keys of flow runs.
+METHODS_DIGEST = hashlib.sha256("".join(one.digest for one in METHODS.values()).encode()).hexdigest()

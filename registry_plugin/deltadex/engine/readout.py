@@ -15,27 +15,29 @@ import torch
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from deltadex.engine.probes import ProbeSet
+from deltadex.engine.probes import PUBLISHED, ProbeSet
 from deltadex.errors import BaseMismatch
+from deltadex.types import EmbeddingMethod
 
 
 class Readout(StrEnum):
     """The hidden state that represents a probe; part of every recipe."""
 
-    #: Decoders: the last token of the probe, after the final norm.
+    #: Decoders: the last token of the probe, or the mean over its tokens, after the final norm.
     LAST_TOKEN = "last_token/final_norm"  # noqa: S105 - a token of text
+    MEAN_OF_DECODER = "mean_token/final_norm"
     #: Encoder-decoders: the decoder's first step after the encoder has read the probe, after the final norm.
     DECODER_START = "decoder_start/final_norm"
     #: Encoders: the mean over the probe's tokens, after the last layer.
     MEAN_TOKEN = "mean_token/last_layer"  # noqa: S105
 
     @classmethod
-    def of(cls, config: Any) -> Readout:
-        """Return the readout for a model with this config."""
+    def of(cls, config: Any, method: EmbeddingMethod = PUBLISHED) -> Readout:
+        """Return the readout for a model with this config; the method chooses among those of decoders."""
         if config.is_encoder_decoder:
             return cls.DECODER_START
         encodes = type(config) in MODEL_FOR_MASKED_LM_MAPPING or type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
-        return cls.MEAN_TOKEN if encodes and not getattr(config, "is_decoder", False) else cls.LAST_TOKEN
+        return cls.MEAN_TOKEN if encodes and not getattr(config, "is_decoder", False) else cls(method.readout)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +46,19 @@ class Prompts:
 
     Attributes
     ----------
+    readout
+        What is read of each.
     tokens
         The tokens of each probe as text.
     """
 
     ids: torch.Tensor
     mask: torch.Tensor
+    readout: Readout
     tokens: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
-    def tokenize(cls, tokenizer: Tokenizer, probe_set: ProbeSet) -> Prompts:
+    def tokenize(cls, tokenizer: Tokenizer, probe_set: ProbeSet, readout: Readout) -> Prompts:
         """Tokenize each probe separately, and truncate it to the probe set's limit."""
         rows = [
             tokenizer(probe, truncation=True, max_length=probe_set.max_tokens)["input_ids"]
@@ -64,7 +69,7 @@ class Prompts:
         # Padding repeats the last token: a dedicated padding token might have no row in the vocabulary.
         ids = torch.tensor([row + row[-1:] * (longest - len(row)) for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-        return cls(ids, mask, tokens)
+        return cls(ids, mask, readout, tokens)
 
     @property
     def digest(self) -> str:
@@ -78,7 +83,7 @@ class Prompts:
     def alone(self) -> list[Prompts]:
         """Return each probe as a batch of its own, without padding."""
         lengths = self.mask.sum(dim=1).tolist()
-        return [Prompts(self.ids[i : i + 1, :n], self.mask[i : i + 1, :n]) for i, n in enumerate(lengths)]
+        return [Prompts(self.ids[i : i + 1, :n], self.mask[i : i + 1, :n], self.readout) for i, n in enumerate(lengths)]
 
     def check_vocabulary(self, model: PreTrainedModel) -> None:
         """Raise BaseMismatch if the model's vocabulary lacks a token of the probes."""
@@ -102,7 +107,7 @@ class VirtualTokens:
 
 def read(model: PreTrainedModel, prompts: Prompts, virtual: VirtualTokens | None = None) -> torch.Tensor:
     """Return the readout of each probe, `(n_probes, hidden_size)` float32. Computes no logits."""
-    readout, n_skipped = Readout.of(model.config), 0
+    readout, n_skipped = prompts.readout, 0
     inputs: dict[str, Any] = {"input_ids": prompts.ids, "attention_mask": prompts.mask}
     if virtual is not None:
         inputs |= _with_virtual(model, prompts, virtual)
@@ -115,7 +120,7 @@ def read(model: PreTrainedModel, prompts: Prompts, virtual: VirtualTokens | None
     if readout is Readout.DECODER_START:
         return states[:, 0]
     states, mask = states[:, n_skipped:], prompts.mask
-    if readout is Readout.MEAN_TOKEN:
+    if readout in (Readout.MEAN_TOKEN, Readout.MEAN_OF_DECODER):
         return (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
     return states[torch.arange(len(mask), device=mask.device), mask.sum(dim=1) - 1]
 

@@ -24,11 +24,11 @@ def end_embedding_process(settings: Settings) -> None:
     end_shared(_embedder_folder(settings))
 
 
-def base_model(settings: Settings, process: EmbeddingProcess, base: LocalCheckpoint) -> BaseModel:
-    """Return the engine's description of a base on this machine."""
+def base_model(settings: Settings, process: EmbeddingProcess, base: LocalCheckpoint, *, method: str) -> BaseModel:
+    """Return the engine's description of a base on this machine; the method is one of `probes.METHODS`."""
     cache, limits = settings.cache_dir, settings.embedding
     digest = process.digest(base, memo=cache / "digests", deadline_seconds=limits.deadline_seconds)
-    return BaseModel(base, digest, limits.compute_dtype, cache / "base-states", limits.device, limits.words)
+    return BaseModel(base, digest, limits.compute_dtype, cache / "base-states", limits.device, limits.words, method)
 
 
 def _embedder_folder(settings: Settings) -> Path:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from deltadex.app import App
 from deltadex.bases import resolve
-from deltadex.bases.dtype import with_dtype_of
+from deltadex.bases.manner import manner_of
 from deltadex.downloads.cache import open_cache
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine import shared
@@ -41,6 +41,7 @@ def task_delta(
     base_name: str,
     examples: Sequence[Example],
     *,
+    method: str,
     on_share: OnShare = lambda _: None,
 ) -> TaskDelta:
     """Train a small adapter on the examples and return its delta; the adapter is discarded.
@@ -55,7 +56,7 @@ def task_delta(
         files = resolve.base_files_of(settings, registry, base_name, hold)
         stored = process.inspect(files, read_pickles=limits.read_pickles).fetch()
         checkpoint = plain_copy(process, stored, hold, deadline_seconds=limits.deadline_seconds)
-        base = shared.base_model(settings, process, checkpoint)
+        base = shared.base_model(settings, process, checkpoint, method=method)
         on_share(_FETCHED)
         with TemporaryDirectory(prefix="deltadex-find-") as folder:
             embedding = _train_and_embed(settings, process, base, tuple(examples), Path(folder), on_share)
@@ -79,8 +80,8 @@ def run(app: App, search_id: int, *, flow_run_id: str) -> bool:
             database.run(lambda tx: task_searches.advance(tx, search_id, share))
 
     try:
-        settings = database.run(lambda tx: with_dtype_of(tx, settings, row.base_name))
-        delta = task_delta(settings, app.registry, row.base_name, examples, on_share=report)
+        method, kept = database.run(lambda tx: manner_of(tx, settings, row.base_name))
+        delta = task_delta(kept, app.registry, row.base_name, examples, method=method, on_share=report)
     except Exception as error:
         cause = error if isinstance(error, DeltadexError) else _unexpected(error)
         database.run(lambda tx: task_searches.fail(tx, search_id, reason=cause.message, hint=cause.hint))

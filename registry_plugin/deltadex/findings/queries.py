@@ -82,6 +82,19 @@ def replace_of_versions(
     _upsert(tx, findings, recipe_id)
 
 
+def forget_recipe(tx: Transaction, recipe_id: int, *, version_id: int, kept: Collection[FindingKind]) -> None:
+    """Delete the findings under a recipe that involve a version, except those of some kinds.
+
+    The version is no longer embedded by it.
+    """
+    _keep_only(
+        tx,
+        [],
+        "recipe_id = %(recipe_id)s and (model_version_id = %(id)s or other_id = %(id)s) and kind <> all(%(kept)s)",
+        {"recipe_id": recipe_id, "id": version_id, "kept": list(kept)},
+    )
+
+
 def listing(
     tx: Transaction, registry: str, *, kinds: Collection[FindingKind] | None = None, version_id: int | None = None
 ) -> list[FindingRow]:

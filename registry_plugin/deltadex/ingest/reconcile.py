@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from deltadex.app import App
+from deltadex.bases.own_method import start_others_over
 from deltadex.ingest.revive import revive_dead
 from deltadex.notifications.deliver import notify
 from deltadex.reviews import actions as reviews
@@ -30,7 +31,7 @@ class Reconciled:
 
 
 def reconcile(app: App) -> Reconciled:
-    """Retry versions whose flow run died, then update reviews, their tags in MLflow and notifications.
+    """Retry versions whose flow run died, start over those of another method, then update what follows from findings.
 
     A version gets another attempt if its flow run ended without changing its state, or if it is running and its
     heartbeat has stopped (after a worker and its engine are killed, Prefect shows the run as running forever). May be
@@ -39,6 +40,7 @@ def reconcile(app: App) -> Reconciled:
     ended = [_revive(app, row) for row in _dead(app)]
     for shard in _dead_shards(app):
         ended += _dissolve(app, shard)
+    app.database.run(lambda tx: start_others_over(tx, app.registry.name))
     app.database.run(lambda tx: reviews.follow(tx, app.settings))
     notify(app.settings, app.database)
     write_back_decisions(app)  # last: MLflow may be away

@@ -56,6 +56,9 @@ def store_and_find(app: App, arrived: Sequence[Embedded]) -> list[int]:
 
 def _store_one(tx: Transaction, one: Embedded, *, thresholds: ThresholdSettings) -> int:
     row, embedding = one.row, one.embedding
+    for earlier in embeddings.supersede_other_methods(tx, row.id, embedding):
+        # Those that `find` judges again keep their ids, and with them what people decided.
+        findings.forget_recipe(tx, earlier, version_id=row.id, kept=kinds_on_arrival())
     too_weak = rules.judge_weak(row.id, embedding, thresholds=thresholds)
     recipe_id = embeddings.save(
         tx,

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from deltadex.app import App
 from deltadex.bases.declared import declared_base
-from deltadex.bases.dtype import with_dtype_of
+from deltadex.bases.manner import manner_of
 from deltadex.bases.resolve import base_files_of, hiding_details
 from deltadex.checkpoints.fit import Fit
 from deltadex.checkpoints.inspect import Checkpoint, Kind, LocalCheckpoint, chain
@@ -113,13 +113,12 @@ class Bases:
         """
         with self._reading(name):
             if name not in self._fetched:
-                ours = self._app.settings
-                settings = self._app.database.run(lambda tx: with_dtype_of(tx, ours, name))
+                method, settings = self._app.database.run(lambda tx: manner_of(tx, self._app.settings, name))
                 deadline_seconds = settings.embedding.deadline_seconds
                 with hiding_details(settings, name):
                     stored = self._loaded(self.inspect(name, process))
                     plain = plain_copy(process, stored, self._hold, deadline_seconds=deadline_seconds)
-                self._fetched[name] = base_model(settings, process, plain)
+                self._fetched[name] = base_model(settings, process, plain, method=method)
             return self._fetched[name]
 
     def _loaded(self, base: Checkpoint) -> LocalCheckpoint:

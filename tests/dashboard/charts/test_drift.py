@@ -27,7 +27,7 @@ def drifted(*vectors: tuple[float, float] | None) -> ModelDrift:
         for vector in vectors
     ]
     steps = follow(points, {1: Space("one", noise_floor=0.1), 2: Space("other")}, limit=0.5, alias=0)
-    recipe = RecipeRow(1, "d", "base", "b", 2, 2, None)
+    recipe = RecipeRow(1, "d", "base", "b", 2, 2, None, "paper-5")
     return ModelDrift("m", rows, tuple(steps), {1: recipe, 2: recipe}, alias="champion")
 
 

@@ -21,7 +21,7 @@ from deltadex.engine.delta import Base
 from deltadex.engine.lockstep import Lockstep
 from deltadex.engine.messages import BaseModel, Finetune, ignore_progress
 from deltadex.engine.probes import PAPER_PROBES
-from deltadex.engine.readout import Prompts, read
+from deltadex.engine.readout import Prompts, Readout, read
 from deltadex.engine.weights.buffers import HostBuffer
 from deltadex.engine.weights.compute import Compute
 from deltadex.engine.weights.stored_model import StoredModel
@@ -139,7 +139,8 @@ class PlainPass:
 def run_once(folder: Path, *, whole_layers: bool) -> np.ndarray:
     stored = StoredModel(local(folder))
     model = stored.new_model(COMPUTE.device)
-    prompts = Prompts.tokenize(AutoTokenizer.from_pretrained(folder), PAPER_PROBES)
+    readout = Readout.of(stored.config)
+    prompts = Prompts.tokenize(AutoTokenizer.from_pretrained(folder), PAPER_PROBES, readout)
     units = units_of(model, slots_of(model), whole_layers=whole_layers)
     lockstep = Lockstep(stored, HostBuffer(COMPUTE), on_progress=ignore_progress)
     (states,) = lockstep.run([PlainPass(model, prompts, units)], order=units)

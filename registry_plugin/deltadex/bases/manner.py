@@ -1,24 +1,27 @@
-"""The dtype in which finetunes of a base are embedded: embeddings of different dtypes cannot be compared."""
+"""How a registry's finetunes of a base are embedded; those embedded in another manner cannot be compared."""
 
 from __future__ import annotations
 
+from deltadex.bases.own_method import own_method
 from deltadex.embeddings import queries as embeddings
-from deltadex.engine.probes import DELTA_ACTIVATION
+from deltadex.engine.probes import METHODS
 from deltadex.errors import EmbeddingError
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
 
 
-def with_dtype_of(tx: Transaction, settings: Settings, base_name: str) -> Settings:
-    """Return the settings with the dtype that the registry's embeddings of this base have; before the first, their own.
+def manner_of(tx: Transaction, settings: Settings, base_name: str) -> tuple[str, Settings]:
+    """Return the registry's own method, and the settings with the dtype of its embeddings of this base.
+
+    Before the first of them, the dtype is the settings' own.
 
     Raises
     ------
     EmbeddingError
         The settings name another dtype. It is retryable: another worker may do it.
     """
-    wanted = settings.embedding.compute_dtype
-    probes = DELTA_ACTIVATION.probe_digest
+    method, wanted = own_method(tx, settings.registry), settings.embedding.compute_dtype
+    probes = METHODS[method].probe_digest
     known = embeddings.dtype_of_base(tx, settings.registry, base_name, probe_digest=probes)
     if known not in (None, wanted) and wanted != "auto":
         raise EmbeddingError(
@@ -27,4 +30,4 @@ def with_dtype_of(tx: Transaction, settings: Settings, base_name: str) -> Settin
             retryable=True,
         )
     kept = settings.embedding.model_copy(update={"compute_dtype": known or wanted})
-    return settings.model_copy(update={"embedding": kept})
+    return method, settings.model_copy(update={"embedding": kept})
