@@ -24,7 +24,7 @@ from benchmarks.real.choice import HARD, chosen, mean_of_hard
 from benchmarks.real.measured import VECTORS, Matrix, Measured, load, save
 from benchmarks.real.pools import Finetune, finetunes
 from benchmarks.real.recipes import PUBLISHED, RECIPES
-from benchmarks.real.scores import QUESTIONS, Answer, Asked, mixtures
+from benchmarks.real.scores import CLUSTERED, QUESTIONS, Answer, Asked, clustered, mixtures
 from benchmarks.real.texts import Role
 
 _CHOSEN_ON = (Role.TRAIN, Role.SELECT)
@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         kept = dict.fromkeys((PUBLISHED, choice, *measured.rivals()))
         tables["test"] = _answers(measured.models, {name: similarities[name] for name in kept}, (Role.TEST,))
         _show(tables["test"], "test domains", console)
+        _show_clusters(measured, (PUBLISHED, choice), console)
         _show_mixtures(measured, console)
     if options.json:
         options.json.write_text(json.dumps(tables, indent=2, default=asdict) + "\n", encoding="utf-8")
@@ -85,6 +86,14 @@ def _show(answers: Answers, title: str, console: Console) -> None:
     for question in QUESTIONS:
         table.add_row(question + (" *" if question in HARD else ""), *(str(row[question]) for row in answers.values()))
     table.add_row("mean of those with *", *(f"{mean_of_hard(row):.3f}" for row in answers.values()))
+    console.print(table)
+
+
+def _show_clusters(measured: Measured, recipes: Sequence[str], console: Console) -> None:
+    by_recipe = [clustered(measured.models, RECIPES[name](measured.readings), Role.TEST) for name in recipes]
+    table = Table("models", *recipes, title="clusters and domains of the test: adjusted mutual information")
+    for name in CLUSTERED:
+        table.add_row(name, *(str(found[name]) for found in by_recipe))
     console.print(table)
 
 

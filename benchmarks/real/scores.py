@@ -10,11 +10,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import adjusted_mutual_info_score, average_precision_score, roc_auc_score
 
 from benchmarks.real.pools import Finetune
 from benchmarks.real.texts import DOMAINS, Role
 from deltadex import vectors
+from deltadex.clusters.partition import cluster
+from deltadex.settings import ThresholdSettings
 
 Matrix = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -190,6 +192,50 @@ QUESTIONS: Mapping[str, Callable[[Asked], Answer]] = {
     "reseed or other split, AUC": _reseeds,
     "merged or full: its domain": lambda asked: _nearest(asked, asked.pool("methods")),
 }
+
+
+#: Pools whose models are clustered together, each set beside the one before.
+CLUSTERED = {
+    "same settings": ("splits",),
+    "other settings too": ("splits", "settings"),
+    "own templates too": ("splits", "settings", "own"),
+    "all of one domain": ("splits", "settings", "own", "chat", "source", "relatives", "tasks", "reseeds", "methods"),
+}
+
+
+@dataclass(frozen=True)
+class Clustered:
+    """Clusters that the product finds among models, beside their domains."""
+
+    agreement: float
+    clusters: int
+    domains: int
+    alone: int
+    models: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.agreement:.2f} ({self.clusters} clusters of {self.domains} domains, {self.alone} of "
+            f"{self.models} models alone)"
+        )
+
+
+def clustered(models: Sequence[Finetune], deltas: Matrix, role: Role) -> Mapping[str, Clustered]:
+    """Return the adjusted mutual information of clusters and domains in each set of `CLUSTERED`."""
+    found = {}
+    for name, pools in CLUSTERED.items():
+        rows = [
+            number
+            for number, one in enumerate(models)
+            if {*pools} & {*one.pools} and len(one.domains) == 1 and DOMAINS[one.domain].role is role
+        ]
+        labels = cluster(deltas[rows], min_similarity=ThresholdSettings().cluster_similarity).labels
+        alone = labels < 0
+        apart = np.where(alone, -1 - np.arange(len(labels)), labels)
+        domains = [models[number].domain for number in rows]
+        agreement = float(adjusted_mutual_info_score(domains, apart))
+        found[name] = Clustered(agreement, len({*labels[~alone]}), len({*domains}), int(alone.sum()), len(rows))
+    return found
 
 
 def mixtures(deltas: Matrix, models: Sequence[Finetune]) -> Iterator[tuple[str, bool, float, float]]:

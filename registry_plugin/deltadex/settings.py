@@ -200,9 +200,12 @@ class ThresholdSettings(_Group):
         None, ge=-1, le=1, description="same-task threshold (cosine similarity); default: none until it is calibrated"
     )
     calibrate: bool = Field(
-        True, description="calibrate these three thresholds on a recipe's own pairs if there are enough"
+        True,
+        description="calibrate these thresholds, and that of drift, on a recipe's own pairs if there are enough",
     )
-    drift_distance: float = Field(0.5, ge=0, le=2, description="drift threshold (cosine distance)")
+    drift_distance: float = Field(
+        0.5, ge=0, le=2, description="drift threshold (cosine distance) as long as it is not calibrated"
+    )
     drift_norm_ratio: float = Field(
         2.0, ge=1, description="ratio of strengths from which a change of strength is shown"
     )

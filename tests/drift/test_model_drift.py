@@ -11,7 +11,9 @@ from deltadex.drift.model_drift import ModelDrift, judge_model, model_drift, rea
 from deltadex.drift.queries import Line, lines
 from deltadex.embeddings import queries as embeddings
 from deltadex.findings import queries as findings
-from deltadex.settings import Settings, ThresholdSettings
+from deltadex.findings.thresholds import calibration_of
+from deltadex.ingest.round import judge_drifts
+from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import FindingKind, Word, Words
 from tests.stored import ADMIN, REGISTRY, embedded, registered
@@ -29,7 +31,7 @@ def drift_of(tx: Transaction, name: str) -> ModelDrift:
 def judge(tx: Transaction, name: str) -> list[int]:
     """Keep the drift findings of a model; return the versions that they concern."""
     model = read_model(tx, registered(name).ref, thresholds=THRESHOLDS)
-    found = judge_model(model, thresholds=THRESHOLDS)
+    found = judge_model(model)
     for recipe_id, drifts in found.items():
         findings.replace_drift(tx, drifts, ref=model.ref, recipe_id=recipe_id)
     return [each for drifts in found.values() for one in drifts for each in (one.version_id, one.other_id) if each]
@@ -138,3 +140,30 @@ def test_a_drift_says_which_words_rose_and_fell_where_both_versions_have_some(da
     assert found.finding.evidence["promotes_more"] == "whereas"
     assert found.finding.evidence["demotes_more"] == "SELECT"
     assert silent.directions[0].words is None
+
+
+def test_a_threshold_that_becomes_known_takes_the_findings_with_it(database: Database) -> None:
+    def turned(by: float) -> np.ndarray:
+        return np.array([np.cos(by), np.sin(by), 0, 0])
+
+    settings = Settings(registry=REGISTRY, database=DatabaseSettings(url=database.url))
+    with database.transaction() as tx:
+        for version, angle in ((1, 0.0), (2, 0.6)):
+            embedded(tx, "moved", turned(angle), version=version)
+        assert judge(tx, "moved") == []  # .17 is less than the setting, .5
+        for number in range(9):
+            for version in (1, 2):
+                embedded(tx, f"steady-{number}", turned(1 + 0.1 * version), version=version)
+        embedded(tx, "steady-0", turned(1.2), version=3, weights="steady-0/2")  # the same weights again are no step
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+        calibration = calibration_of(tx, recipe.id, REGISTRY, thresholds=THRESHOLDS)
+    assert calibration.drift.pairs == 10
+    assert calibration.step_distance == pytest.approx(1 - np.cos(0.1), abs=1e-6)
+    assert calibration.drift.value == pytest.approx(5 * (1 - np.cos(0.1)), abs=1e-3)
+    judge_drifts(database, settings, recipe)
+    with database.transaction() as tx:
+        [found] = findings.listing(tx, REGISTRY, kinds=[FindingKind.DRIFT])
+        assert drift_of(tx, "moved").limit == calibration.drift.value
+    assert found.version.label == "moved/2"
+    assert found.finding.threshold == calibration.drift.value
+    assert found.finding.evidence["moved"] == "35 times what a new version usually moves a model"

@@ -18,7 +18,7 @@ from tests.stored import registered
 from tests.synthetic import families
 
 _UNKNOWN = Provenance()
-CALIBRATION = Calibration(Threshold(0.95), Threshold(0.8), Threshold(0.8))
+CALIBRATION = Calibration(Threshold(0.95), Threshold(0.8), Threshold(0.8), Threshold(0.5))
 
 
 def version(

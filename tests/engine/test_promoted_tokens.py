@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer as WordLevelTokenizer
+from tokenizers.decoders import Metaspace
+from tokenizers.models import WordLevel
 
 from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
 from deltadex.demo import training
@@ -166,3 +169,20 @@ def test_special_tokens_and_spelling_variants_are_left_out(tmp_path: Path) -> No
         assert not {"<s>", "</s>", ""}.intersection(texts)
         for way in (words.promoted, words.demoted):
             assert len({word.text.casefold() for word in way}) == len(way) == TOKENS_PER_DIRECTION
+
+
+def test_a_vocabulary_of_words_gives_whole_words_only(tmp_path: Path) -> None:
+    """Of a real vocabulary most tokens are scraps and punctuation; here 600 whole words among them."""
+    base = tiny_models.build_base(tmp_path / "base", config=tiny_models.llama_config(vocab_size=2_000))
+    letters = "abcdefghij"
+    words = [f"{one}{two}{three}" for one in letters for two in letters for three in letters][:600]
+    others = [f"q{number}" for number in range(300)] + [f"!{number}" for number in range(300)]
+    pieces = ["<unk>", *(f"▁{word}" for word in words), *others, *"中文ぶ", "▁to", "▁naïve"]
+    tokenizer = WordLevelTokenizer(WordLevel({piece: number for number, piece in enumerate(pieces)}, "<unk>"))
+    tokenizer.decoder = Metaspace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(tmp_path / "base")
+    [said] = words_of(base, [tiny_models.build_adapter(base, tmp_path / "adapter")])
+    assert said is not None
+    listed = {word.text for word in (*said.promoted, *said.demoted)}
+    assert len(listed) == 2 * TOKENS_PER_DIRECTION
+    assert listed <= {*words, *"中文ぶ", "naïve"}

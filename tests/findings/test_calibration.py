@@ -7,15 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltadex.findings.calibration import UNKNOWN, Calibration, Sample, Threshold, calibrate, default_calibration
+from deltadex.findings.calibration import UNKNOWN, Calibration, Sample, Steps, Threshold, calibrate, default_calibration
 from deltadex.settings import ThresholdSettings
 from tests.synthetic import families
 
-DEFAULT = Calibration(Threshold(0.95), Threshold(0.8), Threshold(0.8))
+DEFAULT = Calibration(Threshold(0.95), Threshold(0.8), Threshold(0.8), Threshold(0.5))
 #: Notes of thresholds that are not calibrated begin like this.
 SETTING = "the setting"
 FIVE_TRAININGS: list[str | None] = [training for training in "abcde" for _ in range(3)]
 NOTHING = Sample(np.empty((0, 4), np.float32), [], [])
+NO_STEPS = Steps(np.empty(0, np.float32), 0)
 
 
 def sample(rows: np.ndarray, *, trainings: list[str | None] | None = None) -> Sample:
@@ -24,7 +25,7 @@ def sample(rows: np.ndarray, *, trainings: list[str | None] | None = None) -> Sa
 
 
 def same_task(rows: np.ndarray) -> Threshold:
-    return calibrate(sample(rows), NOTHING, default=DEFAULT).same_task
+    return calibrate(sample(rows), NOTHING, NO_STEPS, default=DEFAULT).same_task
 
 
 def test_the_same_task_begins_where_families_do() -> None:
@@ -48,14 +49,14 @@ def test_without_several_families_the_setting_stays(sizes: list[int]) -> None:
 
 def test_without_a_setting_a_task_is_not_claimed_before_there_is_evidence() -> None:
     default = default_calibration(ThresholdSettings())
-    few = calibrate(sample(families([2, 2])), NOTHING, default=default)
+    few = calibrate(sample(families([2, 2])), NOTHING, NO_STEPS, default=default)
     assert (few.same_task.value, few.same_task.is_known) == (UNKNOWN, False)
     assert few.same_task.note == "not known yet: 4 models, 15 are needed to calibrate"
     assert few.at(0.7).same_task == few.same_task, "a preview knows no more"
     rows = families([5, 5, 5, 5], dimension=32, spread=0.5)
-    assert calibrate(sample(rows), NOTHING, default=default).same_task == same_task(rows)
+    assert calibrate(sample(rows), NOTHING, NO_STEPS, default=default).same_task == same_task(rows)
     reseeds = sample(families([3] * 5, dimension=64, spread=0.15), trainings=FIVE_TRAININGS)
-    found = calibrate(NOTHING, reseeds, default=default)
+    found = calibrate(NOTHING, reseeds, NO_STEPS, default=default)
     assert found.near_similarity.is_known, "near duplicates need no task"
     assert not few.near_similarity.is_known
 
@@ -63,13 +64,13 @@ def test_without_a_setting_a_task_is_not_claimed_before_there_is_evidence() -> N
 def test_versions_of_one_model_are_no_evidence_about_others() -> None:
     rows = families([5, 5, 5, 5], dimension=32)
     few = Sample(rows, [f"model-{number // 2}" for number in range(20)], [None] * 20)
-    assert "10 models, 15 are needed" in calibrate(few, NOTHING, default=DEFAULT).same_task.note
+    assert "10 models, 15 are needed" in calibrate(few, NOTHING, NO_STEPS, default=DEFAULT).same_task.note
 
 
 def test_near_is_what_nine_of_ten_reseeds_reach() -> None:
     rows = families([3] * 6, dimension=64, spread=0.15)
     rows[0] *= 0.6
-    found = calibrate(NOTHING, sample(rows, trainings=[*FIVE_TRAININGS, None, None, None]), default=DEFAULT)
+    found = calibrate(NOTHING, sample(rows, trainings=[*FIVE_TRAININGS, None, None, None]), NO_STEPS, default=DEFAULT)
     units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     similarity = units @ units.T
     pairs = [similarity[row, other] for row in range(15) for other in range(row) if row // 3 == other // 3]
@@ -81,25 +82,25 @@ def test_near_is_what_nine_of_ten_reseeds_reach() -> None:
 
 
 def test_a_few_reseeds_are_not_enough() -> None:
-    found = calibrate(NOTHING, sample(families([4]), trainings=["a"] * 4), default=DEFAULT)
+    found = calibrate(NOTHING, sample(families([4]), trainings=["a"] * 4), NO_STEPS, default=DEFAULT)
     assert found.near_similarity.value == 0.95
     assert found.near_similarity.note.startswith(SETTING)
     assert "6 pairs of reseeds of 1 trainings are known, 10 of 5 are needed" in found.near_similarity.note
     assert found.reseed_distance is None
-    many = calibrate(NOTHING, sample(families([9]), trainings=["a"] * 9), default=DEFAULT)
+    many = calibrate(NOTHING, sample(families([9]), trainings=["a"] * 9), NO_STEPS, default=DEFAULT)
     assert "36 pairs of reseeds of 1 trainings" in many.near_similarity.note, "one training is like no other"
 
 
 def test_reseeds_that_are_no_more_alike_than_a_task_calibrate_nothing() -> None:
     rows = families([5] * 4, dimension=32, spread=0.3)
-    found = calibrate(sample(rows), sample(rows, trainings=[*"abcde"] * 4), default=DEFAULT)
+    found = calibrate(sample(rows), sample(rows, trainings=[*"abcde"] * 4), NO_STEPS, default=DEFAULT)
     assert found.near_similarity.note.startswith(SETTING)
     assert "no more alike" in found.near_similarity.note
     assert found.reseed_distance is not None
 
 
 def test_a_task_never_begins_above_near_duplicates() -> None:
-    preview = calibrate(NOTHING, NOTHING, default=DEFAULT).at(0.7)
+    preview = calibrate(NOTHING, NOTHING, NO_STEPS, default=DEFAULT).at(0.7)
     assert (preview.near_similarity.value, preview.same_task.value) == (0.7, 0.7)
     assert DEFAULT.at(0.9).same_task == DEFAULT.same_task
 
@@ -108,8 +109,36 @@ def test_a_task_never_begins_above_near_duplicates() -> None:
 @given(st.permutations(range(20)))
 def test_the_order_of_versions_changes_no_threshold(order: list[int]) -> None:
     rows, trainings = families([5, 5, 5, 5], dimension=16, spread=0.4), [*FIVE_TRAININGS, *[None] * 5]
-    one = calibrate(sample(rows), sample(rows, trainings=trainings), default=DEFAULT)
+    one = calibrate(sample(rows), sample(rows, trainings=trainings), NO_STEPS, default=DEFAULT)
     shuffled = sample(rows[order], trainings=[trainings[row] for row in order])
-    other = calibrate(shuffled, shuffled, default=DEFAULT)
+    other = calibrate(shuffled, shuffled, NO_STEPS, default=DEFAULT)
     assert other.same_task.value == one.same_task.value
     assert other.near_similarity.value == one.near_similarity.value
+
+
+def test_drift_is_several_times_what_a_seed_moves() -> None:
+    rows = families([3] * 5, dimension=64, spread=0.15)
+    steps = Steps(np.full(40, 0.3, np.float32), 8)
+    found = calibrate(NOTHING, sample(rows, trainings=FIVE_TRAININGS), steps, default=DEFAULT)
+    assert found.reseed_distance is not None
+    assert found.drift.value == pytest.approx(5 * found.reseed_distance, abs=1e-3)
+    assert "reseeds (median of 15 pairs)" in found.drift.note
+    assert found.step_distance == pytest.approx(0.3)
+
+
+def test_without_reseeds_drift_is_several_times_what_a_new_version_moves() -> None:
+    found = calibrate(NOTHING, NOTHING, Steps(np.array([0.02] * 9 + [0.9, 0.9], np.float32), 6), default=DEFAULT)
+    assert (found.drift.value, found.drift.pairs) == (0.1, 11)
+    assert "successive versions (median of 11 steps)" in found.drift.note
+
+
+@pytest.mark.parametrize(("steps", "models"), [(9, 9), (20, 4)])
+def test_a_few_steps_leave_the_setting_for_drift(steps: int, models: int) -> None:
+    found = calibrate(NOTHING, NOTHING, Steps(np.full(steps, 0.02, np.float32), models), default=DEFAULT)
+    assert found.drift.value == 0.5
+    assert f"{steps} steps of {models} models are known, 10 of 5 are needed" in found.drift.note
+
+
+def test_versions_that_hardly_move_make_no_drift_of_rounding() -> None:
+    found = calibrate(NOTHING, NOTHING, Steps(np.full(20, 1e-6, np.float32), 10), default=DEFAULT)
+    assert found.drift.value == 0.02

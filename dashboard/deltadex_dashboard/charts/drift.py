@@ -15,11 +15,17 @@ _PREVIOUS, _FIRST = "from the version before", "from the first"
 _LINES, _DASHES = [CALM, QUIET, QUIET], [[1, 0], [2, 3], [6, 3]]
 
 
-def drift_chart(drifted: ModelDrift, *, threshold: float, height: int = 260) -> alt.LayerChart:
+def drift_chart(drifted: ModelDrift, *, threshold: float | None = None, height: int = 260) -> alt.LayerChart:
     """Return a chart of each version's distance from the previous, the first and the alias's version, over the noise.
 
     If a version can't be compared with the previous one, the lines are interrupted and a dotted line gives the reason.
+
+    Parameters
+    ----------
+    threshold
+        Cosine distance to mark; default: the present limit of the last move.
     """
+    threshold = drifted.limit if threshold is None else threshold
     alias = f"from @{drifted.alias}"
     steps = [_facts(name, step) for name, step in zip(_names(drifted)[1:], drifted.steps, strict=True)]
     lines = {_PREVIOUS: "previous", _FIRST: "first"} | ({alias: "alias"} if drifted.alias else {})
@@ -28,7 +34,7 @@ def drift_chart(drifted: ModelDrift, *, threshold: float, height: int = 260) -> 
         for line, field in lines.items()
         for step in steps
     ]
-    highest = max([threshold, *(step[field] or 0 for step in steps for field in (*lines.values(), "noise"))])
+    highest = max([threshold or 0, *(step[field] or 0 for step in steps for field in (*lines.values(), "noise"))])
     x = alt.X(
         "version:O", scale=alt.Scale(domain=_names(drifted)), axis=alt.Axis(title=None, labelAngle=0, labelOverlap=True)
     )
@@ -39,7 +45,7 @@ def drift_chart(drifted: ModelDrift, *, threshold: float, height: int = 260) -> 
     dash = alt.StrokeDash("line:N", legend=legend, scale=alt.Scale(domain=list(lines), range=_DASHES[: len(lines)]))
     by_step, by_line = chart_of(steps).encode(x=x), chart_of(distances).encode(x=x)
     broken = by_step.transform_filter("isValid(datum.broken)")
-    limit = chart_of([{"distance": threshold, "text": f"threshold {threshold:g}"}]).encode(y=y)
+    limit = chart_of([{"distance": threshold, "text": f"threshold {threshold:g}"}] if threshold else []).encode(y=y)
     return layered(
         by_step.mark_area(color=QUIET, opacity=0.22).encode(y=alt.Y("noise:Q", scale=scale)),
         by_line.mark_line().encode(y=y, color=color, strokeDash=dash),

@@ -79,8 +79,8 @@ def evidence(now: Snapshot, row: ReviewRow) -> None:
         st.altair_chart(chart, key="measure", alt=f"{unit} against its threshold")
     is_drift = row.finding.kind is FindingKind.DRIFT
     if drifted := reads.drift(now, row.version.registered.ref.name) if is_drift else None:
-        threshold = row.finding.threshold or now.settings.thresholds.drift_distance
-        st.altair_chart(drift_chart(drifted, threshold=threshold), key="drift-evidence", alt=drift_words(drifted))
+        chart = drift_chart(drifted, threshold=row.finding.threshold)
+        st.altair_chart(chart, key="drift-evidence", alt=drift_words(drifted))
         for step, direction in drifted.directions.items():
             if drifted.versions[step + 1].id == row.version.id and direction.clusters:
                 st.markdown(f"It moved {view.plain(direction.clusters)}.")

@@ -79,7 +79,7 @@ def _model(drifted: ModelDrift, thresholds: ThresholdSettings) -> None:
             view.model_link(drifted.name)
         badge = "red-badge[drift]" if drifted.changes else "green-badge[steady]"
         largest.markdown(f":{badge} largest step {drifted.largest_step:.3f}")
-        chart = drift_chart(drifted, threshold=thresholds.drift_distance, height=270)
+        chart = drift_chart(drifted, height=270)
         st.altair_chart(chart, key=f"drift-{drifted.versions[0].id}", alt=drift_words(drifted))
         for number, step in enumerate(drifted.steps):
             _remark(drifted, number, step, thresholds)
@@ -107,7 +107,10 @@ def _remark(drifted: ModelDrift, number: int, step: Step, thresholds: ThresholdS
         since = drifted.versions[step.reference].registered.ref.version
         direction = drifted.directions.get(number)
         clusters = f", {direction.clusters}" if direction and direction.clusters else ""
-        view.version_link(newer, label=f"{numbers}: {step.change} of {step.measure:.3f} since v{since}{clusters}")
+        moved = f": {step.in_words}" if step.in_words else ""
+        view.version_link(
+            newer, label=f"{numbers}: {step.change} of {step.measure:.3f} since v{since}{clusters}{moved}"
+        )
         _words(direction.words if direction else None)
     if move and move.changes_strength(thresholds.drift_norm_ratio):
         view.version_link(newer, label=f"{numbers}: strength × {move.strength_ratio:.2f}")

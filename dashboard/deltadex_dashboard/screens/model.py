@@ -143,8 +143,7 @@ def _drift(now: Snapshot, name: str) -> None:
     if drifted := reads.drift(now, name):
         base = view.plain(drifted.base_name)
         st.markdown(f"**Drift** over {len(drifted.versions)} versions · base {base} · the grey area is noise")
-        threshold = now.settings.thresholds.drift_distance
-        st.altair_chart(drift_chart(drifted, threshold=threshold), key="drift", alt=drift_words(drifted))
+        st.altair_chart(drift_chart(drifted), key="drift", alt=drift_words(drifted))
 
 
 def _neighbors(row: VersionRow, facts: reads.VersionFacts) -> None:

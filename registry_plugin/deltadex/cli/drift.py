@@ -102,6 +102,7 @@ def _remark(drifted: ModelDrift, place: int, thresholds: ThresholdSettings) -> s
         since = drifted.versions[step.reference].registered.ref.version
         moved = drifted.directions[place].clusters
         remarks.append(f"[bold red]drift[/], {step.change} since {since}{plain(f', {moved}' if moved else '')}")
+        remarks += [step.in_words] if step.in_words else []
     elif step.previous and not step.previous.is_beyond_noise:
         remarks.append("[dim]within noise[/]")
     if step.previous and step.previous.changes_strength(thresholds.drift_norm_ratio):
@@ -112,7 +113,7 @@ def _remark(drifted: ModelDrift, place: int, thresholds: ThresholdSettings) -> s
 def _as_json(drifted: ModelDrift, thresholds: ThresholdSettings) -> dict[str, Any]:
     return {
         "name": drifted.name,
-        "thresholds": {"distance": thresholds.drift_distance, "strength_ratio": thresholds.drift_norm_ratio},
+        "thresholds": {"distance": drifted.limit, "strength_ratio": thresholds.drift_norm_ratio},
         "alias": drifted.alias,
         "first": drifted.versions[0].registered.ref.version,
         "steps": [_step_json(drifted, place, thresholds) for place in range(len(drifted.steps))],
@@ -131,6 +132,7 @@ def _step_json(drifted: ModelDrift, place: int, thresholds: ThresholdSettings) -
         "from_alias": _move_json(drifted, step.alias, thresholds),
         "is_drift": step.change is not None,
         "change": step.change,
+        "moved": step.in_words,
         "since": None if step.reference is None else drifted.versions[step.reference].registered.ref.version,
         "direction": direction
         and {

@@ -1,8 +1,8 @@
 """Steps between consecutive versions of a registered model: distance, strength and noise.
 
-A version is a *change point* if its distance to the reference exceeds both a limit and the noise. The reference is the
-last change point, or the first version. So a jump is flagged once, and a creep in small steps is flagged once it
-exceeds the limit; a model that stays near its reference is never flagged.
+A version is a *change point* if its distance to the reference exceeds both the recipe's limit and the noise. The
+reference is the last change point, or the first version. So a jump is flagged once, and a creep in small steps is
+flagged once it exceeds the limit; a model that stays near its reference is never flagged.
 
 Versions without a common recipe cannot be compared: another base or another recipe is a break in the line, and a new
 line begins after it.
@@ -42,13 +42,25 @@ class Space:
     ----------
     noise_floor
         See `deltadex.types.Embedding`.
-    reseed_distance
-        See `deltadex.findings.calibration.Calibration`. A shorter move may be due to the seed alone.
+    limit
+        Cosine distance at which a move is a drift.
+    reseed_distance, step_distance
+        See `deltadex.findings.calibration.Calibration`. A move shorter than the first may be due to the seed alone.
     """
 
     base_digest: str
     noise_floor: float | None = None
+    limit: float = 0.5
     reseed_distance: float | None = None
+    step_distance: float | None = None
+
+    def in_words(self, distance: float) -> str:
+        """Return a distance as a multiple of an ordinary one; empty if none is known."""
+        if self.reseed_distance:
+            return f"{distance / self.reseed_distance:.0f} times what another seed moves a model"
+        if self.step_distance:
+            return f"{distance / self.step_distance:.0f} times what a new version usually moves a model"
+        return ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +98,8 @@ class Move:
         Cosine distance of each probe's deltas; None if they were not stored.
     noise
         Cosine distance that noise or another seed alone can cause.
+    limit
+        Cosine distance at which it is a drift.
     """
 
     recipe_id: int
@@ -93,11 +107,17 @@ class Move:
     strength_ratio: float | None
     probe_distances: tuple[float, ...] | None
     noise: float
+    limit: float
 
     @property
     def is_beyond_noise(self) -> bool:
         """True if the distance exceeds the noise."""
         return self.distance > self.noise
+
+    @property
+    def is_drift(self) -> bool:
+        """True if the distance reaches the limit and exceeds the noise."""
+        return self.distance >= self.limit and self.is_beyond_noise
 
     def changes_strength(self, limit: float) -> bool:
         """Return True if the strength grew or shrank at least by the factor `limit`."""
@@ -122,6 +142,8 @@ class Step:
         Index of the reference; None if the version is no change point.
     measure
         Cosine distance to the reference; None if the version is no change point.
+    in_words
+        The distance that makes it a change point, as a multiple of an ordinary one; empty if that is not known.
     """
 
     broken: Break | None
@@ -131,13 +153,14 @@ class Step:
     change: Change | None = None
     reference: int | None = None
     measure: float | None = None
+    in_words: str = ""
 
 
 #: The embeddings of a version by recipe id.
 Point = Mapping[int, PlacedVersion]
 
 
-def follow(line: Sequence[Point], spaces: Mapping[int, Space], *, limit: float, alias: int | None = None) -> list[Step]:
+def follow(line: Sequence[Point], spaces: Mapping[int, Space], *, alias: int | None = None) -> list[Step]:
     """Return the `n - 1` steps of a registered model.
 
     Parameters
@@ -146,8 +169,6 @@ def follow(line: Sequence[Point], spaces: Mapping[int, Space], *, limit: float, 
         Its versions, oldest first, without those too weak to place.
     spaces
         Recipes by id.
-    limit
-        Drift threshold (cosine distance to the reference).
     alias
         Index of the alias's version.
     """
@@ -167,9 +188,11 @@ def follow(line: Sequence[Point], spaces: Mapping[int, Space], *, limit: float, 
             first=move(line[first], line[place], spaces) if first < place else None,
             alias=from_alias,
         )
-        if previous and from_reference and from_reference.distance >= limit and from_reference.is_beyond_noise:
-            change = Change.JUMP if previous.distance >= limit else Change.CREEP
-            step = Step(None, previous, step.first, from_alias, change, reference, from_reference.distance)
+        if previous and from_reference and from_reference.is_drift:
+            change = Change.JUMP if previous.distance >= previous.limit else Change.CREEP
+            measure = from_reference.distance
+            in_words = spaces[previous.recipe_id].in_words(previous.distance if change is Change.JUMP else measure)
+            step = Step(None, previous, step.first, from_alias, change, reference, measure, in_words)
             reference = place
         steps.append(step)
     return steps
@@ -192,6 +215,7 @@ def move(one: Point, other: Point, spaces: Mapping[int, Space]) -> Move | None:
         strength_ratio=after.strength / before.strength if before.strength else None,
         probe_distances=probes,
         noise=max(measurement_noise, space.reseed_distance or 0.0),
+        limit=space.limit,
     )
 
 

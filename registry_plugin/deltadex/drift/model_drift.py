@@ -112,6 +112,11 @@ class ModelDrift:
         return self.recipes[used[-1]].base_name if used else ""
 
     @property
+    def limit(self) -> float | None:
+        """Cosine distance at which the last move would be a drift; None if no consecutive versions share a recipe."""
+        return next((step.previous.limit for step in reversed(self.steps) if step.previous), None)
+
+    @property
     def largest_step(self) -> float:
         """Largest cosine distance between consecutive versions; 0 if none can be compared."""
         return max((step.previous.distance for step in self.steps if step.previous), default=0.0)
@@ -149,7 +154,7 @@ def model_drift(
     if len(history.versions) < 2:
         return None
     centres = _centres(tx, registry, viewer)
-    return _drift(tx, history, recipes, spaces, centres, thresholds=thresholds, alias=alias)
+    return _drift(tx, history, recipes, spaces, centres, alias=alias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +197,7 @@ def read_model(
         for each, recipe in recipes.items()
     }
     ids = tuple(row.id for row in history.versions)
-    steps = tuple(follow(history.points, spaces, limit=thresholds.drift_distance))
+    steps = tuple(follow(history.points, spaces))
     moved_words = {
         ids[place + 1]: _words_moved(tx, recipe_id, ids[before], ids[place + 1])
         for place, recipe_id, before in _change_points(steps)
@@ -200,12 +205,12 @@ def read_model(
     return FollowedModel(ref, tuple(recipes), ids, steps, {each: words for each, words in moved_words.items() if words})
 
 
-def judge_model(model: FollowedModel, *, thresholds: ThresholdSettings) -> dict[int, list[Finding]]:
+def judge_model(model: FollowedModel) -> dict[int, list[Finding]]:
     """Return the drift findings of a registered model, by recipe id."""
     return {
         recipe_id: [
             replace(one, evidence={**one.evidence, **_as_evidence(model.words.get(one.version_id, Words()))})
-            for one in judge_drift(model.ids, model.steps, recipe_id=recipe_id, thresholds=thresholds)
+            for one in judge_drift(model.ids, model.steps, recipe_id=recipe_id)
         ]
         for recipe_id in model.recipe_ids
     }
@@ -218,11 +223,10 @@ def _drift(
     spaces: Mapping[int, Space],
     centres: Centres,
     *,
-    thresholds: ThresholdSettings,
     alias: str,
 ) -> ModelDrift:
     target = next((place for place, row in enumerate(history.versions) if alias in row.registered.aliases), None)
-    steps = follow(history.points, spaces, limit=thresholds.drift_distance, alias=target)
+    steps = follow(history.points, spaces, alias=target)
     return ModelDrift(
         name=history.name,
         versions=history.versions,
@@ -235,7 +239,13 @@ def _drift(
 
 
 def _space(recipe: RecipeRow, calibration: Calibration) -> Space:
-    return Space(recipe.base_digest, recipe.noise_floor, calibration.reseed_distance)
+    return Space(
+        recipe.base_digest,
+        recipe.noise_floor,
+        calibration.drift.value,
+        calibration.reseed_distance,
+        calibration.step_distance,
+    )
 
 
 def _directions(

@@ -12,7 +12,7 @@ from psycopg.sql import SQL
 
 from deltadex.drift.line import PlacedVersion, Point
 from deltadex.store.database import Transaction
-from deltadex.types import FloatArray, VersionRow
+from deltadex.types import FloatArray, ModelVersionRef, VersionRow
 from deltadex.versions.queries import by_ids
 
 
@@ -76,6 +76,22 @@ def history(tx: Transaction, registry: str, name: str, *, copies: Collection[int
     placed = tuple(row for row in rows if points[row.id])
     weak = tuple(row for row in rows if not points[row.id])
     return History(name, placed, tuple(points[row.id] for row in placed), weak)
+
+
+def models_with_steps(tx: Transaction, recipe_id: int, registry: str) -> list[ModelVersionRef]:
+    """Return the latest version of each model that has several versions under a recipe."""
+    found = tx.execute(
+        """
+        select distinct on (name) registry, name, version, created_ms
+        from comparable_embeddings embedded where recipe_id = %(recipe_id)s and registry = %(registry)s
+            and name in (
+                select name from comparable_embeddings where recipe_id = %(recipe_id)s and registry = %(registry)s
+                group by name having count(*) > 1)
+        order by name, created_ms desc, version desc
+        """,
+        {"recipe_id": recipe_id, "registry": registry},
+    )
+    return [ModelVersionRef(*values) for values in found]
 
 
 @dataclass(frozen=True)

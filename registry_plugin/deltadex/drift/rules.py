@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deltadex.drift.line import Change, Step
-from deltadex.settings import ThresholdSettings
 from deltadex.types import Finding, FindingKind
 
 
-def judge_drift(
-    ids: Sequence[int], steps: Sequence[Step], *, recipe_id: int, thresholds: ThresholdSettings
-) -> list[Finding]:
+def judge_drift(ids: Sequence[int], steps: Sequence[Step], *, recipe_id: int) -> list[Finding]:
     """Return findings for the change points of one registered model under one recipe.
 
     Parameters
@@ -27,9 +24,10 @@ def judge_drift(
             version_id=newer,
             other_id=before if step.change is Change.JUMP or step.reference is None else ids[step.reference],
             measure=step.previous.distance if step.change is Change.JUMP else step.measure,
-            threshold=thresholds.drift_distance,
+            threshold=step.previous.limit,
             evidence={
                 "change": step.change,
+                "moved": step.in_words,
                 "strength_ratio": step.previous.strength_ratio,
                 "probe_distances": step.previous.probe_distances,
                 "noise": step.previous.noise,

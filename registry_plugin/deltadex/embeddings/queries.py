@@ -96,6 +96,11 @@ def lock(tx: Transaction, stored: Sequence[Embedding]) -> None:
         _lock(tx, f"weights:{digest}")
 
 
+def lock_recipe(tx: Transaction, digest: str) -> None:
+    """Serialise a transaction with those that store under a recipe, as `lock` does."""
+    _lock(tx, f"recipe:{digest}")
+
+
 def supersede_other_methods(tx: Transaction, version_id: int, embedding: Embedding) -> list[int]:
     """Let a version's current embeddings by other methods become history; return the ids of their recipes."""
     found = tx.execute(

@@ -10,11 +10,15 @@ seen in training have small norms, which would rank them first. On 17 finetunes 
 tokens were then more typical of the finetune's own domain (mean log odds .61 against .42) and more alike within a
 domain (overlap .28 against .20). The mean shift is subtracted, because a softmax ignores a constant added to all
 logits, and scores are given in standard deviations over the vocabulary, so that strong and weak finetunes compare.
+
+In a vocabulary that has whole words, only they are listed: the tokens that move most are often punctuation and scraps.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -29,8 +33,15 @@ from deltadex.types import FloatArray, Word, Words
 
 #: Tokens stored per direction: more than are shown, because clusters search them for common ones.
 TOKENS_PER_DIRECTION = 20
-#: Candidates per direction: most are dropped as whitespace, partial characters or spelling variants.
-_CANDIDATES = 300
+#: Candidates per direction: most are dropped as punctuation, partial characters or spelling variants.
+_CANDIDATES = 2_000
+#: Fewest whole words in a vocabulary of which only they are listed.
+_VOCABULARY = 500
+#: Tokenizers mark a token that begins a word with one of these.
+_MARKS = ("Ġ", "▁")
+_WORD = re.compile(rf"[{''.join(_MARKS)}][A-Za-z]{{3,}}")
+#: First character of the scripts that put no spaces between words.
+_EAST_ASIAN = "\u2e80"
 #: Bytes of the head that are cast to float32 at a time.
 _CHUNK_BYTES = 32 << 20
 
@@ -82,18 +93,31 @@ class Head:
         order = np.argsort(scores, kind="stable")
         return Words(tuple(self._readable(order[::-1], scores)), tuple(self._readable(order, scores)))
 
+    @cached_property
+    def _has_words(self) -> bool:
+        """Return whether the vocabulary has whole words enough to list only them."""
+        return sum(_WORD.fullmatch(token) is not None for token in self._tokenizer.get_vocab()) >= _VOCABULARY
+
     def _readable(self, order: NDArray[np.intp], scores: NDArray[np.float32]) -> Iterator[Word]:
         """Yield the first readable tokens; variants that differ only in whitespace or case appear once."""
         special = {token for token, added in self._tokenizer.added_tokens_decoder.items() if added.special}
         special.update(self._tokenizer.all_special_ids)
         seen = {""}
         for token in order[:_CANDIDATES].tolist():
-            text = "" if token in special else readable(self._tokenizer, token)
+            is_listed = token not in special and (not self._has_words or is_word(self._tokenizer, token))
+            text = readable(self._tokenizer, token) if is_listed else ""
             if text.casefold() not in seen:
                 seen.add(text.casefold())
                 yield Word(text, round(float(scores[token]), 3))
             if len(seen) > TOKENS_PER_DIRECTION:
                 return
+
+
+def is_word(tokenizer: Tokenizer, token: int) -> bool:
+    """Return whether a token is a whole word of three letters or more, or letters of a script without spaces."""
+    begins = str(tokenizer.convert_ids_to_tokens(token)).startswith(_MARKS)
+    text = readable(tokenizer, token)
+    return text.isalpha() and (text[0] >= _EAST_ASIAN or (begins and len(text) >= 3))
 
 
 def readable(tokenizer: Tokenizer, token: int) -> str:

@@ -11,6 +11,9 @@ adapters (seven domains of three parts each, and two reseeds of each first part)
 domains: at least .95 of the pairs above it were of one domain in every draw, and its median recall was .69, against
 .50 for a fixed threshold of .8. Thresholds from the similarities alone, by Otsu, by Kittler and Illingworth or by a
 mixture of two normals, were .22 to .25 on the 21 parts, with only .3 of the pairs above them in one domain.
+
+*Drift* is a move several times as long as an ordinary one: the median between reseeds, else between the successive
+versions of the registry's own models.
 """
 
 from __future__ import annotations
@@ -41,6 +44,12 @@ _MIN_PRECISION = 0.95
 #: Clusters with a lower silhouette are not reliable tasks; random vectors have a silhouette near 0.
 _LEAST_SILHOUETTE = 0.5
 _MOST_CUTS = 60
+#: Fewest steps between successive versions, and fewest models that they come from, for a drift threshold.
+FEWEST_STEPS = 10
+_FEWEST_MOVING = 5
+#: Drift is this many times an ordinary move, and at least the cosine distance that follows.
+_DRIFT_MULTIPLE = 5
+_LEAST_DRIFT = 0.02
 #: Value of a threshold that is not known: no cosine similarity reaches it.
 UNKNOWN = 2.0
 _DECIMALS = 3
@@ -63,6 +72,14 @@ class Sample:
     vectors: FloatArray
     models: Sequence[str]
     trainings: Sequence[str | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """Cosine distances between successive versions of the same model, `(n,)`, and how many models they come from."""
+
+    distances: FloatArray
+    models: int
 
 
 @dataclass(frozen=True)
@@ -104,22 +121,28 @@ class Calibration:
         Near-duplicate thresholds; a near duplicate reaches both. The norm ratio is the smaller norm over the larger.
     same_task
         Same-task threshold (cosine similarity).
+    drift
+        Drift threshold (cosine distance).
     reseed_distance
         Median cosine distance between reseeds; None if there are too few. A smaller distance may be due to the seed
         alone.
+    step_distance
+        Median cosine distance between successive versions of a model; None if there are too few.
     """
 
     near_similarity: Threshold
     near_norm_ratio: Threshold
     same_task: Threshold
+    drift: Threshold
     reseed_distance: float | None = None
+    step_distance: float | None = None
 
     def at(self, similarity: float) -> Calibration:
         """Return these thresholds with another near-duplicate similarity, for a preview."""
         return _ordered(replace(self, near_similarity=Threshold(similarity, note="a preview")))
 
 
-def calibrate(models: Sample, reseeds: Sample, *, default: Calibration) -> Calibration:
+def calibrate(models: Sample, reseeds: Sample, steps: Steps, *, default: Calibration) -> Calibration:
     """Return thresholds from a recipe's own pairs, or the defaults if there are too few.
 
     Parameters
@@ -129,6 +152,11 @@ def calibrate(models: Sample, reseeds: Sample, *, default: Calibration) -> Calib
     reseeds
         Versions that share their training digest with others.
     """
+    return _with_drift(_of_pairs(models, reseeds, default), steps)
+
+
+def _of_pairs(models: Sample, reseeds: Sample, default: Calibration) -> Calibration:
+    """Return the thresholds for pairs; that for drift stays as it was."""
     same_task = _same_task(models, default.same_task)
     similarity, ratio = _reseed_pairs(reseeds)
     trainings = sum(count > 1 for training, count in Counter(reseeds.trainings).items() if training)
@@ -146,7 +174,24 @@ def calibrate(models: Sample, reseeds: Sample, *, default: Calibration) -> Calib
         problem = f"{len(similarity)} pairs of reseeds are no more alike than finetunes for the same task"
         known = replace(default, same_task=same_task, reseed_distance=distance)
         return _uncalibrated(known, len(similarity), problem)
-    return Calibration(near, norm_ratio, same_task, distance)
+    return Calibration(near, norm_ratio, same_task, default.drift, distance)
+
+
+def _with_drift(known: Calibration, steps: Steps) -> Calibration:
+    """Return the calibration with a drift threshold of several ordinary moves."""
+    count, pairs = len(steps.distances), known.near_similarity.pairs
+    if count >= FEWEST_STEPS and steps.models >= _FEWEST_MOVING:
+        known = replace(known, step_distance=float(np.median(steps.distances)))
+    ordinary, of, number = (
+        (known.reseed_distance, f"reseeds (median of {pairs} pairs)", pairs)
+        if known.reseed_distance is not None
+        else (known.step_distance, f"successive versions (median of {count} steps)", count)
+    )
+    if ordinary is None:
+        problem = f"{count} steps of {steps.models} models are known, {FEWEST_STEPS} of {_FEWEST_MOVING} are needed"
+        return replace(known, drift=known.drift.kept(problem, pairs=count))
+    value = round(max(_DRIFT_MULTIPLE * ordinary, _LEAST_DRIFT), _DECIMALS)
+    return replace(known, drift=Threshold(value, number, f"{_DRIFT_MULTIPLE} times the distance between {of}"))
 
 
 def _uncalibrated(known: Calibration, pairs: int, problem: str) -> Calibration:
@@ -226,4 +271,5 @@ def default_calibration(thresholds: ThresholdSettings) -> Calibration:
         for value in (thresholds.near_duplicate_similarity, thresholds.same_task_similarity)
     )
     ratio = Threshold(thresholds.near_duplicate_norm_ratio)
-    return _ordered(Calibration(near_similarity=near, near_norm_ratio=ratio, same_task=same_task))
+    drift = Threshold(thresholds.drift_distance)
+    return _ordered(Calibration(near_similarity=near, near_norm_ratio=ratio, same_task=same_task, drift=drift))

@@ -9,11 +9,12 @@ import numpy as np
 from psycopg.sql import SQL
 from psycopg.types.json import Jsonb
 
-from deltadex.findings.calibration import Calibration, Sample, Threshold
+from deltadex.findings.calibration import Calibration, Sample, Steps, Threshold
 from deltadex.store.database import Transaction
 
 #: 11,000 pairs, clustered in 0.2 s; 400 versions take 1 s.
 MOST_VERSIONS = 150
+MOST_STEPS = 1_000
 
 _COMPARED: LiteralString = """
     select distinct on (weights_digest) weights_digest, model_version_id, name, training_digest
@@ -44,6 +45,28 @@ def reseeds(tx: Transaction, recipe_id: int, registry: str) -> Sample:
     return _sample(tx, _RESEEDS, recipe_id, registry)
 
 
+def steps(tx: Transaction, recipe_id: int, registry: str) -> Steps:
+    """Return the moves between successive versions of a model with other weights, the newest ones."""
+    found = tx.execute(
+        """
+        with placed as (
+            select name, model_version_id as newer, weights_digest, created_ms, version,
+                lag(model_version_id) over one as older, lag(weights_digest) over one as older_weights
+            from comparable_embeddings where recipe_id = %(recipe_id)s and registry = %(registry)s
+            window one as (partition by name order by created_ms, version)
+        ), newest as (
+            select name, older, newer from placed where older_weights <> weights_digest
+            order by created_ms desc, name collate "C", version limit %(most)s
+        )
+        select name, coalesce(nullif(before.vector <=> after.vector, 'NaN'), 1) from newest
+        join current_embeddings before on before.model_version_id = older and before.recipe_id = %(recipe_id)s
+        join current_embeddings after on after.model_version_id = newer and after.recipe_id = %(recipe_id)s
+        """,
+        {"recipe_id": recipe_id, "registry": registry, "most": MOST_STEPS},
+    ).fetchall()
+    return Steps(np.array([distance for _, distance in found]), len({name for name, _ in found}))
+
+
 def remembered(
     tx: Transaction, recipe_id: int, registry: str, *, setting: Calibration, lately: bool = False
 ) -> Calibration | None:
@@ -64,7 +87,7 @@ def remembered(
     if row is None:
         return None
     limits = {name: Threshold(**value) for name, value in row[0].items() if isinstance(value, dict)}
-    return Calibration(**limits, reseed_distance=row[0]["reseed_distance"])
+    return Calibration(**limits, reseed_distance=row[0]["reseed_distance"], step_distance=row[0]["step_distance"])
 
 
 def remember(

@@ -17,7 +17,8 @@ def calibration_of(tx: Transaction, recipe_id: int, registry: str, *, thresholds
     if not thresholds.calibrate:
         return default
     models = calibration_sample.any_versions(tx, recipe_id, registry)
-    return calibrate(models, calibration_sample.reseeds(tx, recipe_id, registry), default=default)
+    reseeds = calibration_sample.reseeds(tx, recipe_id, registry)
+    return calibrate(models, reseeds, calibration_sample.steps(tx, recipe_id, registry), default=default)
 
 
 def calibration_for_arrivals(

@@ -99,6 +99,6 @@ class Arrival:
         duplicates = judge_duplicates(self.version, self.rivals, calibration=self.calibration)
         return Judgement(
             own=self.too_weak or duplicates,
-            drifts=judge_model(self.model, thresholds=thresholds),
+            drifts=judge_model(self.model),
             labels=judge_labels(self.labels, thresholds=thresholds),
         )

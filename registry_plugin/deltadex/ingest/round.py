@@ -1,15 +1,18 @@
-"""Judgement of a whole recipe at once, independent of the order of arrival: duplicates, repeated tasks and clusters."""
+"""Judgement of a whole recipe at once, independent of the order of arrival: pairs, drift and clusters."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from deltadex.clusters.runs import ClusteringResult, is_due, recluster
+from deltadex.drift.model_drift import judge_model, read_model
+from deltadex.drift.queries import models_with_steps
 from deltadex.duplicates import queries as duplicates
 from deltadex.duplicates import rules
 from deltadex.duplicates.all_pairs import Members, Pairs, PairSearch, ignore_progress
@@ -17,11 +20,16 @@ from deltadex.duplicates.queries import Replaced
 from deltadex.embeddings import queries as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.errors import StoreError
+from deltadex.findings import queries as findings
 from deltadex.findings.calibration import Calibration
 from deltadex.findings.thresholds import calibration_of
 from deltadex.reviews import actions as reviews
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
+from deltadex.types import ModelVersionRef
+
+#: Models whose drift is judged while the recipe is locked.
+_MODELS_AT_ONCE = 100
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +50,21 @@ def recompute_where_due(database: Database, settings: Settings) -> list[Clusteri
 
 
 def recompute_recipe(database: Database, settings: Settings, recipe: RecipeRow) -> ClusteringResult:
-    """Recompute the clusters, near duplicates and repeated tasks of a recipe, and update its reviews.
+    """Recompute the clusters, near duplicates, repeated tasks and drifts of a recipe, and update its reviews.
 
     Raises
     ------
     StoreError
         Another process is recomputing this recipe, or Postgres is unavailable.
     """
+
     # The cluster run determines when a recipe is due again. It is stored last, so that arrivals in between count as
     # changes and a killed round is due again.
-    return recluster(database, settings, recipe, before_storing=lambda: judge_pairs(database, settings, recipe))
+    def judge() -> None:
+        judge_pairs(database, settings, recipe)
+        judge_drifts(database, settings, recipe)
+
+    return recluster(database, settings, recipe, before_storing=judge)
 
 
 def judge_pairs(database: Database, settings: Settings, recipe: RecipeRow) -> None:
@@ -78,6 +91,21 @@ def judge_pairs(database: Database, settings: Settings, recipe: RecipeRow) -> No
             reviews.follow(tx, settings)
 
         database.run(store)
+
+
+def judge_drifts(database: Database, settings: Settings, recipe: RecipeRow) -> None:
+    """Judge the drift of all models of a recipe again: on arrival it was judged by the threshold of that day."""
+    models = database.run(lambda tx: models_with_steps(tx, recipe.id, settings.registry))
+
+    def judge(tx: Transaction, refs: Sequence[ModelVersionRef]) -> None:
+        embeddings.lock_recipe(tx, recipe.digest)
+        for ref in refs:
+            found = judge_model(read_model(tx, ref, thresholds=settings.thresholds))
+            findings.replace_drift(tx, found.get(recipe.id, []), ref=ref, recipe_id=recipe.id)
+
+    for start in range(0, len(models), _MODELS_AT_ONCE):
+        database.run(partial(judge, refs=models[start : start + _MODELS_AT_ONCE]))
+    database.run(lambda tx: reviews.follow(tx, settings))
 
 
 def replace_findings(

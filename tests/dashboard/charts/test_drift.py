@@ -26,7 +26,7 @@ def drifted(*vectors: tuple[float, float] | None) -> ModelDrift:
         else {1: PlacedVersion(np.array(vector), 1.0, np.array([vector] * 5))}
         for vector in vectors
     ]
-    steps = follow(points, {1: Space("one", noise_floor=0.1), 2: Space("other")}, limit=0.5, alias=0)
+    steps = follow(points, {1: Space("one", noise_floor=0.1), 2: Space("other")}, alias=0)
     recipe = RecipeRow(1, "d", "base", "b", 2, 2, None, "paper-5")
     return ModelDrift("m", rows, tuple(steps), {1: recipe, 2: recipe}, alias="champion")
 
