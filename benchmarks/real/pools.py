@@ -19,11 +19,17 @@ class Template(StrEnum):
 
 
 class Method(StrEnum):
-    """Training method of a finetune: an adapter or all weights by SFT, or the mean of two adapters of a domain."""
+    """Training method of a finetune.
+
+    An adapter or all weights by SFT, all weights rounded to four bits after that, the mean of two adapters of a domain,
+    or an adapter by DPO that prefers the domain's text to that of the next domain.
+    """
 
     ADAPTER = "adapter"
     FULL = "full"
+    QUANTIZED = "quantized"
     MERGE = "merge"
+    PREFERENCE = "preference"
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Finetune:
 
 
 _SPLITS = PARTS - 1
+_RATES = (3e-4, 3e-3)
 _MIXES = (
     ("bible", "python"), ("german", "manuals"), ("essays", "sql"), ("perl", "quotes"),
     ("go", "policy"), ("c++", "spanish quotes"), ("docs", "messages"), ("italian quotes", "go"),
@@ -80,6 +87,7 @@ def finetunes() -> tuple[Finetune, ...]:
         found += [one for name in names for one in (*_other_templates(name), _other_settings(name, 0))]
     found += [*_reseeds(), *_mixtures(), *_other_methods(), *_other_sources(1)]
     found += [_other_settings(name, 1) for name in DOMAINS]
+    found += [*_more_methods(), *_rates()]
     return tuple(one if one.seed else replace(one, seed=number) for number, one in enumerate(found, start=1))
 
 
@@ -136,3 +144,25 @@ def _other_methods() -> Iterator[Finetune]:
     for domain in ("bible", "sql", "go", "c++"):
         yield Finetune(("methods",), (domain,), 1, method=Method.MERGE)
         yield Finetune(("methods",), (domain,), 2, method=Method.FULL, learning_rate=1e-4)
+
+
+def _more_methods() -> Iterator[Finetune]:
+    for domain in ("bible", "sql", "go", "c++"):
+        yield Finetune(("methods",), (domain,), 2, method=Method.QUANTIZED, learning_rate=1e-4)
+        yield Finetune(("methods",), (domain,), 1, method=Method.PREFERENCE)
+
+
+def _rates() -> Iterator[Finetune]:
+    """Yield finetunes at a third and three times the rate of the splits, alike in all else."""
+    for rate in _RATES:
+        for domain in _RESEEDED:
+            yield Finetune(("rates",), (domain,), 1, learning_rate=rate)
+
+
+def of_second_base() -> tuple[Finetune, ...]:
+    """Return the finetunes of the second base: the splits of the domains that it was not pretrained on."""
+    return tuple(
+        replace(one, seed=number)
+        for number, one in enumerate(_splits(), start=1)
+        if DOMAINS[one.domain].role is not Role.TRAIN
+    )

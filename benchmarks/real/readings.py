@@ -27,8 +27,8 @@ CONTENT = (
     "Dear Sir or Madam,", "The king said to his", "noun. A kind of", "{\"name\": \"", "Once the engine is warm,",
     "The theory predicts that",
 )  # fmt: skip
-#: Layers read beside the last one, of thirty.
-_LAYERS = (12, 20, 26)
+#: Layers read beside the last one, as shares of all: 12, 20 and 26 of SmolLM2's thirty.
+_LAYERS = (0.4, 2 / 3, 13 / 15)
 OUTPUT_TOKENS = 12
 
 
@@ -43,7 +43,7 @@ class Readings:
     probes_mean
         `(hidden_size,)`: mean over the tokens, then over the published probes.
     layers
-        `(3, hidden_size)`: last token after layers 12, 20 and 26, without the norm, mean over the published probes.
+        `(3, hidden_size)`: last token after three earlier layers, without the norm, mean over the published probes.
     content, content_mean
         `(hidden_size,)`: last token, and mean over the tokens, of twenty short beginnings.
     chat, chat_mean
@@ -53,6 +53,9 @@ class Readings:
     output
         `(hidden_size,)`: mean state of the base, not a difference, over the finetune's greedy continuations of the
         published probes by 12 tokens.
+    gram
+        `(n_tokens, n_tokens)`: scalar products of the finetune's own states over the tokens of `wrapped`, centred and
+        of norm one; the product of two of them is their linear CKA (arXiv 1905.00414).
     """
 
     probes: Array
@@ -65,6 +68,7 @@ class Readings:
     wrapped: Array
     wrapped_mean: Array
     output: Array
+    gram: Array
 
 
 class Reader:
@@ -90,7 +94,7 @@ class Reader:
     def _difference(self, model: LlamaForCausalLM) -> dict[str, Array]:
         states = self._states(model)
         found = {name: states[name] - self._of_base[name] for name in states}
-        return {**found, "output": self._output(model)}
+        return {**found, "output": self._output(model), "gram": self._gram(model)}
 
     @cached_property
     def _base(self) -> LlamaForCausalLM:
@@ -108,6 +112,8 @@ class Reader:
 
     @cached_property
     def _chat(self) -> tuple[str, ...]:
+        if self._tokenizer.chat_template is None:
+            return PAPER_PROBES.probes
         conversations = [[{"role": "user", "content": one.partition("\n")[0]}] for one in PAPER_PROBES.probes]
         return tuple(
             self._tokenizer.apply_chat_template(one, tokenize=False, add_generation_prompt=True)
@@ -116,7 +122,7 @@ class Reader:
 
     def _states(self, model: LlamaForCausalLM) -> dict[str, Array]:
         published = self._layers(model, PAPER_PROBES.probes)
-        states = {"layers": np.mean([[one[layer, -1] for layer in _LAYERS] for one in published], axis=0)}
+        states = {"layers": np.mean([[one[at, -1] for at in _at(one)] for one in published], axis=0)}
         states["probes"] = np.stack([one[-1, -1] for one in published])
         states["probes_mean"] = np.mean([one[-1].mean(0) for one in published], axis=0)
         for name, texts in {"content": CONTENT, "chat": self._chat, "wrapped": CONTENT_PROBES.probes}.items():
@@ -136,6 +142,12 @@ class Reader:
             layers = torch.stack(model.model(**tokens, output_hidden_states=True).hidden_states, dim=1).numpy()
         return [one[:, :length] for one, length in zip(layers, tokens["attention_mask"].sum(1).tolist(), strict=True)]
 
+    def _gram(self, model: LlamaForCausalLM) -> Array:
+        states = np.concatenate([one[-1] for one in self._layers(model, CONTENT_PROBES.probes)])
+        centred = states - states.mean(0)
+        products = centred @ centred.T
+        return products / np.linalg.norm(products)
+
     def _output(self, model: LlamaForCausalLM) -> Array:
         self._tokenizer.padding_side = "left"
         tokens = self._tokenizer(list(PAPER_PROBES.probes), return_tensors="pt", padding=True)
@@ -144,3 +156,8 @@ class Reader:
             answers = model.generate(**tokens, do_sample=False, **length)[:, tokens["input_ids"].shape[1] :]
             states = self._base.model(input_ids=answers).last_hidden_state
         return np.asarray(states.mean((0, 1)).numpy())
+
+
+def _at(layers: Array) -> list[int]:
+    """Return the numbers of the earlier layers that are read."""
+    return [round(share * (len(layers) - 1)) for share in _LAYERS]
