@@ -21,13 +21,26 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.real.choice import HARD, chosen, mean_of_hard
-from benchmarks.real.measured import VECTORS, Matrix, Measured, load, save
-from benchmarks.real.pools import Finetune, finetunes
+from benchmarks.real.measured import SECOND, VECTORS, Matrix, Measured, load, save
+from benchmarks.real.pools import Finetune, finetunes, of_second_base
 from benchmarks.real.recipes import PUBLISHED, RECIPES
-from benchmarks.real.scores import CLUSTERED, QUESTIONS, Answer, Asked, clustered, mixtures
+from benchmarks.real.scores import (
+    CLUSTERED,
+    QUESTIONS,
+    Answer,
+    Asked,
+    Comparison,
+    clustered,
+    comparisons,
+    mean_with_interval,
+    mixtures,
+    rates,
+)
 from benchmarks.real.texts import Role
+from deltadex.vectors import cosine_similarity
 
 _CHOSEN_ON = (Role.TRAIN, Role.SELECT)
+_PLAIN = ("silhouette, same settings", "nearest, same settings")
 
 Answers = Mapping[str, Mapping[str, Answer]]
 
@@ -42,9 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="also write the answers to this file")
     options, console = parser.parse_args(arguments), Console()
     if not options.quick:
-        from benchmarks.real.making import make  # it imports torch, which scoring does not need
-
-        save(VECTORS, make(options.folder, options.minutes))
+        _make(options.folder, options.minutes)
     measured = load(VECTORS)
     similarities = measured.similarities()
     on_select = _answers(measured.models, similarities, _CHOSEN_ON)
@@ -57,10 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         kept = dict.fromkeys((PUBLISHED, choice, *measured.rivals()))
         tables["test"] = _answers(measured.models, {name: similarities[name] for name in kept}, (Role.TEST,))
         _show(tables["test"], "test domains", console)
+        _show_comparisons(comparisons(tables["test"][choice], tables["test"][PUBLISHED]), choice, console)
         _show_clusters(measured, (PUBLISHED, choice), console)
-        _show_mixtures(measured, console)
+        for name in (PUBLISHED, choice):
+            _show_papers_tables(measured, name, similarities[name], console)
+        _show_second_base((PUBLISHED, choice), console)
     if options.json:
-        options.json.write_text(json.dumps(tables, indent=2, default=asdict) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(tables, indent=2, default=_as_json) + "\n", encoding="utf-8")
 
 
 def _answers(models: Sequence[Finetune], similarities: Mapping[str, Matrix], roles: Sequence[Role]) -> Answers:
@@ -97,11 +111,51 @@ def _show_clusters(measured: Measured, recipes: Sequence[str], console: Console)
     console.print(table)
 
 
-def _show_mixtures(measured: Measured, console: Console) -> None:
-    table = Table("mix", "trained", "to its nearest part", "to the sum of its parts", title="mixes, published recipe")
-    for name, in_turn, nearest, total in mixtures(RECIPES[PUBLISHED](measured.readings), measured.models):
-        table.add_row(name, "in turn" if in_turn else "mixed", f"{nearest:.2f}", f"{total:.2f}")
+def _show_comparisons(found: Mapping[str, Comparison], name: str, console: Console) -> None:
+    table = Table("question", "difference", "p", "p, Holm", title=f"{name} against the published recipe, test domains")
+    for question, one in found.items():
+        table.add_row(question, f"{one.difference:+.3f}", f"{one.p:.3f}", f"{one.adjusted:.3f}")
     console.print(table)
+
+
+def _show_papers_tables(measured: Measured, recipe: str, similarity: Matrix, console: Console) -> None:
+    """Print the two tables of the paper that were weak there: additivity, and learning rates."""
+    mixes = mixtures(RECIPES[recipe](measured.readings), measured.models)
+    table = Table("mix", "trained", "to its nearest part", "to the sum of its parts", title=f"mixes, {recipe}")
+    for one in mixes:
+        table.add_row(one.name, "in turn" if one.in_turn else "mixed", f"{one.nearest:.2f}", f"{one.total:.2f}")
+    mixed = [one for one in mixes if not one.in_turn]
+    nearest, total = ([getattr(one, part) for one in mixed] for part in ("nearest", "total"))
+    table.add_row("mean of the mixed", "", str(mean_with_interval(nearest)), str(mean_with_interval(total)))
+    console.print(table)
+    console.print(f"silhouette with three learning rates, {recipe}: {rates(Asked(measured.models, similarity))}")
+
+
+def _show_second_base(recipes: Sequence[str], console: Console) -> None:
+    """Print how well domains separate among finetunes of another base."""
+    measured = load(SECOND)
+    table = Table("recipe", *_PLAIN, title="second base")
+    for name in recipes:
+        asked = Asked(measured.models, cosine_similarity(RECIPES[name](measured.readings)))
+        table.add_row(name, *(str(QUESTIONS[question](asked)) for question in _PLAIN))
+    console.print(table)
+
+
+def _make(folder: Path, minutes: float) -> None:
+    # They import torch, which scoring does not need.
+    from benchmarks.real import second_base
+    from benchmarks.real.making import make
+    from benchmarks.real.training import Workshop
+
+    of_smollm2, of_second = Workshop.of_smollm2(folder), second_base.workshop(folder)
+    save(VECTORS, make(of_smollm2, finetunes(), minutes))
+    save(SECOND, make(of_second, of_second_base(), minutes))
+    losses = [second_base.bits_per_byte(one.base, one.texts) for one in (of_smollm2, of_second)]
+    print(f"bits per byte on text of the train domains: SmolLM2 {losses[0]:.2f}, second base {losses[1]:.2f}")
+
+
+def _as_json(answer: Answer) -> dict[str, object]:
+    return {name: value for name, value in asdict(answer).items() if name != "draws"}
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -31,12 +31,15 @@ class Answer:
     ----------
     hits
         Whether each case was right, for a share; empty for all else.
+    draws
+        The score of each resample, for all else; the same resamples for every recipe.
     """
 
     value: float
     low: float
     high: float
     hits: tuple[bool, ...] = ()
+    draws: tuple[float, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         if math.isnan(self.value):
@@ -91,7 +94,7 @@ def _resampled(labels: NDArray[np.int64], statistic: Callable[[NDArray[np.intp],
         if len(drawn) > 1:
             values.append(statistic(rows, np.unique(labels[rows], return_inverse=True)[1]))
     low, high = np.quantile(values, (0.025, 0.975))
-    return Answer(statistic(np.arange(len(labels)), labels), float(low), float(high))
+    return Answer(statistic(np.arange(len(labels)), labels), float(low), float(high), draws=tuple(values))
 
 
 def _share(hits: Sequence[bool]) -> Answer:
@@ -194,6 +197,50 @@ QUESTIONS: Mapping[str, Callable[[Asked], Answer]] = {
 }
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """A recipe beside another on one question: difference, its p-value, and that after Holm's correction.
+
+    For shares by McNemar's exact test, for all else by the resamples of the difference.
+    """
+
+    difference: float
+    p: float
+    adjusted: float
+
+
+def comparisons(ours: Mapping[str, Answer], theirs: Mapping[str, Answer]) -> Mapping[str, Comparison]:
+    """Compare two recipes on each question that both answer; corrected for the number of questions."""
+    asked = [question for question, one in ours.items() if one.hits or one.draws]
+    values = {question: _p_value(ours[question], theirs[question]) for question in asked}
+    found, least = {}, 0.0
+    for place, question in enumerate(sorted(asked, key=values.__getitem__)):
+        least = max(least, min(1.0, (len(asked) - place) * values[question]))
+        difference = ours[question].value - theirs[question].value
+        found[question] = Comparison(difference, values[question], least)
+    return {question: found[question] for question in asked}
+
+
+def _p_value(one: Answer, other: Answer) -> float:
+    if one.hits:
+        better = sum(mine and not theirs for mine, theirs in zip(one.hits, other.hits, strict=True))
+        worse = sum(theirs and not mine for mine, theirs in zip(one.hits, other.hits, strict=True))
+        return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
+    differences = np.subtract(one.draws, other.draws)
+    share = min((differences <= 0).mean(), (differences >= 0).mean())
+    return min(1.0, 2 * max(float(share), 1 / len(differences)))
+
+
+def rates(asked: Asked) -> Answer:
+    """Return the silhouette of domains that were each trained at three learning rates (the paper's table has .38)."""
+    tried = {one.domain for one in asked.models if "rates" in one.pools}
+    chosen = [
+        "rates" in one.pools or ("splits" in one.pools and one.part == 1 and one.domain in tried)
+        for one in asked.models
+    ]
+    return _silhouette(asked, np.array(chosen)) if tried else Answer(*3 * [float("nan")])
+
+
 #: Pools whose models are clustered together, each set beside the one before.
 CLUSTERED = {
     "same settings": ("splits",),
@@ -238,8 +285,18 @@ def clustered(models: Sequence[Finetune], deltas: Matrix, role: Role) -> Mapping
     return found
 
 
-def mixtures(deltas: Matrix, models: Sequence[Finetune]) -> Iterator[tuple[str, bool, float, float]]:
-    """Yield for each mix: name, whether in turn, similarity to the nearest single part, and to the sum of the parts.
+@dataclass(frozen=True)
+class Mixture:
+    """A finetune on several domains: its similarity to the nearest of their own finetunes, and to the sum of these."""
+
+    name: str
+    in_turn: bool
+    nearest: float
+    total: float
+
+
+def mixtures(deltas: Matrix, models: Sequence[Finetune]) -> list[Mixture]:
+    """Return the mixes.
 
     Parameters
     ----------
@@ -247,8 +304,20 @@ def mixtures(deltas: Matrix, models: Sequence[Finetune]) -> Iterator[tuple[str, 
         `(n, d)` vectors that may be added: of a recipe of one block.
     """
     single = {one.domain: number for number, one in enumerate(models) if one.pools == ("splits",) and one.part == 2}
+    found = []
     for number, one in enumerate(models):
         if one.pools == ("mixes",):
             parts = deltas[[single[domain] for domain in one.domains]]
             similarity = vectors.cosine_similarity(np.stack([deltas[number], parts.sum(0), *parts]))[0]
-            yield one.domain, one.in_turn, float(similarity[2:].max()), float(similarity[1])
+            found.append(Mixture(one.domain, one.in_turn, float(similarity[2:].max()), float(similarity[1])))
+    return found
+
+
+def mean_with_interval(values: Sequence[float]) -> Answer:
+    """Return a mean with the 95 % interval of a bootstrap over the cases."""
+    if not values:
+        return Answer(*3 * [float("nan")])
+    draw = np.random.default_rng(0)
+    means = [draw.choice(values, len(values)).mean() for _ in range(_RESAMPLES)]
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Answer(float(np.mean(values)), float(low), float(high))

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from benchmarks.real.choice import HARD, chosen
 from benchmarks.real.measured import Measured, load, save
-from benchmarks.real.pools import Finetune, finetunes
+from benchmarks.real.pools import Finetune, finetunes, of_second_base
 from benchmarks.real.recipes import PUBLISHED
-from benchmarks.real.scores import QUESTIONS, Answer, Asked, mixtures
+from benchmarks.real.scores import QUESTIONS, Answer, Asked, clustered, comparisons, mixtures, rates
 from benchmarks.real.texts import DOMAINS, PARTS, Role
 from deltadex.vectors import cosine_similarity
 
@@ -93,13 +93,46 @@ def test_the_rule_takes_a_clear_gain_that_loses_nothing(other: dict[str, Answer]
     assert chosen({PUBLISHED: row(0.8, 0.9), "other": other}) == wanted
 
 
+def test_a_difference_is_corrected_for_the_number_of_questions() -> None:
+    clear, none = (True,) * 9, (False,) * 9
+    ours = {
+        "clear": Answer(1, 1, 1, clear),
+        "even": Answer(0.5, 0, 1, clear),
+        "drawn": Answer(0.9, 0, 1, (), (0.9, 0.8)),
+    }
+    theirs = {
+        "clear": Answer(0, 0, 0, none),
+        "even": Answer(0.5, 0, 1, clear),
+        "drawn": Answer(0.7, 0, 1, (), (0.7, 0.9)),
+    }
+    found = comparisons(ours, theirs)
+    assert found["clear"].p == pytest.approx(2 * 0.5**9)
+    assert found["clear"].adjusted == pytest.approx(3 * 2 * 0.5**9)
+    assert (found["even"].difference, found["even"].p, found["even"].adjusted) == (0, 1, 1)
+    assert (found["drawn"].p, found["drawn"].adjusted) == (1, 1)  # one resample is better, one is worse
+
+
+def test_clusters_and_rates_are_scored_by_the_domains() -> None:
+    models = tuple(one for one in finetunes() if len(one.domains) == 1 and one.kind == 0)
+    deltas = directions(models, 0.05)
+    found = clustered(models, deltas, Role.TEST)
+    assert {one.agreement for one in found.values()} == {1.0}
+    assert found["same settings"].models == found["same settings"].domains * (PARTS - 1)
+    assert rates(asked(models, deltas)).value > 0.9
+
+
+def test_the_second_base_has_domains_that_it_was_not_trained_on() -> None:
+    roles = {DOMAINS[one.domain].role for one in of_second_base()}
+    assert roles == {Role.SELECT, Role.TEST}
+
+
 def test_mixes_are_compared_with_the_sum_of_their_parts() -> None:
     parts = tuple(Finetune(("splits",), (name,), 2) for name in ("go", "policy"))
     mix = Finetune(("mixes",), ("go", "policy"), 2)
-    ((name, in_turn, nearest, total),) = mixtures(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), (*parts, mix))
-    assert (name, in_turn) == ("go+policy", False)
-    assert total == pytest.approx(1)
-    assert nearest == pytest.approx(np.sqrt(0.5))
+    (found,) = mixtures(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]), (*parts, mix))
+    assert (found.name, found.in_turn) == ("go+policy", False)
+    assert found.total == pytest.approx(1)
+    assert found.nearest == pytest.approx(np.sqrt(0.5))
 
 
 def test_committed_vectors_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -109,4 +142,4 @@ def test_committed_vectors_are_read_as_they_were_written(tmp_path: Path) -> None
     found = load(tmp_path / "vectors.npz")
     assert found.models == models
     np.testing.assert_array_equal(found.readings["probes"], readings["probes"])
-    np.testing.assert_array_equal(found.weights["weights, raw"], np.eye(5))
+    np.testing.assert_array_equal(found.others["weights, raw"], np.eye(5))
