@@ -32,6 +32,7 @@ class Resource(StrEnum):
     """Resources that settings and machines limit."""
 
     MEMORY = "memory"
+    GPU = "gpu memory"
     DISK = "disk"
     TIME = "time"
 

@@ -142,3 +142,22 @@ def test_a_few_steps_leave_the_setting_for_drift(steps: int, models: int) -> Non
 def test_versions_that_hardly_move_make_no_drift_of_rounding() -> None:
     found = calibrate(NOTHING, NOTHING, Steps(np.full(20, 1e-6, np.float32), 10), default=DEFAULT)
     assert found.drift.value == 0.02
+
+
+def test_the_expected_number_of_false_pairs_grows_with_the_registry() -> None:
+    rows = families([3] * 5, dimension=64, spread=0.15)
+    reseeds = sample(rows, trainings=FIVE_TRAININGS)
+    apart = calibrate(reseeds, reseeds, NO_STEPS, default=DEFAULT)
+    assert (apart.other_pairs, apart.other_near) == (15 * 14 // 2 - 15, 0)
+    assert apart.false_pairs(100) == pytest.approx(3 / 90 * 4950)
+    assert apart.false_pairs_in_words(100) == (
+        "of 90 pairs of other trainings none reach it: at most 165 such pairs among 100 versions"
+    )
+    mixed = sample(rows, trainings=[None, *FIVE_TRAININGS[:-1]])
+    alike = calibrate(mixed, reseeds, NO_STEPS, default=DEFAULT)
+    assert alike.other_near > 0
+    assert alike.false_pairs(1000) == pytest.approx(alike.other_near / alike.other_pairs * 499_500)
+    assert calibrate(NOTHING, NOTHING, NO_STEPS, default=DEFAULT).false_pairs(100) is None
+    assert (
+        calibrate(reseeds, NOTHING, NO_STEPS, default=default_calibration(ThresholdSettings())).false_pairs(9) is None
+    )

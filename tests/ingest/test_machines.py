@@ -5,11 +5,15 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
+import torch
 
 from deltadex.app import App
+from deltadex.engine.failures import as_deltadex_error
 from deltadex.errors import Resource, Shortage
 from deltadex.ingest import embed, machines, submit
+from deltadex.machine import gpu_bytes, smallest_of
 from deltadex.machine_limits import limits
+from deltadex.settings import Settings
 from deltadex.types import State, VersionRow
 from deltadex.versions import queries as versions
 from deltadex.versions import transitions
@@ -85,6 +89,30 @@ def test_a_version_whose_machine_has_gone_waits_again(app: App, waiting: Version
     assert app.scheduler.dead_runs([queued.flow_run_id]) == {queued.flow_run_id}
     report(sized(app, 1001))
     assert (machines.resume(app), submit.submit_waiting(app)) == (1, 1)
+
+
+def test_a_version_that_was_too_large_for_a_gpu_goes_to_a_larger_one_or_to_none(app: App) -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ...")
+    shortage = as_deltadex_error(error, context="acme/base could not be run")
+    assert isinstance(shortage, Shortage)
+    assert (shortage.resource, shortage.more_than) == (Resource.GPU, gpu_bytes() or 0)
+    app.scheduler.deploy()
+    version_id = app.database.run(lambda tx: discovered(tx, registry=app.registry.name))
+    shortage.more_than = 24e9
+    assert embed.give_up(app, row_of(app, version_id), shortage) is State.WAITING
+    tags = run_tags.needs(row_of(app, version_id))
+    assert not run_tags.fits(tags, {Resource.GPU: 24e9})
+    assert run_tags.fits(tags, {Resource.GPU: 80e9})
+    assert run_tags.fits(tags, limits(without_gpu(app)))  # in main memory, which has a limit of its own
+
+
+def without_gpu(app: App) -> Settings:
+    return app.settings.model_copy(update={"embedding": app.settings.embedding.model_copy(update={"device": "cpu"})})
+
+
+def test_the_smallest_gpu_counts() -> None:
+    assert smallest_of("143771\n81559\n") == 81559 << 20
+    assert smallest_of("[N/A]\n") is None
 
 
 def test_whoever_starts_it_over_has_any_machine_try_it(app: App, waiting: VersionRow) -> None:

@@ -160,6 +160,8 @@ def _evidence(one: RecipeRedundancy) -> None:
             },
             hide_index=True,
         )
+        if expected := calibration.false_pairs_in_words(one.recipe.embedded):
+            st.caption(f"Near: {expected}.")
         if one.too_weak:
             labels = ", ".join(view.plain(row.label) for row in one.too_weak)
             st.caption(f"Too weak to place, so not compared: {labels}")

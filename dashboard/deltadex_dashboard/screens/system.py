@@ -11,6 +11,8 @@ from deltadex.errors import DeltadexError, Resource
 from deltadex.escaping import markdown_hint
 from deltadex.ingest import submit
 from deltadex.ingest.backfill import Backfill
+from deltadex.ingest.machines import Machine
+from deltadex.machine_limits import NO_LIMIT
 from deltadex.reports.table import Table
 from deltadex.types import UNDER_WAY, State, VersionRow
 from deltadex_dashboard.elements import text as view
@@ -113,11 +115,12 @@ def _machines(now: Snapshot) -> None:
     if not machines:
         st.caption("No worker of Deltadex's own type has reported in the last two minutes.")
         return
-    columns = ("machine", "memory, GB", "disk, GB", "seconds per version", "last report")
+    columns = ("machine", "memory, GB", "GPU, GB", "disk, GB", "seconds per version", "last report")
     rows = tuple(
         (
             one.name.partition(":")[0],
             one.limits[Resource.MEMORY] / 1e9,
+            _gpu_gigabytes(one),
             one.limits[Resource.DISK] / 1e9,
             one.limits[Resource.TIME],
             one.seen_at,
@@ -125,6 +128,11 @@ def _machines(now: Snapshot) -> None:
         for one in machines
     )
     view.table(Table("machines", "Machines", columns, rows))
+
+
+def _gpu_gigabytes(machine: Machine) -> float | None:
+    limit = machine.limits.get(Resource.GPU, NO_LIMIT)
+    return None if limit == NO_LIMIT else limit / 1e9
 
 
 def _thresholds(now: Snapshot) -> None:

@@ -70,6 +70,8 @@ def _show(found: RecipeRedundancy) -> None:
         f"{name}: {f'{limit.value:g}, ' if limit.is_known else ''}{limit.note}"
         for name, limit in _thresholds(found).items()
     )
+    if expected := found.calibration.false_pairs_in_words(found.recipe.embedded):
+        caption += f"\nnear: {expected}"
     columns = ("kind", "keep", "because", "retire", "frees", "lowest similarity", "norm ratio", "owners")
     table = Table(*columns, title=f"base {plain(found.recipe.base_name)}", caption=caption, caption_justify="left")
     for group in found.groups:
@@ -106,6 +108,7 @@ def _as_json(found: RecipeRedundancy) -> dict[str, Any]:
             name: {**asdict(limit), "value": limit.value if limit.is_known else None}
             for name, limit in _thresholds(found).items()
         },
+        "expected_false_near_pairs": found.calibration.false_pairs(found.recipe.embedded),
         "groups": [
             {
                 "kind": group.kind,

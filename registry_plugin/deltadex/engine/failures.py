@@ -7,8 +7,11 @@ import logging
 import resource
 
 from deltadex.errors import DeltadexError, EmbeddingError, Resource, Shortage
+from deltadex.machine import gpu_bytes
 
-#: Out-of-memory messages of torch's CPU allocator (c10) and the C++ library; on a GPU torch has its own error class.
+#: Class of torch's error for the memory of a GPU.
+_OUT_OF_GPU_MEMORY = "OutOfMemoryError"
+#: Out-of-memory messages of torch's CPU allocator (c10) and the C++ library.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc", "could not create a memory")
 
 logger = logging.getLogger(__name__)
@@ -24,6 +27,8 @@ def as_deltadex_error(error: Exception, *, context: str) -> DeltadexError:
     """
     if isinstance(error, DeltadexError):
         return error
+    if type(error).__name__ == _OUT_OF_GPU_MEMORY:
+        return _gpu_shortage(context)
     if is_out_of_memory(error):
         limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
         return Shortage(
@@ -34,6 +39,17 @@ def as_deltadex_error(error: Exception, *, context: str) -> DeltadexError:
         )
     logger.error("%s", context, exc_info=error)
     return EmbeddingError(f"{context}: {first_line(error)} ({type(error).__name__})", hint="See the log.")
+
+
+def _gpu_shortage(context: str) -> Shortage:
+    limit = gpu_bytes() or 0  # not known: any machine may try
+    size = f" of {limit / 1e9:.1f} GB" if limit else ""
+    return Shortage(
+        f"{context}: it needs more memory than the GPU{size} has free",
+        hint="Start a worker on a machine with a larger GPU, or set DELTADEX_EMBEDDING__DEVICE=cpu.",
+        resource=Resource.GPU,
+        more_than=limit,
+    )
 
 
 def first_line(error: Exception) -> str:

@@ -50,6 +50,7 @@ _FEWEST_MOVING = 5
 #: Drift is this many times an ordinary move, and at least the cosine distance that follows.
 _DRIFT_MULTIPLE = 5
 _LEAST_DRIFT = 0.02
+_RULE_OF_THREE = 3
 #: Value of a threshold that is not known: no cosine similarity reaches it.
 UNKNOWN = 2.0
 _DECIMALS = 3
@@ -128,6 +129,9 @@ class Calibration:
         alone.
     step_distance
         Median cosine distance between successive versions of a model; None if there are too few.
+    other_pairs, other_near
+        Pairs of models that are known to have been trained on other data or with other parameters, and how many of
+        them reach the near-duplicate similarity.
     """
 
     near_similarity: Threshold
@@ -136,6 +140,26 @@ class Calibration:
     drift: Threshold
     reseed_distance: float | None = None
     step_distance: float | None = None
+    other_pairs: int = 0
+    other_near: int = 0
+
+    def false_pairs(self, versions: int) -> float | None:
+        """Return how many near pairs of other trainings to expect among so many versions; None if that is not known.
+
+        Where the sample has none, it is the number that one would miss in one of twenty samples (the rule of three).
+        """
+        if not self.near_similarity.is_known or not self.other_pairs:
+            return None
+        return (self.other_near or _RULE_OF_THREE) / self.other_pairs * versions * (versions - 1) / 2
+
+    def false_pairs_in_words(self, versions: int) -> str:
+        """Return the expectation as a sentence; empty if there is none."""
+        expected = self.false_pairs(versions)
+        if expected is None:
+            return ""
+        seen = f"of {self.other_pairs:,} pairs of other trainings {self.other_near or 'none'} reach it"
+        bound = "about" if self.other_near else "at most"
+        return f"{seen}: {bound} {expected:,.0f} such pairs among {versions:,} versions"
 
     def at(self, similarity: float) -> Calibration:
         """Return these thresholds with another near-duplicate similarity, for a preview."""
@@ -152,7 +176,10 @@ def calibrate(models: Sample, reseeds: Sample, steps: Steps, *, default: Calibra
     reseeds
         Versions that share their training digest with others.
     """
-    return _with_drift(_of_pairs(models, reseeds, default), steps)
+    found = _with_drift(_of_pairs(models, reseeds, default), steps)
+    similarities = _of_other_trainings(models)
+    near = int((similarities >= found.near_similarity.value).sum())
+    return replace(found, other_pairs=len(similarities), other_near=near)
 
 
 def _of_pairs(models: Sample, reseeds: Sample, default: Calibration) -> Calibration:
@@ -219,6 +246,16 @@ def _reseed_pairs(sample: Sample) -> tuple[NDArray[np.float64], NDArray[np.float
     longer = np.maximum(norms[one], norms[other])
     ratio = np.divide(np.minimum(norms[one], norms[other]), longer, out=np.zeros(len(one)), where=longer > 0)
     return cosine_similarity(sample.vectors)[one, other], ratio
+
+
+def _of_other_trainings(sample: Sample) -> FloatArray:
+    """Return the similarities of the pairs of versions whose trainings are known, and are not the same."""
+    one, other = np.triu_indices(len(sample.trainings), k=1)
+    numbers = np.unique([training or "" for training in sample.trainings], return_inverse=True)[1]
+    known = np.array([training is not None for training in sample.trainings], dtype=bool)
+    chosen = known[one] & known[other] & (numbers[one] != numbers[other])
+    similarities: FloatArray = cosine_similarity(sample.vectors)[one[chosen], other[chosen]]
+    return similarities
 
 
 def _same_task(sample: Sample, default: Threshold) -> Threshold:

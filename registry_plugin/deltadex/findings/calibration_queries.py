@@ -87,7 +87,7 @@ def remembered(
     if row is None:
         return None
     limits = {name: Threshold(**value) for name, value in row[0].items() if isinstance(value, dict)}
-    return Calibration(**limits, reseed_distance=row[0]["reseed_distance"], step_distance=row[0]["step_distance"])
+    return Calibration(**{**row[0], **limits})
 
 
 def remember(
