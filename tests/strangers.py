@@ -108,7 +108,7 @@ def fill(database: Database, settings: Settings, made: Strangers | None = None) 
         _find(tx, made, weak, recipe.id)
         for name in made.ids:
             ref = registered(name).ref
-            drifts = judge_model(read_model(tx, ref, thresholds=settings.thresholds), thresholds=settings.thresholds)
+            drifts = judge_model(read_model(tx, ref, thresholds=settings.thresholds))
             for recipe_id, drifted in drifts.items():
                 findings.replace_drift(tx, drifted, ref=ref, recipe_id=recipe_id)
         reviews.follow(tx, settings)

@@ -10,7 +10,7 @@ DeltadexError
 │       ├── BaseNotFound     no base is declared, or its location is not configured
 │       └── BaseMismatch     the declared base does not fit the weights; becomes a `wrong_base` finding
 ├── EmbeddingError           the forward pass failed or returned non-finite numbers
-├── Shortage                 this machine has too little memory, disk or time for a version, or too small a GPU → `waiting`
+├── Shortage                 this machine has too little memory (or that of its GPU), disk or time → `waiting`
 ├── GovernanceError          a review or access rule forbids an action
 │   ├── AccessDenied         the person lacks permission
 │   ├── IllegalStep          the finding's state does not allow this step
