@@ -39,7 +39,8 @@ def test_a_change_that_embeds_versions_again_is_asked_about(given: dict[str, str
     assert refused.returncode == 1
     assert "3 versions will be embedded again" in refused.stdout
     assert json.loads(deltadex("method", "--json", **given).stdout)["own"] == "published"
-    assert "3 versions are embedded again, from the next minute on" in deltadex("method", "set", "content", "--yes", **given).stdout
+    changed = deltadex("method", "set", "content", "--yes", **given)
+    assert "3 versions are embedded again, from the next minute on" in changed.stdout
     unknown = deltadex("method", "set", "other", **given)
     assert unknown.returncode == 2
     assert "content, published" in unknown.stderr

@@ -65,4 +65,4 @@ def set_(
         set_own_method(tx, person, settings.registry, name)
     console.print(f"The registry's own method is {name} now.")
     if others:
-        console.print(f"{others:,} versions are embedded again, from the next minute on: `deltadex backfill` shows how far that is.")
+        console.print(f"{others:,} versions are embedded again, from the next minute on: see `deltadex backfill`.")
