@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deltadex.bases import own_method as methods
 from deltadex.clusters import runs as cluster_runs
 from deltadex.clusters.dendrogram import Dendrogram, joins
 from deltadex.clusters.runs import Explanation
@@ -146,6 +147,13 @@ def recipes(now: Snapshot) -> list[RecipeRow]:
     """Return the recipes, the largest first."""
     with now.transaction() as tx:
         return recipe_rows(tx, now.settings.registry)
+
+
+@cached
+def own_method(now: Snapshot) -> str:
+    """Return the name of the registry's own method of embedding."""
+    with now.transaction() as tx:
+        return methods.own_method(tx, now.settings.registry)
 
 
 @cached

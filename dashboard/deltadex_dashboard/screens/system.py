@@ -150,6 +150,10 @@ def _formatted(value: object) -> str:
 
 def _recipes(now: Snapshot) -> None:
     st.subheader("Recipes")
+    st.caption(
+        f"New versions are embedded by the method **{reads.own_method(now)}**. `deltadex method` changes it, and then "
+        "embeds all others again."
+    )
     recipes = reads.recipes(now)
     if not recipes:
         st.caption("None yet: the first embedded version creates one.")
