@@ -221,7 +221,12 @@ def test_two_members_of_a_group_are_shown_side_by_side(store: Database, open_pag
     with store.transaction() as tx:
         for name, vector in vectors.items():
             embedded(tx, name, np.array(vector), tags={"team": name}, aliases=("champion",) * (name == "kept"))
-        tx.execute("update model_versions set weights_bytes = 2000, metrics = '{\"f1\": 0.75}' where name = 'other'")
+        tx.execute(
+            """
+            update model_versions set weights_bytes = 2000, metrics = '{"f1": 0.75}', training_settings = '{"rank": 8}'
+            where name = 'other'
+            """
+        )
     page = open_page("duplicates")
     [toggle] = [one for one in page.toggle if one.label == "Side by side"]
     toggle.set_value(True).run()
@@ -232,6 +237,8 @@ def test_two_members_of_a_group_are_shown_side_by_side(store: Database, open_pag
     assert facts_of["aliases"] == ["@champion", ""]
     assert facts_of["tag team"] == facts_of["owner"] == ["kept", "other"]
     assert facts_of["metric f1"] == ["", "0.75"]
+    assert facts_of["parameter rank"] == ["", "8"]
+    assert facts_of["weights digest"] == ["kept/1", "other/1"]
     assert facts_of["weights"] == ["", "2.0 kB"]
     assert facts_of["strength"] == ["0.1000", "0.1000"]
     assert len(probes.value) == 5

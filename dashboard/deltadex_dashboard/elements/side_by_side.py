@@ -52,6 +52,9 @@ def _version_facts(row: VersionRow) -> dict[str, str]:
         "owner": row.registered.owner or "",
         "aliases": ", ".join(f"@{alias}" for alias in row.registered.aliases),
         "weights": "" if size is None else decimal(size),
+        "weights digest": row.weights_digest[:12] if row.weights_digest else "",
+        "training (same data and parameters)": (row.provenance.training_digest or "")[:12],
+        **{f"parameter {name}": str(value) for name, value in sorted(row.provenance.settings.items())},
         **{f"metric {name}": f"{value:g}" for name, value in sorted(row.provenance.metrics.items())},
         **{f"tag {name}": value for name, value in sorted(row.registered.tags.items())},
     }

@@ -29,7 +29,8 @@ _COLORS = {
 _MEANINGS = {
     Redundancy.EXACT: "The same weights in any file format, merged or not.",
     Redundancy.SUPERSEDED: "Versions of one registered model that behave the same.",
-    Redundancy.NEAR: "Versions of different models that are as similar as finetunes on the same data.",
+    Redundancy.NEAR: "Versions of different models that behave alike, within what another seed moves a model. The "
+    "vectors can't say whether they saw the same data: compare data sets and parameters side by side.",
     Redundancy.SAME_TASK: "Versions of different models for the same task.",
 }
 
