@@ -13,10 +13,10 @@ from benchmarks.real.training import Workshop
 from deltadex.demo import training
 from deltadex.demo.specification import Schedule, Shape
 
-#: 7 million parameters; SmolLM2 has 135 million.
-_SHAPE = Shape(vocabulary=8192, hidden_size=256, layers=6, heads=4, intermediate_size=704)
-#: About a million and a half of tokens.
-_SCHEDULE = Schedule(steps=1_500, batch=16, length=64, learning_rate=2e-3)
+#: 2.6 million parameters; SmolLM2 has 135 million.
+_SHAPE = Shape(vocabulary=4096, hidden_size=192, layers=4, heads=4, intermediate_size=512)
+#: A million tokens.
+_SCHEDULE = Schedule(steps=1_000, batch=16, length=64, learning_rate=2e-3)
 
 
 def workshop(folder: Path) -> Workshop:
