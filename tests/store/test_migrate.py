@@ -10,6 +10,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
+from deltadex.bases.own_method import own_method
 from deltadex.errors import StoreError
 from deltadex.findings import queries as findings
 from deltadex.reviews import chain, follow
@@ -159,6 +160,15 @@ def test_a_later_migration_of_a_filled_database_keeps_what_is_there(
     assert [recipe.pop("licence") for recipe in after["recipes"]] == ["unknown"]
     assert [applied["name"] for applied in after.pop("schema_migrations")] == [*_names(), later.name]
     assert after == {table: rows for table, rows in before.items() if table != "schema_migrations"}
+
+
+def test_a_registry_in_use_keeps_the_method_that_it_had_and_a_new_one_gets_ours(empty: Database) -> None:
+    _as_released(empty, [one for one in shipped() if one.name < "0014"])
+    with empty.connect() as tx:
+        tx.execute(_COMPANY)
+    migrate(empty)
+    with empty.transaction() as tx:
+        assert [own_method(tx, registry) for registry in ("acme", "new")] == ["published", "content"]
 
 
 #: A decision by `record_decision` as it was before 0007.
