@@ -157,7 +157,8 @@ def test_the_expected_number_of_false_pairs_grows_with_the_registry() -> None:
     alike = calibrate(mixed, reseeds, NO_STEPS, default=DEFAULT)
     assert alike.other_near > 0
     assert alike.false_pairs(1000) == pytest.approx(alike.other_near / alike.other_pairs * 499_500)
-    assert calibrate(NOTHING, NOTHING, NO_STEPS, default=DEFAULT).false_pairs(100) is None
+    nobody = Sample(np.empty(0, np.float32), [], [])  # as a query without rows returns it
+    assert calibrate(nobody, nobody, NO_STEPS, default=DEFAULT).false_pairs(100) is None
     assert (
         calibrate(reseeds, NOTHING, NO_STEPS, default=default_calibration(ThresholdSettings())).false_pairs(9) is None
     )

@@ -254,6 +254,8 @@ def _of_other_trainings(sample: Sample) -> FloatArray:
     numbers = np.unique([training or "" for training in sample.trainings], return_inverse=True)[1]
     known = np.array([training is not None for training in sample.trainings], dtype=bool)
     chosen = known[one] & known[other] & (numbers[one] != numbers[other])
+    if not chosen.any():  # an empty sample has no dimension either
+        return np.empty(0, np.float32)
     similarities: FloatArray = cosine_similarity(sample.vectors)[one[chosen], other[chosen]]
     return similarities
 
