@@ -31,7 +31,7 @@ os.environ.setdefault("DELTADEX_THRESHOLDS__NEAR_DUPLICATE_SIMILARITY", "0.95")
 os.environ.setdefault("DELTADEX_THRESHOLDS__SAME_TASK_SIMILARITY", "0.8")
 
 #: Nothing here is timed: on a busy machine, any example may take longer than hypothesis allows.
-hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")
 
 _TESTS = Path(__file__).parent
