@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deltadex.embeddings.artifact import read_artifact
+from deltadex.errors import RegistryError
 from deltadex.registry.client import Registry
 from deltadex.settings import MetricsSettings
 from deltadex.stack import specs
@@ -266,7 +267,7 @@ def register_despite_faults(registry: Registry, name: str, folder: Path) -> None
         try:
             register_folder(registry, name, folder)
             return
-        except (MlflowException, requests.RequestException):
+        except (MlflowException, requests.RequestException, RegistryError):
             assert time.monotonic() < deadline
             time.sleep(2)
 
