@@ -36,9 +36,9 @@ class Workshop:
     Attributes
     ----------
     folder
-        Where base and finetunes are kept.
+        Folder of base and finetunes.
     texts
-        Where texts are kept.
+        Texts to train on.
     save_base
         Writes the base with its tokenizer into a folder.
     """

@@ -11,6 +11,7 @@ from deltadex.downloads.files import LocalFiles
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.messages import BaseModel, Checked
 from deltadex.engine.plain_copies import plain_copy
+from deltadex.engine.probes import DEFAULT_METHOD
 from deltadex.engine.shared import base_model
 from deltadex.errors import DeltadexError
 from deltadex.settings import Settings, load_settings
@@ -21,7 +22,7 @@ def embed(
     model: str | PathLike[str],
     *,
     base: str | PathLike[str],
-    method: str = "content",
+    method: str = DEFAULT_METHOD,
     settings: Settings | None = None,
 ) -> Embedding:
     """Embed a finetune as the mean shift of its base's last hidden state over fixed prompts.

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -28,6 +29,7 @@ def processors() -> int:
     return max(1, min([allowed, *map(math.ceil, quotas)]))
 
 
+@cache
 def gpu_bytes() -> int | None:
     """Return the memory of the smallest GPU in bytes; None if there is none, or its driver's program doesn't say.
 

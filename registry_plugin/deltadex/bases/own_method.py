@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from deltadex.access import Person, Right
-from deltadex.engine.probes import METHODS
+from deltadex.engine.probes import DEFAULT_METHOD, METHODS
 from deltadex.store.database import Transaction
-
-#: As the store has it for a registry for which nothing was chosen.
-_DEFAULT = "content"
 
 
 def own_method(tx: Transaction, registry: str) -> str:
     """Return the name of the registry's own method, one of `METHODS`."""
     row = tx.execute("select method from watchers where registry = %s", [registry]).fetchone()
-    return row[0] if row else _DEFAULT
+    return row[0] if row else DEFAULT_METHOD
 
 
 def set_own_method(tx: Transaction, person: Person, registry: str, name: str) -> None:

@@ -22,7 +22,7 @@ from deltadex.cli.terminal import plain
 from deltadex.downloads.cache import open_cache
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.messages import Finetune, OnProgress
-from deltadex.engine.probes import METHODS
+from deltadex.engine.probes import DEFAULT_METHOD, METHODS
 from deltadex.errors import DeltadexError
 from deltadex.escaping import printable
 from deltadex.local_embedding import read_base, read_finetune
@@ -45,7 +45,7 @@ def embed(
     output: Annotated[Path, typer.Option(help="The .npz file to write: one (hidden_size,) array per folder name.")],
     method: Annotated[
         str, typer.Option(metavar="|".join(METHODS), help="What is read: prompts with content, or the paper's own.")
-    ] = "content",
+    ] = DEFAULT_METHOD,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Embed finetunes of one base on this machine. Needs no service."""

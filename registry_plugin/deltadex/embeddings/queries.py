@@ -91,7 +91,7 @@ def lock(tx: Transaction, stored: Sequence[Embedding]) -> None:
     other.
     """
     for digest in sorted({embedding.recipe.digest for embedding in stored}):
-        _lock(tx, f"recipe:{digest}")
+        lock_recipe(tx, digest)
     for digest in sorted({embedding.weights_digest for embedding in stored}):
         _lock(tx, f"weights:{digest}")
 

@@ -62,5 +62,7 @@ PUBLISHED = _method("delta-activation/1", PAPER_PROBES, "last_token/final_norm")
 CONTENT = _method("delta-activation/2", CONTENT_PROBES, "mean_token/final_norm")
 #: By the names that people use. Readout and dtype may differ where the base isn't a decoder, or isn't run in float32.
 METHODS = {"content": CONTENT, "published": PUBLISHED}
+#: The method of those who choose none; the store has it as the default of a new registry.
+DEFAULT_METHOD = "content"
 #: Changes with each of them; part of the keys of flow runs.
 METHODS_DIGEST = hashlib.sha256("".join(one.digest for one in METHODS.values()).encode()).hexdigest()

@@ -17,7 +17,7 @@ In a vocabulary that has whole words, only they are listed: the tokens that move
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -94,9 +94,10 @@ class Head:
         return Words(tuple(self._readable(order[::-1], scores)), tuple(self._readable(order, scores)))
 
     @cached_property
-    def _has_words(self) -> bool:
-        """Return whether the vocabulary has whole words enough to list only them."""
-        return sum(_WORD.fullmatch(token) is not None for token in self._tokenizer.get_vocab()) >= _VOCABULARY
+    def _text_of(self) -> Callable[[Tokenizer, int], str]:
+        """The function that gives a token's text: of whole words only, if the vocabulary has enough of them."""
+        count = sum(_WORD.fullmatch(token) is not None for token in self._tokenizer.get_vocab())
+        return word if count >= _VOCABULARY else readable
 
     def _readable(self, order: NDArray[np.intp], scores: NDArray[np.float32]) -> Iterator[Word]:
         """Yield the first readable tokens; variants that differ only in whitespace or case appear once."""
@@ -104,8 +105,7 @@ class Head:
         special.update(self._tokenizer.all_special_ids)
         seen = {""}
         for token in order[:_CANDIDATES].tolist():
-            is_listed = token not in special and (not self._has_words or is_word(self._tokenizer, token))
-            text = readable(self._tokenizer, token) if is_listed else ""
+            text = "" if token in special else self._text_of(self._tokenizer, token)
             if text.casefold() not in seen:
                 seen.add(text.casefold())
                 yield Word(text, round(float(scores[token]), 3))
@@ -113,11 +113,12 @@ class Head:
                 return
 
 
-def is_word(tokenizer: Tokenizer, token: int) -> bool:
-    """Return whether a token is a whole word of three letters or more, or letters of a script without spaces."""
-    begins = str(tokenizer.convert_ids_to_tokens(token)).startswith(_MARKS)
-    text = readable(tokenizer, token)
-    return text.isalpha() and (text[0] >= _EAST_ASIAN or (begins and len(text) >= 3))
+def word(tokenizer: Tokenizer, token: int) -> str:
+    """Return the text of a whole word of three letters or more, or letters of a script without spaces; else empty."""
+    piece = str(tokenizer.convert_ids_to_tokens(token))
+    text = "" if piece.isascii() else readable(tokenizer, token)  # neither a mark nor such a script is ASCII
+    is_whole = text.isalpha() and (text[0] >= _EAST_ASIAN or (piece.startswith(_MARKS) and len(text) >= 3))
+    return text if is_whole else ""
 
 
 def readable(tokenizer: Tokenizer, token: int) -> str:

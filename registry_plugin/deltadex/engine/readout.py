@@ -47,7 +47,7 @@ class Prompts:
     Attributes
     ----------
     readout
-        What is read of each.
+        Readout of each.
     tokens
         The tokens of each probe as text.
     """
