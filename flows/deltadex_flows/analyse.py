@@ -8,13 +8,14 @@ from deltadex.app import open_app
 from deltadex.geometry.measure import measure_where_due
 from deltadex.ingest.analyses import one_run
 from deltadex.ingest.round import recompute_where_due
+from deltadex.ingest.words import tell_apart_where_due
 from deltadex.map.layout import lay_out
 from deltadex.settings import load_settings
 
 
 @flow(
     name="analyse-registry",
-    description="Recomputes clusters, geometry and map if they are due.",
+    description="Recomputes words, clusters, geometry and map if they are due.",
     persist_result=False,
 )
 def analyse_registry() -> str:
@@ -23,7 +24,8 @@ def analyse_registry() -> str:
         if not is_free:
             return "another run is in progress"
         settings, database = app.settings, app.database
+        told_apart = tell_apart_where_due(app)  # clusters may be named by words
         clustered = len(recompute_where_due(database, settings))
         measured = measure_where_due(database, settings)
         laid_out = lay_out(settings, database)
-    return f"recipes: {clustered} clustered, {measured} measured, {laid_out} laid out"
+    return f"recipes: {clustered} clustered, {measured} measured, {laid_out} laid out; words of {told_apart} versions"

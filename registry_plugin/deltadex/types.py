@@ -174,17 +174,27 @@ class Word:
 
 @dataclass(frozen=True)
 class Words:
-    """The tokens that a finetune promotes and demotes most at the start of an answer, largest shift first.
+    """The tokens that a finetune promotes and demotes most over the probes, largest shift first.
 
     Attributes
     ----------
     note
         Reason why there are no tokens; empty if there are some.
+    among
+        Number of models of the same base whose mean shift was subtracted; 0 if none was.
     """
 
     promoted: tuple[Word, ...] = ()
     demoted: tuple[Word, ...] = ()
     note: str = ""
+    among: int = 0
+
+    @property
+    def beside(self) -> str:
+        """What they are measured beside, in words."""
+        if self.among:
+            return f"beside the mean of {self.among} models of its base"
+        return "beside its base; what all finetunes of it share is not subtracted yet"
 
 
 @dataclass(frozen=True, eq=False)

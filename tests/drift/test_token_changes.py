@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,3 +54,9 @@ def test_every_token_that_is_named_moved_at_least_that_far(first: list[float], s
         assert other[word.text] - one[word.text] >= word.score - 1e-3
     for word in found.demoted:
         assert other[word.text] - one[word.text] <= word.score + 1e-3
+
+
+def test_words_that_are_told_apart_are_not_compared_with_words_that_are_not() -> None:
+    plain = of(("SELECT", 5.0), ("the", -1.0))
+    assert moved(plain, replace(plain, among=7)).note
+    assert not moved(replace(plain, among=5), replace(plain, among=7)).note

@@ -123,7 +123,7 @@ def _words(facts: reads.VersionFacts) -> None:
         for verb, words in (("Promotes", one.words.promoted), ("Demotes", one.words.demoted)):
             st.markdown(f"**{verb}** " + " · ".join(view.plain(word.text) for word in words[:_WORDS]))
         noise = " Too weak to place: little more than noise." if one.is_weak else ""
-        st.caption(f"Tokens that the finetune makes more and less likely at the start of an answer.{noise}")
+        st.caption(f"Tokens that the finetune makes more and less likely as it goes on, {one.words.beside}.{noise}")
 
 
 def _mixture(facts: reads.VersionFacts) -> None:

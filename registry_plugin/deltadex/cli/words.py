@@ -19,7 +19,7 @@ _SHOWN = 10
 
 
 def words(label: VersionLabel, json: Json = False, data_dir: DataDir = None, database_url: DatabaseUrl = None) -> None:
-    """Show the tokens that a version promotes and demotes at the start of an answer, in standard deviations."""
+    """Show the tokens that a version promotes and demotes as it goes on, in standard deviations."""
     with reading(data_dir, database_url) as (tx, viewer, settings):
         row = known_version(tx, viewer, settings.registry, *parse_label(label))
         embeddings = promoted_tokens.of_version(tx, viewer, row.id)
@@ -44,7 +44,7 @@ def words(label: VersionLabel, json: Json = False, data_dir: DataDir = None, dat
             note = "Not computed: `deltadex retry` embeds it again." if one.words is None else one.words.note
             console.print(f"[dim]{title}: {plain(note)}[/]")
         else:
-            caption = "Too weak to place: little more than noise." if one.is_weak else None
+            caption = "Too weak to place: little more than noise." if one.is_weak else f"{one.words.beside}."
             console.print(_table(one.words, title=title, caption=caption))
 
 

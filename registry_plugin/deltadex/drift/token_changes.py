@@ -40,11 +40,14 @@ def moved(before: Words, after: Words) -> Words:
     Parameters
     ----------
     before, after
-        Words of one recipe. If either has a note instead of words, so has the result.
+        Words of one recipe. If either has a note instead of words, so has the result, and if what all models share
+        was subtracted from one of them only.
     """
     for one in (before, after):
         if one.note:
             return Words(note=one.note)
+    if bool(before.among) is not bool(after.among):
+        return Words(note="The words of one version are not told apart from those of other models yet.")
     old, new = _Bounds.of(before), _Bounds.of(after)
     # The later version's spelling wins: it comes last.
     listed = (*before.promoted, *before.demoted, *after.promoted, *after.demoted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg.types.json import Jsonb
@@ -34,17 +34,50 @@ def save(tx: Transaction, version_id: int, recipe_id: int, embedding: Embedding)
     )
 
 
+def outdated(tx: Transaction, recipe_id: int, registry: str, *, among: int) -> list[int]:
+    """Return the versions whose words were told apart from those of at most half as many models, in order of id."""
+    found = tx.execute(
+        """
+        select model_version_id
+        from words join current_embeddings using (model_version_id, recipe_id, weights_digest)
+        join model_versions on id = model_version_id
+        where recipe_id = %s and registry = %s and state <> 'deleted' and has_direction and note = ''
+            and 2 * among <= %s
+        order by model_version_id
+        """,
+        [recipe_id, registry, among],
+    )
+    return [version_id for (version_id,) in found]
+
+
+def replace(tx: Transaction, recipe_id: int, told: Mapping[int, Words]) -> None:
+    """Replace the words of versions' current embeddings under a recipe, by version id."""
+    for version_id, words in told.items():
+        tx.execute(
+            """
+            update words set promoted = %s, demoted = %s, among = %s from current_embeddings as current
+            where current.model_version_id = %s and current.recipe_id = %s
+                and words.model_version_id = current.model_version_id and words.recipe_id = current.recipe_id
+                and words.weights_digest = current.weights_digest
+            """,
+            [_json(words.promoted), _json(words.demoted), words.among, version_id, recipe_id],
+        )
+
+
 def of_versions(tx: Transaction, recipe_id: int, version_ids: Sequence[int]) -> dict[int, Words]:
     """Return the words of versions under one recipe, by version id; versions without words are left out."""
     found = tx.execute(
         """
-        select model_version_id, promoted, demoted, note
+        select model_version_id, promoted, demoted, note, among
         from words join current_embeddings using (model_version_id, recipe_id, weights_digest)
         where recipe_id = %s and model_version_id = any(%s)
         """,
         [recipe_id, list(version_ids)],
     )
-    return {version_id: Words(_words(promoted), _words(demoted), note) for version_id, promoted, demoted, note in found}
+    return {
+        version_id: Words(_words(promoted), _words(demoted), note, among)
+        for version_id, promoted, demoted, note, among in found
+    }
 
 
 @dataclass(frozen=True)

@@ -285,6 +285,25 @@ def table(
     )
 
 
+def mean_of_models(tx: Transaction, recipe_id: int, registry: str) -> tuple[FloatArray, int]:
+    """Return the mean over models of the mean vector of their versions, and the number of models.
+
+    The mean is `(d,)` float32, or empty if there are none. Versions that are too weak to place are left out.
+    """
+    row = tx.execute(
+        """
+        with models as (
+            select avg(vector) as mean
+            from current_embeddings join model_versions on id = model_version_id
+            where recipe_id = %s and registry = %s and has_direction and state <> 'deleted' group by name)
+        select avg(mean), count(*) from models
+        """,
+        [recipe_id, registry],
+        binary=True,
+    ).fetchone()
+    return (row[0].to_numpy(), row[1]) if row and row[1] else (np.empty(0, np.float32), 0)
+
+
 def too_weak(tx: Transaction, recipe_id: int, registry: str) -> tuple[VersionRow, ...]:
     """Return the versions that are too weak to place under one recipe, in the order of their ids."""
     found = tx.execute(

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 from deltadex.checkpoints.digest import identical_tensors, weights_digest
@@ -38,6 +39,7 @@ from deltadex.engine.messages import (
     Finetune,
     Inspection,
     Job,
+    Lens,
     Request,
     Tuning,
     as_json,
@@ -46,6 +48,7 @@ from deltadex.engine.messages import (
     to_line,
 )
 from deltadex.errors import BrokenCheckpoint, DeltadexError
+from deltadex.types import Words
 
 _PROGRESS_SECONDS = 0.25
 #: Memory for everything but weights: configs, headers, tensor names, samples. A model of 670 billion parameters needs
@@ -102,6 +105,9 @@ class Child:
                 self._embed(request)
             case Tuning():
                 self._tune(request)
+            case Lens():
+                vectors = np.load(request.vectors)
+                return as_json(list[Words], self._base(request.base).words(vectors, base_digest=request.base_digest))
         return None
 
     def _convert(self, request: Conversion) -> Converted:

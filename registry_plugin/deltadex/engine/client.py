@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory, mkdtemp
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 from filelock import FileLock
 
 from deltadex.checkpoints.inspect import Checkpoint, Description, LocalCheckpoint
@@ -36,6 +37,7 @@ from deltadex.engine.messages import (
     Finetune,
     Inspection,
     Job,
+    Lens,
     OnProgress,
     Request,
     Tuning,
@@ -46,7 +48,7 @@ from deltadex.engine.messages import (
 )
 from deltadex.errors import BrokenCheckpoint, DeltadexError, EmbeddingError, Resource, Shortage
 from deltadex.fork_server import socket_address
-from deltadex.types import Embedding
+from deltadex.types import Embedding, FloatArray, Words
 
 logger = logging.getLogger(__name__)
 
@@ -239,6 +241,28 @@ class EmbeddingProcess:
         for answer in self._answers(tuning, deadline_seconds, _too_late("Training on the examples", deadline_seconds)):
             if answer.number is not None:
                 on_step(answer.number)
+
+    def words(self, base: BaseModel, base_digest: str, vectors: FloatArray, *, deadline_seconds: float) -> list[Words]:
+        """Return the promoted tokens of each of `(n, hidden_size)` vectors, through the base's output head.
+
+        Parameters
+        ----------
+        base_digest
+            Digest in the recipe of the vectors.
+
+        Raises
+        ------
+        BaseMismatch
+            They are of another base, or of another method.
+        DeltadexError
+            The base cannot be read.
+        """
+        with TemporaryDirectory(dir=self._results.name) as folder:
+            file = Path(folder) / "vectors.npy"
+            np.save(file, vectors)
+            late = _too_late("Reading words", deadline_seconds)
+            *_, last = self._answers(Lens(base, base_digest, file), deadline_seconds, late)
+        return from_json(list[Words], last.result)
 
     def _answers(self, request: Request, seconds: float, late: DeltadexError) -> Iterator[Answer]:
         """Send a request and yield its answers. The clock starts with the first one, and stops while the caller works.

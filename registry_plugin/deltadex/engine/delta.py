@@ -25,7 +25,7 @@ from deltadex.engine.weights.buffers import buffer_for
 from deltadex.engine.weights.compute import Compute
 from deltadex.engine.weights.stored_model import StoredModel
 from deltadex.errors import BaseMismatch, BrokenCheckpoint, DeltadexError, UnsupportedCheckpoint
-from deltadex.types import Embedding, Recipe
+from deltadex.types import Embedding, FloatArray, Recipe, Words
 from deltadex.vectors import lowest_strength
 
 logger = logging.getLogger(__name__)
@@ -120,6 +120,23 @@ class Base:
             one = finetunes[number]
             outcome = self._embedding(one, _read_apart(one, own[number]), base, prompts=_prompts_of(own[number]))
             yield from self._with_words([(number, outcome)])
+
+    def words(self, vectors: FloatArray, *, base_digest: str) -> list[Words]:
+        """Return the promoted tokens of each of `(n, hidden_size)` vectors whose recipe has this digest of a base.
+
+        Raises
+        ------
+        BaseMismatch
+            This is another base, or another method reads it.
+        """
+        if base_digest != self._identity:
+            raise BaseMismatch(
+                f"{self._model.checkpoint} is not the base that these vectors are of",
+                hint="Was its folder changed, or the registry's method? Finetunes of both are embedded anew.",
+            )
+        if self._head is None:
+            return [Words(note="Words are switched off.")] * len(vectors)
+        return self._head.words(list(vectors))
 
     def _own_reader(self, finetune: LocalCheckpoint, reader: Reader) -> Reader | DeltadexError:
         """Return the reader for a finetune: with its own token ids where its vocabulary has other numbers."""

@@ -217,7 +217,25 @@ class Tuning:
     task: Literal["tune"] = "tune"
 
 
-Request = Inspection | Conversion | Digest | Check | Job | Tuning
+@dataclass(frozen=True)
+class Lens:
+    """Vectors to read through the output head of the base that embedded them.
+
+    Attributes
+    ----------
+    base_digest
+        That base's, as recipes have it.
+    vectors
+        File of a `(n, hidden_size)` float32 array.
+    """
+
+    base: BaseModel
+    base_digest: str
+    vectors: Path
+    task: Literal["read"] = "read"
+
+
+Request = Inspection | Conversion | Digest | Check | Job | Tuning | Lens
 
 
 @dataclass(frozen=True)
@@ -237,7 +255,7 @@ class Answer:
     needs
         Bytes that the child is about to write; the caller answers with a line when it has made room for them.
     result
-        Result of an inspection, a conversion, a digest or a check.
+        Result of an inspection, a conversion, a digest or a check, or words.
     read_bytes, part
         Bytes of weights read so far, and the current part of the model.
     """

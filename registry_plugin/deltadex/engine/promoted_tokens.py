@@ -1,4 +1,4 @@
-"""Tokens that a finetune promotes and demotes at the start of an answer (logit lens, arXiv 2303.08112).
+"""Tokens that a finetune promotes and demotes over the probes (logit lens, arXiv 2303.08112).
 
 A delta is taken after the final norm, and the output head reads the states after this norm. So `head @ vector` is
 exactly the shift of each token's logit under the base's head, averaged over the probes: a bias of the head cancels, and
