@@ -23,7 +23,8 @@ from rich.table import Table
 from benchmarks.real.choice import HARD, chosen, mean_of_hard
 from benchmarks.real.measured import SECOND, VECTORS, Matrix, Measured, load, save
 from benchmarks.real.pools import Finetune, finetunes, of_second_base
-from benchmarks.real.recipes import PUBLISHED, RECIPES
+from benchmarks.real.recipes import PRODUCTS, PUBLISHED, RECIPES
+from benchmarks.real.reseeds import told_apart
 from benchmarks.real.scores import (
     CLUSTERED,
     QUESTIONS,
@@ -70,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _show(tables["test"], "test domains", console)
         _show_comparisons(comparisons(tables["test"][choice], tables["test"][PUBLISHED]), choice, console)
         _show_clusters(measured, (PUBLISHED, choice), console)
+        for role in (_CHOSEN_ON, (Role.TEST,)):
+            _show_reseeds(Asked.of(measured.models, similarities[choice], role), role, console)
         for name in (PUBLISHED, choice):
             _show_papers_tables(measured, name, similarities[name], console)
         _show_second_base((PUBLISHED, choice), console)
@@ -131,6 +134,14 @@ def _show_papers_tables(measured: Measured, recipe: str, similarity: Matrix, con
     console.print(f"silhouette with three learning rates, {recipe}: {rates(Asked(measured.models, similarity))}")
 
 
+def _show_reseeds(asked: Asked, roles: Sequence[Role], console: Console) -> None:
+    title = f"reseeds of {' and '.join(roles)} domains"
+    table = Table("told by", "AUC within a domain", "others that reach what 90 % of reseeds reach", title=title)
+    for name, told in told_apart(asked).items():
+        table.add_row(name, f"{told.area:.2f}", f"{told.false} of {told.others}; {told.reseeds} pairs of reseeds")
+    console.print(table)
+
+
 def _show_second_base(recipes: Sequence[str], console: Console) -> None:
     """Print how well domains separate among finetunes of another base."""
     measured = load(SECOND)
@@ -146,9 +157,13 @@ def _make(folder: Path, minutes: float) -> None:
     from benchmarks.real import second_base
     from benchmarks.real.making import make
     from benchmarks.real.training import Workshop
+    from benchmarks.real.words import named
 
     of_smollm2, of_second = Workshop.of_smollm2(folder), second_base.workshop(folder)
-    save(VECTORS, make(of_smollm2, finetunes(), minutes))
+    measured = make(of_smollm2, finetunes(), minutes)
+    save(VECTORS, measured)
+    for subtracted, count in named(of_smollm2.base, measured, PRODUCTS).items():
+        print(f"words name the domain, {subtracted} subtracted: {count} of {len(measured.models)}")
     save(SECOND, make(of_second, of_second_base(), minutes))
     losses = [second_base.bits_per_byte(one.base, one.texts) for one in (of_smollm2, of_second)]
     print(f"bits per byte on text of the train domains: SmolLM2 {losses[0]:.2f}, second base {losses[1]:.2f}")

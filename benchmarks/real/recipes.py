@@ -14,6 +14,8 @@ AllReadings = Mapping[str, NDArray[np.float32]]
 Recipe = Callable[[AllReadings], NDArray[np.float64]]
 
 PUBLISHED = "published"
+#: What the product calls `content`.
+PRODUCTS = "content in the instruction, mean over tokens"
 
 
 def _joined(*names: str) -> Recipe:
@@ -50,7 +52,7 @@ RECIPES: Mapping[str, Recipe] = {
     "chat": _joined("chat"),
     "chat, mean over tokens": _joined("chat_mean"),
     "content in the instruction": _joined("wrapped"),
-    "content in the instruction, mean over tokens": _joined("wrapped_mean"),
+    PRODUCTS: _joined("wrapped_mean"),
     "content bare and in the instruction": _joined("content", "wrapped"),
     "published and content": _joined("probes", "content"),
     "published, content, chat": _joined("probes", "content", "chat"),

@@ -110,13 +110,14 @@ def _nearest(asked: Asked, queries: Mask) -> Answer:
     hits = []
     for number in np.flatnonzero(queries):
         query = asked.models[number]
-        possible = [each for each in references if each != number and not _same_text(query, asked.models[each])]
+        possible = [each for each in references if each != number and not same_text(query, asked.models[each])]
         nearest = max(possible, key=lambda each: asked.similarity[number, each])
         hits.append(bool(asked.domains[nearest] == query.domain))
     return _share(hits)
 
 
-def _same_text(one: Finetune, other: Finetune) -> bool:
+def same_text(one: Finetune, other: Finetune) -> bool:
+    """Return whether two finetunes were trained on the same part of the same text."""
     return (one.domains, one.kind, one.part) == (other.domains, other.kind, other.part)
 
 
@@ -173,7 +174,7 @@ def _reseeds(asked: Asked) -> Answer:
     for number in np.flatnonzero(asked.pool("reseeds")):
         for each in np.flatnonzero(asked.pool("splits", "reseeds")):
             if each != number and asked.domains[each] == asked.domains[number]:
-                (same if _same_text(asked.models[each], asked.models[number]) else other).append(
+                (same if same_text(asked.models[each], asked.models[number]) else other).append(
                     asked.similarity[number, each]
                 )
     unknown = float("nan")
