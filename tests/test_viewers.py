@@ -24,6 +24,7 @@ from deltadex.clusters import reads as visible_clusters
 from deltadex.clusters import runs as cluster_runs
 from deltadex.drift import compare, model_drift
 from deltadex.duplicates import overview
+from deltadex.duplicates.standing_queries import standings
 from deltadex.embeddings import promoted_tokens
 from deltadex.embeddings import queries as stored_embeddings
 from deltadex.embeddings import reads as embeddings
@@ -126,11 +127,13 @@ READS: Mapping[Callable[..., object], Read] = {
     ),
     compare.compare: of_versions(lambda tx, viewer, each: compare.compare(tx, viewer, recipe(tx), each, each)),
     overview.redundancies: lambda tx, viewer, made: [
-        overview.redundancies(tx, viewer, REGISTRY, thresholds=THRESHOLDS, similarity=each) for each in (None, 0.5)
+        overview.redundancies(tx, viewer, SETTINGS, similarity=each) for each in (None, 0.5)
     ],
-    overview.candidates: lambda tx, viewer, made: [
-        each.groups(THRESHOLDS) for each in overview.candidates(tx, viewer, REGISTRY, thresholds=THRESHOLDS)
-    ],
+    overview.freed_by_findings: lambda tx, viewer, made: overview.freed_by_findings(tx, viewer, SETTINGS),
+    standings: lambda tx, viewer, made: standings(
+        tx, viewer, versions.listing(tx, ADMIN, REGISTRY), bases=SETTINGS.bases
+    ),
+    overview.candidates: lambda tx, viewer, made: [each.groups() for each in overview.candidates(tx, viewer, SETTINGS)],
     geometry.latest: lambda tx, viewer, made: geometry.latest(tx, viewer, REGISTRY, recipe(tx)),
     maps.chart: lambda tx, viewer, made: maps.chart(tx, viewer, REGISTRY, recipe(tx)),
     maps.too_weak: lambda tx, viewer, made: maps.too_weak(tx, viewer, REGISTRY),
@@ -195,7 +198,7 @@ def test_a_read_says_nothing_of_hidden_models(
 #: Reads that answer with numbers, or with whether something is so.
 _WITHOUT_TEXT = {
     versions.sees_versions, compare.compare, reviews.count_by_rule, reviews.verify, embeddings.same_weights,
-    embeddings.of_version,
+    embeddings.of_version, overview.freed_by_findings, standings,
 }  # fmt: skip
 
 

@@ -159,14 +159,13 @@ class Connection:
         >>> import deltadex
         >>> with deltadex.connect() as registry:
         ...     groups = [group for recipe in registry.duplicates() for group in recipe.groups]
-        >>> str(groups[0].kind), groups[0].keeper.version.label
-        ('exact', 'contract-drafter/1')
+        >>> str(groups[0].kind), [version.label for version in groups[0].proposal.retired]
+        ('exact', ['vendor-agreements/1'])
         >>> sorted(version.label for version in groups[0].versions)
         ['contract-drafter/1', 'vendor-agreements/1']
         """
         with self._database.transaction() as tx:
-            registry, thresholds = self._settings.registry, self._settings.thresholds
-            return tuple(redundancies(tx, self._viewer, registry, thresholds=thresholds, similarity=similarity))
+            return tuple(redundancies(tx, self._viewer, self._settings, similarity=similarity))
 
     def drift(self, name: str, *, alias: str = DEFAULT_ALIAS) -> ModelDrift | None:
         """Return the drift of a registered model; None if fewer than two of its versions can be placed.

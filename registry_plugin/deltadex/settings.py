@@ -219,6 +219,10 @@ class ThresholdSettings(_Group):
         None,
         description="run metric that decides the keeper of a group; with a leading - lower is better",
     )
+    deployed_tags: tuple[str, ...] = Field(
+        ("deployed", "deployment", "endpoint"),
+        description="tags of versions that are deployed, which no proposal retires, as JSON",
+    )
     cluster_similarity: float = Field(
         0.5, ge=-1, le=1, description="mean cosine similarity at which two clusters are merged"
     )

@@ -112,8 +112,9 @@ def test_the_analyses_answer_in_words_and_in_json(filled: dict[str, str]) -> Non
     kinds = [
         (group["kind"], [f"{one['name']}/{one['version']}" for one in group["versions"]]) for group in found["groups"]
     ]
-    assert kinds == [("exact", ["copy/1", "sql-writer/1"]), ("superseded", ["sql-writer/1", "sql-writer/2"])]
-    assert found["groups"][0]["keeper"] == {"name": "sql-writer", "version": 1, "reason": "the newest"}
+    assert kinds == [("exact", ["copy/1", "sql-writer/1"]), ("near", ["copy/1", "sql-writer/2"])]
+    proposal = found["groups"][0]["proposal"]
+    assert (proposal["keep"], proposal["reason"]) == ({"name": "copy", "version": 1}, "the newest")
     assert found["thresholds"]["near, similarity"]["value"] == 0.99
     [drifted] = json.loads(deltadex("drift", "sql-writer", "--json", **filled).stdout)
     assert [step["is_drift"] for step in drifted["steps"]] == [False, True]

@@ -190,7 +190,7 @@ def test_duplicates_show_groups_teams_and_the_lowest_similarity(company: None, o
         "Groups, near": "1",
         "Groups, same task": "5",
     }
-    for expected in ("lowest similarity 1.0000", "owner ", "Proposed to keep: ", "the newest"):
+    for expected in ("lowest similarity 1.0000", "owner ", "**Keep** ", "the newest"):
         assert expected in text(page)
 
 

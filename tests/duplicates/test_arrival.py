@@ -28,6 +28,7 @@ from tests.synthetic import families
 
 KINDS = (FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE, FindingKind.SAME_TASK)
 THRESHOLDS = ThresholdSettings(near_duplicate_similarity=0.95, same_task_similarity=0.9, calibrate=False)
+SETTINGS = Settings(registry=REGISTRY, thresholds=THRESHOLDS)
 Found = set[tuple[FindingKind, str, str]]
 
 
@@ -77,7 +78,7 @@ def test_the_order_of_arrival_changes_no_finding(
     assert (replaced.changed, replaced.removed) == (0, 0)
     with database.transaction() as tx:
         assert found(tx) == arrived == _expected(each)
-        compared, known = redundancies(tx, ADMIN, REGISTRY, thresholds=THRESHOLDS), _from_findings(tx, monkeypatch)
+        compared, known = redundancies(tx, ADMIN, SETTINGS), _from_findings(tx, monkeypatch)
     # Only what supersedes earlier versions of its model is no finding.
     assert _labels(known, Redundancy.EXACT) == _labels(compared, Redundancy.EXACT)
     grouped = {
@@ -93,7 +94,7 @@ def _labels(found: list[RecipeRedundancy], kind: Redundancy) -> list[list[str]]:
 
 def _from_findings(tx: Transaction, monkeypatch: pytest.MonkeyPatch) -> list[RecipeRedundancy]:
     monkeypatch.setattr(redundancy, "COMPARED_AT_MOST", 0)
-    return redundancies(tx, ADMIN, REGISTRY, thresholds=THRESHOLDS)
+    return redundancies(tx, ADMIN, SETTINGS)
 
 
 def _expected(each: list[tuple[str, np.ndarray, int, str]]) -> Found:
@@ -247,7 +248,7 @@ def test_a_merge_and_its_adapter_are_exact_duplicates_in_whatever_order_they_com
         arrived = found(tx)
         [recipe] = embeddings.recipes(tx, REGISTRY)
         [merge] = findings.listing(tx, REGISTRY, kinds=[FindingKind.EXACT_DUPLICATE])
-        [exact] = redundancies(tx, ADMIN, REGISTRY, thresholds=THRESHOLDS)[0].of_kind(Redundancy.EXACT)
+        [exact] = redundancies(tx, ADMIN, SETTINGS)[0].of_kind(Redundancy.EXACT)
     assert arrived == {
         (FindingKind.EXACT_DUPLICATE, "served/1", "adapter/1"),
         (FindingKind.NEAR_DUPLICATE, "trained-on/1", "adapter/1"),

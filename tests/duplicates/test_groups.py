@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltadex.duplicates.groups import Group, Redundancy, freed_bytes, redundant_groups
-from deltadex.duplicates.keeper import propose_keeper
 from deltadex.duplicates.pairs import similar_pairs
 from deltadex.findings.calibration import Calibration, Threshold
 from deltadex.types import Provenance, Queue, State, VersionRow
@@ -60,7 +58,10 @@ def test_the_order_in_which_versions_arrive_changes_no_group(order: list[int]) -
     arrived = [version(row, model=f"model-{row % 5}", weights=rows[row].weights_digest) for row in order]
     after = grouped(arrived, vectors[order])
     described = [
-        [(group.kind, [row.label for row in group.versions], group.keeper.version.label) for group in groups]
+        [
+            (group.kind, [row.label for row in group.versions], [row.label for row in group.proposal.retired])
+            for group in groups
+        ]
         for groups in (before, after)
     ]
     assert described[0] == described[1]
@@ -91,35 +92,6 @@ def test_the_same_direction_at_another_strength_is_the_same_task_at_most() -> No
     vectors = np.array([[1, 0], [2, 0]], dtype=np.float32)
     [group] = grouped([version(0), version(1)], vectors)
     assert (group.kind, group.lowest_norm_ratio) == (Redundancy.SAME_TASK, 0.5)
-
-
-@pytest.mark.parametrize(
-    ("rows", "kept", "reason"),
-    [
-        ([version(0), version(1)], 1, "the newest"),
-        ([version(0, aliases=("champion",)), version(1)], 0, "in use as champion"),
-        ([version(0, tags={"deltadex.usage": "900"}), version(1, tags={"deltadex.usage": "20"})], 0, "used most (900)"),
-        ([version(0, tags={"deltadex.usage": "often"}), version(1)], 1, "the newest"),
-        (
-            [version(0, aliases=("a",)), version(1, aliases=("b",)), version(2)],
-            1,
-            "in use as a, the newest of those",
-        ),
-    ],
-)
-def test_a_version_in_use_is_kept_then_the_most_used_then_the_newest(
-    rows: list[VersionRow], kept: int, reason: str
-) -> None:
-    keeper = propose_keeper(rows)
-    assert (keeper.version.id, keeper.reason) == (kept, reason)
-
-
-def test_a_metric_decides_where_all_have_it() -> None:
-    one, other = (version(row, provenance=Provenance(metrics={"loss": loss})) for row, loss in enumerate((0.2, 0.5)))
-    assert propose_keeper([one, other], "-loss").version == one
-    assert propose_keeper([one, other], "-loss").reason == "best loss (0.2)"
-    assert propose_keeper([one, other], "loss").version == other
-    assert propose_keeper([one, other, version(2)], "-loss").version.id == 2
 
 
 def test_files_that_are_kept_or_shared_free_nothing_twice() -> None:

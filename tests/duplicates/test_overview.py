@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from deltadex.duplicates.groups import Redundancy
+from deltadex.duplicates.groups import Group, Redundancy
 from deltadex.duplicates.overview import RecipeRedundancy, freed_by_findings, redundancies
 from deltadex.findings import queries as findings
-from deltadex.settings import ThresholdSettings
+from deltadex.findings.kinds import Reason
+from deltadex.reviews import actions as reviews
+from deltadex.reviews.reasons import Decision
+from deltadex.settings import Settings, ThresholdSettings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import Finding, FindingKind
 from tests.stored import ADMIN, REGISTRY, embedded
 
+SETTINGS = Settings(
+    registry=REGISTRY,
+    bases={"acme/sql": "models:/sql-base/1"},
+    thresholds=ThresholdSettings(near_duplicate_similarity=0.95, same_task_similarity=0.8),
+)
 SQL, LEGAL = np.array([1, 0, 0.1, 0]), np.array([0, 1, 0, 0.1])
 
 
 def groups(tx: Transaction, **options: float) -> list[RecipeRedundancy]:
-    return redundancies(
-        tx,
-        ADMIN,
-        REGISTRY,
-        thresholds=ThresholdSettings(near_duplicate_similarity=0.95, same_task_similarity=0.8),
-        **options,
-    )
+    return redundancies(tx, ADMIN, SETTINGS, **options)
 
 
 def names(found: RecipeRedundancy) -> list[tuple[Redundancy, list[str]]]:
     return [(group.kind, [row.label for row in group.versions]) for group in found.groups]
+
+
+def kept(group: Group) -> str:
+    assert group.proposal.keeper is not None
+    return group.proposal.keeper.label
 
 
 def test_the_keeper_of_a_stricter_group_stands_for_it_in_the_next(database: Database) -> None:
@@ -44,7 +53,7 @@ def test_the_keeper_of_a_stricter_group_stands_for_it_in_the_next(database: Data
         (Redundancy.NEAR, ["b/1", "c/2"]),
         (Redundancy.SAME_TASK, ["task/1", "c/2"]),
     ]
-    assert [group.keeper.version.label for group in found.groups] == ["b/1", "c/2", "c/2", "c/2"]
+    assert [kept(group) for group in found.groups] == ["b/1", "c/2", "c/2", "c/2"]
     assert found.groups[0].lowest_similarity == 1
     assert found.calibration.same_task.note == "the setting: 4 models, 15 are needed to calibrate"
 
@@ -70,7 +79,7 @@ def test_a_preview_changes_what_counts_as_near(database: Database) -> None:
 def test_what_findings_tell_to_be_redundant_is_freed_but_for_the_keeper(database: Database) -> None:
     with database.transaction() as tx:
         ids = [embedded(tx, name, SQL) for name in ("a", "b", "c", "d")]
-        assert freed_by_findings(tx, REGISTRY) == 0
+        assert freed_by_findings(tx, ADMIN, SETTINGS) == 0
         sizes = [(100 * 2**place, each) for place, each in enumerate(ids)]
         for size, each in sizes:
             tx.execute("update model_versions set weights_bytes = %s where id = %s", [size, each])
@@ -79,4 +88,48 @@ def test_what_findings_tell_to_be_redundant_is_freed_but_for_the_keeper(database
         ):  # fmt: skip
             found = [Finding(kind, ids[version], ids[other])]
             findings.replace(tx, found, version_id=ids[version], recipe_id=1, kinds=[kind])
-        assert freed_by_findings(tx, REGISTRY) == 100 + 200
+        assert freed_by_findings(tx, ADMIN, SETTINGS) == 100 + 200
+
+
+def test_what_others_need_is_never_retired(database: Database) -> None:
+    with database.transaction() as tx:
+        embedded(tx, "original", SQL, weights="same", source="runs:/a/model")
+        embedded(tx, "copy", SQL, weights="same", source="models:/original/1", aliases=("champion",))
+        embedded(tx, "sql-base", LEGAL, weights="other")
+        embedded(tx, "again", LEGAL, weights="other", version=2)
+        finetune = embedded(tx, "finetune", SQL - LEGAL)
+        tx.execute("update model_versions set declared_base = 'acme/sql' where id = %s", [finetune])
+        blocked, alike = groups(tx)[0].of_kind(Redundancy.EXACT)
+    assert blocked.proposal.keeper is None
+    assert blocked.proposal.reason == "nothing can be retired: original/1 has the copy copy/1"
+    assert blocked.proposal.advice == "Retire what needs them first."
+    assert (kept(alike), [row.label for row in alike.proposal.retired]) == ("sql-base/1", ["again/2"])
+    assert alike.proposal.reason == "is the base of 1 finetune"
+
+
+def test_a_hidden_copy_is_not_named(database: Database) -> None:
+    with database.transaction() as tx:
+        for name in ("original", "newer"):
+            embedded(tx, name, SQL, weights="same")
+        embedded(tx, "secret", SQL, weights="other", source="models:/original/1")
+        viewer = replace(ADMIN, models=("original", "newer"))
+        [group] = redundancies(tx, viewer, SETTINGS)[0].of_kind(Redundancy.EXACT)
+    assert "secret" not in group.proposal.reason
+
+
+def test_a_version_with_an_open_finding_of_high_severity_is_not_kept_until_it_is_decided(database: Database) -> None:
+    with database.transaction() as tx:
+        embedded(tx, "sound", SQL, weights="same")
+        wrong = embedded(tx, "wrong", SQL, weights="same", version=2)
+        mismatch = Finding(FindingKind.WRONG_BASE, wrong, measure=0.5, threshold=0.1)
+        findings.replace(tx, [mismatch], version_id=wrong, recipe_id=None, kinds=[FindingKind.WRONG_BASE])
+        reviews.follow(tx, SETTINGS)
+        [group] = groups(tx)[0].of_kind(Redundancy.EXACT)
+        assert (kept(group), [row.label for row in group.proposal.retired]) == ("sound/1", ["wrong/2"])
+        [review] = reviews.listing(tx, ADMIN, SETTINGS, kinds=[FindingKind.WRONG_BASE])
+        seen = {review.id: review.revision}
+        reviews.decide(
+            tx, ADMIN, SETTINGS, seen, decision=Decision.DISMISSED, reason=Reason.DECLARATION_IS_RIGHT, comment="Right."
+        )
+        [group] = groups(tx)[0].of_kind(Redundancy.EXACT)
+    assert kept(group) == "wrong/2"

@@ -13,13 +13,14 @@ from deltadex.embeddings import imprints
 from deltadex.embeddings import queries as embeddings
 from deltadex.findings import queries as findings
 from deltadex.ingest.record import find
-from deltadex.settings import ThresholdSettings
+from deltadex.settings import Settings, ThresholdSettings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import FindingKind
 from deltadex.versions import queries as versions
 from tests.stored import ADMIN, REGISTRY, embedded, embedding
 
 THRESHOLDS = ThresholdSettings(near_duplicate_similarity=0.95, same_task_similarity=0.9, calibrate=False)
+SETTINGS = Settings(registry=REGISTRY, thresholds=THRESHOLDS)
 
 RANDOM = np.random.default_rng(0)
 BASE, STEP, OTHER = (RANDOM.normal(size=1000).astype(np.float32) * size for size in (1, 0.2, 0.2))
@@ -72,7 +73,7 @@ def test_a_copy_under_another_name_is_in_the_group_of_equal_weights(database: Da
         arrive(tx, "other", 1, UNRELATED, FAR["a"] + FAR["b"])
         arrive(tx, "tiny", 1, COPY, FAR["a"] + 0.9 * FAR["b"])
         assert found(tx, FindingKind.EXACT_DUPLICATE) == {("tiny/1", "support/1")}
-        [group] = redundancies(tx, ADMIN, REGISTRY, thresholds=THRESHOLDS)[0].of_kind(Redundancy.EXACT)
+        [group] = redundancies(tx, ADMIN, SETTINGS)[0].of_kind(Redundancy.EXACT)
     assert sorted(row.label for row in group.versions) == ["support/1", "tiny/1"]
 
 

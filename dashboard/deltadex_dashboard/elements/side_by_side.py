@@ -21,8 +21,8 @@ def show(now: Snapshot, recipe_id: int, group: Group) -> None:
     if len(visible) < 2 or not st.toggle("Side by side", key=key):
         return
     left, right = st.columns(2)
-    keeper = group.keeper.version.label
-    first = list(visible).index(keeper) if keeper in visible else 0
+    keeper = group.proposal.keeper
+    first = list(visible).index(keeper.label) if keeper and keeper.label in visible else 0
     one = visible[left.selectbox("One version", list(visible), first, key=f"{key}-one")]
     others = [label for label in visible if label != one.label]
     other = visible[right.selectbox("Other version", others, key=f"{key}-other")]

@@ -205,21 +205,21 @@ def duplicates(now: Snapshot, similarity: float | None = None) -> list[RecipeRed
     if similarity is not None and any(similarity < one.calibration.near_similarity.value for one in of_recipes):
         # The known pairs include all pairs of a higher similarity. For a lower one, all versions are compared.
         of_recipes = _candidates(now, min(similarity, LOWEST_PREVIEW))
-    return [one.groups(now.settings.thresholds, similarity=similarity) for one in of_recipes]
+    return [one.groups(similarity) for one in of_recipes]
 
 
 @cached
 def _candidates(now: Snapshot, lowest: float | None) -> list[Candidates]:
     # Cached separately, because all previews above `LOWEST_PREVIEW` share one comparison.
     with now.transaction() as tx:
-        return candidates(tx, now.person, now.settings.registry, thresholds=now.settings.thresholds, lowest=lowest)
+        return candidates(tx, now.person, now.settings, lowest=lowest)
 
 
 @cached
 def freed(now: Snapshot) -> int:
-    """Return the number of bytes that retiring the duplicates among the findings would free."""
+    """Return the number of bytes that retiring the duplicates among the findings frees."""
     with now.transaction() as tx:
-        return freed_by_findings(tx, now.settings.registry, keeper_metric=now.settings.thresholds.keeper_metric)
+        return freed_by_findings(tx, now.person, now.settings)
 
 
 @cached

@@ -8,6 +8,7 @@ import streamlit as st
 from rich.filesize import decimal
 
 from deltadex.duplicates.groups import Group, Redundancy
+from deltadex.duplicates.keeper import Proposal
 from deltadex.duplicates.overview import RecipeRedundancy
 from deltadex.findings.calibration import Threshold
 from deltadex.reports.table import Table
@@ -91,8 +92,8 @@ def _numbers(groups: Sequence[Group]) -> None:
     freed = sum(group.freed_bytes or 0 for group in groups if group.kind is not Redundancy.SAME_TASK)
     columns[-1].metric(
         "Disk space to free", decimal(freed) if freed else "–", border=True,
-        help="Size of the weight files of all versions in these groups, except the proposed keepers and versions that "
-        "are only for the same task.",
+        help="Size of the weight files of the versions that these groups propose to retire; those for the same task "
+        "aside.",
     )  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def _table(groups: Sequence[Group]) -> Table:
             row.registered.ref.name,
             row.registered.ref.version,
             row.registered.owner,
-            "keep" if row.id == group.keeper.version.id else "",
+            group.proposal.role_of(row),
             round(group.lowest_similarity, 6),
         )
         for number, group in enumerate(groups, start=1)
@@ -132,12 +133,11 @@ def _group(now: Snapshot, number: int, one: RecipeRedundancy, group: Group) -> N
             f"base {view.plain(one.recipe.base_name)}",
         ]
         if group.freed_bytes is not None:
-            facts.append(f"retiring the rest frees {decimal(group.freed_bytes)}")
+            facts.append(f"the proposal frees {decimal(group.freed_bytes)}")
         st.markdown(" · ".join(facts))
-        keeper = group.keeper
-        st.caption(f"Proposed to keep: {view.plain(keeper.version.label)}, {view.plain(keeper.reason)}.")
+        _proposal(group.proposal)
         for row in group.versions[:_MOST_MEMBERS]:
-            _member(row)
+            _member(row, group.proposal)
         if len(group.versions) > _MOST_MEMBERS:
             st.caption(f"And {len(group.versions) - _MOST_MEMBERS} more.")
         key = f"compare-{group.versions[0].id}-{len(group.versions)}"
@@ -168,10 +168,20 @@ def _evidence(one: RecipeRedundancy) -> None:
             st.caption(f"Too weak to place, so not compared: {labels}")
 
 
-def _member(row: VersionRow) -> None:
-    name, aliases, team, registered = st.columns([4, 2, 2, 2], vertical_alignment="center")
+def _proposal(proposal: Proposal) -> None:
+    reason = view.plain(proposal.reason)
+    if proposal.keeper is None:
+        st.caption(f"**Nothing is proposed**: {reason}. {proposal.advice}")
+        return
+    retired = ", ".join(view.plain(row.label) for row in proposal.retired)
+    st.caption(f"**Keep** {view.plain(proposal.keeper.label)}: {reason}. **Retire** {retired}.")
+
+
+def _member(row: VersionRow, proposal: Proposal) -> None:
+    name, role, aliases, team, registered = st.columns([4, 3, 2, 2, 2], vertical_alignment="center")
     with name:
         view.version_link(row)
+    role.caption(view.plain(proposal.role_of(row)))
     aliases.markdown(view.alias_badges(row))
     team.caption(f"owner {view.plain(row.registered.owner)}" if row.registered.owner else "no owner")
     registered.caption(f"registered {view.registered_at(row):%Y-%m-%d}")

@@ -21,6 +21,7 @@ from deltadex.settings import Settings
 from deltadex.store.database import Database
 
 if TYPE_CHECKING:
+    from deltadex.duplicates.groups import Group
     from deltadex.duplicates.overview import RecipeRedundancy
     from deltadex.findings.calibration import Threshold
 
@@ -55,7 +56,7 @@ def duplicates(
     from deltadex.duplicates.overview import redundancies
 
     with reading(data_dir, database_url) as (tx, viewer, settings):
-        by_recipe = redundancies(tx, viewer, settings.registry, thresholds=settings.thresholds, similarity=threshold)
+        by_recipe = redundancies(tx, viewer, settings, similarity=threshold)
     if json:
         print_json([_as_json(one) for one in by_recipe])
         return
@@ -75,12 +76,12 @@ def _show(found: RecipeRedundancy) -> None:
     columns = ("kind", "keep", "because", "retire", "frees", "lowest similarity", "norm ratio", "owners")
     table = Table(*columns, title=f"base {plain(found.recipe.base_name)}", caption=caption, caption_justify="left")
     for group in found.groups:
-        retired = ", ".join(plain(row.label) for row in group.versions if row.id != group.keeper.version.id)
+        proposal = group.proposal
         table.add_row(
             group.kind.words,
-            plain(group.keeper.version.label),
-            plain(group.keeper.reason),
-            retired,
+            plain(proposal.keeper.label) if proposal.keeper else "–",
+            plain(" ".join(filter(None, (proposal.reason, proposal.advice)))),
+            ", ".join(plain(row.label) for row in proposal.retired) or "–",
             "" if group.freed_bytes is None else decimal(group.freed_bytes),
             f"{group.lowest_similarity:.4f}",
             f"{group.lowest_norm_ratio:.2f}",
@@ -116,7 +117,7 @@ def _as_json(found: RecipeRedundancy) -> dict[str, Any]:
                     {**version_json(row), "owner": row.registered.owner, "aliases": list(row.registered.aliases)}
                     for row in group.versions
                 ],
-                "keeper": {**version_json(group.keeper.version), "reason": group.keeper.reason},
+                "proposal": _proposal_json(group),
                 "freed_bytes": group.freed_bytes,
                 "owners": list(group.owners),
                 "lowest_similarity": group.lowest_similarity,
@@ -125,6 +126,21 @@ def _as_json(found: RecipeRedundancy) -> dict[str, Any]:
             for group in found.groups
         ],
         "too_weak": [version_json(row) for row in found.too_weak],
+    }
+
+
+def _proposal_json(group: Group) -> dict[str, Any]:
+    proposal = group.proposal
+    return {
+        "keep": proposal.keeper and version_json(proposal.keeper),
+        "reason": proposal.reason,
+        "advice": proposal.advice,
+        "retire": [version_json(row) for row in proposal.retired],
+        "left_alone": [
+            {**version_json(row), "reason": proposal.spared[row.id]}
+            for row in group.versions
+            if row.id in proposal.spared
+        ],
     }
 
 

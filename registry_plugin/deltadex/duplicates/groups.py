@@ -1,8 +1,8 @@
-"""Groups of redundant models, level by level, each with a keeper. The order of arrival does not matter."""
+"""Groups of redundant models, level by level, each with a proposal. The order of arrival does not matter."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltadex.duplicates.all_pairs import Pairs
-from deltadex.duplicates.keeper import Keeper, propose_keeper
+from deltadex.duplicates.keeper import Policy, Proposal, Standing, propose
 from deltadex.duplicates.pairs import connected_groups
 from deltadex.duplicates.rules import is_near, norm_ratio
 from deltadex.findings.calibration import Calibration
@@ -18,12 +18,13 @@ from deltadex.types import FloatArray, VersionRow
 from deltadex.vectors import average_linkage, canonical_order, cosine_similarity, cut_tree
 
 _MOST_SPLIT = 5_000
+_DEFAULT_POLICY = Policy()
 
 
 class Redundancy(StrEnum):
     """Levels of redundancy, the strictest first. A version is in at most one group per level.
 
-    Only the keeper of a group takes part in the levels below, so no pair of versions is on two levels.
+    Only one version of a group takes part in the levels below, so no pair of versions is on two levels.
     """
 
     EXACT = "exact"
@@ -50,14 +51,14 @@ class Group:
     lowest_norm_ratio
         Smallest norm over the largest.
     freed_bytes
-        Bytes that retiring all but the keeper frees; None if no size is known.
+        Bytes that the proposal frees; None if nothing is proposed, or no size is known.
     owners
         Owners of the versions, from their tags.
     """
 
     kind: Redundancy
     versions: tuple[VersionRow, ...]
-    keeper: Keeper
+    proposal: Proposal
     lowest_similarity: float
     lowest_norm_ratio: float
     freed_bytes: int | None
@@ -71,7 +72,8 @@ def redundant_groups(
     pairs: Pairs,
     calibration: Calibration,
     merged: Sequence[tuple[int, int]] = (),
-    keeper_metric: str | None = None,
+    standings: Mapping[int, Standing] | None = None,
+    policy: Policy = _DEFAULT_POLICY,
 ) -> list[Group]:
     """Return the groups of one recipe, the strictest level first, then the largest group.
 
@@ -83,15 +85,15 @@ def redundant_groups(
         Pairs of similar rows, of dtype `PAIR`.
     merged
         Pairs of rows: an adapter and its merge.
-    keeper_metric
-        See `propose_keeper`.
+    standings, policy
+        See `propose`.
     """
     task_at = calibration.same_task.value
     norms = np.linalg.norm(vectors, axis=1)
     ratio = norm_ratio(norms[pairs["first"]], norms[pairs["second"]])
     near = pairs[is_near(pairs["similarity"], ratio, calibration)]
-    models = np.array([_model(version) for version in versions], dtype=object)
-    levels = _Levels(versions, vectors, keeper_metric)
+    levels = _Levels(versions, vectors, standings or {}, policy)
+    models = levels.models
     levels.join(Redundancy.EXACT, np.concatenate([_same_weights(versions), _rows(merged)]))
     levels.join(Redundancy.SUPERSEDED, _edges(near[models[near["first"]] == models[near["second"]]]))
     levels.join(Redundancy.NEAR, _edges(near))
@@ -117,38 +119,46 @@ def freed_bytes(retired: Sequence[VersionRow], kept: Sequence[VersionRow]) -> in
 
 
 class _Levels:
-    """Groups versions level by level; a group's keeper represents it on the next level."""
+    """Groups versions level by level; the best version of a group represents it on the next level."""
 
-    def __init__(self, versions: Sequence[VersionRow], vectors: FloatArray, keeper_metric: str | None) -> None:
+    def __init__(
+        self, versions: Sequence[VersionRow], vectors: FloatArray, standings: Mapping[int, Standing], policy: Policy
+    ) -> None:
         self.groups: list[Group] = []
-        self._versions, self._vectors, self._metric = versions, vectors, keeper_metric
+        self._versions, self._vectors = versions, vectors
+        self._standings, self._policy = standings, policy
         self._leader = np.arange(len(versions))
+        self.models = np.array([version.registered.ref.name for version in versions], dtype=object)
 
     def join(self, kind: Redundancy, pairs: NDArray[np.int64], *, split_at: float | None = None) -> None:
         edges = np.unique(self._leader[pairs].reshape(-1, 2), axis=0)
-        for connected in connected_groups(map(tuple, edges[edges[:, 0] != edges[:, 1]].tolist())):
+        edges = edges[edges[:, 0] != edges[:, 1]]
+        if kind is Redundancy.SUPERSEDED:  # a version of another model may stand for one of the two: that is `NEAR`
+            edges = edges[self.models[edges[:, 0]] == self.models[edges[:, 1]]]
+        for connected in connected_groups(map(tuple, edges.tolist())):
             for members in [connected] if split_at is None else self._split(connected, split_at):
-                models = {_model(self._versions[member]) for member in members}
+                models = {*self.models[list(members)]}
                 if len(members) > 1 and (len(models) > 1 or kind in (Redundancy.EXACT, Redundancy.SUPERSEDED)):
                     self._add(kind, sorted(members, key=lambda member: self._versions[member].registered.ref.age))
 
     def _add(self, kind: Redundancy, members: Sequence[int]) -> None:
         rows = tuple(self._versions[member] for member in members)
-        keeper = propose_keeper(rows, self._metric)
+        proposal, best = propose(rows, self._standings, self._policy)
+        stay = [row for row in rows if row not in proposal.retired]
         vectors = self._vectors[list(members)]
         norms = np.linalg.norm(vectors, axis=1)
         self.groups.append(
             Group(
                 kind=kind,
                 versions=rows,
-                keeper=keeper,
+                proposal=proposal,
                 lowest_similarity=float(np.min(cosine_similarity(vectors))),
                 lowest_norm_ratio=float(norm_ratio(norms.min(), norms.max())),
-                freed_bytes=freed_bytes([row for row in rows if row.id != keeper.version.id], [keeper.version]),
+                freed_bytes=freed_bytes(proposal.retired, stay) if proposal.retired else None,
                 owners=tuple(sorted({name for row in rows if (name := row.registered.owner)})),
             )
         )
-        leader = members[rows.index(keeper.version)]
+        leader = members[rows.index(best)]
         self._leader[np.isin(self._leader, members)] = leader
 
     def _split(self, members: Sequence[int], threshold: float) -> list[list[int]]:
@@ -185,7 +195,3 @@ def _edges(pairs: Pairs) -> NDArray[np.int64]:
 
 def _is_copy(source: str) -> bool:
     return source.startswith("models:/") and not source.startswith("models:/m-")
-
-
-def _model(version: VersionRow) -> str:
-    return version.registered.ref.name

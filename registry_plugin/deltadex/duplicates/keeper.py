@@ -1,53 +1,191 @@
-"""Choice of a group's keeper."""
+"""Proposal for a group of redundant versions: which one to keep, which to retire, and which are left alone.
+
+A proposal must be safe to act on. What is in use, or what another version needs, is never retired; a version with an
+open finding of high severity is never kept, and a superseded one only if nothing better is there. Where that leaves no
+safe keeper, or nothing to retire, nothing is proposed, and the proposal says why.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from deltadex.types import VersionRow
 
 #: Tag of a version with its usage, such as requests per day: any number, higher is more.
 USAGE_TAG = "deltadex.usage"
-
+#: Values of a deployment tag that say that the version isn't deployed.
+_NOT_DEPLOYED = frozenset(("", "no", "none", "false", "0", "archived", "retired"))
 
 #: A number, higher is better, and its description for display.
 Score = tuple[float, str]
 
 
 @dataclass(frozen=True)
-class Keeper:
-    """The proposed version of a group to keep, with the reason."""
+class Standing:
+    """What the registry says about a version beyond its own row, in words.
 
-    version: VersionRow
-    reason: str
+    Attributes
+    ----------
+    needed_by
+        Why other versions need it, such as `has the copy b/2`.
+    open_high
+        Its open findings of high severity, such as `wrong base`.
+    is_latest
+        Whether its model has no later version.
+    """
+
+    needed_by: tuple[str, ...] = ()
+    open_high: tuple[str, ...] = ()
+    is_latest: bool = True
 
 
-def propose_keeper(versions: Sequence[VersionRow], metric: str | None = None) -> Keeper:
-    """Choose the version to keep: one with an alias, then the most used, then the best by a metric, then the newest.
+_NOTHING_KNOWN = Standing()
 
-    Parameters
+
+@dataclass(frozen=True)
+class Policy:
+    """Settings that proposals depend on.
+
+    Attributes
     ----------
     metric
         Metric of the versions' runs; with a leading `-` lower is better. It is ignored unless all versions have it.
+    deployed_tags
+        Keys of tags that say where a version is deployed.
     """
-    left, reasons = list(versions), []
-    for criterion in (_in_use, _most_used, partial(_best, metric=metric)):
+
+    metric: str | None = None
+    deployed_tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to do with a group.
+
+    Attributes
+    ----------
+    keeper
+        The version to keep; None if nothing is proposed.
+    reason
+        Why it is kept, or why nothing is proposed.
+    retired
+        Versions to retire.
+    spared
+        Versions that are neither kept nor retired, by id, with the reason.
+    advice
+        What would make a proposal possible; empty if there is one.
+    """
+
+    keeper: VersionRow | None
+    reason: str
+    retired: tuple[VersionRow, ...] = ()
+    spared: Mapping[int, str] = field(default_factory=dict)
+    advice: str = ""
+
+    def role_of(self, row: VersionRow) -> str:
+        """Return what is proposed for a version of the group, in words; empty if nothing is."""
+        if self.keeper is not None and row.id == self.keeper.id:
+            return "keep"
+        return "retire" if any(row.id == each.id for each in self.retired) else self.spared.get(row.id, "")
+
+
+def propose(
+    versions: Sequence[VersionRow], standings: Mapping[int, Standing], policy: Policy
+) -> tuple[Proposal, VersionRow]:
+    """Return the proposal for a group, and the version that stands for the group.
+
+    Parameters
+    ----------
+    standings
+        By version id; nothing is known of the others.
+    """
+    of = {row.id: standings.get(row.id, _NOTHING_KNOWN) for row in versions}
+    uses = {row.id: in_use(row, policy) for row in versions}
+    needs = {row.id: (*uses[row.id], *of[row.id].needed_by) for row in versions}
+    sound = [row for row in versions if not of[row.id].open_high]
+    current = [row for row in sound if uses[row.id] or of[row.id].is_latest]
+    best, why = _best_of(current or sound or versions, uses, needs, policy.metric)
+    unsound = [row for row in versions if row not in sound and needs[row.id]]
+    if unsound or not sound:
+        return _without_sound_keeper(unsound or versions, of, needs), best
+    spared = {row.id: _why_spared(row, best, of[row.id], needs[row.id]) for row in versions if row.id != best.id}
+    retired = tuple(row for row in versions if not spared.get(row.id, "the keeper"))
+    kept = {each: reason for each, reason in spared.items() if reason}
+    if not retired:
+        others = [row for row in versions if row.id in kept]
+        stays = "; ".join(f"{row.label} {kept[row.id]}" for row in others)
+        return Proposal(None, f"nothing can be retired: {stays}", spared=kept, advice=_advice(others, uses, of)), best
+    return Proposal(best, why, retired, kept), best
+
+
+def in_use(row: VersionRow, policy: Policy) -> tuple[str, ...]:
+    """Return how a version is in use, in words: by aliases, tags of deployments, or observed use."""
+    aliases, tags = row.registered.aliases, row.registered.tags
+    found = [f"is in use as {', '.join(aliases)}"] if aliases else []
+    for key in policy.deployed_tags:
+        if tags.get(key, "").strip().lower() not in _NOT_DEPLOYED:
+            found.append(f"is deployed ({key}: {tags[key]})")
+    if usage := _number(tags.get(USAGE_TAG)):
+        found.append(f"is used ({usage:g})")
+    return tuple(found)
+
+
+def _without_sound_keeper(
+    rows: Sequence[VersionRow], of: Mapping[int, Standing], needs: Mapping[int, tuple[str, ...]]
+) -> Proposal:
+    """Return the proposal of nothing, because of open findings about versions that would have to stay."""
+    stated = [
+        " and ".join([*needs[row.id], f"has an open finding ({', '.join(of[row.id].open_high)})"]) for row in rows
+    ]
+    reason = "; ".join(f"{row.label} {one}" for row, one in zip(rows, stated, strict=True))
+    advice = "Decide those findings first" + (", or move what points at it." if needs[rows[0].id] else ".")
+    return Proposal(None, f"no version can be kept safely: {reason}", advice=advice)
+
+
+def _why_spared(row: VersionRow, keeper: VersionRow, standing: Standing, needs: Sequence[str]) -> str:
+    """Return why a version is not retired for this keeper; empty if it may be."""
+    if needs:
+        return " and ".join(needs)
+    is_sibling = row.registered.ref.name == keeper.registered.ref.name
+    if is_sibling and row.registered.ref.age > keeper.registered.ref.age and standing.is_latest:
+        return "is the newest version of its model"
+    return ""
+
+
+def _advice(rows: Sequence[VersionRow], uses: Mapping[int, tuple[str, ...]], of: Mapping[int, Standing]) -> str:
+    if any(uses[row.id] for row in rows):
+        return "Move the alias or the deployment first, so that one version serves for all."
+    if any(of[row.id].needed_by for row in rows):
+        return "Retire what needs them first."
+    return "Move the alias to the newest version first, or leave it."
+
+
+def _best_of(
+    versions: Sequence[VersionRow],
+    uses: Mapping[int, tuple[str, ...]],
+    needs: Mapping[int, tuple[str, ...]],
+    metric: str | None,
+) -> tuple[VersionRow, str]:
+    """Choose a version: one in use, then one that must stay anyway, the most used, the best by a metric, the newest."""
+    left, decisive = list(versions), list[dict[int, str]]()
+    for criterion in (partial(_stays, why=uses), partial(_stays, why=needs), _most_used, partial(_best, metric=metric)):
         scores = criterion(left)
-        best = max(scores, key=lambda each: each[0])
-        if any(score != best[0] for score, _ in scores):
-            reasons.append(best[1])
-            left = [version for version, (score, _) in zip(left, scores, strict=True) if score == best[0]]
-    if len(left) > 1:
+        highest = max(score for score, _ in scores)
+        if any(score != highest for score, _ in scores):
+            decisive.append({row.id: reason for row, (_, reason) in zip(left, scores, strict=True)})
+            left = [row for row, (score, _) in zip(left, scores, strict=True) if score == highest]
+    best = max(left, key=lambda row: row.registered.ref.age)
+    reasons = [by_version[best.id] for by_version in decisive]
+    if len(left) > 1 or not reasons:
         reasons.append("the newest of those" if reasons else "the newest")
-    return Keeper(max(left, key=lambda version: version.registered.ref.age), ", ".join(reasons))
+    return best, ", ".join(reasons)
 
 
-def _in_use(versions: Sequence[VersionRow]) -> list[Score]:
-    aliases = [version.registered.aliases for version in versions]
-    return [(float(bool(each)), f"in use as {', '.join(each)}") for each in aliases]
+def _stays(versions: Sequence[VersionRow], *, why: Mapping[int, tuple[str, ...]]) -> list[Score]:
+    return [(float(bool(why[row.id])), " and ".join(why[row.id])) for row in versions]
 
 
 def _most_used(versions: Sequence[VersionRow]) -> list[Score]:

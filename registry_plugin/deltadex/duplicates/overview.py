@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from deltadex.access import HIDDEN, Person
 from deltadex.duplicates.all_pairs import PAIR, Pairs
 from deltadex.duplicates.groups import Group, Redundancy, freed_bytes, redundant_groups
-from deltadex.duplicates.keeper import Keeper, propose_keeper
+from deltadex.duplicates.keeper import Policy, Standing, propose
 from deltadex.duplicates.pairs import connected_groups, similar_pairs
+from deltadex.duplicates.standing_queries import standings
 from deltadex.embeddings import queries as embeddings
 from deltadex.embeddings.queries import EmbeddingTable, RecipeRow
 from deltadex.findings import queries as findings
 from deltadex.findings.calibration import Calibration
 from deltadex.findings.kinds import Concerns, kinds_about
 from deltadex.findings.thresholds import stored_calibration
-from deltadex.settings import ThresholdSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Transaction
 from deltadex.types import Finding, FindingKind, VersionRow
 from deltadex.vectors import cosine_similarity
@@ -68,9 +69,11 @@ class Candidates:
     table: EmbeddingTable
     pairs: Pairs
     merged: Sequence[tuple[int, int]]
+    standings: Mapping[int, Standing]
+    policy: Policy
     too_weak: tuple[VersionRow, ...]
 
-    def groups(self, thresholds: ThresholdSettings, *, similarity: float | None = None) -> RecipeRedundancy:
+    def groups(self, similarity: float | None = None) -> RecipeRedundancy:
         """Return the groups at the recipe's thresholds, or at another near-duplicate similarity."""
         calibration = self.calibration if similarity is None else self.calibration.at(similarity)
         groups = redundant_groups(
@@ -79,14 +82,15 @@ class Candidates:
             pairs=self.pairs,
             calibration=calibration,
             merged=self.merged,
-            keeper_metric=thresholds.keeper_metric,
+            standings=self.standings,
+            policy=self.policy,
         )
         visible = tuple(_visible(self.viewer, group) for group in groups)
         return RecipeRedundancy(self.recipe, calibration, visible, tuple(self.viewer.view_each(self.too_weak)))
 
 
 def redundancies(
-    tx: Transaction, viewer: Person, registry: str, *, thresholds: ThresholdSettings, similarity: float | None = None
+    tx: Transaction, viewer: Person, settings: Settings, *, similarity: float | None = None
 ) -> list[RecipeRedundancy]:
     """Return the groups of redundant versions of each recipe.
 
@@ -95,13 +99,10 @@ def redundancies(
     similarity
         Near-duplicate threshold (cosine similarity) of a preview; None for the recipe's own.
     """
-    found = candidates(tx, viewer, registry, thresholds=thresholds, lowest=similarity)
-    return [one.groups(thresholds, similarity=similarity) for one in found]
+    return [one.groups(similarity) for one in candidates(tx, viewer, settings, lowest=similarity)]
 
 
-def candidates(
-    tx: Transaction, viewer: Person, registry: str, *, thresholds: ThresholdSettings, lowest: float | None = None
-) -> list[Candidates]:
+def candidates(tx: Transaction, viewer: Person, settings: Settings, *, lowest: float | None = None) -> list[Candidates]:
     """Return the versions that may be redundant under each recipe.
 
     At most `COMPARED_AT_MOST` versions are all compared. With more, the pairs are read from the findings, which lack
@@ -112,49 +113,63 @@ def candidates(
     lowest
         Lowest near-duplicate similarity that will be previewed; None if there is no preview.
     """
-    exact = findings.listing(tx, registry, kinds=[FindingKind.EXACT_DUPLICATE])
+    exact = findings.listing(tx, settings.registry, kinds=[FindingKind.EXACT_DUPLICATE])
     merged = [one.finding for one in exact if one.other and one.other.weights_digest != one.version.weights_digest]
     return [
-        _of_recipe(tx, viewer, recipe, registry, merged, thresholds=thresholds, lowest=lowest)
-        for recipe in embeddings.recipes(tx, registry)
+        _of_recipe(tx, viewer, settings, recipe, merged, lowest=lowest)
+        for recipe in embeddings.recipes(tx, settings.registry)
     ]
 
 
 def _of_recipe(
     tx: Transaction,
     viewer: Person,
+    settings: Settings,
     recipe: RecipeRow,
-    registry: str,
     merged: Sequence[Finding],
     *,
-    thresholds: ThresholdSettings,
     lowest: float | None,
 ) -> Candidates:
-    calibration = stored_calibration(tx, recipe.id, registry, thresholds=thresholds)
+    registry = settings.registry
+    calibration = stored_calibration(tx, recipe.id, registry, thresholds=settings.thresholds)
     if lowest is None and recipe.embedded > COMPARED_AT_MOST:
         table, pairs = _pairs_of_findings(tx, recipe, registry)
     else:
         table = embeddings.table(tx, recipe.id, registry=registry)
         limits = (calibration.near_similarity.value, calibration.same_task.value, lowest)
         pairs = similar_pairs(table.vectors, min(limit for limit in limits if limit is not None))
-    weak = embeddings.too_weak(tx, recipe.id, registry)
-    return Candidates(viewer, recipe, calibration, table, pairs, _places(table, merged), weak)
+    return Candidates(
+        viewer=viewer,
+        recipe=recipe,
+        calibration=calibration,
+        table=table,
+        pairs=pairs,
+        merged=_places(table, merged),
+        standings=standings(tx, viewer, table.rows, bases=settings.bases),
+        policy=_policy(settings),
+        too_weak=embeddings.too_weak(tx, recipe.id, registry),
+    )
 
 
-def freed_by_findings(tx: Transaction, registry: str, *, keeper_metric: str | None = None) -> int:
-    """Return the bytes that retiring exact and near duplicates frees, from their findings.
+def freed_by_findings(tx: Transaction, viewer: Person, settings: Settings) -> int:
+    """Return the bytes that the proposals about exact and near duplicates free, by their findings.
 
     Versions of one model that supersede each other are not findings, and not counted.
     """
-    known = findings.listing(tx, registry, kinds=(FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE))
+    known = findings.listing(tx, settings.registry, kinds=(FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE))
     pairs = [(one.version, one.other) for one in known if one.other is not None]
     rows = {row.id: row for pair in pairs for row in pair}
+    of = standings(tx, viewer, list(rows.values()), bases=settings.bases)
     freed = 0
     for ids in connected_groups((one.id, other.id) for one, other in pairs):
         group = [rows[each] for each in ids]
-        kept = propose_keeper(group, keeper_metric).version
-        freed += freed_bytes([row for row in group if row.id != kept.id], [kept]) or 0
+        retired = propose(group, of, _policy(settings))[0].retired
+        freed += freed_bytes(retired, [row for row in group if row not in retired]) or 0
     return freed
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(settings.thresholds.keeper_metric, settings.thresholds.deployed_tags)
 
 
 def similarities(tx: Transaction, registry: str, recipe_id: int, ids: Sequence[int]) -> NDArray[np.float64]:
@@ -166,11 +181,18 @@ def similarities(tx: Transaction, registry: str, recipe_id: int, ids: Sequence[i
 
 def _visible(viewer: Person, group: Group) -> Group:
     versions = tuple(viewer.view_each(group.versions))
-    # The reason contains aliases and metrics, maybe of a hidden model.
-    is_whole = all(viewer.sees(row.registered.ref.name) for row in group.versions)
-    keeper = Keeper(viewer.view(group.keeper.version), group.keeper.reason if is_whole else HIDDEN)
+    proposal = group.proposal
+    if not all(viewer.sees(row.registered.ref.name) for row in group.versions):
+        # The reasons contain names, aliases and metrics, maybe of a hidden model.
+        proposal = replace(
+            proposal,
+            keeper=proposal.keeper and viewer.view(proposal.keeper),
+            reason=HIDDEN,
+            retired=tuple(viewer.view_each(proposal.retired)),
+            spared=dict.fromkeys(proposal.spared, HIDDEN),
+        )
     owners = tuple(sorted({name for row in versions if (name := row.registered.owner)}))
-    return replace(group, versions=versions, keeper=keeper, owners=owners)
+    return replace(group, versions=versions, proposal=proposal, owners=owners)
 
 
 def _places(table: EmbeddingTable, found: Sequence[Finding]) -> list[tuple[int, int]]:
