@@ -37,6 +37,10 @@ class State(StrEnum):
 UNDER_WAY = (State.DISCOVERED, State.QUEUED, State.RUNNING)
 
 
+#: Tag of a version with the name of its domain.
+DOMAIN_TAG = "domain"
+
+
 class Queue(StrEnum):
     """The two work queues: fresh registrations go before the backlog."""
 

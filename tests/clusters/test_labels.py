@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from deltadex.clusters.labels import judge_labels, read_labels
+from deltadex.clusters.labels import judge_every_label, judge_labels, read_labels
 from deltadex.embeddings import queries as embeddings
+from deltadex.findings import queries as findings
+from deltadex.ingest.round import recompute_where_due
 from deltadex.search.nearest import nearest
-from deltadex.settings import ThresholdSettings
+from deltadex.settings import Settings, ThresholdSettings
 from deltadex.store.database import Database, Transaction
-from deltadex.types import Finding
+from deltadex.types import Finding, FindingKind
 from deltadex.versions import queries as versions
+from deltadex.versions import transitions
 from tests.stored import REGISTRY, embedded
 
 LEGAL, CODE = np.array([1, 0, 0, 0]), np.array([0, 1, 0, 0])
@@ -67,3 +72,51 @@ def test_a_version_too_weak_to_place_is_not_judged(database: Database) -> None:
     with database.transaction() as tx:
         fill(tx)
         assert judged(tx, add(tx, "weak", CODE, "legal", is_weak=True)) == {}
+
+
+def judged_together(tx: Transaction) -> dict[int, list[Finding]]:
+    [recipe] = embeddings.recipes(tx, REGISTRY)
+    table = embeddings.table(tx, recipe.id)
+    found = judge_every_label(table.rows, table.vectors, thresholds=ThresholdSettings())
+    assert found.keys() == {row.id for row in table.rows}
+    return {each: findings for each, findings in found.items() if findings}
+
+
+def test_all_labels_together_are_judged_as_each_is_on_arrival(database: Database) -> None:
+    with database.transaction() as tx:
+        wrong = add(tx, "wrong", CODE, "legal")
+        for number in range(4):
+            add(tx, f"copy-{number}", CODE, "german", weights="same")
+        add(tx, "silent", CODE, None)
+        fill(tx, code=2)
+        assert judged_together(tx) == {}, "two witnesses are too few, and copies are one"
+        add(tx, "code-third", CODE, "code")
+        [finding], [alone] = judged_together(tx)[wrong], judged(tx, wrong)[wrong]
+        assert judged_together(tx).keys() == {wrong}
+        assert (finding.measure, finding.evidence) == (pytest.approx(alone.measure), pytest.approx(alone.evidence))
+
+
+def test_a_changed_label_starts_a_round_that_judges_it(database: Database) -> None:
+    settings = Settings(registry=REGISTRY)
+    with database.transaction() as tx:
+        fill(tx)
+        version_id = add(tx, "mended", CODE, "legal")
+        labels = {row.id: row.registered for row in versions.by_ids(tx, [version_id]).values()}
+    recompute_where_due(database, settings)
+
+    def found() -> list[int]:
+        with database.transaction() as tx:
+            kinds = [FindingKind.LABEL_CONTRADICTED]
+            return [one.finding.version_id for one in findings.listing(tx, REGISTRY, kinds=kinds)]
+
+    assert found() == [version_id]
+    assert recompute_where_due(database, settings) == []
+    for tags, expected in (({"domain": "code"}, []), ({"domain": "legal"}, [version_id])):
+        with database.transaction() as tx:
+            transitions.discover(tx, [replace(labels[version_id], tags=tags)], fresh_since_ms=0)
+        assert len(recompute_where_due(database, settings)) == 1
+        assert found() == expected
+    with database.transaction() as tx:
+        tags = {"domain": "legal", "note": "new"}
+        transitions.discover(tx, [replace(labels[version_id], tags=tags)], fresh_since_ms=0)
+    assert recompute_where_due(database, settings) == []

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from deltadex.clusters.names import DOMAIN_TAG
+import numpy as np
+
 from deltadex.search import neighbors as search
 from deltadex.search.filters import Conditions
 from deltadex.search.nearest import NEAREST
@@ -15,10 +16,12 @@ from deltadex.search.neighbors import Neighbor
 from deltadex.search.query_vector import versions_of
 from deltadex.settings import ThresholdSettings
 from deltadex.store.database import Transaction
-from deltadex.types import Finding, FindingKind, VersionRow
+from deltadex.types import DOMAIN_TAG, Finding, FindingKind, FloatArray, VersionRow
+from deltadex.vectors import unit_vectors
 
-#: Number of neighbours of an arrival that are judged again; each costs a search.
+#: Number of neighbours of an arrival that are judged again; each costs a search. All are judged with each clustering.
 _JUDGED_AGAIN = 5
+_ROWS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,39 @@ def judge_labels(labelled: Iterable[Labelled], *, thresholds: ThresholdSettings)
         if one.declared
         else []
         for one in labelled
+    }
+
+
+def judge_every_label(
+    rows: Sequence[VersionRow], vectors: FloatArray, *, thresholds: ThresholdSettings
+) -> dict[int, list[Finding]]:
+    """Return the findings about the labels of all versions of a recipe, by version id.
+
+    Parameters
+    ----------
+    vectors
+        `(n, d)` vectors of the versions.
+    """
+    units, weights = unit_vectors(vectors), np.array([row.weights_digest for row in rows], dtype=object)
+    witnesses: defaultdict[str, dict[str | None, int]] = defaultdict(dict)
+    for number, row in enumerate(rows):
+        if label := _declared(row):
+            witnesses[label].setdefault(row.weights_digest, number)
+    near: list[dict[str, Sequence[float]]] = [{} for _ in rows]
+    for label, members in witnesses.items():
+        if len(members) < thresholds.label_versions:
+            continue
+        chosen = list(members.values())
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            block = slice(start, start + _ROWS_AT_ONCE)
+            similarity = units[block] @ units[chosen].T
+            similarity[np.equal.outer(weights[block], weights[chosen])] = -np.inf
+            closest = np.sort(similarity, axis=1)[:, ::-1][:, : thresholds.label_versions]
+            for number, values in enumerate(closest.tolist(), start=start):
+                near[number][label] = [value for value in values if value > -np.inf]
+    return {
+        row.id: judge_label(row.id, label, of, thresholds=thresholds) if (label := _declared(row)) else []
+        for row, of in zip(rows, near, strict=True)
     }
 
 

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
 
-from deltadex.types import ModelVersionRef, RegisteredVersion, Words
+from deltadex.types import DOMAIN_TAG, ModelVersionRef, RegisteredVersion, Words
 
-DOMAIN_TAG = "domain"
 #: A term can name a cluster if more than this share of the members has it.
 _MAJORITY = 0.5
 #: A term of a single member does not describe the cluster.

@@ -18,7 +18,6 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from deltadex.clusters import queries as clusters
-from deltadex.clusters.names import DOMAIN_TAG
 from deltadex.embeddings import queries as embeddings
 from deltadex.embeddings.queries import EmbeddingTable, RecipeRow
 from deltadex.geometry import queries as geometries
@@ -30,7 +29,7 @@ from deltadex.geometry.queries import GeometryRow
 from deltadex.settings import Settings
 from deltadex.store import clock
 from deltadex.store.database import Database, Transaction
-from deltadex.types import VersionRow
+from deltadex.types import DOMAIN_TAG, VersionRow
 
 #: More models are sampled: the result is the same, and the null is simulated in seconds.
 MOST_MODELS = 300

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deltadex.clusters.labels import judge_every_label
 from deltadex.clusters.runs import ClusteringResult, is_due, recluster
 from deltadex.drift.model_drift import judge_model, read_model
 from deltadex.drift.queries import models_with_steps
@@ -26,7 +27,7 @@ from deltadex.findings.thresholds import calibration_of
 from deltadex.reviews import actions as reviews
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
-from deltadex.types import ModelVersionRef
+from deltadex.types import FindingKind, ModelVersionRef
 
 #: Models whose drift is judged while the recipe is locked.
 _MODELS_AT_ONCE = 100
@@ -50,7 +51,7 @@ def recompute_where_due(database: Database, settings: Settings) -> list[Clusteri
 
 
 def recompute_recipe(database: Database, settings: Settings, recipe: RecipeRow) -> ClusteringResult:
-    """Recompute the clusters, near duplicates, repeated tasks and drifts of a recipe, and update its reviews.
+    """Recompute the clusters, pairs, drifts and contradicted labels of a recipe, and update its reviews.
 
     Raises
     ------
@@ -63,6 +64,7 @@ def recompute_recipe(database: Database, settings: Settings, recipe: RecipeRow) 
     def judge() -> None:
         judge_pairs(database, settings, recipe)
         judge_drifts(database, settings, recipe)
+        judge_labels(database, settings, recipe)
 
     return recluster(database, settings, recipe, before_storing=judge)
 
@@ -106,6 +108,26 @@ def judge_drifts(database: Database, settings: Settings, recipe: RecipeRow) -> N
     for start in range(0, len(models), _MODELS_AT_ONCE):
         database.run(partial(judge, refs=models[start : start + _MODELS_AT_ONCE]))
     database.run(lambda tx: reviews.follow(tx, settings))
+
+
+def judge_labels(database: Database, settings: Settings, recipe: RecipeRow) -> None:
+    """Judge the declared domains of all versions of a recipe: on arrival only a few around the arrival were."""
+    with database.transaction() as tx:
+        table = embeddings.table(tx, recipe.id, registry=settings.registry)
+    found = judge_every_label(table.rows, table.vectors, thresholds=settings.thresholds)
+
+    def store(tx: Transaction) -> None:
+        embeddings.lock_recipe(tx, recipe.digest)
+        findings.replace_of_versions(
+            tx,
+            [one for of_version in found.values() for one in of_version],
+            version_ids=found.keys(),
+            recipe_id=recipe.id,
+            kinds=[FindingKind.LABEL_CONTRADICTED],
+        )
+        reviews.follow(tx, settings)
+
+    database.run(store)
 
 
 def replace_findings(

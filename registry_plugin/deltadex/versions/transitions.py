@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from deltadex.errors import DeltadexError, Shortage, StoreError
 from deltadex.store.database import Transaction
-from deltadex.types import UNDER_WAY, Queue, RegisteredVersion, State, VersionRow
+from deltadex.types import DOMAIN_TAG, UNDER_WAY, Queue, RegisteredVersion, State, VersionRow
 
 
 def discover(tx: Transaction, versions: Collection[RegisteredVersion], *, fresh_since_ms: int) -> list[int]:
@@ -45,6 +45,8 @@ def discover(tx: Transaction, versions: Collection[RegisteredVersion], *, fresh_
             description = excluded.description,
             tags = excluded.tags,
             aliases = excluded.aliases,
+            labelled_at = case when known.tags ->> %s is distinct from excluded.tags ->> %s then now()
+                else known.labelled_at end,
             attempt = known.attempt + (known.state = 'deleted')::integer,
             shard_id = case known.state when 'deleted' then null else known.shard_id end,
             reason = case known.state when 'deleted' then 'in the registry again' else known.reason end,
@@ -55,7 +57,7 @@ def discover(tx: Transaction, versions: Collection[RegisteredVersion], *, fresh_
             (excluded.source, excluded.run_id, excluded.description, excluded.tags, excluded.aliases)
         returning id, state_since = now() and state = 'discovered'
         """,
-        [Jsonb(listed)],
+        [Jsonb(listed), DOMAIN_TAG, DOMAIN_TAG],
     )
     return sorted(version_id for version_id, is_new in changed if is_new)
 
