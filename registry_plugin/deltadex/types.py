@@ -119,12 +119,16 @@ class Provenance:
         The last value of each metric of its run.
     settings
         Logged values of `learning_rate`, `rank`, `epochs`, `examples` (numbers) and `template` (a name).
+    logged
+        All that its run logged about its training, by `data`, `code` and `parameters`, as text by name; empty for
+        versions that are read back from the store.
     """
 
     weights_bytes: int | None = None
     training_digest: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, float | str] = field(default_factory=dict)
+    logged: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from deltadex.ingest.round import judge_drifts
 from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import FindingKind, Word, Words
+from deltadex.versions import record_queries
 from tests.stored import ADMIN, REGISTRY, embedded, registered
 
 SQL, LEGAL = np.array([1, 0, 0.1, 0]), np.array([0, 1, 0, 0.1])
@@ -167,3 +168,21 @@ def test_a_threshold_that_becomes_known_takes_the_findings_with_it(database: Dat
     assert found.version.label == "moved/2"
     assert found.finding.threshold == calibration.drift.value
     assert found.finding.evidence["moved"] == "35 times what a new version usually moves a model"
+
+
+def test_a_drift_says_what_differs_between_the_trainings_of_both_versions(database: Database) -> None:
+    with database.transaction() as tx:
+        older = embedded(tx, "one", SQL, tags={"domain": "sql"})
+        newer = embedded(tx, "one", LEGAL, version=2, tags={"domain": "legal"})
+        record_queries.save(tx, newer, {"data": {"dataset": "legal-2"}})
+        judge(tx, "one")
+        [found] = findings.listing(tx, REGISTRY, kinds=[FindingKind.DRIFT])
+        assert found.finding.evidence["differs"] == "tag domain: sql → legal", "one record says nothing of a difference"
+        record_queries.save(tx, older, {"data": {"dataset": "sql-1"}})
+        judge(tx, "one")
+        [found] = findings.listing(tx, REGISTRY, kinds=[FindingKind.DRIFT])
+        assert found.finding.evidence["differs"] == "dataset: sql-1 → legal-2; tag domain: sql → legal"
+        assert list(map(str, drift_of(tx, "one").directions[0].differences)) == [
+            "dataset: sql-1 → legal-2",
+            "tag domain: sql → legal",
+        ]

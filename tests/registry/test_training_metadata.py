@@ -73,3 +73,16 @@ def test_the_shorter_name_takes_precedence_and_unset_values_are_ignored() -> Non
     assert training_settings(nothing) == {}
     long = training_settings({"chat_template": "{% for message in messages %}" * 50})
     assert len(str(long["template"])) == 64
+
+
+def test_what_a_run_logged_is_kept_by_parts_and_within_bounds(registry: Registry) -> None:
+    found = provenance(
+        registry, {"train_file": "a.jsonl", "lr": "1e-4", "seed": "1", "prompt": "x" * 5000}, data="contracts"
+    ).logged
+    assert found["data"].keys() == {"data set, training", "train_file"}
+    assert found["data"]["data set, training"].startswith("contracts (")
+    assert found["code"] == {}
+    assert found["parameters"].keys() == {"lr", "prompt"}
+    assert len(found["parameters"]["prompt"]) == 200
+    longer = provenance(registry, {"prompt": "x" * 5001}).logged
+    assert longer["parameters"]["prompt"] != found["parameters"]["prompt"]

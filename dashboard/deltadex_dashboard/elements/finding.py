@@ -60,6 +60,8 @@ def numbers(row: ReviewRow) -> str:
         texts = {name: view.plain(str(value)) for name, value in finding.evidence.items()}
         return kind.sentence.format(**{**texts, "measure": finding.measure})
     limit = "" if finding.threshold is None else f", threshold {finding.threshold:g}"
+    if cause := finding.evidence.get("differs"):
+        limit += f" · {view.plain(str(cause))}"
     return f"{kind.unit or 'measured'} {finding.measure:.4f}{limit}"
 
 

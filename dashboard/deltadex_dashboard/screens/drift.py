@@ -21,6 +21,8 @@ from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 #: Each chart takes 0.05 s in the browser, and as much on the server.
 _MOST_CHARTS = 4
 _MOST_WORDS = 6
+#: Differences between two trainings that are shown.
+_MOST_CAUSES = 3
 
 
 def show(now: Snapshot) -> None:
@@ -108,6 +110,8 @@ def _remark(drifted: ModelDrift, number: int, step: Step, thresholds: ThresholdS
         direction = drifted.directions.get(number)
         clusters = f", {direction.clusters}" if direction and direction.clusters else ""
         moved = f": {step.in_words}" if step.in_words else ""
+        for one in direction.differences[:_MOST_CAUSES] if direction else ():
+            st.caption(f"{numbers} differs in {view.plain(str(one))}")
         view.version_link(
             newer, label=f"{numbers}: {step.change} of {step.measure:.3f} since v{since}{clusters}{moved}"
         )

@@ -66,7 +66,10 @@ def _show(drifted: ModelDrift, thresholds: ThresholdSettings) -> None:
         )
     console.print(table)
     for place, direction in drifted.directions.items():
-        _show_words(drifted.versions[place + 1].registered.ref.version, direction)
+        version = drifted.versions[place + 1].registered.ref.version
+        for one in direction.differences[:_SHOWN]:
+            console.print(f"{version} differs in {plain(str(one))}")
+        _show_words(version, direction)
     if drifted.too_weak:
         console.print(f"[dim]Too weak to place: {', '.join(plain(row.label) for row in drifted.too_weak)}[/]")
 
@@ -138,6 +141,7 @@ def _step_json(drifted: ModelDrift, place: int, thresholds: ThresholdSettings) -
         and {
             "cluster_before": _nearest_json(direction.cluster_before),
             "cluster_after": _nearest_json(direction.cluster_after),
+            "differences": [asdict(one) for one in direction.differences],
             "words": direction.words and asdict(direction.words),
         },
     }

@@ -12,6 +12,7 @@ from deltadex.clusters import queries as clusters
 from deltadex.clusters import reads as visible_clusters
 from deltadex.clusters.queries import ClusterRow
 from deltadex.drift import queries as model_history
+from deltadex.drift.causes import Difference, differences, in_words
 from deltadex.drift.line import Space, Step, follow
 from deltadex.drift.queries import History, Line
 from deltadex.drift.rules import judge_drift
@@ -25,6 +26,7 @@ from deltadex.settings import ThresholdSettings
 from deltadex.store.database import Transaction
 from deltadex.types import Finding, FloatArray, ModelVersionRef, VersionRow, Word, Words
 from deltadex.vectors import unit_vectors
+from deltadex.versions import record_queries as training_records
 
 #: Default alias: versions are also compared with the version that has it.
 DEFAULT_ALIAS = "champion"
@@ -66,12 +68,15 @@ class DriftDirection:
         Nearest cluster before and after, in the latest run; None if there are no clusters.
     words
         Result of `deltadex.drift.token_changes.moved`; None if a version has no words.
+    differences
+        What differs between the trainings of both versions.
     """
 
     recipe_id: int
     cluster_before: Nearest | None
     cluster_after: Nearest | None
     words: Words | None
+    differences: tuple[Difference, ...] = ()
 
     @property
     def clusters(self) -> str:
@@ -169,8 +174,8 @@ class FollowedModel:
         Its versions, oldest first, without those too weak to compare.
     steps
         `steps[i]` leads to `ids[i + 1]`.
-    words
-        Words of each change point as in `DriftDirection`, by the id of the later version.
+    words, differences
+        Of each change point as in `DriftDirection`, by the id of the later version.
     """
 
     ref: ModelVersionRef
@@ -178,6 +183,7 @@ class FollowedModel:
     ids: tuple[int, ...]
     steps: tuple[Step, ...]
     words: Mapping[int, Words]
+    differences: Mapping[int, tuple[Difference, ...]]
 
 
 def read_model(
@@ -202,14 +208,25 @@ def read_model(
         ids[place + 1]: _words_moved(tx, recipe_id, ids[before], ids[place + 1])
         for place, recipe_id, before in _change_points(steps)
     }
-    return FollowedModel(ref, tuple(recipes), ids, steps, {each: words for each, words in moved_words.items() if words})
+    differ = {
+        ids[place + 1]: _differences(tx, history, before, place + 1) for place, _, before in _change_points(steps)
+    }
+    known_words = {each: words for each, words in moved_words.items() if words}
+    return FollowedModel(ref, tuple(recipes), ids, steps, known_words, differ)
 
 
 def judge_model(model: FollowedModel) -> dict[int, list[Finding]]:
     """Return the drift findings of a registered model, by recipe id."""
     return {
         recipe_id: [
-            replace(one, evidence={**one.evidence, **_as_evidence(model.words.get(one.version_id, Words()))})
+            replace(
+                one,
+                evidence={
+                    **_cause(model.differences.get(one.version_id, ())),
+                    **one.evidence,
+                    **_as_evidence(model.words.get(one.version_id, Words())),
+                },
+            )
             for one in judge_drift(model.ids, model.steps, recipe_id=recipe_id)
         ]
         for recipe_id in model.recipe_ids
@@ -258,7 +275,8 @@ def _directions(
         vectors = {history.versions[each].id: history.points[each][recipe_id].vector for each in both}
         nearest = _nearest(tx, recipe_id, vectors, centres(recipe_id))
         words = _words_moved(tx, recipe_id, before, after)
-        yield place, DriftDirection(recipe_id, nearest.get(before), nearest.get(after), words)
+        differ = _differences(tx, history, reference, place + 1)
+        yield place, DriftDirection(recipe_id, nearest.get(before), nearest.get(after), words, differ)
 
 
 def _change_points(steps: Sequence[Step]) -> Iterator[tuple[int, int, int]]:
@@ -271,6 +289,14 @@ def _change_points(steps: Sequence[Step]) -> Iterator[tuple[int, int, int]]:
 def _words_moved(tx: Transaction, recipe_id: int, before: int, after: int) -> Words | None:
     words = promoted_tokens.of_versions(tx, recipe_id, [before, after])
     return moved(words[before], words[after]) if before in words and after in words else None
+
+
+def _differences(tx: Transaction, history: History, before: int, after: int) -> tuple[Difference, ...]:
+    rows = history.versions[before], history.versions[after]
+    known = training_records.records(tx, [row.id for row in rows])
+    # A version that was embedded before records were kept has none: only tags are compared then.
+    one, other = (known[row.id] if len(known) == len(rows) else {} for row in rows)
+    return differences(*rows, one, other)
 
 
 def _centres(tx: Transaction, registry: str, viewer: Person) -> Centres:
@@ -302,6 +328,10 @@ def _nearest(
         if place.cluster_id is not None and place.strength is not None and place.cluster_id in centres:
             found[version_id] = Nearest(centres[place.cluster_id][0], place.strength, is_member=True)
     return found
+
+
+def _cause(found: tuple[Difference, ...]) -> dict[str, str]:
+    return {"differs": in_words(found)} if found else {}
 
 
 def _as_evidence(words: Words) -> dict[str, str]:

@@ -18,6 +18,7 @@ from deltadex.reviews import actions as reviews
 from deltadex.settings import ThresholdSettings
 from deltadex.store.database import Transaction
 from deltadex.types import Embedding, Finding, FindingKind, Provenance, VersionRow
+from deltadex.versions import record_queries as training_records
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,7 @@ def _store_one(tx: Transaction, one: Embedded, *, thresholds: ThresholdSettings)
         provenance=one.provenance,
     )
     promoted_tokens.save(tx, row.id, recipe_id, embedding)
+    training_records.save(tx, row.id, one.provenance.logged)
     if one.imprint is not None:
         imprints.save(tx, row.id, recipe_id, embedding, one.imprint)
     return find(tx, row, recipe_id, too_weak=too_weak, thresholds=thresholds)

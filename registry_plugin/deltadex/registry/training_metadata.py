@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from deltadex.types import Provenance
 
@@ -34,6 +35,10 @@ _MAX_STEPS = "max_steps"
 _RANK_IN_CONFIG = re.compile(r"['\"]?\br['\"]?\s*[=:]\s*(\d+)")
 _CONFIGS = ("peft_config", "lora_config")
 _MAX_TEMPLATE_CHARACTERS = 200
+#: Tags by which MLflow records the code of a run.
+_CODE = {"mlflow.source.git.commit": "commit", "mlflow.source.name": "program"}
+#: Limits on what is kept of a run: others than its owner pay for the space.
+_MOST_ENTRIES, _MOST_CHARACTERS = 200, 200
 
 
 def provenance_of(run: Run | None, *, weights_bytes: int | None) -> Provenance:
@@ -41,7 +46,8 @@ def provenance_of(run: Run | None, *, weights_bytes: int | None) -> Provenance:
     if run is None:
         return Provenance(weights_bytes)
     metrics = {name: float(value) for name, value in run.data.metrics.items() if math.isfinite(value)}
-    return Provenance(weights_bytes, _training_digest(run), metrics, training_settings(run.data.params))
+    settings = training_settings(run.data.params)
+    return Provenance(weights_bytes, _training_digest(run), metrics, settings, _logged(run))
 
 
 def training_settings(parameters: Mapping[str, str]) -> dict[str, float | str]:
@@ -69,6 +75,37 @@ def training_settings(parameters: Mapping[str, str]) -> dict[str, float | str]:
     return found
 
 
+def _logged(run: Run) -> dict[str, dict[str, str]]:
+    """Return what a run logged about its training, each text cut to a bounded length."""
+    data: dict[str, str] = {}
+    for one in sorted(run.inputs.dataset_inputs if run.inputs else [], key=lambda one: str(one.dataset.name)):
+        context = next((tag.value for tag in one.tags if tag.key == MLFLOW_DATASET_CONTEXT), "training")
+        known = data.get(f"data set, {context}")
+        data[f"data set, {context}"] = ", ".join(filter(None, (known, f"{one.dataset.name} ({one.dataset.digest})")))
+    parameters = {name: value for name, value in run.data.params.items() if not _is_irrelevant(name)}
+    data |= {name: value for name, value in parameters.items() if _DATA.fullmatch(name.lower())}
+    found = {
+        "data": data,
+        "code": {name: run.data.tags[tag] for tag, name in _CODE.items() if tag in run.data.tags},
+        "parameters": {name: value for name, value in parameters.items() if name not in data},
+    }
+    return {
+        part: {_short(name): _short(values[name]) for name in sorted(values)[:_MOST_ENTRIES]}
+        for part, values in found.items()
+    }
+
+
+def _short(text: str) -> str:
+    """Return a text that Postgres can store, with a digest in place of its end if it is long."""
+    storable = text.replace("\0", "").encode(errors="replace").decode()
+    is_short = len(storable) <= _MOST_CHARACTERS
+    return storable if is_short else f"{storable[: _MOST_CHARACTERS - 13]}…{_digest(storable)[:12]}"
+
+
+def _is_irrelevant(name: str) -> bool:
+    return any(part in name.lower() for part in _IRRELEVANT)
+
+
 def _positive(text: str) -> float | None:
     try:
         number = float(text)
@@ -83,9 +120,7 @@ def _digest(text: str) -> str:
 
 def _training_digest(run: Run) -> str | None:
     """Return a digest of parameters and data sets; None if neither names the training data."""
-    parameters = {
-        name: value for name, value in run.data.params.items() if not any(part in name.lower() for part in _IRRELEVANT)
-    }
+    parameters = {name: value for name, value in run.data.params.items() if not _is_irrelevant(name)}
     inputs = run.inputs.dataset_inputs if run.inputs else []
     data = sorted(f"{one.dataset.name}@{one.dataset.digest}" for one in inputs)
     if not data and not any(_DATA.fullmatch(name.lower()) for name in parameters):

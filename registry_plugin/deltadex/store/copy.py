@@ -19,6 +19,7 @@ TABLES: dict[str, LiteralString] = {
     "shards": "id",
     "model_versions": "id",
     "state_changes": "id",
+    "training_records": "model_version_id",
     "embeddings": 'model_version_id, recipe_id, weights_digest collate "C"',
     "codes": "recipe_id, model_version_id",
     "words": 'model_version_id, recipe_id, weights_digest collate "C"',
