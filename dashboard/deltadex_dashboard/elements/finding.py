@@ -44,6 +44,10 @@ def badges(row: ReviewRow) -> str:
     )
 
 
+#: Smaller numbers are rounding: none of our units means anything there.
+_SMALLEST = 5e-5
+
+
 def summary(row: ReviewRow) -> str:
     """Return the finding's kind and number in a line of Markdown."""
     name, number = f"**{KINDS[row.finding.kind].label}**", numbers(row)
@@ -54,7 +58,8 @@ def numbers(row: ReviewRow) -> str:
     """Return the finding's number and threshold, or its reason if there is no number."""
     finding = row.finding
     if finding.measure is None:
-        return view.plain(str(finding.evidence.get("reason", ""))[:300])
+        digest = str(finding.evidence.get("weights_digest") or "")
+        return view.plain(str(finding.evidence.get("reason", ""))[:300]) or (f"weights {digest[:12]}" if digest else "")
     kind = KINDS[finding.kind]
     if kind.sentence:
         texts = {name: view.plain(str(value)) for name, value in finding.evidence.items()}
@@ -97,7 +102,6 @@ def evidence(now: Snapshot, row: ReviewRow) -> None:
     facts = {
         "reason": row.finding.evidence.get("reason"),
         **{name.replace("_", " "): value for name, value in row.finding.evidence.items() if name != "reason"},
-        "weights digest": row.version.weights_digest if row.finding.kind is FindingKind.EXACT_DUPLICATE else None,
         "first seen": view.utc(row.first_seen),
         "last measured": view.utc(row.last_measured),
         "still found": "yes" if row.is_found else "no",
@@ -148,7 +152,9 @@ def log_table(entries: Iterable[LogEntry]) -> Table:
 def _text(fact: object) -> str:
     if isinstance(fact, list):
         return ", ".join(map(_text, fact))
-    return f"{fact:.4g}" if isinstance(fact, float) else str(fact)
+    if not isinstance(fact, float):
+        return str(fact)
+    return "0" if abs(fact) < _SMALLEST else f"{fact:.4g}"
 
 
 def _masked(label: str) -> str:

@@ -74,7 +74,10 @@ def judge_pairs(
     evidence_of_merges = {other.id: evidence for other, evidence in merged}
     exact = {other.id: other for other in (*same_weights, *(other for other, _ in merged)) if other.id != version.id}
     found = [
-        replace(_pair(FindingKind.EXACT_DUPLICATE, version, other), evidence=evidence_of_merges.get(other.id, {}))
+        replace(
+            _pair(FindingKind.EXACT_DUPLICATE, version, other),
+            evidence=evidence_of_merges.get(other.id) or _same_files(version),
+        )
         for other in exact.values()
     ]
     for one in neighbors:
@@ -121,6 +124,10 @@ def repeated_tasks(closest: Pairs, members: Members, *, calibration: Calibration
     is_duplicate = is_near(closest["similarity"], ratio, calibration) | (one["weights"] == other["weights"])
     repeated: Pairs = closest[(closest["similarity"] >= calibration.same_task.value) & ~is_duplicate]
     return repeated
+
+
+def _same_files(version: VersionRow) -> dict[str, object]:
+    return {"weights_digest": version.weights_digest, "weights_bytes": version.provenance.weights_bytes}
 
 
 def _pair(kind: FindingKind, one: VersionRow, other: VersionRow) -> Finding:
