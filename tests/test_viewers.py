@@ -31,6 +31,7 @@ from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.errors import AccessDenied
 from deltadex.find import search as task_search
+from deltadex.find.by_words import models_with
 from deltadex.find.queries import TaskDelta
 from deltadex.geometry import reads as geometry
 from deltadex.ingest import backfill
@@ -129,6 +130,7 @@ READS: Mapping[Callable[..., object], Read] = {
     overview.redundancies: lambda tx, viewer, made: [
         overview.redundancies(tx, viewer, SETTINGS, similarity=each) for each in (None, 0.5)
     ],
+    models_with: lambda tx, viewer, made: models_with(tx, viewer, REGISTRY, " ".join(made.words), k=100),
     overview.freed_by_findings: lambda tx, viewer, made: overview.freed_by_findings(tx, viewer, SETTINGS),
     standings: lambda tx, viewer, made: standings(
         tx, viewer, versions.listing(tx, ADMIN, REGISTRY), bases=SETTINGS.bases

@@ -1,14 +1,19 @@
-"""`find` reports errors in the examples before it needs any service."""
+"""`find`: errors in the examples need no service, and words need no training."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from deltadex.cli import app
 from deltadex.errors import ExamplesError
+from deltadex.store.database import Database
+from tests.cli.test_main import deltadex
+from tests.stored import embedded
 
 
 @pytest.mark.parametrize(
@@ -31,3 +36,20 @@ def test_a_file_without_examples_is_a_stated_error(tmp_path: Path, content: byte
 def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["find", "--examples", str(tmp_path / "none"), "--base", "acme/base"])
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["--base", "acme/base"], ["sql", "--examples", __file__, "--base", "b"]])
+def test_words_and_examples_are_alternatives(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, ["find", *arguments])
+    assert result.exit_code == 2
+    assert "either words, or --examples" in result.output
+
+
+def test_words_find_models_at_once(database: Database, tmp_path: Path) -> None:
+    with database.transaction() as tx:
+        embedded(tx, "contract-drafter", np.array([1.0, 0.0]), tags={"team": "legal", "domain": "contracts"})
+    given = {"DELTADEX_DATABASE__URL": database.url, "DELTADEX_REGISTRY": "acme", "DELTADEX_DATA_DIR": str(tmp_path)}
+    [found] = json.loads(deltadex("find", "legal", "contracts", "--json", **given).stdout)
+    assert (found["name"], found["matches_in"]) == ("contract-drafter", ["name", "tags"])
+    assert "contract-drafter/1" in deltadex("find", "contract", **given).stdout
+    assert "No model has any of these words" in deltadex("find", "german", **given).stdout

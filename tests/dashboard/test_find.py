@@ -121,3 +121,13 @@ def test_models_that_one_may_not_see_are_masked(
     [asked] = map(int, ask(page).query_params["search"])
     with models.transaction() as tx:
         assert task_searches.get(tx, REGISTRY, asked).asked_by == "ann@acme.com", "viewers may search"
+
+
+def test_words_find_models_at_once(models: Database, open_page: Open) -> None:
+    page = open_page("find")
+    page.text_input(key="words").set_value("contract").run()
+    assert "contract-drafter/1" in text(page)
+    assert "matches in name" in text(page)
+    assert "sql-writer/1" not in text(page)
+    page.text_input(key="words").set_value("nothing-like-it").run()
+    assert "No model has any of these words" in text(page)

@@ -9,6 +9,7 @@ from deltadex.errors import DeltadexError
 from deltadex.escaping import markdown_hint
 from deltadex.find import queries as task_searches
 from deltadex.find import search
+from deltadex.find.by_words import models_with
 from deltadex.find.queries import SearchRow, SearchState
 from deltadex.find.search import TaskModel
 from deltadex_dashboard.elements import text as view
@@ -16,6 +17,7 @@ from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _ERROR = "search-error"
 _REFRESH_SECONDS = 1
+_MOST_WORDS_CHARACTERS = 200
 _MEGABYTES = MAX_EXAMPLES * MAX_CHARACTERS // 1_000_000
 _PLACEHOLDER = """{"prompt": "Which invoices are overdue?", "completion": "SELECT …"}
 {"text": "…"}
@@ -29,7 +31,8 @@ _PROGRESS_TEXTS = {
 
 def show(now: Snapshot) -> None:
     """Draw the page."""
-    view.heading("Find a model", "Finds models for a task from a few examples.")
+    view.heading("Find a model", "Finds models for a task: by words at once, or from a few examples.")
+    _by_words(now)
     if view.nothing_embedded(now):
         return
     left, right = st.columns([2, 3], gap="large")
@@ -37,6 +40,25 @@ def show(now: Snapshot) -> None:
         _form(now)
     with right:
         _answer(now)
+
+
+def _by_words(now: Snapshot) -> None:
+    text = st.text_input(
+        "Words", key="words", bind="query-params", placeholder="contract clauses", max_chars=_MOST_WORDS_CHARACTERS,
+        help="Looked for in names, tags, descriptions and the tokens that models promote.",
+    )  # fmt: skip
+    if not text.strip():
+        return
+    with now.transaction() as tx:
+        found = models_with(tx, now.person, now.settings.registry, text)
+    if not found:
+        st.caption("No model has any of these words in its name, tags, description or promoted tokens.")
+    for one in found:
+        name, places = st.columns([3, 2], vertical_alignment="center")
+        with name:
+            view.version_link(one.version)
+        places.caption(f"matches in {', '.join(one.places)}")
+    st.divider()
 
 
 def _form(now: Snapshot) -> None:

@@ -1,4 +1,4 @@
-"""The command `find`: a search for models by examples of a task."""
+"""The command `find`: a search for models by words, or by examples of a task."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from deltadex.cli.options import DatabaseUrl, DataDir, Json, TrackingUri, settin
 from deltadex.cli.reading import print_json, version_json
 from deltadex.cli.terminal import plain
 from deltadex.engine.examples import Example, read_examples
+from deltadex.find.by_words import models_with
 from deltadex.find.queries import TaskDelta
 from deltadex.find.search import CAVEAT, TaskModel, TaskModels, models_for, require_base
 from deltadex.settings import Settings
@@ -25,10 +26,16 @@ console = Console(highlight=False)
 
 
 def find(
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Words to look for in names, tags, descriptions and promoted tokens.")
+    ] = None,
     examples: Annotated[
-        typer.FileText, typer.Option(help="JSON lines with prompt and completion, text, or messages.", errors="replace")
-    ],
-    base: Annotated[str, typer.Option(help="Base model of the finetunes, by the name that they declare.")],
+        typer.FileText | None,
+        typer.Option(help="JSON lines with prompt and completion, text, or messages.", errors="replace"),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="With --examples: base model of the finetunes, by the name that they declare.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-k", help="Maximum number of models.", min=1)] = 10,
     model: Model = None,
     alias: Alias = None,
@@ -42,10 +49,16 @@ def find(
     tracking_uri: TrackingUri = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    r"""Find models for a task by examples: train a small adapter on them, and show the models closest to it.
+    r"""Find models for a task: by words at once, or by examples.
 
-    Needs deltadex\[embed]. The training runs on this machine, and the adapter is discarded.
+    With examples a small adapter is trained on this machine, and the models closest to it are shown. That needs
+    deltadex\[embed]; the adapter is discarded.
     """
+    if words and not examples:
+        _find_words(" ".join(words), limit, json=json, settings=settings_from(data_dir, database_url=database_url))
+        return
+    if words or examples is None or base is None:
+        raise typer.BadParameter("give either words, or --examples with --base")
     conditions = conditions_from(
         model=model, alias=alias, tag=tag, state=state, cluster=cluster, since=since, until=until
     )
@@ -61,6 +74,27 @@ def find(
         print_json(_as_json(settings, base, len(task_examples), delta, found))
     else:
         _show(settings, found)
+
+
+def _find_words(text: str, limit: int, *, json: bool, settings: Settings) -> None:
+    viewer = at_terminal(settings)
+    with Database(settings.url_of("reader")) as database:
+        found = database.run(lambda tx: models_with(tx, viewer, settings.registry, text, k=limit))
+    if json:
+        print_json(
+            [
+                {**version_json(one.version), "matches_in": list(one.places), "owner": one.version.registered.owner}
+                for one in found
+            ]
+        )
+        return
+    if not found:
+        console.print("[dim]No model has any of these words in its name, tags, description or promoted tokens.[/]")
+        return
+    table = Table(Column("version", overflow="fold"), "matches in", "owner")
+    for one in found:
+        table.add_row(plain(one.version.label), ", ".join(one.places), plain(one.version.registered.owner or ""))
+    console.print(table)
 
 
 def _train(settings: Settings, base: str, examples: tuple[Example, ...], method: str) -> TaskDelta:

@@ -1,0 +1,68 @@
+"""Full-text search over what people wrote about models, and over the words that finetunes promote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deltadex.store.database import Transaction
+
+#: Places that are searched, the weightiest first, as the query names and weighs them.
+PLACES = ("name", "tags", "description", "words")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """The latest version of a model that matches.
+
+    Attributes
+    ----------
+    places
+        Where it matches, of `PLACES`.
+    """
+
+    version_id: int
+    name: str
+    places: tuple[str, ...]
+
+
+def hits(tx: Transaction, registry: str, text: str) -> list[Hit]:
+    """Return the models that match any word of a text, the best first: by weight of the places, then by name.
+
+    Words are compared by their English stems, and quoted phrases as a whole.
+    """
+    found = tx.execute(
+        """
+        with latest as (
+            select distinct on (name) * from model_versions
+            where registry = %(registry)s and state <> 'deleted' order by name, version desc),
+        said as (
+            select distinct on (model_version_id) model_version_id,
+                (select string_agg(word ->> 0, ' ') from jsonb_array_elements(promoted) as word) as promoted
+            from words join current_embeddings using (model_version_id, recipe_id, weights_digest)
+            where model_version_id in (select id from latest) and has_direction
+            order by model_version_id, current_since desc),
+        written as (
+            select id, name,
+                to_tsvector('english', translate(name, '-_./', '    ')) as in_name,
+                to_tsvector('english', coalesce((
+                    select string_agg(value, ' ') from jsonb_each_text(tags) as tag (key, value)
+                    where key !~ '^(deltadex|mlflow)[.]'), '')) as in_tags,
+                to_tsvector('english', coalesce(description, '')) as in_description,
+                to_tsvector('english', coalesce(promoted, '')) as in_words
+            from latest left join said on model_version_id = id),
+        asked as (select replace(websearch_to_tsquery('english', %(text)s)::text, '&', '|')::tsquery as query),
+        matching as (
+            select id, name,
+                array[in_name @@ query, in_tags @@ query, in_description @@ query, in_words @@ query] as is_in,
+                ts_rank(
+                    setweight(in_name, 'A') || setweight(in_tags, 'B') || setweight(in_description, 'C') || in_words,
+                    query) as rank
+            from written cross join asked)
+        select id, name, is_in from matching where true = any(is_in) order by rank desc, name
+        """,
+        {"registry": registry, "text": text},
+    )
+    return [
+        Hit(version_id, name, tuple(place for place, is_here in zip(PLACES, is_in, strict=True) if is_here))
+        for version_id, name, is_in in found
+    ]

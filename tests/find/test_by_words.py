@@ -1,0 +1,57 @@
+"""Search for models by words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deltadex.access import Person, Role
+from deltadex.find.by_words import models_with
+from deltadex.store.database import Database, Transaction
+from deltadex.types import Word, Words
+from tests.stored import ADMIN, REGISTRY, discovered, embedded
+
+VECTOR = np.array([1.0, 0.0])
+
+
+@pytest.fixture
+def company(database: Database) -> Database:
+    with database.transaction() as tx:
+        embedded(tx, "contract-drafter", VECTOR, version=1, tags={"domain": "law"})
+        embedded(tx, "contract-drafter", VECTOR, version=2, description="Writes clauses.", tags={"domain": "legal"})
+        embedded(tx, "helper", VECTOR, tags={"domain": "legal", "deltadex.similar": "sql"})
+        embedded(tx, "other", VECTOR, words=Words((Word("Contracts", 3.0),), (Word("legal", -2.0),)))
+        discovered(tx, "waiting", tags={"team": "SQL"})
+    return database
+
+
+def found(tx: Transaction, text: str, viewer: Person = ADMIN) -> list[tuple[str, tuple[str, ...]]]:
+    return [(one.version.label, one.places) for one in models_with(tx, viewer, REGISTRY, text)]
+
+
+def test_names_come_before_tags_and_tags_before_what_a_model_promotes(company: Database) -> None:
+    with company.transaction() as tx:
+        assert found(tx, "contract") == [("contract-drafter/2", ("name",)), ("other/1", ("words",))]
+        assert found(tx, "legal contracts") == [
+            ("contract-drafter/2", ("name", "tags")),
+            ("helper/1", ("tags",)),
+            ("other/1", ("words",)),
+        ]
+
+
+def test_only_the_latest_version_counts_and_no_embedding_is_needed(company: Database) -> None:
+    with company.transaction() as tx:
+        assert found(tx, "law") == []
+        assert found(tx, "clause") == [("contract-drafter/2", ("description",))]
+        assert found(tx, "sql") == [("waiting/1", ("tags",))], "our own tags don't count"
+
+
+@pytest.mark.parametrize("text", ["", "  ", "the", "nothing-like-it", "'", "& | !", "<->", "\\", "a:*", '"'])
+def test_odd_texts_find_nothing_and_are_no_error(company: Database, text: str) -> None:
+    with company.transaction() as tx:
+        assert found(tx, text) == []
+
+
+def test_hidden_models_are_not_found(company: Database) -> None:
+    with company.transaction() as tx:
+        assert found(tx, "legal", Person("eve", Role.VIEWER, ("helper",))) == [("helper/1", ("tags",))]
