@@ -17,6 +17,7 @@ from deltadex.store.database import Database
 from deltadex.store.migrate import migrate
 from deltadex.types import Queue, State
 from deltadex.versions import queries as versions
+from deltadex.versions import transitions
 from tests.registering import register_folder
 
 
@@ -137,6 +138,29 @@ def test_a_sweep_brings_new_tags_and_aliases(app: App, folder: Path) -> None:
         [row] = versions.find(tx, app.registry.name, "one")
     assert row.registered.tags["team"] == "legal"
     assert row.registered.aliases == ("champion",)
+
+
+def test_another_base_in_the_tag_starts_a_version_over_that_had_ended(app: App, folder: Path) -> None:
+    for name in ("ended", "waits", "other"):
+        register_folder(app.registry, name, folder)
+    discovery.sweep(app)
+    with app.database.transaction() as tx:
+        known = {row.registered.ref.name: row for row in versions.listing(tx, app.registry.name)}
+        for name in ("ended", "other"):
+            transitions.mark_ended(tx, known[name].id, state=State.UNSUPPORTED, reason="no base")
+    for name in ("ended", "waits"):
+        app.registry.client.set_model_version_tag(name, "1", "deltadex.base", "acme/base")
+    app.registry.client.set_model_version_tag("other", "1", "team", "a")
+    for _ in range(2):
+        discovery.sweep(app)
+    with app.database.transaction() as tx:
+        now = {row.registered.ref.name: row for row in versions.listing(tx, app.registry.name)}
+    assert {name: (row.state, row.attempt) for name, row in now.items()} == {
+        "ended": (State.DISCOVERED, 2),
+        "waits": (State.DISCOVERED, 1),
+        "other": (State.UNSUPPORTED, 1),
+    }
+    assert "deltadex.base" in now["ended"].reason
 
 
 def test_a_name_that_no_database_holds_stops_no_other_and_is_reported(app: App, folder: Path) -> None:
