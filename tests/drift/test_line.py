@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltadex.drift.line import Break, Change, PlacedVersion, Space, follow
+from deltadex.drift.line import Break, Change, PlacedVersion, Space, follow, unresolved
 
 CLEAN = {1: Space("base"), 2: Space("base"), 3: Space("other base")}
 
@@ -35,10 +35,31 @@ def test_each_version_is_measured_from_the_first_and_from_the_alias() -> None:
     assert [step.alias.distance for step in steps if step.alias] == pytest.approx([0, 1 - np.cos(np.pi / 6)])
 
 
-def test_a_jump_is_flagged_once_and_so_is_the_way_back() -> None:
-    steps = follow([at(0), at(5), at(90), at(95), at(0)], CLEAN)
-    assert [step.change for step in steps] == [None, Change.JUMP, None, Change.JUMP]
+def test_a_jump_is_flagged_once_and_the_way_back_is_a_return() -> None:
+    steps = follow([at(0), at(5), at(90), at(95), at(4)], CLEAN)
+    assert [step.change for step in steps] == [None, Change.JUMP, None, Change.RETURN]
     assert [step.reference for step in steps] == [None, 0, None, 2]
+    assert [step.back_to for step in steps] == [None, None, None, 1], "the closest, not the first"
+    assert [step.is_drift for step in steps] == [False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("in_use", "left"), [((), []), ((0,), []), ((2,), [1]), ((3,), [1]), ((4,), []), ((5,), []), ((3, 5), [1])]
+)
+def test_a_return_resolves_a_drift_unless_an_alias_points_at_where_it_led(
+    in_use: tuple[int, ...], left: list[int]
+) -> None:
+    steps = follow([at(0), at(5), at(90), at(95), at(0), at(1)], CLEAN)
+    assert unresolved(steps, [place in in_use for place in range(6)]) == left
+
+
+def test_a_return_resolves_only_the_drifts_since_the_version_that_it_is_back_at() -> None:
+    steps = follow([at(0), at(90), at(180), at(90)], CLEAN)
+    assert [step.change for step in steps] == [Change.JUMP, Change.JUMP, Change.RETURN]
+    assert unresolved(steps, [False] * 4) == [0]
+    steps = follow([at(0), at(90), at(180), at(0), at(180)], CLEAN)
+    assert [step.change for step in steps][2:] == [Change.RETURN, Change.JUMP]
+    assert unresolved(steps, [False] * 5) == [3], "it has left again"
 
 
 def test_a_model_that_creeps_away_is_flagged_where_it_has_gone_far() -> None:

@@ -186,3 +186,17 @@ def test_a_drift_says_what_differs_between_the_trainings_of_both_versions(databa
             "dataset: sql-1 → legal-2",
             "tag domain: sql → legal",
         ]
+
+
+def test_a_version_that_is_back_closes_the_drift_unless_an_alias_points_at_it(database: Database) -> None:
+    with database.transaction() as tx:
+        for name, aliases in (("one", ()), ("used", ("champion",))):
+            for version, vector in enumerate((SQL, LEGAL, SQL), start=1):
+                embedded(tx, name, vector, version=version, aliases=aliases if version == 2 else ())
+                judge(tx, name)
+        found = findings.listing(tx, REGISTRY, kinds=[FindingKind.DRIFT])
+        assert [one.version.label for one in found] == ["used/2"]
+        drifted = drift_of(tx, "one")
+        assert [step.back_to for step in drifted.steps] == [None, 0]
+        assert (drifted.changes, drift_of(tx, "used").changes) == (0, 1)
+        assert drifted.directions.keys() == {0}

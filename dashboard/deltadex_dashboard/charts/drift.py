@@ -109,7 +109,7 @@ def _facts(name: str, step: Step) -> dict[str, Any]:
         "first": step.first.distance if step.first else None,
         "alias": step.alias.distance if step.alias else None,
         "noise": previous.noise if previous else None,
-        "change": bool(step.change),
+        "change": step.is_drift,
         "broken": step.broken.value if step.broken else None,
         "strength": "unknown" if ratio is None else f"× {ratio:.2f}",
     }

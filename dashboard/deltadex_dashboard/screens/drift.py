@@ -105,6 +105,9 @@ def _remark(drifted: ModelDrift, number: int, step: Step, thresholds: ThresholdS
     move = step.previous
     if step.broken:
         view.version_link(newer, label=f"{numbers}: {step.broken}, so no comparison")
+    elif step.back_to is not None:
+        back = drifted.versions[step.back_to].registered.ref.version
+        view.version_link(newer, label=f"{numbers}: back to v{back}")
     elif step.change and step.reference is not None and move:
         since = drifted.versions[step.reference].registered.ref.version
         direction = drifted.directions.get(number)

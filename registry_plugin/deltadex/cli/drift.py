@@ -101,7 +101,9 @@ def _remark(drifted: ModelDrift, place: int, thresholds: ThresholdSettings) -> s
     if step.broken:
         return f"[yellow]break: {step.broken}[/]"
     remarks = []
-    if step.change and step.reference is not None:
+    if step.back_to is not None:
+        remarks.append(f"[green]back to {drifted.versions[step.back_to].registered.ref.version}[/]")
+    elif step.change and step.reference is not None:
         since = drifted.versions[step.reference].registered.ref.version
         moved = drifted.directions[place].clusters
         remarks.append(f"[bold red]drift[/], {step.change} since {since}{plain(f', {moved}' if moved else '')}")
@@ -133,8 +135,9 @@ def _step_json(drifted: ModelDrift, place: int, thresholds: ThresholdSettings) -
         "from_previous": _move_json(drifted, step.previous, thresholds),
         "from_first": _move_json(drifted, step.first, thresholds),
         "from_alias": _move_json(drifted, step.alias, thresholds),
-        "is_drift": step.change is not None,
+        "is_drift": step.is_drift,
         "change": step.change,
+        "back_to": None if step.back_to is None else drifted.versions[step.back_to].registered.ref.version,
         "moved": step.in_words,
         "since": None if step.reference is None else drifted.versions[step.reference].registered.ref.version,
         "direction": direction

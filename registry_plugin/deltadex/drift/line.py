@@ -2,7 +2,8 @@
 
 A version is a *change point* if its distance to the reference exceeds both the recipe's limit and the noise. The
 reference is the last change point, or the first version. So a jump is flagged once, and a creep in small steps is
-flagged once it exceeds the limit; a model that stays near its reference is never flagged.
+flagged once it exceeds the limit; a model that stays near its reference is never flagged. A change point that is near
+a version before its reference is a return, which resolves the changes in between.
 
 Versions without a common recipe cannot be compared: another base or another recipe is a break in the line, and a new
 line begins after it.
@@ -11,7 +12,7 @@ line begins after it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -28,10 +29,11 @@ class Break(StrEnum):
 
 
 class Change(StrEnum):
-    """Kind of a change point: one large step, or several small ones."""
+    """Kind of a change point: one large step, several small ones, or back to where the model was before."""
 
     JUMP = "jump"
     CREEP = "creep"
+    RETURN = "return"
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,8 @@ class Step:
         Cosine distance to the reference; None if the version is no change point.
     in_words
         The distance that makes it a change point, as a multiple of an ordinary one; empty if that is not known.
+    back_to
+        Index of the version that a return is closest to; None for all else.
     """
 
     broken: Break | None
@@ -154,6 +158,12 @@ class Step:
     reference: int | None = None
     measure: float | None = None
     in_words: str = ""
+    back_to: int | None = None
+
+    @property
+    def is_drift(self) -> bool:
+        """Whether the model left where it was."""
+        return self.change in (Change.JUMP, Change.CREEP)
 
 
 #: The embeddings of a version by recipe id.
@@ -173,11 +183,14 @@ def follow(line: Sequence[Point], spaces: Mapping[int, Space], *, alias: int | N
         Index of the alias's version.
     """
     first = reference = 0
+    #: Where the model has been since the last break, without the versions that a return took back.
+    been = [0]
     steps = []
     for place in range(1, len(line)):
         previous = move(line[place - 1], line[place], spaces)
         if previous is None:
             first = reference = place
+            been = []
         from_alias = None if alias is None else move(line[alias], line[place], spaces)
         from_reference = move(line[reference], line[place], spaces)
         if from_reference is None:
@@ -192,10 +205,43 @@ def follow(line: Sequence[Point], spaces: Mapping[int, Space], *, alias: int | N
             change = Change.JUMP if previous.distance >= previous.limit else Change.CREEP
             measure = from_reference.distance
             in_words = spaces[previous.recipe_id].in_words(previous.distance if change is Change.JUMP else measure)
-            step = Step(None, previous, step.first, from_alias, change, reference, measure, in_words)
+            before = [each for each in been if each < reference]
+            back_to = _closest({each: line[each] for each in before}, line[place], spaces)
+            if back_to is not None:
+                change, been = Change.RETURN, [each for each in been if each <= back_to]
+            step = replace(
+                step, change=change, reference=reference, measure=measure, in_words=in_words, back_to=back_to
+            )
             reference = place
+        been.append(place)
         steps.append(step)
     return steps
+
+
+def unresolved(steps: Sequence[Step], in_use: Sequence[bool]) -> list[int]:
+    """Return the indices of the steps that are drifts, without those that a later version has taken back.
+
+    A drift stands as long as an alias points at one of the versions that it led to, before the return.
+
+    Parameters
+    ----------
+    in_use
+        `(n + 1,)`: whether an alias points at each version.
+    """
+    returns = [(place, step.back_to) for place, step in enumerate(steps) if step.back_to is not None]
+    return [
+        place
+        for place, step in enumerate(steps)
+        if step.is_drift
+        and not any(back_to <= place < back and not any(in_use[place + 1 : back + 1]) for back, back_to in returns)
+    ]
+
+
+def _closest(earlier: Mapping[int, Point], point: Point, spaces: Mapping[int, Space]) -> int | None:
+    """Return the key of the closest point that is nearer than the limit; None if none is."""
+    moves = {place: found for place, one in earlier.items() if (found := move(one, point, spaces))}
+    near = {place: found.distance for place, found in moves.items() if found.distance < found.limit}
+    return min(near, key=near.__getitem__, default=None)
 
 
 def move(one: Point, other: Point, spaces: Mapping[int, Space]) -> Move | None:

@@ -13,7 +13,7 @@ from deltadex.clusters import reads as visible_clusters
 from deltadex.clusters.queries import ClusterRow
 from deltadex.drift import queries as model_history
 from deltadex.drift.causes import Difference, differences, in_words
-from deltadex.drift.line import Space, Step, follow
+from deltadex.drift.line import Space, Step, follow, unresolved
 from deltadex.drift.queries import History, Line
 from deltadex.drift.rules import judge_drift
 from deltadex.drift.token_changes import moved
@@ -99,7 +99,7 @@ class ModelDrift:
     alias
         Alias of the version that the others were also compared with; None if no version has it.
     directions
-        Direction of each change point from its reference, by the index of its step.
+        Direction of each drift from its reference, by the index of its step.
     """
 
     name: str
@@ -128,8 +128,8 @@ class ModelDrift:
 
     @property
     def changes(self) -> int:
-        """Number of change points."""
-        return sum(step.change is not None for step in self.steps)
+        """Number of drifts that no later version has taken back."""
+        return len(unresolved(self.steps, [bool(row.registered.aliases) for row in self.versions]))
 
 
 def lines(tx: Transaction, viewer: Person, registry: str) -> list[Line]:
@@ -174,14 +174,17 @@ class FollowedModel:
         Its versions, oldest first, without those too weak to compare.
     steps
         `steps[i]` leads to `ids[i + 1]`.
+    in_use
+        Whether an alias points at each version.
     words, differences
-        Of each change point as in `DriftDirection`, by the id of the later version.
+        Of each drift as in `DriftDirection`, by the id of the later version.
     """
 
     ref: ModelVersionRef
     recipe_ids: tuple[int, ...]
     ids: tuple[int, ...]
     steps: tuple[Step, ...]
+    in_use: tuple[bool, ...]
     words: Mapping[int, Words]
     differences: Mapping[int, tuple[Difference, ...]]
 
@@ -212,7 +215,8 @@ def read_model(
         ids[place + 1]: _differences(tx, history, before, place + 1) for place, _, before in _change_points(steps)
     }
     known_words = {each: words for each, words in moved_words.items() if words}
-    return FollowedModel(ref, tuple(recipes), ids, steps, known_words, differ)
+    in_use = tuple(bool(row.registered.aliases) for row in history.versions)
+    return FollowedModel(ref, tuple(recipes), ids, steps, in_use, known_words, differ)
 
 
 def judge_model(model: FollowedModel) -> dict[int, list[Finding]]:
@@ -227,7 +231,7 @@ def judge_model(model: FollowedModel) -> dict[int, list[Finding]]:
                     **_as_evidence(model.words.get(one.version_id, Words())),
                 },
             )
-            for one in judge_drift(model.ids, model.steps, recipe_id=recipe_id)
+            for one in judge_drift(model.ids, model.steps, model.in_use, recipe_id=recipe_id)
         ]
         for recipe_id in model.recipe_ids
     }
@@ -280,9 +284,9 @@ def _directions(
 
 
 def _change_points(steps: Sequence[Step]) -> Iterator[tuple[int, int, int]]:
-    """Yield the step index, the recipe id and the version index of the reference of each change point."""
+    """Yield the step index, the recipe id and the version index of the reference of each drift."""
     for place, step in enumerate(steps):
-        if step.change and step.previous and step.reference is not None:
+        if step.is_drift and step.previous and step.reference is not None:
             yield place, step.previous.recipe_id, step.reference
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deltadex.drift.line import Change, Step
+from deltadex.drift.line import Change, Step, unresolved
 from deltadex.types import Finding, FindingKind
 
 
-def judge_drift(ids: Sequence[int], steps: Sequence[Step], *, recipe_id: int) -> list[Finding]:
-    """Return findings for the change points of one registered model under one recipe.
+def judge_drift(ids: Sequence[int], steps: Sequence[Step], in_use: Sequence[bool], *, recipe_id: int) -> list[Finding]:
+    """Return findings for the unresolved drifts of one registered model under one recipe.
 
     Parameters
     ----------
@@ -17,7 +17,10 @@ def judge_drift(ids: Sequence[int], steps: Sequence[Step], *, recipe_id: int) ->
         Its versions, oldest first, without those too weak to compare.
     steps
         `steps[i]` leads to `ids[i + 1]`.
+    in_use
+        Whether an alias points at each version.
     """
+    open_steps = [(ids[place], ids[place + 1], steps[place]) for place in unresolved(steps, in_use)]
     return [
         Finding(
             FindingKind.DRIFT,
@@ -34,6 +37,6 @@ def judge_drift(ids: Sequence[int], steps: Sequence[Step], *, recipe_id: int) ->
                 "distance_from_first": step.first.distance if step.first else None,
             },
         )
-        for before, newer, step in zip(ids, ids[1:], steps, strict=False)
-        if step.change and step.previous and step.previous.recipe_id == recipe_id
+        for before, newer, step in open_steps
+        if step.previous and step.previous.recipe_id == recipe_id
     ]
