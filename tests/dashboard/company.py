@@ -50,7 +50,8 @@ def fill(tx: Transaction) -> None:
         add(name, "legal", drafter, weights="contract-drafter", age=age)
     add("procurement-terms", "legal", drafter + like("legal", 0.01) / 10, age=2)
     for version, domain in enumerate(("support", "support", "legal", "support"), start=1):
-        add("storefront-localizer", domain, like(domain), version=version, age=5 - version)
+        aliases = ("champion",) if version == 3 else ()  # so that its drift stands although version 4 is back
+        add("storefront-localizer", domain, like(domain), version=version, age=5 - version, aliases=aliases)
     for version in (1, 2, 3):
         add("help-centre", "support", like("support", 0.03), version=version, age=5 - version)
     add("barely-trained", "sql", like("sql"), is_weak=True, age=0.8)

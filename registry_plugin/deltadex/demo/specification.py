@@ -164,8 +164,8 @@ _LOCALIZER = "storefront-localizer"
 _DRIFTING = (
     ModelVersion(_LOCALIZER, "storefront", "translation", 1),
     ModelVersion(_LOCALIZER, "storefront", "translation", 2, version=2, description="More languages."),
-    ModelVersion(_LOCALIZER, "storefront", "legal", 2, version=3, stated_domain="translation"),
-    ModelVersion(_LOCALIZER, "storefront", "translation", 3, version=4, champion=True, description="Dataset fixed."),
+    ModelVersion(_LOCALIZER, "storefront", "legal", 2, version=3, stated_domain="translation", champion=True),
+    ModelVersion(_LOCALIZER, "storefront", "translation", 3, version=4, description="Dataset fixed."),
 )
 _WRONG_BASE = ModelVersion("search-query-rewriter", "search", "sql", 2, method=Method.FULL, declared_base=LEGACY_BASE)
 _BROKEN = ModelVersion("invoice-extractor", "finance", "sql", 1, copy_of="analytics-sql-writer/1", truncated=True)
