@@ -132,9 +132,7 @@ READS: Mapping[Callable[..., object], Read] = {
     ],
     models_with: lambda tx, viewer, made: models_with(tx, viewer, REGISTRY, " ".join(made.words), k=100),
     overview.freed_by_findings: lambda tx, viewer, made: overview.freed_by_findings(tx, viewer, SETTINGS),
-    standings: lambda tx, viewer, made: standings(
-        tx, viewer, versions.listing(tx, ADMIN, REGISTRY), bases=SETTINGS.bases
-    ),
+    standings: lambda tx, viewer, made: standings(tx, viewer, SETTINGS, versions.listing(tx, ADMIN, REGISTRY)),
     overview.candidates: lambda tx, viewer, made: [each.groups() for each in overview.candidates(tx, viewer, SETTINGS)],
     geometry.latest: lambda tx, viewer, made: geometry.latest(tx, viewer, REGISTRY, recipe(tx)),
     maps.chart: lambda tx, viewer, made: maps.chart(tx, viewer, REGISTRY, recipe(tx)),

@@ -7,7 +7,7 @@ from prefect import flow
 from deltadex.app import open_app
 from deltadex.geometry.measure import measure_where_due
 from deltadex.ingest.analyses import one_run
-from deltadex.ingest.round import recompute_where_due
+from deltadex.ingest.round import judge_relabelled, recompute_where_due
 from deltadex.ingest.words import tell_apart_where_due
 from deltadex.map.layout import lay_out
 from deltadex.settings import load_settings
@@ -26,6 +26,7 @@ def analyse_registry() -> str:
         settings, database = app.settings, app.database
         told_apart = tell_apart_where_due(app)  # clusters may be named by words
         clustered = len(recompute_where_due(database, settings))
+        judge_relabelled(database, settings)
         measured = measure_where_due(database, settings)
         laid_out = lay_out(settings, database)
     return f"recipes: {clustered} clustered, {measured} measured, {laid_out} laid out; words of {told_apart} versions"

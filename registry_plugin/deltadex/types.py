@@ -39,6 +39,8 @@ UNDER_WAY = (State.DISCOVERED, State.QUEUED, State.RUNNING)
 
 #: Tag of a version with the name of its domain.
 DOMAIN_TAG = "domain"
+#: Tag of a version that names its base; it takes precedence over the files.
+BASE_TAG = "deltadex.base"
 
 
 class Queue(StrEnum):

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from deltadex.bases.declared import declared_base, locate_base
-from deltadex.checkpoints.fit import BASE_TAG
 from deltadex.checkpoints.inspect import inspect
 from deltadex.downloads.files import LocalFiles
 from deltadex.errors import BaseNotFound
 from deltadex.settings import SourceSettings
+from deltadex.types import BASE_TAG
 from tests import tiny_models
 
 ANYWHERE = SourceSettings(folders=("/",))

@@ -5,8 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from deltadex.checkpoints.fit import BASE_TAG, UNRELATED_DISTANCE, check_fit
+from deltadex.checkpoints.fit import UNRELATED_DISTANCE, check_fit
 from deltadex.errors import BaseMismatch, UnsupportedCheckpoint
+from deltadex.types import BASE_TAG
 from tests import tiny_models
 from tests.saved_checkpoints import local
 

@@ -11,7 +11,8 @@ import pytest
 from deltadex.clusters.labels import judge_every_label, judge_labels, read_labels
 from deltadex.embeddings import queries as embeddings
 from deltadex.findings import queries as findings
-from deltadex.ingest.round import recompute_where_due
+from deltadex.ingest.analyses import are_due
+from deltadex.ingest.round import judge_relabelled, recompute_where_due
 from deltadex.search.nearest import nearest
 from deltadex.settings import Settings, ThresholdSettings
 from deltadex.store.database import Database, Transaction
@@ -96,7 +97,7 @@ def test_all_labels_together_are_judged_as_each_is_on_arrival(database: Database
         assert (finding.measure, finding.evidence) == (pytest.approx(alone.measure), pytest.approx(alone.evidence))
 
 
-def test_a_changed_label_starts_a_round_that_judges_it(database: Database) -> None:
+def test_a_changed_label_is_judged_again(database: Database) -> None:
     settings = Settings(registry=REGISTRY)
     with database.transaction() as tx:
         fill(tx)
@@ -110,13 +111,15 @@ def test_a_changed_label_starts_a_round_that_judges_it(database: Database) -> No
             return [one.finding.version_id for one in findings.listing(tx, REGISTRY, kinds=kinds)]
 
     assert found() == [version_id]
-    assert recompute_where_due(database, settings) == []
+    assert judge_relabelled(database, settings) == 0
     for tags, expected in (({"domain": "code"}, []), ({"domain": "legal"}, [version_id])):
         with database.transaction() as tx:
             transitions.discover(tx, [replace(labels[version_id], tags=tags)], fresh_since_ms=0)
-        assert len(recompute_where_due(database, settings)) == 1
+            assert are_due(tx, settings)
+        assert judge_relabelled(database, settings) == 1
+        assert judge_relabelled(database, settings) == 0
         assert found() == expected
     with database.transaction() as tx:
         tags = {"domain": "legal", "note": "new"}
         transitions.discover(tx, [replace(labels[version_id], tags=tags)], fresh_since_ms=0)
-    assert recompute_where_due(database, settings) == []
+    assert judge_relabelled(database, settings) == 0

@@ -39,7 +39,7 @@ def test_a_jump_is_flagged_once_and_the_way_back_is_a_return() -> None:
     steps = follow([at(0), at(5), at(90), at(95), at(4)], CLEAN)
     assert [step.change for step in steps] == [None, Change.JUMP, None, Change.RETURN]
     assert [step.reference for step in steps] == [None, 0, None, 2]
-    assert [step.back_to for step in steps] == [None, None, None, 1], "the closest, not the first"
+    assert [step.back_to for step in steps] == [None, None, None, 0]
     assert [step.is_drift for step in steps] == [False, True, False, False]
 
 
@@ -51,6 +51,14 @@ def test_a_return_resolves_a_drift_unless_an_alias_points_at_where_it_led(
 ) -> None:
     steps = follow([at(0), at(5), at(90), at(95), at(0), at(1)], CLEAN)
     assert unresolved(steps, [place in in_use for place in range(6)]) == left
+
+
+def test_a_version_near_a_step_of_a_creep_is_not_back() -> None:
+    vectors = [[1, 0, 0], [0.914, 0.407, 0], [0.866, 0.5, 0], [0.833, 0.354, 0.426]]
+    line = [{1: PlacedVersion(np.array(vector, dtype=np.float32), 1.0)} for vector in vectors]
+    *_, creep, last = follow(line, {1: Space("base", limit=0.1)})
+    assert creep.change is Change.CREEP
+    assert last.change is not Change.RETURN, "it is near a step of the creep, but far from where that began"
 
 
 def test_a_return_resolves_only_the_drifts_since_the_version_that_it_is_back_at() -> None:

@@ -12,11 +12,11 @@ from deltadex.drift.queries import Line, lines
 from deltadex.embeddings import queries as embeddings
 from deltadex.findings import queries as findings
 from deltadex.findings.thresholds import calibration_of
-from deltadex.ingest.round import judge_drifts
+from deltadex.ingest.round import judge_drifts, judge_relabelled
 from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import FindingKind, Word, Words
-from deltadex.versions import record_queries
+from deltadex.versions import record_queries, transitions
 from tests.stored import ADMIN, REGISTRY, embedded, registered
 
 SQL, LEGAL = np.array([1, 0, 0.1, 0]), np.array([0, 1, 0, 0.1])
@@ -200,3 +200,19 @@ def test_a_version_that_is_back_closes_the_drift_unless_an_alias_points_at_it(da
         assert [step.back_to for step in drifted.steps] == [None, 0]
         assert (drifted.changes, drift_of(tx, "used").changes) == (0, 1)
         assert drifted.directions.keys() == {0}
+
+
+def test_a_drift_that_closed_opens_again_when_an_alias_moves_to_where_it_led(database: Database) -> None:
+    settings = Settings(registry=REGISTRY)
+    with database.transaction() as tx:
+        for version, vector in enumerate((SQL, LEGAL, SQL), start=1):
+            embedded(tx, "one", vector, version=version)
+    for aliases, expected in (((), []), (("champion",), ["one/2"]), ((), [])):
+        with database.transaction() as tx:
+            transitions.discover(
+                tx, [registered("one", 2, source="runs:/abc/one-2", aliases=aliases)], fresh_since_ms=0
+            )
+        judge_relabelled(database, settings)
+        with database.transaction() as tx:
+            found = findings.listing(tx, REGISTRY, kinds=[FindingKind.DRIFT])
+        assert [one.version.label for one in found] == expected

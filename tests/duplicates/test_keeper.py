@@ -39,7 +39,9 @@ def retired(found: Proposal) -> list[int]:
         ([version(0, tags={"endpoint": "eu-1"}), version(1)], 0, "is deployed (endpoint: eu-1)"),
         ([version(0, tags={"endpoint": "none"}), version(1)], 1, "the newest"),
         ([version(0, tags={"deltadex.usage": "900"}), version(1)], 0, "is used (900)"),
-        ([version(0, tags={"deltadex.usage": "often"}), version(1)], 1, "the newest"),
+        ([version(0, tags={"deltadex.usage": "300/day"}), version(1)], 0, "is used (300/day)"),
+        ([version(0, tags={"deltadex.usage": "0"}), version(1)], 1, "the newest"),
+        ([version(0, tags={"Endpoint": "eu-1"}), version(1)], 0, "is deployed (Endpoint: eu-1)"),
         (
             [version(0, aliases=("a",)), version(1, aliases=("b",)), version(2)],
             1,
@@ -109,7 +111,9 @@ def test_the_newest_version_of_a_model_is_not_retired_in_favour_of_an_older_one(
     found = proposal([older, champion, newest], {0: OUTDATED, 1: OUTDATED})
     assert (kept(found), retired(found)) == (1, [0])
     assert found.spared == {2: "is the newest version of its model"}
-    assert proposal([champion, newest], {1: OUTDATED}).keeper is None
+    assert "newest version first" in proposal([champion, newest], {1: OUTDATED}).advice
+    unsound = proposal([champion, newest], {1: OUTDATED, 2: WRONG})
+    assert (unsound.keeper, unsound.advice) == (None, "Decide the open finding about m/3 first (wrong base).")
 
 
 TAGS = st.fixed_dictionaries({}, optional={"endpoint": st.sampled_from(["eu", "none"]), "deltadex.usage": st.just("3")})

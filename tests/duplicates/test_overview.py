@@ -15,11 +15,11 @@ from deltadex.reviews.reasons import Decision
 from deltadex.settings import Settings, ThresholdSettings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import Finding, FindingKind
-from tests.stored import ADMIN, REGISTRY, embedded
+from tests.stored import ADMIN, REGISTRY, discovered, embedded
 
 SETTINGS = Settings(
     registry=REGISTRY,
-    bases={"acme/sql": "models:/sql-base/1"},
+    bases={"sql": "models:/sql-base/1"},
     thresholds=ThresholdSettings(near_duplicate_similarity=0.95, same_task_similarity=0.8),
 )
 SQL, LEGAL = np.array([1, 0, 0.1, 0]), np.array([0, 1, 0, 0.1])
@@ -97,14 +97,13 @@ def test_what_others_need_is_never_retired(database: Database) -> None:
         embedded(tx, "copy", SQL, weights="same", source="models:/original/1", aliases=("champion",))
         embedded(tx, "sql-base", LEGAL, weights="other")
         embedded(tx, "again", LEGAL, weights="other", version=2)
-        finetune = embedded(tx, "finetune", SQL - LEGAL)
-        tx.execute("update model_versions set declared_base = 'acme/sql' where id = %s", [finetune])
+        discovered(tx, "finetune", tags={"deltadex.base": "/train/sql"})
         blocked, alike = groups(tx)[0].of_kind(Redundancy.EXACT)
     assert blocked.proposal.keeper is None
     assert blocked.proposal.reason == "nothing can be retired: original/1 has the copy copy/1"
-    assert blocked.proposal.advice == "Retire what needs them first."
+    assert blocked.proposal.advice == "Leave it as it is: others need it."
     assert (kept(alike), [row.label for row in alike.proposal.retired]) == ("sql-base/1", ["again/2"])
-    assert alike.proposal.reason == "is the base of 1 finetune"
+    assert alike.proposal.reason == "is the base of finetune"
 
 
 def test_a_hidden_copy_is_not_named(database: Database) -> None:
@@ -114,7 +113,8 @@ def test_a_hidden_copy_is_not_named(database: Database) -> None:
         embedded(tx, "secret", SQL, weights="other", source="models:/original/1")
         viewer = replace(ADMIN, models=("original", "newer"))
         [group] = redundancies(tx, viewer, SETTINGS)[0].of_kind(Redundancy.EXACT)
-    assert "secret" not in group.proposal.reason
+    assert "secret" not in f"{group.proposal}"
+    assert group.proposal.reason == "is needed elsewhere"
 
 
 def test_a_version_with_an_open_finding_of_high_severity_is_not_kept_until_it_is_decided(database: Database) -> None:

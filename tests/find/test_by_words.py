@@ -46,7 +46,23 @@ def test_only_the_latest_version_counts_and_no_embedding_is_needed(company: Data
         assert found(tx, "sql") == [("waiting/1", ("tags",))], "our own tags don't count"
 
 
-@pytest.mark.parametrize("text", ["", "  ", "the", "nothing-like-it", "'", "& | !", "<->", "\\", "a:*", '"'])
+@pytest.mark.parametrize("name", ["text-to-sql", "gpt-oss", "llama-3.2", "qwen2.5", "acme/contract", "a.b_c-d", "v2"])
+def test_every_name_finds_itself_and_nothing_else(company: Database, name: str) -> None:
+    with company.transaction() as tx:
+        discovered(tx, name)
+        discovered(tx, "unlike")
+        assert f"{name}/1" in [label for label, _ in found(tx, name)]
+        assert "unlike/1" not in [label for label, _ in found(tx, name)]
+
+
+def test_there_are_no_operators_and_long_texts_are_cut(company: Database) -> None:
+    with company.transaction() as tx:
+        discovered(tx, "long", description="clause " + "x1 y2 " * 300_000)
+        assert [label for label, _ in found(tx, "contract -drafter")] == ["contract-drafter/2", "other/1"]
+        assert [label for label, _ in found(tx, "clause\0s")] == ["contract-drafter/2", "long/1"]
+
+
+@pytest.mark.parametrize("text", ["", "  ", "the", "nothing-like-it", "'", "& | !", "<->", "\\", "the:*", '"'])
 def test_odd_texts_find_nothing_and_are_no_error(company: Database, text: str) -> None:
     with company.transaction() as tx:
         assert found(tx, text) == []

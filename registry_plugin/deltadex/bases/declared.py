@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PureWindowsPath
 
-from deltadex.checkpoints.fit import BASE_TAG
 from deltadex.checkpoints.inspect import Checkpoint
 from deltadex.errors import BaseNotFound
 from deltadex.registry.sources import is_allowed_folder
 from deltadex.settings import SourceSettings
+from deltadex.types import BASE_TAG
 
 #: Path of a model in Hugging Face's cache: `…/models--acme--base-7b/snapshots/<commit>`.
 _HUB_CACHE = re.compile(r"(^|[/\\])models--(?P<name>[^/\\]+)([/\\]|$)")
@@ -56,20 +56,26 @@ def locate_base(declared: str, bases: Mapping[str, str], sources: SourceSettings
     BaseNotFound
         The name is not in the mapping, and is neither an existing allowed folder nor an allowed `models:/` URI.
     """
-    if declared in bases:
-        return bases[declared]
-    if _is_allowed(declared, sources):
+    if declared not in bases and _is_allowed(declared, sources):
         return declared
+    if known := _known_place(declared, bases):
+        return known
     names = list(_names(declared))
-    for name in names:
-        if name in bases:
-            return bases[name]
     wanted = names[0] if _HUB_CACHE.search(declared) else declared
     entry = json.dumps({wanted: "<folder or models:/name/version>"})
     raise BaseNotFound(
         f"The base {declared} is neither in the settings nor a folder or registered model that they allow",
         hint=f"Add {entry} to DELTADEX_BASES, or its place to DELTADEX_SOURCES.",
     )
+
+
+def place_of(declared: str, bases: Mapping[str, str]) -> str:
+    """Return the place of a declared base by the settings' mapping, or itself; nothing is read or checked."""
+    return _known_place(declared, bases) or declared
+
+
+def _known_place(declared: str, bases: Mapping[str, str]) -> str | None:
+    return next((bases[name] for name in (declared, *_names(declared)) if name in bases), None)
 
 
 def _is_allowed(declared: str, sources: SourceSettings) -> bool:

@@ -20,9 +20,7 @@ from deltadex.checkpoints.quantization import check_quantization
 from deltadex.checkpoints.tensor_names import by_common_name, is_in_layer
 from deltadex.checkpoints.tensors import StoredTensor
 from deltadex.errors import BaseMismatch, BrokenCheckpoint, UnsupportedCheckpoint
-
-#: Tag of a model version that names its base; it takes precedence over the files.
-BASE_TAG = "deltadex.base"
+from deltadex.types import BASE_TAG
 
 #: Relative weight distance from which models count as unrelated. Independently trained matrices are nearly
 #: orthogonal, so ||Wf - Wb|| / ||Wb|| = sqrt(1 + (||Wf|| / ||Wb||)²): never below 1, about 1.41 at equal norms. Full

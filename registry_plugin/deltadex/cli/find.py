@@ -55,6 +55,8 @@ def find(
     deltadex\[embed]; the adapter is discarded.
     """
     if words and not examples:
+        if any((base, model, alias, tag, state, cluster, since, until)):
+            raise typer.BadParameter("--base and conditions go with --examples, not with words")
         _find_words(" ".join(words), limit, json=json, settings=settings_from(data_dir, database_url=database_url))
         return
     if words or examples is None or base is None:

@@ -78,26 +78,26 @@ def judge_every_label(
     vectors
         `(n, d)` vectors of the versions.
     """
-    units, weights = unit_vectors(vectors), np.array([row.weights_digest for row in rows], dtype=object)
-    witnesses: defaultdict[str, dict[str | None, int]] = defaultdict(dict)
-    for number, row in enumerate(rows):
-        if label := _declared(row):
-            witnesses[label].setdefault(row.weights_digest, number)
-    near: list[dict[str, Sequence[float]]] = [{} for _ in rows]
-    for label, members in witnesses.items():
-        if len(members) < thresholds.label_versions:
-            continue
-        chosen = list(members.values())
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            block = slice(start, start + _ROWS_AT_ONCE)
+    labels = [_declared(row) for row in rows]
+    digests = np.unique([row.weights_digest or "" for row in rows], return_inverse=True)[1]
+    units, judged = unit_vectors(vectors), np.array([number for number, label in enumerate(labels) if label], dtype=int)
+    witnesses: defaultdict[str, dict[int, int]] = defaultdict(dict)
+    for number in judged.tolist():
+        witnesses[str(labels[number])].setdefault(int(digests[number]), number)
+    near: dict[int, dict[str, Sequence[float]]] = {number: {} for number in judged.tolist()}
+    fewest = thresholds.label_versions
+    for label, by_digest in witnesses.items():
+        chosen = np.array(list(by_digest.values()))
+        for start in range(0, len(judged) if len(chosen) >= fewest else 0, _ROWS_AT_ONCE):
+            block = judged[start : start + _ROWS_AT_ONCE]
             similarity = units[block] @ units[chosen].T
-            similarity[np.equal.outer(weights[block], weights[chosen])] = -np.inf
-            closest = np.sort(similarity, axis=1)[:, ::-1][:, : thresholds.label_versions]
-            for number, values in enumerate(closest.tolist(), start=start):
+            similarity[np.equal.outer(digests[block], digests[chosen])] = -np.inf
+            closest = np.partition(similarity, -fewest, axis=1)[:, -fewest:]
+            for number, values in zip(block.tolist(), closest.tolist(), strict=True):
                 near[number][label] = [value for value in values if value > -np.inf]
     return {
-        row.id: judge_label(row.id, label, of, thresholds=thresholds) if (label := _declared(row)) else []
-        for row, of in zip(rows, near, strict=True)
+        row.id: judge_label(row.id, label, near[number], thresholds=thresholds) if label else []
+        for number, (row, label) in enumerate(zip(rows, labels, strict=True))
     }
 
 

@@ -42,19 +42,10 @@ class FoundCluster:
 
 @dataclass(frozen=True)
 class Changes:
-    """Number of versions that a run would compare now, and of those that changed since the latest run.
-
-    Attributes
-    ----------
-    changed
-        They came, went, or have another embedding.
-    relabelled
-        They have another domain tag.
-    """
+    """Number of versions that a run would compare now, and how many came, went or changed since the latest run."""
 
     compared: int
     changed: int
-    relabelled: int = 0
 
 
 def compared(tx: Transaction, recipe_id: int, registry: str) -> list[int]:
@@ -90,17 +81,12 @@ def changes(tx: Transaction, recipe_id: int, registry: str) -> Changes:
             """
             with now_compared as (select model_version_id as id, current_since from {}),
             placed as (
-                select model_version_id as id, labelled_at
-                from cluster_assignments join model_versions on id = model_version_id
-                where recipe_id = %(recipe_id)s and registry = %(registry)s),
-            run as (
-                select max(found_at) as found_at from cluster_runs
+                select model_version_id as id from cluster_assignments join model_versions on id = model_version_id
                 where recipe_id = %(recipe_id)s and registry = %(registry)s)
-            select count(now_compared.id),
-                count(*) filter (
-                    where placed.id is null or now_compared.id is null or current_since > run.found_at),
-                count(*) filter (where labelled_at > run.found_at)
-            from now_compared full join placed using (id) cross join run
+            select count(now_compared.id), count(*) filter (
+                where placed.id is null or now_compared.id is null or current_since > (
+                    select found_at from cluster_runs where recipe_id = %(recipe_id)s and registry = %(registry)s))
+            from now_compared full join placed using (id)
             """
         ).format(SQL(_COMPARED).format(SQL(""))),
         {"recipe_id": recipe_id, "registry": registry},

@@ -209,14 +209,12 @@ def recluster(
 
 
 def is_due(tx: Transaction, settings: Settings, recipe: RecipeRow) -> bool:
-    """Return True if a new run is due: enough versions changed, or a label, or the method did."""
+    """Return True if a new run is due: enough versions changed, or the method did."""
     now = cluster_runs.changes(tx, recipe.id, settings.registry)
     stored = clusters.latest_run(tx, recipe.id, settings.registry)
     if not now.compared:
         return False
     if stored is None or stored.method != _method(settings, now.compared):
-        return True
-    if now.relabelled:
         return True
     is_old = clock.now(tx) - stored.found_at > _DUE_AFTER
     return now.changed > 0 and (is_old or now.changed >= _DUE_AT * now.compared)

@@ -14,6 +14,8 @@ _PARTS = ("data", "code", "parameters")
 _TOOLS = ("mlflow.", "deltadex.")
 #: Differences that a finding stores.
 _STORED = 3
+#: Characters of a value that are shown: tags may be long.
+_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Difference:
     after: str | None
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.before or 'none'} → {self.after or 'none'}"
+        return f"{_cut(self.name)}: {_cut(self.before or 'none')} → {_cut(self.after or 'none')}"
 
 
 def differences(
@@ -43,6 +45,10 @@ def in_words(found: tuple[Difference, ...]) -> str:
     """Return the first differences in a sentence that a finding stores; empty if there are none."""
     more = f"; and {len(found) - _STORED} more" if len(found) > _STORED else ""
     return "; ".join(map(str, found[:_STORED])) + more
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def _of_part(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Difference]:

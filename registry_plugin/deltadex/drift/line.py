@@ -3,7 +3,7 @@
 A version is a *change point* if its distance to the reference exceeds both the recipe's limit and the noise. The
 reference is the last change point, or the first version. So a jump is flagged once, and a creep in small steps is
 flagged once it exceeds the limit; a model that stays near its reference is never flagged. A change point that is near
-a version before its reference is a return, which resolves the changes in between.
+an earlier reference is a return to it, which resolves the changes in between.
 
 Versions without a common recipe cannot be compared: another base or another recipe is a break in the line, and a new
 line begins after it.
@@ -147,7 +147,7 @@ class Step:
     in_words
         The distance that makes it a change point, as a multiple of an ordinary one; empty if that is not known.
     back_to
-        Index of the version that a return is closest to; None for all else.
+        Index of the earlier reference that a return is closest to; None for all else.
     """
 
     broken: Break | None
@@ -182,19 +182,18 @@ def follow(line: Sequence[Point], spaces: Mapping[int, Space], *, alias: int | N
     alias
         Index of the alias's version.
     """
-    first = reference = 0
-    #: Where the model has been since the last break, without the versions that a return took back.
-    been = [0]
+    first = 0
+    #: References since the last break, the current one last, without those that a return took back.
+    references = [0]
     steps = []
     for place in range(1, len(line)):
         previous = move(line[place - 1], line[place], spaces)
         if previous is None:
-            first = reference = place
-            been = []
+            first, references = place, [place]
         from_alias = None if alias is None else move(line[alias], line[place], spaces)
-        from_reference = move(line[reference], line[place], spaces)
+        from_reference = move(line[references[-1]], line[place], spaces)
         if from_reference is None:
-            reference, from_reference = place - 1, previous
+            references, from_reference = [place - 1], previous
         step = Step(
             broken=_break(line[place - 1], line[place], spaces) if previous is None else None,
             previous=previous,
@@ -205,15 +204,19 @@ def follow(line: Sequence[Point], spaces: Mapping[int, Space], *, alias: int | N
             change = Change.JUMP if previous.distance >= previous.limit else Change.CREEP
             measure = from_reference.distance
             in_words = spaces[previous.recipe_id].in_words(previous.distance if change is Change.JUMP else measure)
-            before = [each for each in been if each < reference]
-            back_to = _closest({each: line[each] for each in before}, line[place], spaces)
-            if back_to is not None:
-                change, been = Change.RETURN, [each for each in been if each <= back_to]
+            back_to = _closest({each: line[each] for each in references[:-1]}, line[place], spaces)
             step = replace(
-                step, change=change, reference=reference, measure=measure, in_words=in_words, back_to=back_to
+                step,
+                change=change if back_to is None else Change.RETURN,
+                reference=references[-1],
+                measure=measure,
+                in_words=in_words,
+                back_to=back_to,
             )
-            reference = place
-        been.append(place)
+            if back_to is None:
+                references.append(place)
+            else:
+                references = references[: references.index(back_to) + 1]
         steps.append(step)
     return steps
 

@@ -13,7 +13,7 @@ from deltadex.clusters import reads as visible_clusters
 from deltadex.clusters.queries import ClusterRow
 from deltadex.drift import queries as model_history
 from deltadex.drift.causes import Difference, differences, in_words
-from deltadex.drift.line import Space, Step, follow, unresolved
+from deltadex.drift.line import Change, Space, Step, follow, unresolved
 from deltadex.drift.queries import History, Line
 from deltadex.drift.rules import judge_drift
 from deltadex.drift.token_changes import moved
@@ -211,9 +211,7 @@ def read_model(
         ids[place + 1]: _words_moved(tx, recipe_id, ids[before], ids[place + 1])
         for place, recipe_id, before in _change_points(steps)
     }
-    differ = {
-        ids[place + 1]: _differences(tx, history, before, place + 1) for place, _, before in _change_points(steps)
-    }
+    differ = {ids[place + 1]: _differences(tx, history, steps, place) for place, *_ in _change_points(steps)}
     known_words = {each: words for each, words in moved_words.items() if words}
     in_use = tuple(bool(row.registered.aliases) for row in history.versions)
     return FollowedModel(ref, tuple(recipes), ids, steps, in_use, known_words, differ)
@@ -279,7 +277,7 @@ def _directions(
         vectors = {history.versions[each].id: history.points[each][recipe_id].vector for each in both}
         nearest = _nearest(tx, recipe_id, vectors, centres(recipe_id))
         words = _words_moved(tx, recipe_id, before, after)
-        differ = _differences(tx, history, reference, place + 1)
+        differ = _differences(tx, history, steps, place)
         yield place, DriftDirection(recipe_id, nearest.get(before), nearest.get(after), words, differ)
 
 
@@ -295,10 +293,13 @@ def _words_moved(tx: Transaction, recipe_id: int, before: int, after: int) -> Wo
     return moved(words[before], words[after]) if before in words and after in words else None
 
 
-def _differences(tx: Transaction, history: History, before: int, after: int) -> tuple[Difference, ...]:
-    rows = history.versions[before], history.versions[after]
+def _differences(tx: Transaction, history: History, steps: Sequence[Step], place: int) -> tuple[Difference, ...]:
+    """Return what differs between the trainings: a jump is one from the version before, a creep one from the start."""
+    step = steps[place]
+    before = place if step.change is Change.JUMP or step.reference is None else step.reference
+    rows = history.versions[before], history.versions[place + 1]
     known = training_records.records(tx, [row.id for row in rows])
-    # A version that was embedded before records were kept has none: only tags are compared then.
+    # A version without a run, or embedded before records were kept, has none: only tags are compared then.
     one, other = (known[row.id] if len(known) == len(rows) else {} for row in rows)
     return differences(*rows, one, other)
 

@@ -144,7 +144,8 @@ class _Levels:
     def _add(self, kind: Redundancy, members: Sequence[int]) -> None:
         rows = tuple(self._versions[member] for member in members)
         proposal, best = propose(rows, self._standings, self._policy)
-        stay = [row for row in rows if row not in proposal.retired]
+        retired = {row.id for row in proposal.retired}
+        stay = [row for row in rows if row.id not in retired]
         vectors = self._vectors[list(members)]
         norms = np.linalg.norm(vectors, axis=1)
         self.groups.append(

@@ -14,7 +14,7 @@ from functools import partial
 
 from deltadex.types import VersionRow
 
-#: Tag of a version with its usage, such as requests per day: any number, higher is more.
+#: Tag of a version with its usage, such as requests per day: any number, higher is more; another text is some use.
 USAGE_TAG = "deltadex.usage"
 #: Values of a deployment tag that say that the version isn't deployed.
 _NOT_DEPLOYED = frozenset(("", "no", "none", "false", "0", "archived", "retired"))
@@ -108,7 +108,7 @@ def propose(
     sound = [row for row in versions if not of[row.id].open_high]
     current = [row for row in sound if uses[row.id] or of[row.id].is_latest]
     best, why = _best_of(current or sound or versions, uses, needs, policy.metric)
-    unsound = [row for row in versions if row not in sound and needs[row.id]]
+    unsound = [row for row in versions if of[row.id].open_high and needs[row.id]]
     if unsound or not sound:
         return _without_sound_keeper(unsound or versions, of, needs), best
     spared = {row.id: _why_spared(row, best, of[row.id], needs[row.id]) for row in versions if row.id != best.id}
@@ -117,7 +117,9 @@ def propose(
     if not retired:
         others = [row for row in versions if row.id in kept]
         stays = "; ".join(f"{row.label} {kept[row.id]}" for row in others)
-        return Proposal(None, f"nothing can be retired: {stays}", spared=kept, advice=_advice(others, uses, of)), best
+        return Proposal(
+            None, f"nothing can be retired: {stays}", spared=kept, advice=_advice(others, best, uses, of)
+        ), best
     return Proposal(best, why, retired, kept), best
 
 
@@ -125,11 +127,13 @@ def in_use(row: VersionRow, policy: Policy) -> tuple[str, ...]:
     """Return how a version is in use, in words: by aliases, tags of deployments, or observed use."""
     aliases, tags = row.registered.aliases, row.registered.tags
     found = [f"is in use as {', '.join(aliases)}"] if aliases else []
-    for key in policy.deployed_tags:
-        if tags.get(key, "").strip().lower() not in _NOT_DEPLOYED:
-            found.append(f"is deployed ({key}: {tags[key]})")
-    if usage := _number(tags.get(USAGE_TAG)):
-        found.append(f"is used ({usage:g})")
+    deployed = {key.casefold() for key in policy.deployed_tags}
+    for key, value in sorted(tags.items()):
+        if key.casefold() in deployed and value.strip().casefold() not in _NOT_DEPLOYED:
+            found.append(f"is deployed ({key}: {value})")
+    usage = tags.get(USAGE_TAG, "").strip()
+    if usage.casefold() not in _NOT_DEPLOYED and _number(usage) != 0:
+        found.append(f"is used ({usage})")
     return tuple(found)
 
 
@@ -155,12 +159,17 @@ def _why_spared(row: VersionRow, keeper: VersionRow, standing: Standing, needs: 
     return ""
 
 
-def _advice(rows: Sequence[VersionRow], uses: Mapping[int, tuple[str, ...]], of: Mapping[int, Standing]) -> str:
+def _advice(
+    rows: Sequence[VersionRow], best: VersionRow, uses: Mapping[int, tuple[str, ...]], of: Mapping[int, Standing]
+) -> str:
+    """Return what would make something in a group retirable, for versions that all have to stay beside the best."""
+    if unsound := [row for row in rows if of[row.id].open_high]:
+        return f"Decide the open finding about {unsound[0].label} first ({', '.join(of[unsound[0].id].open_high)})."
     if any(uses[row.id] for row in rows):
         return "Move the alias or the deployment first, so that one version serves for all."
     if any(of[row.id].needed_by for row in rows):
-        return "Retire what needs them first."
-    return "Move the alias to the newest version first, or leave it."
+        return "Leave it as it is: others need it."
+    return f"Move what points at {best.label} to the newest version first, or leave it as it is."
 
 
 def _best_of(
@@ -189,7 +198,7 @@ def _stays(versions: Sequence[VersionRow], *, why: Mapping[int, tuple[str, ...]]
 
 
 def _most_used(versions: Sequence[VersionRow]) -> list[Score]:
-    usage = [_number(version.registered.tags.get(USAGE_TAG)) for version in versions]
+    usage = [_number(version.registered.tags.get(USAGE_TAG, "")) or 0.0 for version in versions]
     return [(each, f"used most ({each:g})") for each in usage]
 
 
@@ -202,9 +211,10 @@ def _best(versions: Sequence[VersionRow], *, metric: str | None) -> list[Score]:
     return [(sign * value, f"best {name} ({value:g})") for value in values if value is not None]
 
 
-def _number(text: str | None) -> float:
+def _number(text: str) -> float | None:
+    """Return a number; None for a text that is none, such as `300/day`."""
     try:
         number = float(text or 0)
     except ValueError:
-        return 0.0
-    return number if math.isfinite(number) else 0.0
+        return None
+    return number if math.isfinite(number) else None

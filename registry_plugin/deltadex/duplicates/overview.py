@@ -145,7 +145,7 @@ def _of_recipe(
         table=table,
         pairs=pairs,
         merged=_places(table, merged),
-        standings=standings(tx, viewer, table.rows, bases=settings.bases),
+        standings=standings(tx, viewer, settings, table.rows),
         policy=_policy(settings),
         too_weak=embeddings.too_weak(tx, recipe.id, registry),
     )
@@ -159,12 +159,13 @@ def freed_by_findings(tx: Transaction, viewer: Person, settings: Settings) -> in
     known = findings.listing(tx, settings.registry, kinds=(FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE))
     pairs = [(one.version, one.other) for one in known if one.other is not None]
     rows = {row.id: row for pair in pairs for row in pair}
-    of = standings(tx, viewer, list(rows.values()), bases=settings.bases)
+    of = standings(tx, viewer, settings, list(rows.values()))
     freed = 0
     for ids in connected_groups((one.id, other.id) for one, other in pairs):
         group = [rows[each] for each in ids]
         retired = propose(group, of, _policy(settings))[0].retired
-        freed += freed_bytes(retired, [row for row in group if row not in retired]) or 0
+        away = {row.id for row in retired}
+        freed += freed_bytes(retired, [row for row in group if row.id not in away]) or 0
     return freed
 
 
@@ -188,6 +189,7 @@ def _visible(viewer: Person, group: Group) -> Group:
             proposal,
             keeper=proposal.keeper and viewer.view(proposal.keeper),
             reason=HIDDEN,
+            advice="",
             retired=tuple(viewer.view_each(proposal.retired)),
             spared=dict.fromkeys(proposal.spared, HIDDEN),
         )

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from deltadex.access import Person
+from deltadex.bases.declared import REGISTERED, place_of
 from deltadex.duplicates.keeper import Standing
 from deltadex.findings.kinds import KINDS
+from deltadex.settings import Settings
 from deltadex.store.database import Transaction
-from deltadex.types import FindingKind, VersionRow
+from deltadex.types import BASE_TAG, FindingKind, VersionRow
 
-_HIDDEN_COPY = "has a copy that you may not see"
+#: Of a hidden version nothing is told but that something needs the one in view.
+_ELSEWHERE = "is needed elsewhere"
 
 
-def standings(
-    tx: Transaction, viewer: Person, rows: Sequence[VersionRow], *, bases: Mapping[str, str]
-) -> dict[int, Standing]:
-    """Return the standing of versions by id, in words for the viewer.
-
-    Parameters
-    ----------
-    rows
-        Versions of one registry, not masked.
-    bases
-        Declared names of bases and where they are, from the settings.
-    """
+def standings(tx: Transaction, viewer: Person, settings: Settings, rows: Sequence[VersionRow]) -> dict[int, Standing]:
+    """Return the standing of versions by id, in words for the viewer; the rows are not masked."""
     ids = [row.id for row in rows]
     needed = _copies(tx, viewer, ids)
-    for version_id, count in _finetunes(tx, rows, bases).items():
-        needed[version_id].append(f"is the base of {count} finetune{'s' if count > 1 else ''}")
+    for version_id, models in _finetunes(tx, settings, rows).items():
+        seen = [name for name in models if viewer.sees(name)]
+        needed[version_id].append(f"is the base of {', '.join(seen)}" if len(seen) == len(models) else _ELSEWHERE)
     high, outdated = _open_high(tx, ids), _outdated(tx, ids)
     return {
         each: Standing(tuple(needed.get(each, ())), tuple(high.get(each, ())), each not in outdated) for each in ids
@@ -49,29 +43,32 @@ def _copies(tx: Transaction, viewer: Person, ids: Sequence[int]) -> defaultdict[
         [ids],
     )
     for original, name, version in rows:
-        found[original].append(f"has the copy {name}/{version}" if viewer.sees(name) else _HIDDEN_COPY)
+        found[original].append(f"has the copy {name}/{version}" if viewer.sees(name) else _ELSEWHERE)
     return found
 
 
-def _finetunes(tx: Transaction, rows: Sequence[VersionRow], bases: Mapping[str, str]) -> dict[int, int]:
-    """Return how many versions have a version as their base, where there are any."""
-    owner: dict[str, int] = {}
-    for row in rows:
-        ref, aliases = row.registered.ref, row.registered.aliases
-        places = {f"models:/{ref.name}/{ref.version}", *(f"models:/{ref.name}@{alias}" for alias in aliases)}
-        owner |= dict.fromkeys([*places, *(name for name, place in bases.items() if place in places)], row.id)
-    counts: defaultdict[int, int] = defaultdict(int)
-    if rows:
-        found = tx.execute(
-            """
-            select declared_base, count(*) from model_versions
-            where registry = %s and state <> 'deleted' and declared_base = any(%s) group by declared_base
-            """,
-            [rows[0].registered.ref.registry, list(owner)],
-        )
-        for name, count in found:
-            counts[owner[name]] += count
-    return dict(counts)
+def _finetunes(tx: Transaction, settings: Settings, rows: Sequence[VersionRow]) -> dict[int, list[str]]:
+    """Return the models that have a version as their base, by the version's id."""
+    by_place = {place: row.id for row in rows for place in _places(row)}
+    found = tx.execute(
+        """
+        select coalesce(nullif(tags ->> %s, ''), declared_base) as base, array_agg(distinct name)
+        from model_versions where registry = %s and state <> 'deleted' group by base
+        """,
+        [BASE_TAG, settings.registry],
+    )
+    models: defaultdict[int, list[str]] = defaultdict(list)
+    for base, names in found:
+        place = base and place_of(base, settings.bases)
+        if place in by_place:
+            models[by_place[place]] += names
+    return {version_id: sorted(set(names)) for version_id, names in models.items()}
+
+
+def _places(row: VersionRow) -> Iterator[str]:
+    ref = row.registered.ref
+    yield f"{REGISTERED}{ref.name}/{ref.version}"
+    yield from (f"{REGISTERED}{ref.name}@{alias}" for alias in row.registered.aliases)
 
 
 def _open_high(tx: Transaction, ids: Sequence[int]) -> dict[int, list[str]]:

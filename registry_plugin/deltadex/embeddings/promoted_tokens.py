@@ -34,18 +34,18 @@ def save(tx: Transaction, version_id: int, recipe_id: int, embedding: Embedding)
     )
 
 
-def outdated(tx: Transaction, recipe_id: int, registry: str, *, among: int) -> list[int]:
-    """Return the versions whose words were told apart from those of at most half as many models, in order of id."""
+def outdated(tx: Transaction, recipe_id: int, registry: str, *, fewer_than: int) -> list[int]:
+    """Return the versions whose words were told apart from those of fewer models than this, in order of id."""
     found = tx.execute(
         """
         select model_version_id
         from words join current_embeddings using (model_version_id, recipe_id, weights_digest)
         join model_versions on id = model_version_id
         where recipe_id = %s and registry = %s and state <> 'deleted' and has_direction and note = ''
-            and 2 * among <= %s
+            and among < %s
         order by model_version_id
         """,
-        [recipe_id, registry, among],
+        [recipe_id, registry, fewer_than],
     )
     return [version_id for (version_id,) in found]
 

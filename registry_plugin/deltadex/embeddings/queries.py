@@ -288,14 +288,17 @@ def table(
 def mean_of_models(tx: Transaction, recipe_id: int, registry: str) -> tuple[FloatArray, int]:
     """Return the mean over models of the mean vector of their versions, and the number of models.
 
-    The mean is `(d,)` float32, or empty if there are none. Versions that are too weak to place are left out.
+    The mean is `(d,)` float32, or empty if there are none. Equal weights count once, and versions that are too weak to
+    place are left out.
     """
     row = tx.execute(
         """
-        with models as (
-            select avg(vector) as mean
+        with once as (
+            select distinct on (current_embeddings.weights_digest) name, vector
             from current_embeddings join model_versions on id = model_version_id
-            where recipe_id = %s and registry = %s and has_direction and state <> 'deleted' group by name)
+            where recipe_id = %s and registry = %s and has_direction and state <> 'deleted'
+            order by current_embeddings.weights_digest, id),
+        models as (select avg(vector) as mean from once group by name)
         select avg(mean), count(*) from models
         """,
         [recipe_id, registry],

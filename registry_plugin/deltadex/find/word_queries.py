@@ -8,6 +8,10 @@ from deltadex.store.database import Transaction
 
 #: Places that are searched, the weightiest first, as the query names and weighs them.
 PLACES = ("name", "tags", "description", "words")
+#: Between the words of a name; else Postgres takes some for a host or a path, which is one word.
+_SEPARATORS = "-_./"
+#: Of one place: Postgres refuses to index a megabyte.
+_MOST_CHARACTERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,15 @@ class Hit:
 def hits(tx: Transaction, registry: str, text: str) -> list[Hit]:
     """Return the models that match any word of a text, the best first: by weight of the places, then by name.
 
-    Words are compared by their English stems, and quoted phrases as a whole.
+    Words are compared by their English stems; there are no operators.
     """
     found = tx.execute(
         """
-        with latest as (
-            select distinct on (name) * from model_versions
+        with asked as (
+            select string_agg(quote_literal(lexeme), ' | ')::tsquery as query
+            from unnest(to_tsvector('english', translate(%(text)s, %(separators)s, %(blanks)s)))),
+        latest as (
+            select distinct on (name) id, name, tags, description from model_versions
             where registry = %(registry)s and state <> 'deleted' order by name, version desc),
         said as (
             select distinct on (model_version_id) model_version_id,
@@ -41,16 +48,15 @@ def hits(tx: Transaction, registry: str, text: str) -> list[Hit]:
             from words join current_embeddings using (model_version_id, recipe_id, weights_digest)
             where model_version_id in (select id from latest) and has_direction
             order by model_version_id, current_since desc),
-        written as (
+        written as materialized (
             select id, name,
-                to_tsvector('english', translate(name, '-_./', '    ')) as in_name,
-                to_tsvector('english', coalesce((
+                to_tsvector('english', translate(name, %(separators)s, %(blanks)s)) as in_name,
+                to_tsvector('english', left(coalesce((
                     select string_agg(value, ' ') from jsonb_each_text(tags) as tag (key, value)
-                    where key !~ '^(deltadex|mlflow)[.]'), '')) as in_tags,
-                to_tsvector('english', coalesce(description, '')) as in_description,
+                    where key !~ '^(deltadex|mlflow)[.]'), ''), %(most)s)) as in_tags,
+                to_tsvector('english', left(coalesce(description, ''), %(most)s)) as in_description,
                 to_tsvector('english', coalesce(promoted, '')) as in_words
             from latest left join said on model_version_id = id),
-        asked as (select replace(websearch_to_tsquery('english', %(text)s)::text, '&', '|')::tsquery as query),
         matching as (
             select id, name,
                 array[in_name @@ query, in_tags @@ query, in_description @@ query, in_words @@ query] as is_in,
@@ -60,7 +66,13 @@ def hits(tx: Transaction, registry: str, text: str) -> list[Hit]:
             from written cross join asked)
         select id, name, is_in from matching where true = any(is_in) order by rank desc, name
         """,
-        {"registry": registry, "text": text},
+        {
+            "registry": registry,
+            "text": text.replace("\0", ""),
+            "separators": _SEPARATORS,
+            "blanks": " " * len(_SEPARATORS),
+            "most": _MOST_CHARACTERS,
+        },
     )
     return [
         Hit(version_id, name, tuple(place for place, is_here in zip(PLACES, is_in, strict=True) if is_here))

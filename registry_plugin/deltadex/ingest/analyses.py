@@ -14,14 +14,15 @@ from deltadex.map import layout
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
 from deltadex.store.locks import SessionLock
+from deltadex.versions import transitions
 
 log = logging.getLogger(__name__)
 
 
 def are_due(tx: Transaction, settings: Settings) -> bool:
-    """Return whether the clusters, geometry or map of any recipe are out of date."""
+    """Return whether labels, clusters, geometry or map of any recipe are out of date."""
     registry = settings.registry
-    return any(
+    return bool(transitions.relabelled(tx, registry)) or any(
         cluster_runs.is_due(tx, settings, recipe)
         or measure.is_due(tx, registry, recipe)
         or layout.is_due(tx, registry, recipe)

@@ -13,22 +13,19 @@ from functools import partial
 from itertools import islice, takewhile
 
 from deltadex.app import App
-from deltadex.checkpoints.fit import BASE_TAG
 from deltadex.errors import RegistryError
 from deltadex.ingest import queries as watchers
 from deltadex.registry import marker
 from deltadex.settings import ScopeSettings
 from deltadex.store import clock
 from deltadex.store.database import Transaction
-from deltadex.types import RegisteredVersion, State, VersionRow
+from deltadex.types import RegisteredVersion, State
 from deltadex.versions import queries as versions
 from deltadex.versions import transitions
 
 _BATCH = 100
 #: Versions that may always be marked deleted at once.
 _FEW = 10
-#: States in which a version waits for nothing but a person.
-_ENDED = (State.EMBEDDED, State.FAILED, State.UNSUPPORTED, State.SKIPPED)
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +89,6 @@ def sweep(app: App) -> Swept:
     ours = {row.registered.ref for row in rows if row.state is not State.DELETED or _is_in_scope(row.registered, scope)}
     current = [version for version in listed if version.ref in ours]
     database.run(lambda tx: transitions.discover(tx, current, fresh_since_ms=0))
-    _start_over_where_base_changed(app, rows, current)
     listed_refs = {version.ref for version in listed}
     alive = [row for row in rows if row.state is not State.DELETED]
     unlisted = [row for row in alive if row.registered.ref not in listed_refs]
@@ -117,16 +113,6 @@ def sweep(app: App) -> Swept:
             hint="Rename them in MLflow.",
         )
     return Swept(new_count, len(gone))
-
-
-def _start_over_where_base_changed(app: App, rows: Iterable[VersionRow], current: Iterable[RegisteredVersion]) -> None:
-    """Start the versions over that have come to an end, and whose tag now names another base."""
-    bases = {version.ref: version.tags.get(BASE_TAG) for version in current}
-    for row in rows:
-        ref = row.registered.ref
-        if row.state in _ENDED and ref in bases and bases[ref] != row.registered.tags.get(BASE_TAG):
-            reason = f"its tag {BASE_TAG} is another one now"
-            app.database.run(partial(transitions.requeue, version_id=row.id, reason=reason))
 
 
 def _is_storable(version: RegisteredVersion) -> bool:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from deltadex.app import App
-from deltadex.checkpoints.fit import BASE_TAG, Fit
+from deltadex.checkpoints.fit import Fit
 from deltadex.embeddings.artifact import write_artifact
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.messages import OnProgress, ignore_progress
@@ -43,7 +43,7 @@ from deltadex.registry.run_artifact import log_embedding
 from deltadex.registry.tags import tag_embedded, tag_not_embedded
 from deltadex.reviews import actions as reviews
 from deltadex.store.database import Transaction
-from deltadex.types import Embedding, FindingKind, RegisteredVersion, State, VersionRow
+from deltadex.types import BASE_TAG, Embedding, FindingKind, RegisteredVersion, State, VersionRow
 from deltadex.versions import queries as versions
 from deltadex.versions import shards, transitions
 

@@ -19,6 +19,7 @@ from deltadex.settings import ThresholdSettings
 from deltadex.store.database import Transaction
 from deltadex.types import Embedding, Finding, FindingKind, Provenance, VersionRow
 from deltadex.versions import record_queries as training_records
+from deltadex.versions import shards
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,9 @@ def _store_one(tx: Transaction, one: Embedded, *, thresholds: ThresholdSettings)
         provenance=one.provenance,
     )
     promoted_tokens.save(tx, row.id, recipe_id, embedding)
-    training_records.save(tx, row.id, one.provenance.logged)
+    if any(one.provenance.logged.values()):
+        training_records.save(tx, row.id, one.provenance.logged)
+    shards.set_base(tx, row.id, one.base_name)
     if one.imprint is not None:
         imprints.save(tx, row.id, recipe_id, embedding, one.imprint)
     return find(tx, row, recipe_id, too_weak=too_weak, thresholds=thresholds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,8 @@ from deltadex.reviews import actions as reviews
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import FindingKind, ModelVersionRef
+from deltadex.versions import transitions
+from deltadex.versions.queries import by_ids
 
 #: Models whose drift is judged while the recipe is locked.
 _MODELS_AT_ONCE = 100
@@ -95,9 +97,31 @@ def judge_pairs(database: Database, settings: Settings, recipe: RecipeRow) -> No
         database.run(store)
 
 
-def judge_drifts(database: Database, settings: Settings, recipe: RecipeRow) -> None:
-    """Judge the drift of all models of a recipe again: on arrival it was judged by the threshold of that day."""
-    models = database.run(lambda tx: models_with_steps(tx, recipe.id, settings.registry))
+def judge_relabelled(database: Database, settings: Settings) -> int:
+    """Judge labels and drifts again where a label or an alias has changed; return the number of changed versions.
+
+    A label is a witness for other versions too, so all of a recipe are judged.
+    """
+    with database.transaction() as tx:
+        changed = transitions.relabelled(tx, settings.registry)
+        rows = by_ids(tx, [version_id for version_id, _ in changed])
+        recipes = embeddings.recipes(tx, settings.registry) if changed else []
+    for recipe in recipes:
+        judge_labels(database, settings, recipe)
+        judge_drifts(database, settings, recipe, names={row.registered.ref.name for row in rows.values()})
+    database.run(lambda tx: transitions.mark_judged(tx, changed))
+    return len(changed)
+
+
+def judge_drifts(
+    database: Database, settings: Settings, recipe: RecipeRow, *, names: Collection[str] | None = None
+) -> None:
+    """Judge the drift of all models of a recipe again, or of some: on arrival it was judged by that day's threshold."""
+    models = [
+        ref
+        for ref in database.run(lambda tx: models_with_steps(tx, recipe.id, settings.registry))
+        if names is None or ref.name in names
+    ]
 
     def judge(tx: Transaction, refs: Sequence[ModelVersionRef]) -> None:
         embeddings.lock_recipe(tx, recipe.digest)

@@ -11,16 +11,20 @@ from dataclasses import replace
 from functools import partial
 
 from deltadex.app import App
+from deltadex.bases.own_method import own_method
 from deltadex.downloads.cache import open_cache
 from deltadex.embeddings import promoted_tokens
 from deltadex.embeddings import queries as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.engine import shared
+from deltadex.engine.probes import METHODS
 from deltadex.errors import DeltadexError
 from deltadex.ingest.resolve import Bases
 
 #: Fewest models of a base whose mean shift is subtracted.
 FEWEST_MODELS = 5
+#: Most models with which all words are recomputed for each new model; it takes a second.
+_FEW_MODELS = 200
 #: Versions whose words are read in one request.
 _AT_ONCE = 256
 
@@ -28,13 +32,16 @@ log = logging.getLogger(__name__)
 
 
 def tell_apart_where_due(app: App) -> int:
-    """Recompute the words of recipes that have twice as many models as when they were told apart; return their number.
+    """Recompute the words of versions that were told apart from too few models, and return their number.
 
-    A recipe whose base this worker can't read is left for another one, or for later.
+    Of up to `_FEW_MODELS` models all have to be among those; of more, half. A recipe whose base this worker can't read
+    is left for another one, or for later; one that another method than the registry's own made, for good.
     """
     count = 0
     with app.database.transaction() as tx:
-        recipes = embeddings.recipes(tx, app.registry.name)
+        probe_set = METHODS[own_method(tx, app.registry.name)].probe_set
+        known = embeddings.recipes(tx, app.registry.name) if app.settings.embedding.words else []
+    recipes = [recipe for recipe in known if recipe.probe_set == probe_set]
     for recipe in recipes:
         try:
             count += _tell_apart(app, recipe)
@@ -47,8 +54,9 @@ def _tell_apart(app: App, recipe: RecipeRow) -> int:
     registry, settings = app.registry.name, app.settings
     with app.database.transaction() as tx:
         mean, models = embeddings.mean_of_models(tx, recipe.id, registry)
-        due = promoted_tokens.outdated(tx, recipe.id, registry, among=models)
-    if models < FEWEST_MODELS or not due:
+        needed = models if models <= _FEW_MODELS else models // 2
+        due = promoted_tokens.outdated(tx, recipe.id, registry, fewer_than=needed) if models >= FEWEST_MODELS else []
+    if not due:
         return 0
     with shared.embedding_process(settings) as process, open_cache(settings).holding() as hold:
         base = Bases(app, hold).fetch(recipe.base_name, process)

@@ -6,20 +6,22 @@ Every transition is guarded in SQL: a late, repeated or concurrent call changes 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import LiteralString
 
 from psycopg.types.json import Jsonb
 
 from deltadex.errors import DeltadexError, Shortage, StoreError
 from deltadex.store.database import Transaction
-from deltadex.types import DOMAIN_TAG, UNDER_WAY, Queue, RegisteredVersion, State, VersionRow
+from deltadex.types import BASE_TAG, DOMAIN_TAG, UNDER_WAY, Queue, RegisteredVersion, State, VersionRow
 
 
 def discover(tx: Transaction, versions: Collection[RegisteredVersion], *, fresh_since_ms: int) -> list[int]:
     """Insert or update versions from the registry, and return the ids of rows that are newly discovered.
 
     Known versions get the registry's source, run, description, tags and aliases. A version that was marked deleted and
-    is back in the registry starts over with a higher attempt.
+    is back in the registry starts over with a higher attempt, and so does one that was read when its tag named another
+    base.
 
     Parameters
     ----------
@@ -29,6 +31,16 @@ def discover(tx: Transaction, versions: Collection[RegisteredVersion], *, fresh_
     seen = {version.ref: version for version in versions}
     # Sorted, so that two concurrent calls lock rows in the same order and never deadlock.
     listed = [_as_json(seen[ref], fresh_since_ms) for ref in sorted(seen)]
+    tx.execute(
+        """
+        select start_over(known.id, %s, false)
+        from jsonb_to_recordset(%s) as listed (registry text, name text, version integer, created_ms bigint, tags jsonb)
+        join model_versions known using (registry, name, version, created_ms)
+        where known.state not in ('discovered', 'queued', 'deleted')
+            and known.tags ->> %s is distinct from listed.tags ->> %s
+        """,
+        [f"its tag {BASE_TAG} is another one now", Jsonb(listed), BASE_TAG, BASE_TAG],
+    )
     changed = tx.execute(
         """
         with listed as materialized (
@@ -45,8 +57,9 @@ def discover(tx: Transaction, versions: Collection[RegisteredVersion], *, fresh_
             description = excluded.description,
             tags = excluded.tags,
             aliases = excluded.aliases,
-            labelled_at = case when known.tags ->> %s is distinct from excluded.tags ->> %s then now()
-                else known.labelled_at end,
+            relabelled_at = case
+                when (known.tags ->> %s, known.aliases) is distinct from (excluded.tags ->> %s, excluded.aliases)
+                then now() else known.relabelled_at end,
             attempt = known.attempt + (known.state = 'deleted')::integer,
             shard_id = case known.state when 'deleted' then null else known.shard_id end,
             reason = case known.state when 'deleted' then 'in the registry again' else known.reason end,
@@ -60,6 +73,31 @@ def discover(tx: Transaction, versions: Collection[RegisteredVersion], *, fresh_
         [Jsonb(listed), DOMAIN_TAG, DOMAIN_TAG],
     )
     return sorted(version_id for version_id, is_new in changed if is_new)
+
+
+def relabelled(tx: Transaction, registry: str) -> list[tuple[int, datetime]]:
+    """Return the embedded versions whose domain tag or aliases have changed since they were judged, and when."""
+    found = tx.execute(
+        """
+        select id, relabelled_at from model_versions
+        where registry = %s and state = 'embedded' and relabelled_at is not null order by id
+        """,
+        [registry],
+    )
+    return found.fetchall()
+
+
+def mark_judged(tx: Transaction, judged: Collection[tuple[int, datetime]]) -> None:
+    """Record that versions were judged by the labels that they had at these times."""
+    ids, times = ([each[place] for each in judged] for place in (0, 1))
+    tx.execute(
+        """
+        update model_versions set relabelled_at = null
+        from unnest(%s::bigint[], %s::timestamptz[]) as judged (id, changed_at)
+        where model_versions.id = judged.id and relabelled_at = changed_at
+        """,
+        [ids, times],
+    )
 
 
 def rename(tx: Transaction, version_id: int, name: str) -> bool:
