@@ -181,3 +181,8 @@ def test_reads_are_those_of_the_person_at_the_terminal(environment: pytest.Monke
     people.write_text('[people.grace]\nrole = "viewer"\n')
     with pytest.raises(AccessDenied, match=f"{system_user()} has no role here"):
         deltadex.connect()
+
+
+def test_an_unknown_method_is_a_stated_error() -> None:
+    with pytest.raises(DeltadexError, match="no method 'other'"):
+        deltadex.embed("adapter", base="base", method="other")

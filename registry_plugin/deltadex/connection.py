@@ -89,7 +89,7 @@ class Connection:
     >>> len(groups) > 0
     True
     >>> [str(step.change) for step in drift.steps]
-    ['None', 'jump', 'jump']
+    ['None', 'jump', 'return']
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -186,7 +186,7 @@ class Connection:
         >>> with deltadex.connect() as registry:
         ...     drift = registry.drift("storefront-localizer")
         >>> drift.changes
-        2
+        1
         >>> drift.steps[1].previous.distance > 0.5
         True
         """

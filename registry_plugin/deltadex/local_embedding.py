@@ -11,7 +11,7 @@ from deltadex.downloads.files import LocalFiles
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.messages import BaseModel, Checked
 from deltadex.engine.plain_copies import plain_copy
-from deltadex.engine.probes import DEFAULT_METHOD
+from deltadex.engine.probes import DEFAULT_METHOD, METHODS
 from deltadex.engine.shared import base_model
 from deltadex.errors import DeltadexError
 from deltadex.settings import Settings, load_settings
@@ -53,6 +53,8 @@ def embed(
         The computation failed.
     deltadex.errors.Shortage
         Memory or time ran out.
+    deltadex.errors.DeltadexError
+        There is no such method.
 
     Examples
     --------
@@ -63,6 +65,8 @@ def embed(
     >>> embedding.strength > 0.01  # norm of the shift, as a share of the norm of the base's own hidden state
     True
     """
+    if method not in METHODS:
+        raise DeltadexError(f"There is no method {method!r}", hint=f"Methods: {', '.join(METHODS)}.")
     settings = settings or load_settings()
     limits = settings.embedding
     with EmbeddingProcess(memory_bytes=limits.memory_bytes) as process, open_cache(settings).holding() as hold:

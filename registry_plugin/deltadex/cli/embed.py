@@ -22,7 +22,7 @@ from deltadex.cli.terminal import plain
 from deltadex.downloads.cache import open_cache
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.messages import Finetune, OnProgress
-from deltadex.engine.probes import DEFAULT_METHOD, METHODS
+from deltadex.engine.probes import DEFAULT_METHOD, MethodName
 from deltadex.errors import DeltadexError
 from deltadex.escaping import printable
 from deltadex.local_embedding import read_base, read_finetune
@@ -44,14 +44,12 @@ def embed(
     base: Annotated[Path, typer.Option(help="Folder of the base model they were finetuned from.")],
     output: Annotated[Path, typer.Option(help="The .npz file to write: one (hidden_size,) array per folder name.")],
     method: Annotated[
-        str, typer.Option(metavar="|".join(METHODS), help="What is read: prompts with content, or the paper's own.")
+        MethodName, typer.Option(help="What is read: prompts with content, or the paper's own.")
     ] = DEFAULT_METHOD,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Embed finetunes of one base on this machine. Needs no service."""
     folders = _by_name(models)
-    if method not in METHODS:
-        raise typer.BadParameter(f"{method!r} is none of {', '.join(METHODS)}", param_hint="--method")
     if not output.absolute().parent.is_dir():
         raise typer.BadParameter(printable(f"{output.absolute().parent} is not a folder"), param_hint="--output")
     outcomes = _embed_all(folders, base, method)

@@ -11,7 +11,7 @@ from rich.table import Table
 from deltadex.bases.own_method import own_method, set_own_method, versions_by_method
 from deltadex.cli.options import DatabaseUrl, DataDir, Json
 from deltadex.cli.reading import print_json, reading
-from deltadex.engine.probes import METHODS
+from deltadex.engine.probes import MethodName
 
 console = Console(highlight=False)
 method = typer.Typer(
@@ -46,7 +46,7 @@ def status(
 
 @method.command("set")
 def set_(
-    name: Annotated[str, typer.Argument(metavar="|".join(METHODS), help="The new method.")],
+    name: Annotated[MethodName, typer.Argument(help="The new method.")],
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
@@ -56,8 +56,6 @@ def set_(
     Until a version's turn comes, pages and commands show it by its old method. Embeddings of two methods are never
     compared. The old ones are kept in the store.
     """
-    if name not in METHODS:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(METHODS)}", param_hint="NAME")
     with reading(data_dir, database_url, login="writer") as (tx, person, settings):
         others = sum(count for one, count in versions_by_method(tx, settings.registry).items() if one != name)
         if others and not yes:

@@ -6,7 +6,9 @@ Changing one character changes the digest and so the recipe: embeddings of diffe
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from deltadex.types import EmbeddingMethod
 
@@ -60,9 +62,18 @@ def _method(name: str, probe_set: ProbeSet, readout: str) -> EmbeddingMethod:
 PUBLISHED = _method("delta-activation/1", PAPER_PROBES, "last_token/final_norm")
 #: Mean over the tokens of prompts with content. `benchmarks.real` chose it among seventeen, see docs/analyses.md.
 CONTENT = _method("delta-activation/2", CONTENT_PROBES, "mean_token/final_norm")
-#: By the names that people use. Readout and dtype may differ where the base isn't a decoder, or isn't run in float32.
-METHODS = {"content": CONTENT, "published": PUBLISHED}
+
+
+class MethodName(StrEnum):
+    """Names of the methods, as people use them."""
+
+    CONTENT = "content"
+    PUBLISHED = "published"
+
+
+#: Readout and dtype may differ where the base isn't a decoder, or isn't run in float32.
+METHODS: Mapping[str, EmbeddingMethod] = {MethodName.CONTENT: CONTENT, MethodName.PUBLISHED: PUBLISHED}
 #: The method of those who choose none; the store has it as the default of a new registry.
-DEFAULT_METHOD = "content"
+DEFAULT_METHOD = MethodName.CONTENT
 #: Changes with each of them; part of the keys of flow runs.
 METHODS_DIGEST = hashlib.sha256("".join(one.digest for one in METHODS.values()).encode()).hexdigest()
