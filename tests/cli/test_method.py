@@ -43,4 +43,4 @@ def test_a_change_that_embeds_versions_again_is_asked_about(given: dict[str, str
     assert "3 versions are embedded again, from the next minute on" in changed.stdout
     unknown = deltadex("method", "set", "other", **given)
     assert unknown.returncode == 2
-    assert "'content', 'published'" in unknown.stderr
+    assert "'other' is not one of 'content'" in unknown.stderr

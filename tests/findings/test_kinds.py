@@ -16,7 +16,7 @@ import deltadex_flows
 from deltadex.findings.kinds import KINDS, Concerns, FindingKindInfo, Reason, Severity, kinds_about
 from deltadex.notifications.message import OPENED, Notice, message
 from deltadex.reports.governance import decisions_table, findings_table
-from deltadex.reviews.lifecycle import Action, Review, Status, severity_of, tolerance_of
+from deltadex.reviews.lifecycle import Action, Review, Status, tolerance_of
 from deltadex.reviews.queries import LogEntry, ReviewRow
 from deltadex.reviews.reasons import NEEDS_APPROVAL, Decision, action_of, reasons_for
 from deltadex.reviews.tags import tags_of
@@ -43,7 +43,7 @@ def reviewed(kind: FindingKind, *, measure: float | None) -> ReviewRow:
     finding = Finding(kind, 2, 1, measure, threshold, evidence)
     return ReviewRow(
         id=7, revision=1, finding=finding, version=version(2), other=version(1), review=Review(Status.DISMISSED),
-        is_found=True, severity=severity_of(finding), assignee="", due_at=NOW, first_seen=NOW, last_measured=NOW,
+        is_found=True, severity=KINDS[kind].severity, assignee="", due_at=NOW, first_seen=NOW, last_measured=NOW,
         status_since=NOW, last=entry,
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ def test_every_row_is_complete(row: FindingKindInfo) -> None:
     assert Reason.PUT_RIGHT not in (*row.accepted, *row.dismissed)
     assert row.tolerance in ReviewSettings.model_fields
     # What is said about a number needs a kind that has one.
-    assert row.unit is not None or (row.high_from is None and not row.sentence)
+    assert row.unit is not None or not row.sentence
     assert bool(row.from_newer) == bool(row.from_older)
     assert len(row.concerns.roles) == (1 if row.concerns is Concerns.VERSION else 2)
     assert row.page is None or (PACKAGES[2] / "screens" / f"{row.page}.py").is_file()

@@ -25,14 +25,14 @@ def test_a_jump_is_drift_from_the_version_before_and_a_creep_from_where_it_began
     jump = Step(None, MOVE, MOVE, None, Change.JUMP, reference=0, measure=0.8)
     creep = Step(None, replace(MOVE, distance=0.3), MOVE, None, Change.CREEP, reference=1, measure=0.55)
     steps = [Step(None, MOVE, MOVE, None), jump, Step(Break.BASE, None, None, None), creep]
-    found = judge_drift([3, 4, 6, 7, 9], steps, recipe_id=1)
+    found = judge_drift([3, 4, 6, 7, 9], steps, 5 * [False], recipe_id=1)
     assert [(one.version_id, one.other_id, one.measure, one.threshold) for one in found] == [
         (6, 4, 0.6, 0.5),
         (9, 4, 0.55, 0.5),
     ]
     assert [one.evidence["change"] for one in found] == ["jump", "creep"]
     assert found[0].evidence["probe_distances"] == (0.5, 0.7)
-    assert judge_drift([3, 4, 6, 7, 9], steps, recipe_id=2) == []
+    assert judge_drift([3, 4, 6, 7, 9], steps, 5 * [False], recipe_id=2) == []
 
 
 def contradiction(declared: str, **similarities: list[float]) -> str | None:

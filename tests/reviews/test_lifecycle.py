@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from deltadex.errors import IllegalStep
-from deltadex.findings.kinds import Severity
 from deltadex.reviews.lifecycle import (
     STEPS,
     Action,
@@ -19,7 +18,6 @@ from deltadex.reviews.lifecycle import (
     Status,
     automatic_action,
     basis_of,
-    severity_of,
     tolerance_of,
 )
 from deltadex.settings import ReviewSettings
@@ -136,15 +134,9 @@ def test_a_claim_holds_until_it_is_measured() -> None:
     assert automatic_action(claimed, Basis(0.6), is_new=True, amount=AMOUNT) is Action.RETURNED
 
 
-def test_every_kind_has_a_severity_and_an_amount() -> None:
+def test_every_kind_has_an_amount() -> None:
     for kind in FindingKind:
-        assert severity_of(Finding(kind, 1)) in Severity
         assert tolerance_of(kind, ReviewSettings()) > 0
-
-
-def test_drift_twice_as_long_as_allowed_is_severe() -> None:
-    assert severity_of(Finding(FindingKind.DRIFT, 2, 1, measure=0.7, threshold=0.5)) is Severity.MEDIUM
-    assert severity_of(Finding(FindingKind.DRIFT, 2, 1, measure=1.0, threshold=0.5)) is Severity.HIGH
 
 
 def test_the_cause_in_words_is_part_of_the_basis() -> None:

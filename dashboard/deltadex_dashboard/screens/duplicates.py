@@ -135,7 +135,7 @@ def _group(now: Snapshot, number: int, one: RecipeRedundancy, group: Group) -> N
         if group.freed_bytes is not None:
             facts.append(f"the proposal frees {decimal(group.freed_bytes)}")
         st.markdown(" · ".join(facts))
-        _proposal(group.proposal)
+        _proposal(group)
         for row in group.versions[:_MOST_MEMBERS]:
             _member(row, group.proposal)
         if len(group.versions) > _MOST_MEMBERS:
@@ -168,13 +168,14 @@ def _evidence(one: RecipeRedundancy) -> None:
             st.caption(f"Too weak to place, so not compared: {labels}")
 
 
-def _proposal(proposal: Proposal) -> None:
+def _proposal(group: Group) -> None:
+    proposal = group.proposal
     reason = view.plain(proposal.reason)
     if proposal.keeper is None:
         st.caption(f"**Nothing is proposed**: {reason}. {proposal.advice}")
         return
     retired = ", ".join(view.plain(row.label) for row in proposal.retired)
-    st.caption(f"**Keep** {view.plain(proposal.keeper.label)}: {reason}. **Retire** {retired}.")
+    st.caption(f"**Keep** {view.plain(proposal.keeper.label)}: {reason}. **{group.kind.verb.capitalize()}** {retired}.")
 
 
 def _member(row: VersionRow, proposal: Proposal) -> None:

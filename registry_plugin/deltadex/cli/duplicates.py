@@ -73,23 +73,35 @@ def _show(found: RecipeRedundancy) -> None:
     )
     if expected := found.calibration.false_pairs_in_words(found.recipe.embedded):
         caption += f"\nnear: {expected}"
-    columns = ("kind", "keep", "because", "retire", "frees", "lowest similarity", "norm ratio", "owners")
-    table = Table(*columns, title=f"base {plain(found.recipe.base_name)}", caption=caption, caption_justify="left")
+    table = Table("group", "proposal", title=f"base {plain(found.recipe.base_name)}", show_lines=True)
     for group in found.groups:
-        proposal = group.proposal
-        table.add_row(
-            group.kind.words,
-            plain(proposal.keeper.label) if proposal.keeper else "–",
-            plain(" ".join(filter(None, (proposal.reason, proposal.advice)))),
-            ", ".join(plain(row.label) for row in proposal.retired) or "–",
-            "" if group.freed_bytes is None else decimal(group.freed_bytes),
-            f"{group.lowest_similarity:.4f}",
-            f"{group.lowest_norm_ratio:.2f}",
-            ", ".join(map(plain, group.owners)),
-        )
+        table.add_row("\n".join(_facts(group)), "\n".join(_proposal(group)))
     console.print(table)
+    console.print(f"[dim]{caption}[/]")
     if found.too_weak:
         console.print(f"[dim]Too weak to place: {', '.join(plain(row.label) for row in found.too_weak)}[/]")
+
+
+def _facts(group: Group) -> Iterator[str]:
+    yield f"[bold]{group.kind.words}[/], {len(group.versions)} versions"
+    yield f"similarity {group.lowest_similarity:.4f}"
+    yield f"norm ratio {group.lowest_norm_ratio:.2f}"
+    yield from (f"owner {plain(owner)}" for owner in group.owners)
+
+
+def _proposal(group: Group) -> Iterator[str]:
+    proposal = group.proposal
+    if proposal.keeper is None:
+        yield f"nothing: {plain(proposal.reason)}. {proposal.advice}"
+        yield from (plain(row.label) for row in group.versions if row.id not in proposal.spared)
+        return
+    yield f"keep [bold]{plain(proposal.keeper.label)}[/]: {plain(proposal.reason)}"
+    yield from (f"{group.kind.verb} {plain(row.label)}" for row in proposal.retired)
+    for row in group.versions:
+        if row.id in proposal.spared:
+            yield f"leave {plain(row.label)}: {plain(proposal.spared[row.id])}"
+    if group.freed_bytes is not None:
+        yield f"frees {decimal(group.freed_bytes)}"
 
 
 def _thresholds(found: RecipeRedundancy) -> dict[str, Threshold]:

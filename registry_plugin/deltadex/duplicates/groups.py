@@ -37,6 +37,11 @@ class Redundancy(StrEnum):
         """Name of the level, for display."""
         return "same weights" if self is Redundancy.EXACT else self.value.replace("_", " ")
 
+    @property
+    def verb(self) -> str:
+        """What is proposed for the versions that aren't kept: two models of one task may still answer differently."""
+        return "compare, then retire" if self is Redundancy.SAME_TASK else "retire"
+
 
 @dataclass(frozen=True)
 class Group:

@@ -79,8 +79,6 @@ class FindingKindInfo:
         Unit of the measure; None if the kind has no measure.
     tolerance
         Review setting with the change of the measure that reopens a dismissed finding.
-    high_from
-        Multiple of the threshold from which severity is high; None if severity does not depend on the measure.
     on_arrival
         True if the finding is judged when a version is embedded, and replaced with the version's other findings.
     page
@@ -99,7 +97,6 @@ class FindingKindInfo:
     dismissed: tuple[Reason, ...]
     unit: NumberUnit | None = None
     tolerance: Literal["reopen_cosine", "reopen_strength"] = "reopen_cosine"
-    high_from: float | None = None
     on_arrival: bool = False
     page: str | None = None
     sentence: str = ""
@@ -154,11 +151,10 @@ _ROWS = (
         kind=FindingKind.DRIFT,
         label="Drift",
         concerns=Concerns.PAIR,
-        severity=Severity.MEDIUM,
+        severity=Severity.HIGH,
         accepted=(Reason.ROLL_BACK, Reason.RETRAIN, Reason.RETIRE),
         dismissed=(Reason.INTENDED, Reason.SANDBOX),
         unit=NumberUnit.DISTANCE,
-        high_from=2,
         page="drift",
         from_newer="this version is far from the one before",
         from_older="the next version is far from this one",

@@ -10,10 +10,9 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composed
 from psycopg.types.json import Jsonb
 
-from deltadex.findings.kinds import Severity
-from deltadex.reviews.lifecycle import severity_of
+from deltadex.findings.kinds import KINDS, Severity
 from deltadex.store.database import Transaction
-from deltadex.types import Finding, FindingKind
+from deltadex.types import FindingKind
 
 _SCOPE: LiteralString = """
     (select id from model_versions where registry = %(registry)s and (%(name)s::text is null or name = %(name)s))
@@ -140,8 +139,6 @@ def _formatted(statement: LiteralString) -> Composed:
 
 def _with_severity(values: dict[str, Any], due_days: Sequence[int]) -> dict[str, Any]:
     """Return the columns of a finding with its severity, its due interval, and its evidence as JSON."""
-    severity = severity_of(
-        Finding(FindingKind(values["kind"]), values["model_version_id"], None, values["measure"], values["threshold"])
-    )
+    severity = KINDS[FindingKind(values["kind"])].severity
     due = timedelta(days=due_days[list(Severity).index(severity)])
     return {**values, "severity": severity, "due": due, "evidence": Jsonb(values["evidence"])}

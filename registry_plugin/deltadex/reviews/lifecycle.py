@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from deltadex.errors import IllegalStep
-from deltadex.findings.kinds import KINDS, Severity
+from deltadex.findings.kinds import KINDS
 from deltadex.settings import ReviewSettings
 from deltadex.types import Finding, FindingKind
 
@@ -192,11 +192,3 @@ def tolerance_of(kind: FindingKind, settings: ReviewSettings) -> float:
     """Return how far the measure of a dismissed finding may move before the finding reopens, in its own unit."""
     amount: float = getattr(settings, KINDS[kind].tolerance)
     return amount
-
-
-def severity_of(finding: Finding) -> Severity:
-    """Return the severity of a finding, from its kind and from how far its measure is beyond the threshold."""
-    row = KINDS[finding.kind]
-    if row.high_from is None or finding.measure is None or finding.threshold is None:
-        return row.severity
-    return Severity.HIGH if finding.measure >= row.high_from * finding.threshold else row.severity
