@@ -18,7 +18,7 @@ PICTURES = (
     ("map", "map", "Selected"),
     ("overview", "", "Overview"),
     ("model", "model?model=storefront-localizer&version=3", "Drift"),
-    ("duplicates", "duplicates", "Proposed to keep"),
+    ("duplicates", "duplicates", "Keep"),
     ("drift", "drift?model=storefront-localizer", "storefront-localizer"),
     ("reviews", "reviews", "Reviews"),
     ("domains", "domains", "Domains"),

@@ -14,6 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from deltadex.errors import FindingChanged, StoreError
 from deltadex.findings import queries as findings
+from deltadex.findings.kinds import KINDS, Severity
 from deltadex.reviews import chain, follow
 from deltadex.reviews import queries as reviews
 from deltadex.reviews.lifecycle import Action
@@ -130,3 +131,12 @@ def test_two_that_decide_the_same_at_once_get_one_decision(database: Database) -
 
     with ThreadPoolExecutor(2) as threads:
         assert sorted(threads.map(dismiss, ["ada", "ben"])) == [False, True]
+
+
+def test_a_finding_takes_the_severity_that_its_kind_has_in_this_release(database: Database) -> None:
+    with database.transaction() as tx:
+        [review_id] = fill(tx)
+        tx.execute("update reviews set severity = 'high' where id = %s", [review_id])
+        follow.follow(tx, REGISTRY, name=None)
+        [row] = reviews.listing(tx, REGISTRY, ids=[review_id])
+    assert row.severity is KINDS[row.finding.kind].severity is not Severity.HIGH

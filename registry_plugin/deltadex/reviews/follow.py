@@ -56,6 +56,12 @@ _MEASURED: LiteralString = """
     update reviews set last_measured = found.measured_at from {found}
     where {same} and last_measured < found.measured_at returning reviews.id
 """
+# A kind's severity may be another one in a later release.
+_SEVERITY: LiteralString = """
+    update reviews set severity = known.severity
+    from unnest(%(kinds)s::text[], %(severities)s::text[]) as known (kind, severity)
+    where reviews.kind = known.kind and reviews.severity <> known.severity and model_version_id in {scope}
+"""
 _CHANGED: LiteralString = """
     select reviews.id, found.kind, found.model_version_id, found.other_id, found.measure, found.threshold,
         found.evidence, found.recipe_id, found.measured_at
@@ -90,10 +96,15 @@ def follow(
     due_days
         Days until a new finding is due, for each severity from high to low.
     """
-    scope: dict[str, object] = {"registry": registry, "name": name}
+    scope: dict[str, object] = {
+        "registry": registry,
+        "name": name,
+        "kinds": [row.kind for row in KINDS.values()],
+        "severities": [row.severity for row in KINDS.values()],
+    }
     # The lock of `record_decision`: two concurrent calls would record the same step, or deadlock on unordered rows.
     tx.execute("select pg_advisory_xact_lock(hashtextextended('deltadex decisions', 0))")
-    for statement in (_FIND_ENDED, _FORGET_ENDED):
+    for statement in (_FIND_ENDED, _FORGET_ENDED, _SEVERITY):
         tx.execute(_formatted(statement), scope)
     gone = [row[0] for row in tx.execute(_formatted(_GONE), scope)]
     measured = [row[0] for row in tx.execute(_formatted(_MEASURED), scope)]
