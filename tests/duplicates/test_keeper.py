@@ -78,7 +78,6 @@ def test_what_has_a_copy_is_kept_or_at_least_not_retired() -> None:
     assert (kept(found), found.reason, retired(found)) == (0, "has the copy b/1", [1])
     found = proposal([version(0), version(1, aliases=("champion",))], {0: COPIED})
     assert (found.keeper, found.spared) == (None, {0: "has the copy b/1"})
-    assert (found.role_of(version(0)), found.role_of(version(1))) == ("has the copy b/1", "")
 
 
 def test_a_version_with_an_open_high_finding_is_retired_rather_than_kept() -> None:

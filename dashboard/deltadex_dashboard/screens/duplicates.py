@@ -8,7 +8,6 @@ import streamlit as st
 from rich.filesize import decimal
 
 from deltadex.duplicates.groups import Group, Redundancy
-from deltadex.duplicates.keeper import Proposal
 from deltadex.duplicates.overview import RecipeRedundancy
 from deltadex.findings.calibration import Threshold
 from deltadex.reports.table import Table
@@ -115,7 +114,7 @@ def _table(groups: Sequence[Group]) -> Table:
             row.registered.ref.name,
             row.registered.ref.version,
             row.registered.owner,
-            group.proposal.role_of(row),
+            group.role_of(row),
             round(group.lowest_similarity, 6),
         )
         for number, group in enumerate(groups, start=1)
@@ -137,7 +136,7 @@ def _group(now: Snapshot, number: int, one: RecipeRedundancy, group: Group) -> N
         st.markdown(" · ".join(facts))
         _proposal(group)
         for row in group.versions[:_MOST_MEMBERS]:
-            _member(row, group.proposal)
+            _member(row, group)
         if len(group.versions) > _MOST_MEMBERS:
             st.caption(f"And {len(group.versions) - _MOST_MEMBERS} more.")
         key = f"compare-{group.versions[0].id}-{len(group.versions)}"
@@ -178,11 +177,11 @@ def _proposal(group: Group) -> None:
     st.caption(f"**Keep** {view.plain(proposal.keeper.label)}: {reason}. **{group.kind.verb.capitalize()}** {retired}.")
 
 
-def _member(row: VersionRow, proposal: Proposal) -> None:
+def _member(row: VersionRow, group: Group) -> None:
     name, role, aliases, team, registered = st.columns([4, 3, 2, 2, 2], vertical_alignment="center")
     with name:
         view.version_link(row)
-    role.caption(view.plain(proposal.role_of(row)))
+    role.caption(view.plain(group.role_of(row)))
     aliases.markdown(view.alias_badges(row))
     team.caption(f"owner {view.plain(row.registered.owner)}" if row.registered.owner else "no owner")
     registered.caption(f"registered {view.registered_at(row):%Y-%m-%d}")

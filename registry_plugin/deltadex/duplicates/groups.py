@@ -69,6 +69,13 @@ class Group:
     freed_bytes: int | None
     owners: tuple[str, ...]
 
+    def role_of(self, row: VersionRow) -> str:
+        """Return what is proposed for a version of the group, in words; empty if nothing is."""
+        if self.proposal.keeper is not None and row.id == self.proposal.keeper.id:
+            return "keep"
+        is_retired = any(row.id == each.id for each in self.proposal.retired)
+        return self.kind.verb if is_retired else self.proposal.spared.get(row.id, "")
+
 
 def redundant_groups(
     versions: Sequence[VersionRow],

@@ -85,12 +85,6 @@ class Proposal:
     spared: Mapping[int, str] = field(default_factory=dict)
     advice: str = ""
 
-    def role_of(self, row: VersionRow) -> str:
-        """Return what is proposed for a version of the group, in words; empty if nothing is."""
-        if self.keeper is not None and row.id == self.keeper.id:
-            return "keep"
-        return "retire" if any(row.id == each.id for each in self.retired) else self.spared.get(row.id, "")
-
 
 def propose(
     versions: Sequence[VersionRow], standings: Mapping[int, Standing], policy: Policy
