@@ -80,7 +80,7 @@ def test_a_dead_run_of_an_earlier_attempt_changes_nothing(app: App, queued: Vers
 
 
 def test_a_silent_run_is_crashed_and_revived_and_at_last_given_up(app: App, queued: VersionRow) -> None:
-    impatient = with_silence(app, 0.001)
+    impatient = with_silence(app, 0)
     start(app, queued)
     done = reconcile(impatient)
     assert (done.revived, submit.submit_waiting(app)) == (1, 1)
@@ -94,7 +94,7 @@ def test_a_silent_run_is_crashed_and_revived_and_at_last_given_up(app: App, queu
 
 
 def test_the_last_stated_reason_is_not_lost_when_runs_die(app: App, queued: VersionRow) -> None:
-    impatient = with_silence(app, 0.001)
+    impatient = with_silence(app, 0)
     start(app, queued)
     embed.note(app, queued, RegistryError("the store is closed", hint="Open it.", retryable=True))
     assert reconcile(impatient).revived == 1
