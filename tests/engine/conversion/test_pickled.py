@@ -162,7 +162,7 @@ NAMES = tuple(hostile(Path("unused")))
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[EmbeddingProcess]:
-    with EmbeddingProcess(memory_bytes=1 << 30) as process:
+    with EmbeddingProcess(memory_bytes=3 << 30) as process:
         yield process
 
 
