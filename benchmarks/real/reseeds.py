@@ -1,4 +1,4 @@
-"""Whether reseeds can be told from other finetunes of their domain: by similarity, on a local scale, or by rank."""
+"""Telling reseeds from other finetunes of their domain: by similarity, on a local scale, or by rank."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a finetune's words name its domain, by the lists that were written before any word was seen (`texts.py`)."""
+"""Finetunes whose words name their domain, by the lists that were written before any word was seen (`texts.py`)."""
 
 from __future__ import annotations
 

@@ -70,3 +70,8 @@ def message_text(text: str) -> str:
 
 def _one_line(text: str) -> str:
     return printable(re.sub(r"\s+", " ", text))
+
+
+def storable(text: str) -> str:
+    """Replace characters that Postgres can't store, so that one odd description never stops a batch."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -37,6 +37,8 @@ class State(StrEnum):
 UNDER_WAY = (State.DISCOVERED, State.QUEUED, State.RUNNING)
 
 
+#: Prefixes of the tags that tools set.
+TOOL_TAGS = ("mlflow.", "deltadex.")
 #: Tag of a version with the name of its domain.
 DOMAIN_TAG = "domain"
 #: Tag of a version that names its base; it takes precedence over the files.
@@ -104,6 +106,11 @@ class RegisteredVersion:
     def owner(self) -> str | None:
         """The owner: the value of the first tag of `OWNER_TAGS` that is set."""
         return next((self.tags[tag] for tag in OWNER_TAGS if self.tags.get(tag)), None)
+
+    @property
+    def own_tags(self) -> dict[str, str]:
+        """Tags that people or their programs set, without those of MLflow and Deltadex."""
+        return {key: value for key, value in self.tags.items() if not key.startswith(TOOL_TAGS)}
 
 
 @dataclass(frozen=True)
@@ -201,7 +208,7 @@ class Words:
 
     @property
     def beside(self) -> str:
-        """What they are measured beside, in words."""
+        """The comparison that gave them, in words."""
         if self.among:
             return f"beside the mean of {self.among} models of its base"
         return "beside its base; what all finetunes of it share is not subtracted yet"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +15,10 @@ import pytest
 from deltadex.access import Person, Role
 from deltadex.app import App
 from deltadex.embeddings import queries as embeddings
-from deltadex.engine import shared
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.findings import queries as findings
 from deltadex.ingest import discovery, shard, submit
 from deltadex.ingest.reconcile import reconcile
-from deltadex.settings import Settings
 from deltadex.types import FindingKind, State, VersionRow
 from deltadex.versions import queries as versions
 from deltadex.versions import shards
@@ -38,14 +36,6 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         name: tiny_models.build_base(folder / name.replace("/", "-"), seed=seed)
         for seed, name in enumerate(("acme/one", "acme/two"))
     }
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The data folder of all tests here, so that they share an embedding process."""
-    folder = tmp_path_factory.mktemp("data")
-    yield folder
-    shared.end_embedding_process(Settings(data_dir=folder))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from deltadex.engine import shared
 from deltadex.engine.messages import Finetune
 from deltadex.ingest.resolve import Bases
 from deltadex.ingest.words import FEWEST_MODELS, tell_apart_where_due
-from deltadex.settings import Settings
 from deltadex.types import Embedding, Words
 from tests import tiny_models
 from tests.stored import discovered
@@ -41,14 +39,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             for number in range(1, 2 * FEWEST_MODELS + 1)
         ),
     ]
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The data folder of all tests here, so that they share an embedding process."""
-    folder = tmp_path_factory.mktemp("data")
-    yield folder
-    shared.end_embedding_process(Settings(data_dir=folder))
 
 
 @pytest.fixture

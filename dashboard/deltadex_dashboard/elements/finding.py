@@ -20,6 +20,8 @@ from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import pages as reads
 from deltadex_dashboard.reads.snapshots import Snapshot
 
+#: Smaller numbers are rounding: none of our units means anything there.
+_SMALLEST = 5e-5
 _DONE: Mapping[Action, str] = {
     Action.REQUESTED: "requested approval by a second person",
     Action.RETURNED: "reopened it, because its measurement changed",
@@ -42,10 +44,6 @@ def badges(row: ReviewRow) -> str:
         f":{SEVERITY_COLORS[row.severity].badge}-badge[{row.severity}] "
         f":{STATUS_COLORS[status].badge}-badge[{status.replace('_', ' ')}]{request if row.review.requested_by else ''}"
     )
-
-
-#: Smaller numbers are rounding: none of our units means anything there.
-_SMALLEST = 5e-5
 
 
 def summary(row: ReviewRow) -> str:

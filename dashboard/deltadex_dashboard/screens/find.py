@@ -9,7 +9,7 @@ from deltadex.errors import DeltadexError
 from deltadex.escaping import markdown_hint
 from deltadex.find import queries as task_searches
 from deltadex.find import search
-from deltadex.find.by_words import models_with
+from deltadex.find.by_words import NOTHING_FOUND, models_with
 from deltadex.find.queries import SearchRow, SearchState
 from deltadex.find.search import TaskModel
 from deltadex_dashboard.elements import text as view
@@ -52,7 +52,7 @@ def _by_words(now: Snapshot) -> None:
     with now.transaction() as tx:
         found = models_with(tx, now.person, now.settings.registry, text)
     if not found:
-        st.caption("No model has any of these words in its name, tags, description or promoted tokens.")
+        st.caption(NOTHING_FOUND)
     for one in found:
         name, places = st.columns([3, 2], vertical_alignment="center")
         with name:

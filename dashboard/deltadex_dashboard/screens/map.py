@@ -19,7 +19,6 @@ from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _CLUSTER = "cluster"
 _STATE = "state"
-_OWN_TAGS = ("deltadex.", "mlflow.")
 #: Maximum number of ids in a link; chat programs cut longer links.
 _MOST_IN_LINK = 100
 
@@ -54,7 +53,7 @@ def show(now: Snapshot) -> None:
 
 
 def _colorings(rows: Sequence[VersionRow]) -> list[str]:
-    tags = {tag for row in rows for tag in row.registered.tags if not tag.startswith(_OWN_TAGS)}
+    tags = {tag for row in rows for tag in row.registered.own_tags}
     return [_CLUSTER, *(f"tag: {tag}" for tag in sorted(tags)), _STATE]
 
 

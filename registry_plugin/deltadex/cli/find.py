@@ -16,7 +16,7 @@ from deltadex.cli.options import DatabaseUrl, DataDir, Json, TrackingUri, settin
 from deltadex.cli.reading import print_json, version_json
 from deltadex.cli.terminal import plain
 from deltadex.engine.examples import Example, read_examples
-from deltadex.find.by_words import models_with
+from deltadex.find.by_words import NOTHING_FOUND, models_with
 from deltadex.find.queries import TaskDelta
 from deltadex.find.search import CAVEAT, TaskModel, TaskModels, models_for, require_base
 from deltadex.settings import Settings
@@ -91,7 +91,7 @@ def _find_words(text: str, limit: int, *, json: bool, settings: Settings) -> Non
         )
         return
     if not found:
-        console.print("[dim]No model has any of these words in its name, tags, description or promoted tokens.[/]")
+        console.print(f"[dim]{NOTHING_FOUND}[/]")
         return
     table = Table(Column("version", overflow="fold"), "matches in", "owner")
     for one in found:

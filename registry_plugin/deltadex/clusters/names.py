@@ -33,8 +33,6 @@ _TECHNICAL = frozenset(
 _DATA_SET_TAGS = frozenset(("data", "data_set", "dataset", "datasets", "train_dataset", "training_data"))
 #: Reason why a cluster has only a number.
 NUMBERED = "no tag, word or token that most members share"
-#: Tags of tools, not of people.
-_TOOLS = ("mlflow.", "deltadex.")
 _NO_WORDS: Mapping[ModelVersionRef, Words] = {}
 
 
@@ -178,7 +176,7 @@ def _terms_of_origin(
 
 
 def _own_tags(member: RegisteredVersion) -> dict[str, str]:
-    return {key: value for key, value in member.tags.items() if value and not key.startswith(_TOOLS)}
+    return {key: value for key, value in member.own_tags.items() if value}
 
 
 def _words(name: str) -> set[str]:

@@ -10,8 +10,6 @@ from deltadex.versions.record_queries import Record
 
 #: Parts of a record in the order in which they are likely to be the cause; tags are between the first and the second.
 _PARTS = ("data", "code", "parameters")
-#: Tags of tools, which follow from a registration.
-_TOOLS = ("mlflow.", "deltadex.")
 #: Differences that a finding stores.
 _STORED = 3
 #: Characters of a value that are shown: tags may be long.
@@ -58,4 +56,4 @@ def _of_part(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Di
 
 
 def _own_tags(row: VersionRow) -> dict[str, str]:
-    return {f"tag {key}": value for key, value in row.registered.tags.items() if not key.startswith(_TOOLS)}
+    return {f"tag {key}": value for key, value in row.registered.own_tags.items()}

@@ -162,7 +162,7 @@ class Step:
 
     @property
     def is_drift(self) -> bool:
-        """Whether the model left where it was."""
+        """True if the model left where it was."""
         return self.change in (Change.JUMP, Change.CREEP)
 
 

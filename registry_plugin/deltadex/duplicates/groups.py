@@ -39,7 +39,7 @@ class Redundancy(StrEnum):
 
     @property
     def verb(self) -> str:
-        """What is proposed for the versions that aren't kept: two models of one task may still answer differently."""
+        """Verb for the versions that aren't kept: two models of one task may still answer differently."""
         return "compare, then retire" if self is Redundancy.SAME_TASK else "retire"
 
 

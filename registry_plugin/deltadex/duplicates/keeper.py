@@ -25,7 +25,7 @@ Score = tuple[float, str]
 
 @dataclass(frozen=True)
 class Standing:
-    """What the registry says about a version beyond its own row, in words.
+    """Facts about a version beyond its own row that a proposal depends on, in words.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Standing:
     open_high
         Its open findings of high severity, such as `wrong base`.
     is_latest
-        Whether its model has no later version.
+        True if its model has no later version.
     """
 
     needed_by: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What to do with a group.
+    """Proposal for a group.
 
     Attributes
     ----------

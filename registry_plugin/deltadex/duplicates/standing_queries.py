@@ -72,7 +72,7 @@ def _places(row: VersionRow) -> Iterator[str]:
 
 
 def _open_high(tx: Transaction, ids: Sequence[int]) -> dict[int, list[str]]:
-    """Return the kinds of the findings of high severity about each version that nobody has dismissed or mended.
+    """Return the kinds of the findings of high severity about each version, if neither dismissed nor mended.
 
     A finding about a pair is the newer version's.
     """

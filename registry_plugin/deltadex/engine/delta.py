@@ -132,7 +132,7 @@ class Base:
         if base_digest != self._identity:
             raise BaseMismatch(
                 f"{self._model.checkpoint} is not the base that these vectors are of",
-                hint="Was its folder changed, or the registry's method? Finetunes of both are embedded anew.",
+                hint="Was its folder changed, or the registry's method? Finetunes of both are embedded again.",
             )
         if self._head is None:
             return [Words(note="Words are switched off.")] * len(vectors)

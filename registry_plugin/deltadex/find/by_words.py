@@ -10,6 +10,8 @@ from deltadex.store.database import Transaction
 from deltadex.types import VersionRow
 from deltadex.versions.queries import by_ids
 
+NOTHING_FOUND = "No model has any of these words in its name, tags, description or promoted tokens."
+
 
 @dataclass(frozen=True)
 class WordMatch:

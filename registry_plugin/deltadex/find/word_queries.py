@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deltadex.escaping import storable
 from deltadex.store.database import Transaction
+from deltadex.types import TOOL_TAGS
 
 #: Places that are searched, the weightiest first, as the query names and weighs them.
 PLACES = ("name", "tags", "description", "words")
@@ -53,7 +55,7 @@ def hits(tx: Transaction, registry: str, text: str) -> list[Hit]:
                 to_tsvector('english', translate(name, %(separators)s, %(blanks)s)) as in_name,
                 to_tsvector('english', left(coalesce((
                     select string_agg(value, ' ') from jsonb_each_text(tags) as tag (key, value)
-                    where key !~ '^(deltadex|mlflow)[.]'), ''), %(most)s)) as in_tags,
+                    where not (key ^@ any(%(tools)s))), ''), %(most)s)) as in_tags,
                 to_tsvector('english', left(coalesce(description, ''), %(most)s)) as in_description,
                 to_tsvector('english', coalesce(promoted, '')) as in_words
             from latest left join said on model_version_id = id),
@@ -68,7 +70,8 @@ def hits(tx: Transaction, registry: str, text: str) -> list[Hit]:
         """,
         {
             "registry": registry,
-            "text": text.replace("\0", ""),
+            "text": storable(text.replace("\0", "")),
+            "tools": list(TOOL_TAGS),
             "separators": _SEPARATORS,
             "blanks": " " * len(_SEPARATORS),
             "most": _MOST_CHARACTERS,

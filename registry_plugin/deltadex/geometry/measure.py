@@ -37,7 +37,6 @@ MOST_MODELS = 300
 _FEWEST_GROUPS = 3
 #: Contrasts are limited to those in most groups, so that the correction for their number does not hide real ones.
 _MOST_STEPS, _MOST_TAG_CONTRASTS, _MOST_VALUES = 5, 10, 20
-_OWN_TAGS = ("deltadex.", "mlflow.")
 _ALIAS = "alias"
 #: Increased when the measurement or its stored form changes other than by a threshold: all recipes are measured again.
 _REVISION = 2
@@ -205,7 +204,7 @@ def _steps(table: EmbeddingTable, order: Sequence[int]) -> Iterator[Contrast]:
 
 def _tag_contrasts(table: EmbeddingTable, order: Sequence[int]) -> list[Contrast]:
     """Return the pairs of tag values that occur in most domains; if none occurs in enough, the closest one."""
-    keys = {key for row in table.rows for key in _tags(row)} - {DOMAIN_TAG}
+    keys = {key for row in table.rows for key in row.registered.own_tags} - {DOMAIN_TAG}
     found = [each for key in sorted(keys) for each in _value_pairs(table, order, key)]
     found.sort(key=lambda each: (-len(set(each.groups)), each.name))
     enough = [each for each in found if len(set(each.groups)) >= _FEWEST_GROUPS]
@@ -237,12 +236,8 @@ def _tagged(table: EmbeddingTable, order: Sequence[int], key: str) -> Iterator[t
             yield index, row
 
 
-def _tags(row: VersionRow) -> dict[str, str]:
-    return {key: value for key, value in row.registered.tags.items() if not key.startswith(_OWN_TAGS)}
-
-
 def _items(row: VersionRow) -> set[Item]:
-    tags = ((f"tag {key}", value) for key, value in _tags(row).items())
+    tags = ((f"tag {key}", value) for key, value in row.registered.own_tags.items())
     return {*tags, *((_ALIAS, alias) for alias in row.registered.aliases)}
 
 

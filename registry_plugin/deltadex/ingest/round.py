@@ -67,6 +67,7 @@ def recompute_recipe(database: Database, settings: Settings, recipe: RecipeRow) 
         judge_pairs(database, settings, recipe)
         judge_drifts(database, settings, recipe)
         judge_labels(database, settings, recipe)
+        database.run(lambda tx: reviews.follow(tx, settings))
 
     return recluster(database, settings, recipe, before_storing=judge)
 
@@ -109,7 +110,13 @@ def judge_relabelled(database: Database, settings: Settings) -> int:
     for recipe in recipes:
         judge_labels(database, settings, recipe)
         judge_drifts(database, settings, recipe, names={row.registered.ref.name for row in rows.values()})
-    database.run(lambda tx: transitions.mark_judged(tx, changed))
+
+    def end(tx: Transaction) -> None:
+        transitions.mark_judged(tx, changed)
+        reviews.follow(tx, settings)
+
+    if changed:
+        database.run(end)
     return len(changed)
 
 
@@ -131,7 +138,6 @@ def judge_drifts(
 
     for start in range(0, len(models), _MODELS_AT_ONCE):
         database.run(partial(judge, refs=models[start : start + _MODELS_AT_ONCE]))
-    database.run(lambda tx: reviews.follow(tx, settings))
 
 
 def judge_labels(database: Database, settings: Settings, recipe: RecipeRow) -> None:
@@ -149,7 +155,6 @@ def judge_labels(database: Database, settings: Settings, recipe: RecipeRow) -> N
             recipe_id=recipe.id,
             kinds=[FindingKind.LABEL_CONTRADICTED],
         )
-        reviews.follow(tx, settings)
 
     database.run(store)
 

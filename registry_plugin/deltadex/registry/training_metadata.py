@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
+from deltadex.escaping import storable
 from deltadex.types import Provenance
 
 #: Name parts of parameters that may differ between reseeds of one training: seeds, and names and folders of a run.
@@ -97,9 +98,8 @@ def _logged(run: Run) -> dict[str, dict[str, str]]:
 
 def _short(text: str) -> str:
     """Return a text that Postgres can store, with a digest in place of its end if it is long."""
-    storable = text.replace("\0", "").encode(errors="replace").decode()
-    is_short = len(storable) <= _MOST_CHARACTERS
-    return storable if is_short else f"{storable[: _MOST_CHARACTERS - 13]}…{_digest(storable)[:12]}"
+    text = storable(text)
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 13]}…{_digest(text)[:12]}"
 
 
 def _is_irrelevant(name: str) -> bool:

@@ -12,6 +12,7 @@ from typing import LiteralString
 from psycopg.types.json import Jsonb
 
 from deltadex.errors import DeltadexError, Shortage, StoreError
+from deltadex.escaping import storable
 from deltadex.store.database import Transaction
 from deltadex.types import BASE_TAG, DOMAIN_TAG, UNDER_WAY, Queue, RegisteredVersion, State, VersionRow
 
@@ -160,8 +161,8 @@ def mark_ended(
         {
             "id": version_id,
             "state": state,
-            "reason": _storable(reason),
-            "hint": _storable(hint),
+            "reason": storable(reason),
+            "hint": storable(hint),
             "attempt": attempt,
             "before": list(before),
         },
@@ -178,8 +179,8 @@ def note_error(tx: Transaction, version_id: int, error: DeltadexError, *, attemp
         """,
         {
             "id": version_id,
-            "reason": _storable(error.message),
-            "hint": _storable(error.hint),
+            "reason": storable(error.message),
+            "hint": storable(error.hint),
             "attempt": attempt,
             "before": list(UNDER_WAY),
         },
@@ -197,8 +198,8 @@ def mark_waiting(tx: Transaction, version_id: int, shortage: Shortage, *, attemp
         """,
         {
             "id": version_id,
-            "reason": _storable(shortage.message),
-            "hint": _storable(shortage.hint),
+            "reason": storable(shortage.message),
+            "hint": storable(shortage.hint),
             "lacking": shortage.resource,
             "more_than": shortage.more_than,
             "attempt": attempt,
@@ -220,7 +221,7 @@ def requeue(tx: Transaction, version_id: int, *, reason: str, died: bool = False
     StoreError
         There is no such version.
     """
-    row = tx.execute("select start_over(%s, %s, %s)", [version_id, _storable(reason), died]).fetchone()
+    row = tx.execute("select start_over(%s, %s, %s)", [version_id, storable(reason), died]).fetchone()
     if row is None or row[0] is None:
         raise StoreError(f"There is no model version with id {version_id}", hint="`deltadex status` lists them.")
     return int(row[0])
@@ -273,15 +274,10 @@ def _as_json(version: RegisteredVersion, fresh_since_ms: int) -> dict[str, objec
         "name": ref.name,
         "version": ref.version,
         "created_ms": ref.created_ms,
-        "source": _storable(version.source),
+        "source": storable(version.source),
         "run_id": version.run_id,
-        "description": _storable(version.description),
-        "tags": {_storable(key): _storable(value) for key, value in version.tags.items()},
+        "description": storable(version.description),
+        "tags": {storable(key): storable(value) for key, value in version.tags.items()},
         "aliases": sorted(version.aliases),
         "queue": Queue.FRESH if ref.created_ms >= fresh_since_ms else Queue.BACKFILL,
     }
-
-
-def _storable(text: str) -> str:
-    """Replace characters that Postgres can't store, so that one odd description never stops a batch."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
