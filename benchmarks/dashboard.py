@@ -100,8 +100,8 @@ def _slide(page: Page, _: int) -> None:
     slider.press("ArrowLeft")
 
 
-def _to_reviews(page: Page, round_: int) -> None:
-    page.get_by_role("link", name="Overview" if round_ % 2 else "Reviews", exact=True).first.click()
+def _to_inbox(page: Page, round_: int) -> None:
+    page.get_by_role("link", name="Overview" if round_ % 2 else "Inbox", exact=True).first.click()
 
 
 def _open_one(page: Page, round_: int) -> None:
@@ -109,9 +109,9 @@ def _open_one(page: Page, round_: int) -> None:
 
 
 VISITS = (
-    Visit("overview: to reviews", "", _to_reviews),
-    Visit("reviews: filter", "reviews", lambda page, round_: _choose(page, "Kind", round_)),
-    Visit("reviews: one", "reviews", _open_one),
+    Visit("overview: to inbox", "", _to_inbox),
+    Visit("inbox: filter", "inbox", lambda page, round_: _choose(page, "Kind", round_)),
+    Visit("inbox: one", "inbox", _open_one),
     Visit("map: box", "map", _box, 4.0, 2.0),
     Visit("map: colour", "map", lambda page, round_: _choose(page, "Colour by", round_), 4.0, 2.0),
     Visit("model", "model?model=model-0000001", lambda page, round_: _choose(page, "Version", round_)),
@@ -119,8 +119,8 @@ VISITS = (
     Visit("duplicates: threshold", "duplicates", _slide),
     Visit("drift", "drift", lambda page, round_: _choose(page, "Registered model", round_)),
     Visit("domains", "domains", lambda page, round_: _choose(page, "Domain", round_)),
-    Visit("activity", "activity", lambda page, _: page.get_by_role("link", name="System", exact=True).first.click()),
-    Visit("system", "system", lambda page, _: page.get_by_role("link", name="Activity", exact=True).first.click()),
+    Visit("audit", "audit", lambda page, _: page.get_by_role("link", name="System", exact=True).first.click()),
+    Visit("system", "system", lambda page, _: page.get_by_role("link", name="Audit", exact=True).first.click()),
 )
 
 

@@ -20,7 +20,7 @@ PICTURES = (
     ("model", "model?model=storefront-localizer&version=3", "Drift"),
     ("duplicates", "duplicates", "Keep"),
     ("drift", "drift?model=storefront-localizer", "storefront-localizer"),
-    ("reviews", "reviews", "Reviews"),
+    ("inbox", "inbox", "Inbox"),
     ("domains", "domains", "Domains"),
     ("system", "system", "Machines"),
 )

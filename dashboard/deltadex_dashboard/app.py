@@ -12,6 +12,7 @@ import streamlit as st
 
 from deltadex.errors import DeltadexError
 from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.places import PLACES, Screen, place_of
 from deltadex_dashboard.reads.snapshots import freeze_cached, snapshot
 
 _HERE = Path(__file__).parent
@@ -25,32 +26,37 @@ _STYLE = """<style>
 </style>"""
 
 
-def _page(name: str, title: str, *, is_first: bool = False) -> st.Page:
-    return st.Page(_HERE / "screens" / f"{name}.py", title=title, url_path=name, default=is_first)
+def _page(place: str, screen: Screen, *, is_first: bool) -> st.Page:
+    return st.Page(
+        _HERE / "screens" / f"{screen.name}.py",
+        title=place if is_first else screen.label,
+        url_path=screen.name,
+        default=screen.name == "overview",
+        visibility="visible" if is_first else "hidden",
+    )
+
+
+def _links_within_place(name: str) -> None:
+    """Show links to the pages of the place that a page belongs to, if there are several."""
+    screens = place_of(name)
+    if len(screens) > 1:
+        with st.container(horizontal=True):
+            for screen in screens:
+                label = f"**{screen.label}**" if screen.name == name else screen.label
+                st.page_link(f"screens/{screen.name}.py", label=label)
 
 
 st.set_page_config("Deltadex", page_icon=_MARK, layout="wide")
 st.logo(_LOGO)
 st.html(_STYLE)
 page = st.navigation(
-    [
-        _page("overview", "Overview", is_first=True),
-        _page("reviews", "Reviews"),
-        _page("map", "Map"),
-        _page("model", "Model"),
-        _page("duplicates", "Duplicates"),
-        _page("drift", "Drift"),
-        _page("domains", "Domains"),
-        _page("geometry", "Geometry"),
-        _page("find", "Find a model"),
-        _page("activity", "Activity"),
-        _page("system", "System"),
-    ],
+    [_page(place, screen, is_first=screen is screens[0]) for place, screens in PLACES.items() for screen in screens],
     position="top",
 )
 shown_revision: str | None = None
 try:
     now = snapshot()
+    _links_within_place(page.url_path or "overview")
     page.run()
     view.login_status(now)
     shown_revision = now.revision

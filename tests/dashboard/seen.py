@@ -13,7 +13,8 @@ def text(page: AppTest) -> str:
 
 
 def links(page: AppTest) -> list[str]:
-    return [link.proto.query_string for link in page.get("page_link")]
+    """Return the queries of the links that have one: those to other pages of the same place have none."""
+    return [link.proto.query_string for link in page.get("page_link") if link.proto.query_string]
 
 
 def numbers(page: AppTest) -> dict[str, str]:

@@ -22,7 +22,7 @@ from tests.stored import REGISTRY, discovered, embedded
 
 PAGES = (
     "overview",
-    "reviews",
+    "inbox",
     "map",
     "model",
     "duplicates",
@@ -30,12 +30,12 @@ PAGES = (
     "domains",
     "geometry",
     "find",
-    "activity",
+    "audit",
     "system",
 )
 TITLES = {"find": "Find a model"}
 #: Pages that say so themselves if the store is empty.
-ABOUT_VERSIONS = tuple(page for page in PAGES if page not in ("reviews", "activity"))
+ABOUT_VERSIONS = tuple(page for page in PAGES if page not in ("inbox", "audit"))
 
 
 @pytest.mark.parametrize("name", ABOUT_VERSIONS)

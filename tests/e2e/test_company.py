@@ -98,7 +98,7 @@ def test_a_task_finds_its_models_by_the_page_and_by_the_command(
 
 
 @pytest.mark.parametrize(
-    "path", ["", "reviews", "map", "model", "duplicates", "drift", "domains", "find", "activity", "system"]
+    "path", ["", "inbox", "map", "model", "duplicates", "drift", "domains", "find", "audit", "system"]
 )
 def test_every_page_opens_in_a_browser_and_asks_nothing_of_other_hosts(
     company: Installation, browser: Browser, path: str

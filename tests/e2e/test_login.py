@@ -110,7 +110,7 @@ def visit(address: str, browser: Browser) -> Iterator[Visit]:
     """Open a page in a browser that nobody has logged in with."""
     contexts = []
 
-    def visit(path: str = "reviews") -> Page:
+    def visit(path: str = "inbox") -> Page:
         contexts.append(browser.new_context(viewport={"width": 1280, "height": 1000}))
         page = contexts[-1].new_page()
         page.set_default_timeout(60_000)
@@ -134,13 +134,13 @@ def log_out(page: Page) -> None:
 
 
 def test_a_persons_groups_decide_what_they_may_and_a_login_leads_to_the_link(visit: Visit) -> None:
-    page, complaints = visit("reviews?finding=1"), list[str]()
+    page, complaints = visit("inbox?finding=1"), list[str]()
     page.on("pageerror", lambda error: complaints.append(str(error)))
     expect(page.get_by_text("This dashboard needs a login")).to_be_visible(timeout=60_000)
     log_in(page, "ann")
     expect(page.get_by_text("ann@acme.com, reviewer")).to_be_visible(timeout=60_000)
     expect(page.get_by_role("button", name="Assign to me")).to_be_visible(timeout=60_000)
-    assert page.url.endswith("/reviews?finding=1")
+    assert page.url.endswith("/inbox?finding=1")
     page.get_by_role("link", name="Overview", exact=True).first.click()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible(timeout=60_000)
     assert complaints == []
@@ -148,7 +148,7 @@ def test_a_persons_groups_decide_what_they_may_and_a_login_leads_to_the_link(vis
 
 
 def test_a_viewer_decides_nothing_and_a_stranger_sees_nothing(visit: Visit) -> None:
-    page = visit("reviews?finding=1")
+    page = visit("inbox?finding=1")
     log_in(page, "vic")
     expect(page.get_by_text("reviewers decide")).to_be_visible(timeout=60_000)
     expect(page.get_by_role("button", name="Assign to me")).to_have_count(0)

@@ -82,7 +82,7 @@ def comment(page: Page, text: str, button: str) -> None:
 
 
 def test_a_finding_lives_with_two_people(visit: Open, address: str) -> None:
-    ann = visit("reviews?as=ann&kind=Same weights")
+    ann = visit("inbox?as=ann&kind=Same weights")
     ann.get_by_role("button", name="Review", exact=True).click()
     ann.wait_for_url(re.compile("finding="))
     [shared] = re.findall(r"finding=\d+", ann.url)
@@ -92,13 +92,13 @@ def test_a_finding_lives_with_two_people(visit: Open, address: str) -> None:
     comment(ann, "I agree with myself.", "Approve")
     expect(ann.get_by_text("can't approve it too")).to_be_visible(timeout=60_000)
 
-    bob = visit(f"reviews?as=bob&{shared}")
+    bob = visit(f"inbox?as=bob&{shared}")
     expect(bob.get_by_text("One of the two is enough.")).to_be_visible(timeout=60_000)
     comment(bob, "Agreed: the older one stays.", "Approve")
     expect(bob.get_by_text("The decision is recorded.")).to_be_visible(timeout=60_000)
     # Her page follows by itself.
     expect(ann.get_by_text("Agreed: the older one stays.")).to_be_visible(timeout=60_000)
-    expect(visit("activity").get_by_text("The hash chain of 2 entries is intact")).to_be_visible(timeout=60_000)
+    expect(visit("audit").get_by_text("The hash chain of 2 entries is intact")).to_be_visible(timeout=60_000)
 
 
 def test_whoever_comes_through_a_proxy_on_this_machine_is_no_admin(address: str, browser: Browser) -> None:
@@ -115,7 +115,7 @@ def test_whoever_comes_through_a_proxy_on_this_machine_is_no_admin(address: str,
         for name, url in (("proxied", f"http://127.0.0.1:{port}"), ("direct", address)):
             page = browser.new_context().new_page()
             page.set_default_timeout(60_000)
-            page.goto(f"{url}/reviews?as=ann")
+            page.goto(f"{url}/inbox?as=ann")
             page.get_by_role("button", name="Review", exact=True).first.click()
             expect(page.get_by_role("heading", name="Decision")).to_be_visible(timeout=60_000)
             expect(
@@ -166,7 +166,7 @@ def test_a_chart_tells_its_numbers_under_the_pointer(visit: Open) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "reviews", "model?model=help-centre", "duplicates", "drift", "domains", "find", "system"]
+    "path", ["", "inbox", "model?model=help-centre", "duplicates", "drift", "domains", "find", "system"]
 )
 def test_every_page_can_be_read_in_the_dark_and_on_a_phone(visit: Open, path: str) -> None:
     page = visit(path)

@@ -86,7 +86,7 @@ def _findings(row: VersionRow, found: Sequence[ReviewRow]) -> None:
         is_open = one.review.status in UNDECIDED
         (text.warning if is_open else text.info)(_sentence(one, newer=one.version.id == row.id))
         with link, st.container(horizontal=True, vertical_alignment="center"):
-            st.page_link("screens/reviews.py", label=":blue[Review]", query_params={"finding": str(one.id)})
+            st.page_link("screens/inbox.py", label=":blue[Review]", query_params={"finding": str(one.id)})
             if other is not None:
                 _link(other, key=f"finding-{one.id}")
 

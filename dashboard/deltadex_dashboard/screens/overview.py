@@ -107,7 +107,7 @@ def _findings(now: Snapshot) -> None:
     for kind, row in KINDS.items():
         if counts[kind]:
             link, count, more = st.columns([4, 1, 2], vertical_alignment="center")
-            link.page_link("screens/reviews.py", label=f":blue[{row.label}]", query_params={"kind": row.label})
+            link.page_link("screens/inbox.py", label=f":blue[{row.label}]", query_params={"kind": row.label})
             count.markdown(f"**{counts[kind]:,}**")
             if row.page:
                 more.page_link(f"screens/{row.page}.py", label=":gray[show all]")

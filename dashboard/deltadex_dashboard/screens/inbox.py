@@ -1,4 +1,4 @@
-"""The reviews page: the list of findings with filters, and one finding with its evidence and decision."""
+"""The inbox: the list of findings with filters, and one finding with its evidence and decision."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def show(now: Snapshot) -> None:
 
 
 def _list(now: Snapshot, rows: Sequence[ReviewRow]) -> None:
-    view.heading("Reviews", "Findings to decide, the most severe first.")
+    view.heading("Inbox", "Findings to decide, the most severe first.")
     decisions.outcome()
     if not rows:
         view.empty("There are no findings.", "Findings are made when versions are embedded.")
@@ -112,7 +112,7 @@ def _open(review_id: int | None) -> None:
 
 def _one(now: Snapshot, row: ReviewRow | None) -> None:
     if row is None:
-        view.heading("Reviews", "One finding.")
+        view.heading("Inbox", "One finding.")
         view.empty("This finding does not exist.", "The link may be from another registry.")
         st.button("All findings", on_click=_open, args=(None,))
         return

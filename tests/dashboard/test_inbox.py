@@ -55,32 +55,32 @@ def decide(page: AppTest, decision: str, comment: str) -> AppTest:
 
 
 def test_without_findings_the_page_says_so(store: Database, open_page: Open) -> None:
-    assert "There are no findings" in text(open_page("reviews"))
-    assert "There are no decisions yet" in text(open_page("activity"))
+    assert "There are no findings" in text(open_page("inbox"))
+    assert "There are no decisions yet" in text(open_page("audit"))
 
 
 def test_a_link_narrows_the_list(filled: Database, open_page: Open) -> None:
-    page = open_page("reviews")
+    page = open_page("inbox")
     assert len(lines(page)) == 15
     assert len(page.dataframe[-1].value) == 36, "all pages of the list"
-    assert len(lines(open_page("reviews", kind="Drift"))) == 1
-    assert len(lines(open_page("reviews", kind="Near duplicates", severity="low"))) == 2
-    assert "No finding matches the filters" in text(open_page("reviews", status="accepted"))
+    assert len(lines(open_page("inbox", kind="Drift"))) == 1
+    assert len(lines(open_page("inbox", kind="Near duplicates", severity="low"))) == 2
+    assert "No finding matches the filters" in text(open_page("inbox", status="accepted"))
 
 
 def test_a_finding_shows_what_it_rests_on(filled: Database, open_page: Open) -> None:
     drifted = found(filled, FindingKind.DRIFT)
-    page = open_page("reviews", finding=str(drifted.id))
+    page = open_page("inbox", finding=str(drifted.id))
     assert page.title[0].value == "Drift"
     assert "threshold 0.5" in text(page)
     facts = dict(page.dataframe[0].value.values.tolist())
     assert float(facts["strength ratio"]) > 0
-    assert "This finding does not exist" in text(open_page("reviews", finding="999"))
+    assert "This finding does not exist" in text(open_page("inbox", finding="999"))
 
 
 def test_a_finding_is_dismissed_with_a_reason_and_reopened(filled: Database, open_page: Open) -> None:
     near = found(filled, FindingKind.NEAR_DUPLICATE)
-    page = decide(open_page("reviews", finding=str(near.id)), "dismissed", "Another market.")
+    page = decide(open_page("inbox", finding=str(near.id)), "dismissed", "Another market.")
     assert "1 finding is dismissed" in page.success[0].value
     with filled.transaction() as tx:
         assert reviews.get(tx, ANYBODY, load_settings(), near.id).review.status is Status.DISMISSED
@@ -89,7 +89,7 @@ def test_a_finding_is_dismissed_with_a_reason_and_reopened(filled: Database, ope
     page.button(key="reopen").click().run()
     with filled.transaction() as tx:
         assert reviews.get(tx, ANYBODY, load_settings(), near.id).review.status is Status.OPEN
-    log = open_page("activity").dataframe[0].value
+    log = open_page("audit").dataframe[0].value
     assert list(log["did"]) == ["reopened", "dismissed"]
     of_model = text(open_page("model", model=near.version.registered.ref.name))
     assert "Another market." in of_model
@@ -98,19 +98,19 @@ def test_a_finding_is_dismissed_with_a_reason_and_reopened(filled: Database, ope
 
 def test_a_decision_without_a_comment_is_refused(filled: Database, open_page: Open) -> None:
     near = found(filled, FindingKind.NEAR_DUPLICATE)
-    page = open_page("reviews", finding=str(near.id))
+    page = open_page("inbox", finding=str(near.id))
     page.button(key="decide").click().run()
     assert "needs a comment" in page.error[0].value
 
 
 def test_a_person_cannot_approve_their_own_request(filled: Database, open_page: Open) -> None:
     exact = str(found(filled, FindingKind.EXACT_DUPLICATE).id)
-    page = decide(open_page("reviews", finding=exact, **{"as": "ann"}), "accepted", "One is enough.")
+    page = decide(open_page("inbox", finding=exact, **{"as": "ann"}), "accepted", "One is enough.")
     assert "waiting for a second person" in page.success[0].value
     page.text_area(key="comment").set_value("I agree with myself.").run()
     page.button(key="approve").click().run()
     assert "can't approve it too" in page.error[0].value
-    other = open_page("reviews", finding=exact, **{"as": "bob"})
+    other = open_page("inbox", finding=exact, **{"as": "bob"})
     other.text_area(key="comment").set_value("Agreed.").run()
     other.button(key="approve").click().run()
     with filled.transaction() as tx:
@@ -119,7 +119,7 @@ def test_a_person_cannot_approve_their_own_request(filled: Database, open_page: 
 
 def test_a_finding_that_changed_since_it_was_shown_is_not_decided(filled: Database, open_page: Open) -> None:
     near = found(filled, FindingKind.NEAR_DUPLICATE)
-    page = open_page("reviews", finding=str(near.id))
+    page = open_page("inbox", finding=str(near.id))
     page.text_area(key="comment").set_value("As I saw it.").run()
     with filled.transaction() as tx:
         someone = Person("someone", Role.ADMIN)
@@ -129,7 +129,7 @@ def test_a_finding_that_changed_since_it_was_shown_is_not_decided(filled: Databa
 
 
 def test_several_are_decided_at_once(filled: Database, open_page: Open) -> None:
-    page = open_page("reviews", kind="Near duplicates")
+    page = open_page("inbox", kind="Near duplicates")
     for box in page.checkbox[:2]:
         box.check()
     page.run()
@@ -145,7 +145,7 @@ def test_people_need_a_login_where_people_are_listed(
     file = tmp_path / "people.toml"
     file.write_text('[people.ann]\nrole = "viewer"\n')
     environment.setenv("DELTADEX_ACCESS__FILE", str(file))
-    page = open_page("reviews")
+    page = open_page("inbox")
     assert [title.value for title in page.title] == ["You have no access"]
 
 
@@ -156,11 +156,11 @@ def test_a_viewer_decides_nothing_and_other_teams_models_are_masked(
     file.write_text('[people.ann]\nrole = "viewer"\nmodels = ["sql-*", "barely-*"]\n')
     environment.setenv("DELTADEX_ACCESS__FILE", str(file))
     environment.setattr("deltadex_dashboard.visitor._claims", lambda: login("ann"))
-    page = open_page("reviews")
+    page = open_page("inbox")
     assert len(page.dataframe[-1].value) == 36, "masked, and not silently missing"
     assert "storefront" not in text(page) + str(page.dataframe[-1].value.values.tolist())
-    assert "barely-trained/1" in text(open_page("reviews", kind="Too weak to place"))
-    drifted = open_page("reviews", finding=str(found(filled, FindingKind.DRIFT).id))
+    assert "barely-trained/1" in text(open_page("inbox", kind="Too weak to place"))
+    drifted = open_page("inbox", finding=str(found(filled, FindingKind.DRIFT).id))
     assert "reviewers decide" in text(drifted)
     assert "storefront" not in text(drifted)
     for name in ("overview", "map", "duplicates", "drift", "domains", "system"):

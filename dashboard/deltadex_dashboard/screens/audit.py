@@ -1,4 +1,4 @@
-"""The activity page: the append-only log of decisions, with reviewer, time and numbers."""
+"""The audit page: the append-only log of decisions, with reviewer, time and numbers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _EVERYONE = "everyone"
 
 def show(now: Snapshot) -> None:
     """Draw the page."""
-    view.heading("Activity", "Every decision, with its reviewer and numbers. Entries are only added, never changed.")
+    view.heading("Audit", "Every decision, with its reviewer and numbers. Entries are only added, never changed.")
     entries = reads.log(now, _MOST)
     if not entries:
-        view.empty("There are no decisions yet.", "Decisions on the page Reviews are listed here permanently.")
+        view.empty("There are no decisions yet.", "Decisions in the inbox are listed here permanently.")
         return
     left, _ = st.columns([2, 3])
     people = sorted({entry.reviewer for entry in entries})
