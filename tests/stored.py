@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from deltadex.access import Person, Role
+from deltadex.duplicates.group_queries import StoredGroup, stored_groups
+from deltadex.duplicates.group_queries import replace as replace_groups
+from deltadex.duplicates.regroup import plan_of
 from deltadex.embeddings import promoted_tokens
 from deltadex.embeddings import queries as embeddings
 from deltadex.engine.probes import PUBLISHED
+from deltadex.settings import Settings
 from deltadex.store.database import Transaction
-from deltadex.types import Embedding, FloatArray, ModelVersionRef, Recipe, RegisteredVersion
+from deltadex.types import Embedding, Finding, FindingKind, FloatArray, ModelVersionRef, Recipe, RegisteredVersion
 from deltadex.versions import transitions
 
 REGISTRY = "acme"
@@ -49,3 +54,19 @@ def embedded(
     recipe_id = embeddings.save(tx, version_id, value, base_name=base, artifact_uri=uri, is_weak=is_weak)
     promoted_tokens.save(tx, version_id, recipe_id, value)
     return version_id
+
+
+def grouped(
+    tx: Transaction, ids: Sequence[int], measure: float | None = 0.96, *, kind: FindingKind = FindingKind.NEAR_DUPLICATE
+) -> None:
+    """Let a round find that some versions are a group of near duplicates, or that none are if there is no measure."""
+    settings = Settings(registry=REGISTRY)
+    before = [one for one in stored_groups(tx, REGISTRY) if not one.ids.isdisjoint(ids)]
+    after = []
+    if measure is not None:
+        plan = plan_of(tx, settings, ids, keeper=None)
+        threshold = None if kind is FindingKind.EXACT_DUPLICATE else 0.95
+        finding = Finding(kind, min(ids), measure=measure if threshold else None, threshold=threshold)
+        after = [StoredGroup(replace(finding, evidence=plan.evidence()), None)]
+    replace_groups(tx, before, after)
+    tx.execute("update findings set measured_at = now() where evidence ? 'members'")

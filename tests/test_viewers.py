@@ -131,7 +131,6 @@ READS: Mapping[Callable[..., object], Read] = {
         overview.redundancies(tx, viewer, SETTINGS, similarity=each) for each in (None, 0.5)
     ],
     models_with: lambda tx, viewer, made: models_with(tx, viewer, REGISTRY, " ".join(made.words), k=100),
-    overview.freed_by_findings: lambda tx, viewer, made: overview.freed_by_findings(tx, viewer, SETTINGS),
     standings: lambda tx, viewer, made: standings(tx, viewer, SETTINGS, versions.listing(tx, ADMIN, REGISTRY)),
     overview.candidates: lambda tx, viewer, made: [each.groups() for each in overview.candidates(tx, viewer, SETTINGS)],
     geometry.latest: lambda tx, viewer, made: geometry.latest(tx, viewer, REGISTRY, recipe(tx)),
@@ -198,7 +197,7 @@ def test_a_read_says_nothing_of_hidden_models(
 #: Reads that answer with numbers, or with whether something is so.
 _WITHOUT_TEXT = {
     versions.sees_versions, compare.compare, reviews.count_by_rule, reviews.verify, embeddings.same_weights,
-    embeddings.of_version, overview.freed_by_findings, standings,
+    embeddings.of_version, standings,
 }  # fmt: skip
 
 

@@ -220,7 +220,7 @@ class ThresholdSettings(_Group):
         description="run metric that decides the keeper of a group; with a leading - lower is better",
     )
     deployed_tags: tuple[str, ...] = Field(
-        ("deployed", "deployment", "endpoint"),
+        ("deployed", "deployment", "endpoint", "mlflow.stage"),
         description="tags of versions that are deployed, which no proposal retires, as JSON",
     )
     cluster_similarity: float = Field(
@@ -308,6 +308,15 @@ class PortSettings(_Group):
     dashboard: int = Field(8501, description="preferred port of the dashboard")
 
 
+class CostSettings(_Group):
+    """Prices with which savings are shown as money."""
+
+    gb_month: float | None = Field(None, ge=0, description="price of a gigabyte of storage per month")
+    endpoint_hour: float | None = Field(None, ge=0, description="price of an endpoint per hour")
+    endpoint_tag: str = Field("endpoint", description="tag of versions that have an endpoint of their own")
+    currency: str = Field("USD", max_length=8, description="currency of the prices")
+
+
 class Settings(BaseSettings):
     """All settings. Built once at each edge by `load_settings`, then passed down.
 
@@ -368,6 +377,7 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     sources: SourceSettings = SourceSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
+    costs: CostSettings = CostSettings()
     review: ReviewSettings = ReviewSettings()
     access: AccessSettings = AccessSettings()
     notify: NotifySettings = NotifySettings()

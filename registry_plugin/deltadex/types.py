@@ -41,6 +41,8 @@ UNDER_WAY = (State.DISCOVERED, State.QUEUED, State.RUNNING)
 TOOL_TAGS = ("mlflow.", "deltadex.")
 #: Tag of a version with the name of its domain.
 DOMAIN_TAG = "domain"
+#: MLflow's deprecated stage of a version, which is kept like a tag; absent if there is none.
+STAGE_TAG = "mlflow.stage"
 #: Tag of a version that names its base; it takes precedence over the files.
 BASE_TAG = "deltadex.base"
 
@@ -333,6 +335,11 @@ class VersionRow:
     def label(self) -> str:
         """`name/version`, for display."""
         return self.registered.ref.label
+
+    @property
+    def is_active(self) -> bool:
+        """True if the registry still has it, and it is not archived."""
+        return self.state is not State.DELETED and self.registered.tags.get(STAGE_TAG) != "Archived"
 
 
 def _digest(value: object) -> str:

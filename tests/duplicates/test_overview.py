@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from deltadex.duplicates.groups import Group, Redundancy
-from deltadex.duplicates.overview import RecipeRedundancy, freed_by_findings, redundancies
+from deltadex.duplicates.overview import RecipeRedundancy, redundancies
 from deltadex.findings import queries as findings
 from deltadex.findings.kinds import Reason
 from deltadex.reviews import actions as reviews
@@ -74,21 +74,6 @@ def test_a_preview_changes_what_counts_as_near(database: Database) -> None:
         embedded(tx, "b", SQL + np.array([0, 0.4, 0, 0]))
         [(_, task)], [(_, near)] = ([(None, one) for one in groups(tx, similarity=at)] for at in (0.95, 0.9))
     assert [names(task)[0][0], names(near)[0][0]] == [Redundancy.SAME_TASK, Redundancy.NEAR]
-
-
-def test_what_findings_tell_to_be_redundant_is_freed_but_for_the_keeper(database: Database) -> None:
-    with database.transaction() as tx:
-        ids = [embedded(tx, name, SQL) for name in ("a", "b", "c", "d")]
-        assert freed_by_findings(tx, ADMIN, SETTINGS) == 0
-        sizes = [(100 * 2**place, each) for place, each in enumerate(ids)]
-        for size, each in sizes:
-            tx.execute("update model_versions set weights_bytes = %s where id = %s", [size, each])
-        for kind, version, other in (
-            (FindingKind.EXACT_DUPLICATE, 1, 0), (FindingKind.NEAR_DUPLICATE, 2, 1), (FindingKind.SAME_TASK, 3, 2),
-        ):  # fmt: skip
-            found = [Finding(kind, ids[version], ids[other])]
-            findings.replace(tx, found, version_id=ids[version], recipe_id=1, kinds=[kind])
-        assert freed_by_findings(tx, ADMIN, SETTINGS) == 100 + 200
 
 
 def test_what_others_need_is_never_retired(database: Database) -> None:

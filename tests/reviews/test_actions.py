@@ -10,7 +10,6 @@ import pytest
 
 from deltadex.access import HIDDEN, Person, Role
 from deltadex.errors import AccessDenied, FindingChanged, IllegalStep
-from deltadex.findings import queries as findings
 from deltadex.findings.kinds import Reason, Severity
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.lifecycle import Action, Status
@@ -18,9 +17,9 @@ from deltadex.reviews.queries import ReviewRow
 from deltadex.reviews.reasons import Decision
 from deltadex.settings import ReviewSettings, RuleSettings, Settings
 from deltadex.store.database import Database, Transaction
-from deltadex.types import Finding, FindingKind, State
+from deltadex.types import FindingKind, State
 from deltadex.versions import transitions
-from tests.stored import REGISTRY, discovered, embedded
+from tests.stored import REGISTRY, discovered, embedded, grouped
 
 ADA = Person("ada", Role.APPROVER)
 BEN = Person("ben", Role.APPROVER)
@@ -63,8 +62,7 @@ def follow(tx: Transaction, settings: Settings, *, name: str | None = None) -> C
 
 def found(tx: Transaction, settings: Settings, ids: tuple[int, int], measure: float | None = 0.96) -> Changes:
     """Let a measurement find that two versions are near duplicates, or that they are none."""
-    there = [] if measure is None else [Finding(NEAR, *ids, measure=measure, threshold=0.95)]
-    findings.replace(tx, there, version_id=ids[0], recipe_id=None, kinds=[NEAR])
+    grouped(tx, ids, measure)
     return follow(tx, settings)
 
 
@@ -253,11 +251,12 @@ def test_models_that_a_person_may_not_see_are_masked_and_not_missing(database: D
         dismiss(tx, settings, only(tx, settings))
         row = only(tx, settings, EVE)
         entries = [*reviews.history(tx, EVE, row.id), *reviews.log(tx, EVE, settings)]
-        assert (row.version.registered.ref.name, row.version.id) == (HIDDEN, ids[0])
-        assert row.other is not None
-        assert row.other.registered.ref.name == "support"
+        assert [(version.registered.ref.name, version.id) for version in row.members] == [
+            ("support", ids[1]),
+            (HIDDEN, ids[0]),
+        ]
         assert len(entries) == 2
-        for shown in (row.version, row.last, *entries):
+        for shown in (row, *entries):
             assert "secret" not in repr(shown)
         assert row.owner == ""
         with pytest.raises(AccessDenied, match="may not see every model"):
@@ -354,7 +353,7 @@ def test_a_model_is_followed_without_the_others(database: Database, settings: Se
     with database.transaction() as tx:
         for names in (("a", "b"), ("c", "d")):
             ids = pair(tx, *names)
-            findings.replace(tx, [Finding(NEAR, *ids, measure=0.96)], version_id=ids[0], recipe_id=None, kinds=[NEAR])
+            grouped(tx, ids)
         assert len(follow(tx, settings, name="d").opened) == 1
         assert len(follow(tx, settings, name="a").opened) == 1
         assert not follow(tx, replace_registry(settings)).opened

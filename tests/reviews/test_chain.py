@@ -27,7 +27,7 @@ from deltadex.store.migrate import migrate
 from deltadex.types import Finding, FindingKind
 from tests.stored import REGISTRY, embedded
 
-NEAR = FindingKind.NEAR_DUPLICATE
+DRIFT = FindingKind.DRIFT
 ADMIN = Person("ida", Role.ADMIN)
 
 
@@ -41,8 +41,8 @@ def store(postgres_url: str) -> Iterator[Database]:
         with database.transaction() as tx:
             for number in range(2):
                 older, newer = (embedded(tx, f"{name}-{number}", np.ones(3)) for name in ("a", "b"))
-                found = Finding(NEAR, newer, older, measure=0.96, threshold=0.95, evidence={"reason": "alike"})
-                findings.replace(tx, [found], version_id=newer, recipe_id=None, kinds=[NEAR])
+                found = Finding(DRIFT, newer, older, measure=0.96, threshold=0.95, evidence={"reason": "alike"})
+                findings.replace(tx, [found], version_id=newer, recipe_id=None, kinds=[DRIFT])
             follow.follow(tx, REGISTRY, name=None)
         yield database
 
@@ -77,7 +77,7 @@ def decided(tx: Transaction) -> list[int]:
 EVERYTHING_AN_ENTRY_SAYS = {
     "comment": "'nicer'", "reviewer": "'eve'", "identity": "'eve'", "decided_at": "now()", "measure": "0.5",
     "evidence": "'{}'", "reason": "'sandbox'", "action": "'accepted'", "status": "'accepted'", "subject": "'other'",
-    "rule": "'r'", "assignee": "'eve'", "decided_by": "'eve'", "kind": "'drift'", "threshold": "null",
+    "rule": "'r'", "assignee": "'eve'", "decided_by": "'eve'", "kind": "'license'", "threshold": "null",
     "other_subject": "null", "request_id": "previous_id", "recipe_id": "1", "hash": "repeat('0', 64)",
     "entry_digest": "repeat('0', 64)", "text_digest": "repeat('0', 64)", "salt": "'pepper'",
     "review_id": "(select max(id) from reviews)", "former_hash": "repeat('0', 64)",

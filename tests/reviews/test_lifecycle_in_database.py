@@ -23,7 +23,7 @@ from deltadex.store.roles import DatabaseRole
 from deltadex.types import Finding, FindingKind
 from tests.stored import REGISTRY, embedded
 
-NEAR = FindingKind.NEAR_DUPLICATE
+DRIFT = FindingKind.DRIFT
 BASIS = Basis(0.96, "alike")
 PEOPLE = ("ada", "ben")
 #: Only measurements do these, and only the writer measures.
@@ -81,8 +81,8 @@ def store(postgres_url: str) -> Iterator[Database]:
         migrate(database)
         with database.transaction() as tx:
             older, newer = (embedded(tx, name, np.ones(3)) for name in "ab")
-            found = Finding(NEAR, newer, older, measure=0.96, threshold=0.95, evidence={"reason": "alike"})
-            findings.replace(tx, [found], version_id=newer, recipe_id=None, kinds=[NEAR])
+            found = Finding(DRIFT, newer, older, measure=0.96, threshold=0.95, evidence={"reason": "alike"})
+            findings.replace(tx, [found], version_id=newer, recipe_id=None, kinds=[DRIFT])
             follow.follow(tx, REGISTRY, name=None)
             for role in DatabaseRole:
                 tx.execute(SQL("create role {} in role {}").format(Identifier(user_of(role)), Identifier(role)))

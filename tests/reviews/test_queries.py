@@ -23,7 +23,7 @@ from deltadex.store.migrate import migrate
 from deltadex.types import Finding, FindingKind
 from tests.stored import REGISTRY, embedded
 
-NEAR = FindingKind.NEAR_DUPLICATE
+DRIFT = FindingKind.DRIFT
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def store(postgres_url: str) -> Iterator[Database]:
 def fill(tx: Transaction, count: int = 1) -> list[int]:
     for number in range(count):
         older, newer = (embedded(tx, f"{name}-{number}", np.ones(3)) for name in ("a", "b"))
-        found = Finding(NEAR, newer, older, measure=0.96, threshold=0.95, evidence={"reason": "alike"})
-        findings.replace(tx, [found], version_id=newer, recipe_id=None, kinds=[NEAR])
+        found = Finding(DRIFT, newer, older, measure=0.96, threshold=0.95, evidence={"reason": "alike"})
+        findings.replace(tx, [found], version_id=newer, recipe_id=None, kinds=[DRIFT])
     return follow.follow(tx, REGISTRY, name=None)[0]
 
 
@@ -136,7 +136,7 @@ def test_two_that_decide_the_same_at_once_get_one_decision(database: Database) -
 def test_a_finding_takes_the_severity_that_its_kind_has_in_this_release(database: Database) -> None:
     with database.transaction() as tx:
         [review_id] = fill(tx)
-        tx.execute("update reviews set severity = 'high' where id = %s", [review_id])
+        tx.execute("update reviews set severity = 'low' where id = %s", [review_id])
         follow.follow(tx, REGISTRY, name=None)
         [row] = reviews.listing(tx, REGISTRY, ids=[review_id])
-    assert row.severity is KINDS[row.finding.kind].severity is not Severity.HIGH
+    assert row.severity is KINDS[row.finding.kind].severity is not Severity.LOW

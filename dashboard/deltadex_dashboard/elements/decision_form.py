@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 import streamlit as st
 
 from deltadex.access import HIDDEN, Right
+from deltadex.duplicates.group_findings import Member
 from deltadex.errors import DeltadexError
 from deltadex.escaping import markdown_hint
 from deltadex.findings.kinds import Reason
 from deltadex.reviews import actions as reviews
+from deltadex.reviews.groups import is_group
 from deltadex.reviews.lifecycle import UNDECIDED, Status
 from deltadex.reviews.queries import ReviewRow
 from deltadex.reviews.reasons import NEEDS_APPROVAL, Decision, reasons_for
+from deltadex.reviews.titles import label
 from deltadex.store.database import Transaction
 from deltadex.types import FindingKind
 from deltadex_dashboard.elements import text as view
@@ -39,9 +42,9 @@ def one(now: Snapshot, row: ReviewRow) -> None:
         return
     seen = {row.id: row.revision}
     if row.review.requested_by:
-        _approval(row, seen)
+        _approval(now, row, seen)
     elif row.review.status in UNDECIDED:
-        _decision((row.finding.kind,), seen)
+        _decision((row.finding.kind,), seen, group=row if is_group(row) else None)
     else:
         _reopening(seen)
     _assignment(now, row, seen)
@@ -64,7 +67,7 @@ def outcome() -> None:
         (st.success if level == "done" else st.error)(text)
 
 
-def _decision(kinds: Sequence[FindingKind], seen: Mapping[int, int]) -> None:
+def _decision(kinds: Sequence[FindingKind], seen: Mapping[int, int], *, group: ReviewRow | None = None) -> None:
     decision = st.radio("Decision", list(_LABELS), format_func=_LABELS.__getitem__, key="decision")
     allowed = [
         reason
@@ -77,31 +80,61 @@ def _decision(kinds: Sequence[FindingKind], seen: Mapping[int, int]) -> None:
     reason = st.selectbox(
         "Reason", allowed, format_func=lambda reason: reason.replace("_", " ").capitalize(), key="reason"
     )
+    keeper = None
     if reason in NEEDS_APPROVAL:
-        st.caption("This retires a model, so a second person must approve it.")
+        keeper = _keeper(group) if group is not None else None
+        st.caption("A second person must approve what retires a model.")
     st.text_area("Comment", key="comment", placeholder=_COMMENT_PLACEHOLDER)
     label = "Ask for approval" if reason in NEEDS_APPROVAL else "Decide"
-    st.button(label, type="primary", key="decide", on_click=_decide, args=(seen, decision, reason))
+    st.button(label, type="primary", key="decide", on_click=_decide, args=(seen, decision, reason, keeper))
 
 
-def _decide(seen: Mapping[int, int], decision: Decision, reason: Reason) -> None:
+def _keeper(group: ReviewRow) -> Mapping[int, int]:
+    """Show whom the group keeps and retires, with a choice of the keeper; return the choice as `decide` takes it."""
+    proposed = group.plan.keeper
+    if proposed is None:
+        st.warning(f"{view.plain(group.plan.reason)}. {view.plain(group.plan.advice)}")
+    members = {one.id: one for one in group.plan.members}
+    ids = sorted(members, key=lambda each: proposed is not None and each != proposed.id)
+    chosen = st.selectbox(
+        "Keep", ids, key=f"keeper-{group.id}", format_func=lambda each: _choice(members[each]),
+        help="The others are retired, except those that are in use or needed.",
+    )  # fmt: skip
+    if proposed is not None and chosen == proposed.id:
+        st.markdown(f"**{view.plain(group.plan.reason)}**")
+    return {group.id: chosen}
+
+
+def _choice(member: Member) -> str:
+    against = f"open finding: {', '.join(member.flaws)}" if member.flaws else " and ".join(member.holds)
+    return f"{member.version} · {against}" if against else member.version
+
+
+def _decide(seen: Mapping[int, int], decision: Decision, reason: Reason, keepers: Mapping[int, int] | None) -> None:
     comment = st.session_state["comment"]
     done = "waiting for a second person" if reason in NEEDS_APPROVAL else decision.value
     _act(
         lambda tx, now: reviews.decide(
-            tx, now.person, now.settings, seen, decision=decision, reason=reason, comment=comment
+            tx, now.person, now.settings, seen, decision=decision, reason=reason, comment=comment, keepers=keepers
         ),
         done=f"{len(seen)} finding{'s are' if len(seen) > 1 else ' is'} {done}.",
     )
 
 
-def _approval(row: ReviewRow, seen: Mapping[int, int]) -> None:
-    why = row.last.reason.replace("_", " ") if row.last else ""
-    st.markdown(f"**{view.plain(row.review.requested_by)}** asks to **{why}** a model.")
+def _approval(now: Snapshot, row: ReviewRow, seen: Mapping[int, int]) -> None:
+    why = row.ruling.reason.replace("_", " ") if row.ruling else ""
+    what = row.plan.reason if is_group(row) else f"{why} {label(row.version)}"
+    st.markdown(f"**{view.plain(row.review.requested_by)}** asks to **{view.plain(what)}**.")
+    if row.review.requested_by == now.person.name:
+        st.caption("Another person must approve it; you can withdraw it.")
     st.text_area("Comment", key="comment", placeholder=_COMMENT_PLACEHOLDER)
     with st.container(horizontal=True):
-        st.button("Approve", type="primary", key="approve", on_click=_answer, args=(reviews.approve, seen))
-        st.button("Refuse", key="refuse", on_click=_answer, args=(reviews.refuse, seen))
+        is_own = row.review.requested_by == now.person.name
+        if not is_own and now.person.may(Right.APPROVE):
+            st.button("Approve", type="primary", key="approve", on_click=_answer, args=(reviews.approve, seen))
+        if is_own or now.person.may(Right.APPROVE):
+            label_of = "Withdraw" if is_own else "Refuse"
+            st.button(label_of, key="refuse", on_click=_answer, args=(reviews.refuse, seen))
 
 
 def _reopening(seen: Mapping[int, int]) -> None:

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 import streamlit as st
+from rich.filesize import decimal
 
-from deltadex.access import HIDDEN
+from deltadex.duplicates.group_findings import MemberRole
 from deltadex.findings.kinds import KINDS
 from deltadex.reports.colors import SEVERITY_COLORS, STATUS_COLORS
 from deltadex.reports.table import Table
 from deltadex.reviews.lifecycle import UNDECIDED, Action
 from deltadex.reviews.queries import LogEntry, ReviewRow
-from deltadex.types import FindingKind
+from deltadex.reviews.titles import title
+from deltadex.types import FindingKind, VersionRow
 from deltadex_dashboard.charts import overview as charts
 from deltadex_dashboard.charts.drift import drift_chart, drift_words
 from deltadex_dashboard.elements import text as view
@@ -22,18 +24,23 @@ from deltadex_dashboard.reads.snapshots import Snapshot
 
 #: Smaller numbers are rounding: none of our units means anything there.
 _SMALLEST = 5e-5
+_ROLES: Mapping[MemberRole, str] = {
+    MemberRole.KEEP: "keep",
+    MemberRole.RETIRE: "retire",
+    MemberRole.STAY: "leave as it is",
+}
 _DONE: Mapping[Action, str] = {
     Action.REQUESTED: "requested approval by a second person",
-    Action.RETURNED: "reopened it, because its measurement changed",
+    Action.RETURNED: "reopened it, because what it rests on has changed",
     Action.CLOSED: "closed it, because its cause is gone",
     Action.RELEASED: "unassigned it",
     Action.ERASED: "erased a comment",
 }
 
 
-def subject(row: ReviewRow) -> str:
-    """Return the versions that a finding is about, as Markdown."""
-    return " and ".join(f"**{view.plain(_masked(version.label))}**" for version in row.versions)
+def headline(row: ReviewRow) -> str:
+    """Return the title of a finding as Markdown."""
+    return view.plain(title(row))
 
 
 def badges(row: ReviewRow) -> str:
@@ -89,23 +96,46 @@ def evidence(now: Snapshot, row: ReviewRow) -> None:
         for step, direction in drifted.directions.items():
             if drifted.versions[step + 1].id == row.version.id and direction.clusters:
                 st.markdown(f"It moved {view.plain(direction.clusters)}.")
-    for role, version in zip(KINDS[row.finding.kind].concerns.roles, row.versions, strict=False):
+    if row.plan.members:
+        _members(row)
+    for role, version in zip(KINDS[row.finding.kind].concerns.roles, () if row.members else row.versions, strict=False):
         with st.container(border=True):
-            view.version_link(version)
-            tags = version.registered.tags
-            details = [f"team {view.plain(tags['team'])}" if tags.get("team") else "", view.alias_badges(version)]
-            if version.registered.ref.created_ms:
-                details.append(f"registered {view.registered_at(version):%Y-%m-%d}")
-            st.caption(" · ".join([role, str(version.state), *filter(None, details)]))
+            _version(version, role)
     facts = {
         "reason": row.finding.evidence.get("reason"),
-        **{name.replace("_", " "): value for name, value in row.finding.evidence.items() if name != "reason"},
+        **{
+            name.replace("_", " "): decimal(value) if name.endswith("_bytes") and isinstance(value, int) else value
+            for name, value in row.finding.evidence.items()
+            if name not in ("reason", "members")
+        },
         "first seen": view.utc(row.first_seen),
         "last measured": view.utc(row.last_measured),
         "still found": "yes" if row.is_found else "no",
     }
     texts = {name: _text(fact) for name, fact in facts.items() if fact}
     st.dataframe({"fact": list(texts), "value": list(texts.values())}, hide_index=True)
+
+
+def _members(row: ReviewRow) -> None:
+    """Show the versions of a group with their roles, and what speaks against retiring or keeping each."""
+    versions = {version.id: version for version in row.members}
+    for member in row.plan.members:
+        with st.container(border=True):
+            if member.id in versions:
+                _version(versions[member.id], f"**{_ROLES[member.role]}**")
+            facts = [member.why, f"weights {member.weights_digest[:12]}" if member.weights_digest else ""]
+            if member.weights_bytes is not None:
+                facts.append(decimal(member.weights_bytes))
+            st.caption(" · ".join(view.plain(fact) for fact in facts if fact))
+
+
+def _version(version: VersionRow, role: str) -> None:
+    view.version_link(version)
+    tags = version.registered.tags
+    details = [f"team {view.plain(tags['team'])}" if tags.get("team") else "", view.alias_badges(version)]
+    if version.registered.ref.created_ms:
+        details.append(f"registered {view.registered_at(version):%Y-%m-%d}")
+    st.caption(" · ".join([role, str(version.state), *filter(None, details)]))
 
 
 def timeline(entries: Iterable[LogEntry], *, named: bool = False) -> None:
@@ -118,6 +148,8 @@ def timeline(entries: Iterable[LogEntry], *, named: bool = False) -> None:
         reason = f" · {entry.reason.replace('_', ' ')}" if entry.reason else ""
         rule = f" by the rule {view.plain(entry.rule)}" if entry.rule else ""
         st.markdown(f"**{view.plain(entry.reviewer)}** {action}{reason}{rule}")
+        if entry.action is not Action.ASSIGNED and entry.plan.reason:
+            st.markdown(view.plain(entry.plan.reason))
         if entry.comment or entry.is_erased:
             st.markdown(f"> {view.plain(entry.comment) or '*The comment was erased.*'}")
         st.caption(f"{name}{view.utc(entry.decided_at)} · hash {entry.hash[:12]}")
@@ -128,7 +160,7 @@ def log_table(entries: Iterable[LogEntry]) -> Table:
     return Table(
         "activity",
         "Activity",
-        ("at", "who", "did", "reason", "comment", "finding", "versions", "measure", "rule", "hash"),
+        ("at", "who", "did", "reason", "comment", "finding", "versions", "keep and retire", "measure", "rule", "hash"),
         tuple(
             (
                 entry.decided_at,
@@ -138,6 +170,7 @@ def log_table(entries: Iterable[LogEntry]) -> Table:
                 entry.comment,
                 f"{KINDS[entry.kind].label} ({entry.review_id})",
                 ", ".join(entry.labels),
+                entry.plan.reason,
                 entry.measure,
                 entry.rule,
                 entry.hash[:16],
@@ -153,7 +186,3 @@ def _text(fact: object) -> str:
     if not isinstance(fact, float):
         return str(fact)
     return "0" if abs(fact) < _SMALLEST else f"{fact:.4g}"
-
-
-def _masked(label: str) -> str:
-    return HIDDEN if label.startswith(HIDDEN) else label

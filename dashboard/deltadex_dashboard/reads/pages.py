@@ -15,7 +15,7 @@ from deltadex.drift.compare import Comparison, compare
 from deltadex.drift.model_drift import ModelDrift, model_drift
 from deltadex.drift.model_drift import lines as model_lines
 from deltadex.drift.queries import Line
-from deltadex.duplicates.overview import Candidates, RecipeRedundancy, candidates, freed_by_findings
+from deltadex.duplicates.overview import Candidates, RecipeRedundancy, candidates
 from deltadex.duplicates.overview import similarities as cosine_similarities
 from deltadex.embeddings import promoted_tokens
 from deltadex.embeddings import reads as embeddings
@@ -213,13 +213,6 @@ def _candidates(now: Snapshot, lowest: float | None) -> list[Candidates]:
     # Cached separately, because all previews above `LOWEST_PREVIEW` share one comparison.
     with now.transaction() as tx:
         return candidates(tx, now.person, now.settings, lowest=lowest)
-
-
-@cached
-def freed(now: Snapshot) -> int:
-    """Return the number of bytes that retiring the duplicates among the findings frees."""
-    with now.transaction() as tx:
-        return freed_by_findings(tx, now.person, now.settings)
 
 
 @cached

@@ -11,9 +11,12 @@ from deltadex.duplicates.groups import Group, Redundancy
 from deltadex.duplicates.overview import RecipeRedundancy
 from deltadex.findings.calibration import Threshold
 from deltadex.reports.table import Table
+from deltadex.reviews.groups import by_members, finding_of
+from deltadex.reviews.lifecycle import UNDECIDED, Status
+from deltadex.reviews.queries import ReviewRow
 from deltadex.types import VersionRow
 from deltadex_dashboard.charts import overview as charts
-from deltadex_dashboard.elements import side_by_side
+from deltadex_dashboard.elements import finding, side_by_side
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import pages as reads
 from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
@@ -48,15 +51,16 @@ def show(now: Snapshot) -> None:
         with st.spinner("Comparing all pairs of versions"):
             shown = reads.duplicates(now, threshold)
     groups = [(one, group) for one in shown for group in one.groups]
+    reviewed = by_members(reads.all_reviews(now))
     if groups:
         _numbers([group for _, group in groups])
     else:
         view.empty("There are no duplicates.", "Lower the similarity above to see the closest versions.")
     for number in _page(len(groups)):
-        _group(now, number, *groups[number])
+        _group(now, number, *groups[number], review=finding_of(groups[number][1], reviewed))
     if groups:
-        st.subheader("All groups")
-        view.table(_table([group for _, group in groups]))
+        with st.expander("As a table"):
+            view.table(_table([group for _, group in groups]))
     for one in shown:
         _evidence(one)
 
@@ -124,7 +128,7 @@ def _table(groups: Sequence[Group]) -> Table:
     return Table("duplicates", "Duplicates", columns, tuple(rows))
 
 
-def _group(now: Snapshot, number: int, one: RecipeRedundancy, group: Group) -> None:
+def _group(now: Snapshot, number: int, one: RecipeRedundancy, group: Group, *, review: ReviewRow | None) -> None:
     with st.container(border=True):
         facts = [
             f":{_COLORS[group.kind]}-badge[{group.kind.words}] **{len(group.versions)} versions**",
@@ -134,7 +138,13 @@ def _group(now: Snapshot, number: int, one: RecipeRedundancy, group: Group) -> N
         if group.freed_bytes is not None:
             facts.append(f"the proposal frees {decimal(group.freed_bytes)}")
         st.markdown(" · ".join(facts))
-        _proposal(group)
+        if review is not None and review.review.status is not Status.OPEN:
+            st.markdown(f"{finding.badges(review)} {view.plain(review.plan.reason)}")
+        else:
+            _proposal(group)
+        if review is not None:
+            label = "Decide" if review.review.status in UNDECIDED else "See the decision"
+            st.page_link("screens/inbox.py", label=f":blue[{label}]", query_params={"finding": str(review.id)})
         for row in group.versions[:_MOST_MEMBERS]:
             _member(row, group)
         if len(group.versions) > _MOST_MEMBERS:

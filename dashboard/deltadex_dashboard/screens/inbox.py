@@ -11,6 +11,7 @@ from deltadex.findings.kinds import KINDS, Severity
 from deltadex.reports.table import Table
 from deltadex.reviews.lifecycle import UNDECIDED, Status
 from deltadex.reviews.queries import ReviewRow
+from deltadex.reviews.titles import title
 from deltadex_dashboard.elements import decision_form as decisions
 from deltadex_dashboard.elements import finding
 from deltadex_dashboard.elements import text as view
@@ -96,9 +97,9 @@ def _line(row: ReviewRow) -> bool:
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
         marked = st.checkbox(f"Mark finding {row.id}", key=f"mark-{row.id}", label_visibility="collapsed")
         with st.container():
-            st.markdown(f"{finding.badges(row)} {finding.summary(row)}")
+            st.markdown(f"{finding.badges(row)} **{finding.headline(row)}**")
             assignee = [view.plain(row.assignee)] if row.assignee else []
-            st.caption(" · ".join([finding.subject(row), finding.due(row), *assignee]))
+            st.caption(" · ".join([finding.summary(row), finding.due(row), *assignee]))
         st.button("Review", key=f"open-{row.id}", on_click=_open, args=(row.id,))
     return marked
 
@@ -117,8 +118,8 @@ def _one(now: Snapshot, row: ReviewRow | None) -> None:
         st.button("All findings", on_click=_open, args=(None,))
         return
     st.button("← All findings", on_click=_open, args=(None,), type="tertiary")
-    st.title(KINDS[row.finding.kind].label)
-    st.markdown(f"{finding.badges(row)} {finding.subject(row)}")
+    st.title(finding.headline(row))
+    st.markdown(f"{finding.badges(row)} {KINDS[row.finding.kind].label}")
     owner = f"owner {view.plain(row.owner)}" if row.owner else "no owner"
     assigned = f"assigned to {view.plain(row.assignee)}" if row.assignee else "unassigned"
     facts = (finding.numbers(row), f"found {view.ago(row.first_seen)}", finding.due(row), owner, assigned)
@@ -139,7 +140,7 @@ def _one(now: Snapshot, row: ReviewRow | None) -> None:
 
 def _table(rows: Sequence[ReviewRow]) -> Table:
     columns: Mapping[str, object] = dict.fromkeys(
-        ("finding", "kind", "severity", "status", "version", "other version", "measure", "threshold", "owner",
+        ("finding", "kind", "severity", "status", "title", "keep and retire", "measure", "threshold", "owner",
          "assigned to", "due", "first seen")
     )  # fmt: skip
     return Table(
@@ -149,7 +150,7 @@ def _table(rows: Sequence[ReviewRow]) -> Table:
         tuple(
             (
                 row.id, KINDS[row.finding.kind].words, row.severity.value, row.review.status.replace("_", " "),
-                row.version.label, row.other.label if row.other else None, row.finding.measure, row.finding.threshold,
+                title(row), row.plan.reason, row.finding.measure, row.finding.threshold,
                 row.owner, row.assignee, row.due_at, row.first_seen,
             )
             for row in rows

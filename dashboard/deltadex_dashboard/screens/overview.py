@@ -12,6 +12,7 @@ from rich.filesize import decimal
 from deltadex.escaping import markdown_hint
 from deltadex.findings.kinds import KINDS
 from deltadex.reviews.lifecycle import UNDECIDED
+from deltadex.reviews.worth import worth
 from deltadex.types import UNDER_WAY, State, VersionRow
 from deltadex_dashboard.charts import bars
 from deltadex_dashboard.elements import text as view
@@ -54,12 +55,15 @@ def _numbers(now: Snapshot, rows: Sequence[VersionRow]) -> None:
     *columns, last = st.columns([1] * len(numbers) + [1.3])  # a size has a unit
     for column, (label, value) in zip(columns, numbers.items(), strict=True):
         column.metric(label, value, border=True)
-    freed = reads.freed(now)
+    saved = worth(reads.all_reviews(now), rows, now.settings.costs)
+    share = f" · {saved.share:.0%}" if saved.share and saved.freed_bytes else ""
     last.metric(
-        "Could be freed", decimal(freed) if freed else "–", border=True,
-        help="By retiring the exact and near duplicates among the findings. The duplicates page also counts versions "
-        "that were superseded by newer ones of the same model.",
+        "Could be freed", f"{decimal(saved.freed_bytes)}{share}" if saved.freed_bytes else "–", border=True,
+        help="By retiring what the groups of equal and nearly equal versions propose, and its share of all bytes in "
+        "the registry. DELTADEX_COSTS__GB_MONTH shows it as money.",
     )  # fmt: skip
+    if money := saved.in_words(now.settings.costs.currency):
+        st.caption(f"Worth {view.plain(money)}.")
     st.html(bars.states_bar(counts))
 
 

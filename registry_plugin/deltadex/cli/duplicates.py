@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from deltadex.duplicates.groups import Group
     from deltadex.duplicates.overview import RecipeRedundancy
     from deltadex.findings.calibration import Threshold
+    from deltadex.reviews.queries import ReviewRow
+    from deltadex.types import FindingKind
+
+    Reviewed = dict[tuple[FindingKind, frozenset[int]], ReviewRow]
 
 console = Console(highlight=False)
 
@@ -53,20 +57,24 @@ def duplicates(
         _recompute(settings_from(data_dir, database_url=database_url), json=json)
         return
     # SciPy takes a second to import: only commands that need it import it.
+    from deltadex.duplicates.group_findings import GROUP_KINDS
     from deltadex.duplicates.overview import redundancies
+    from deltadex.reviews import actions as reviews
+    from deltadex.reviews.groups import by_members
 
     with reading(data_dir, database_url) as (tx, viewer, settings):
         by_recipe = redundancies(tx, viewer, settings, similarity=threshold)
+        reviewed = by_members(reviews.listing(tx, viewer, settings, kinds=GROUP_KINDS))
     if json:
-        print_json([_as_json(one) for one in by_recipe])
+        print_json([_as_json(one, reviewed) for one in by_recipe])
         return
     for one in by_recipe:
-        _show(one)
+        _show(one, reviewed)
     if not any(one.groups for one in by_recipe):
         console.print("[dim]No duplicates.[/]")
 
 
-def _show(found: RecipeRedundancy) -> None:
+def _show(found: RecipeRedundancy, reviewed: Reviewed) -> None:
     caption = "\n".join(
         f"{name}: {f'{limit.value:g}, ' if limit.is_known else ''}{limit.note}"
         for name, limit in _thresholds(found).items()
@@ -75,15 +83,19 @@ def _show(found: RecipeRedundancy) -> None:
         caption += f"\nnear: {expected}"
     table = Table("group", "proposal", title=f"base {plain(found.recipe.base_name)}", show_lines=True)
     for group in found.groups:
-        table.add_row("\n".join(_facts(group)), "\n".join(_proposal(group)))
+        table.add_row("\n".join(_facts(group, reviewed)), "\n".join(_proposal(group)))
     console.print(table)
     console.print(f"[dim]{caption}[/]")
     if found.too_weak:
         console.print(f"[dim]Too weak to place: {', '.join(plain(row.label) for row in found.too_weak)}[/]")
 
 
-def _facts(group: Group) -> Iterator[str]:
+def _facts(group: Group, reviewed: Reviewed) -> Iterator[str]:
+    from deltadex.reviews.groups import finding_of
+
     yield f"[bold]{group.kind.words}[/], {len(group.versions)} versions"
+    if review := finding_of(group, reviewed):
+        yield f"finding {review.id}, {review.review.status.replace('_', ' ')}"
     yield f"similarity {group.lowest_similarity:.4f}"
     yield f"norm ratio {group.lowest_norm_ratio:.2f}"
     yield from (f"owner {plain(owner)}" for owner in group.owners)
@@ -113,7 +125,9 @@ def _thresholds(found: RecipeRedundancy) -> dict[str, Threshold]:
     }
 
 
-def _as_json(found: RecipeRedundancy) -> dict[str, Any]:
+def _as_json(found: RecipeRedundancy, reviewed: Reviewed) -> dict[str, Any]:
+    from deltadex.reviews.groups import finding_of
+
     return {
         "recipe": found.recipe.digest,
         "base": found.recipe.base_name,
@@ -125,6 +139,8 @@ def _as_json(found: RecipeRedundancy) -> dict[str, Any]:
         "groups": [
             {
                 "kind": group.kind,
+                "finding": review.id if (review := finding_of(group, reviewed)) else None,
+                "status": review.review.status if review else None,
                 "versions": [
                     {**version_json(row), "owner": row.registered.owner, "aliases": list(row.registered.aliases)}
                     for row in group.versions

@@ -21,10 +21,12 @@ from deltadex.findings.kinds import Reason, Severity
 from deltadex.reports.colors import SEVERITY_COLORS
 from deltadex.reviews import actions as reviews
 from deltadex.reviews import chain as proofs
+from deltadex.reviews.checklist import checklist
 from deltadex.reviews.delegation import parse_rules
 from deltadex.reviews.lifecycle import UNDECIDED, Action, Status
 from deltadex.reviews.queries import LogEntry, ReviewRow
-from deltadex.reviews.reasons import Decision
+from deltadex.reviews.reasons import NEEDS_APPROVAL, Decision
+from deltadex.reviews.titles import title
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
 from deltadex.types import FindingKind
@@ -74,13 +76,13 @@ def list_(
     if json:
         print_json([_row_json(row) for row in rows])
         return
-    table = Table("finding", "kind", Column("versions", overflow="fold"), "measure", "status", "due", show_lines=True)
+    table = Table("finding", "kind", Column("title", overflow="fold"), "measure", "status", "due", show_lines=True)
     for row in rows:
         row_status = "waits for approval" if row.review.requested_by else row.review.status
         table.add_row(
             str(row.id),
             f"{row.finding.kind}\n[{SEVERITY_COLORS[row.severity].terminal}]{row.severity}[/]",
-            "\n".join(plain(version.label) for version in row.versions),
+            plain(title(row)),
             _measure(row),
             f"{row_status}\n[dim]{plain(row.assignee)}[/]" if row.assignee else row_status,
             f"{row.due_at:%Y-%m-%d}",
@@ -132,6 +134,10 @@ def decide(
     decision: Annotated[Decision, typer.Argument(help="The decision.")],
     reason: Annotated[Reason, typer.Option(help="The reason; each kind allows its own.", show_default=False)],
     comment: Comment,
+    keep: Annotated[
+        str | None,
+        typer.Option(metavar="NAME/VERSION", help="Of one group: keep this version.", show_default="as proposed"),
+    ] = None,
     as_: As = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
@@ -139,9 +145,16 @@ def decide(
     """Decide findings, all or none. A decision that retires a model needs a second person's approval."""
     with reading(data_dir, database_url, as_=as_, login="dashboard") as (tx, person, settings):
         seen = _seen(tx, person, settings, findings)
-        actions = reviews.decide(tx, person, settings, seen, decision=decision, reason=reason, comment=comment)
+        keepers = None if keep is None else {findings[0]: _member(tx, person, settings, findings, keep)}
+        actions = reviews.decide(
+            tx, person, settings, seen, decision=decision, reason=reason, comment=comment, keepers=keepers
+        )
+        rows = [reviews.get(tx, person, settings, one) for one in findings]
     waits = ": waits for a second person's approval" if Action.REQUESTED in actions else ""
     console.print(f"{_count(seen)} {', '.join(sorted(set(actions)))}{waits}")
+    for row in rows:
+        if row.plan.targets and reason in NEEDS_APPROVAL:
+            console.print(plain(row.plan.reason))
 
 
 @review.command()
@@ -198,6 +211,32 @@ def log(
         console.print(
             f"{_sentence(entry)} [dim]finding {entry.review_id}, entry {entry.id}, {plain(entry.hash[:12])}[/]"
         )
+
+
+@review.command()
+def plan(
+    findings: Annotated[list[int] | None, typer.Argument(metavar="FINDING…", show_default="all approved")] = None,
+    as_: As = None,
+    json: Json = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Print what is left to do of approved retirements, as commands of MLflow's client. Deltadex deletes nothing."""
+    with reading(data_dir, database_url, as_=as_) as (tx, person, settings):
+        rows = reviews.listing(tx, person, settings, ids=findings, statuses=[Status.ACCEPTED])
+        lists = [(row, checklist(row, settings.thresholds.deployed_tags)) for row in rows]
+    lists = [(row, tasks) for row, tasks in lists if tasks]
+    if json:
+        print_json([{"finding": row.id, "tasks": [asdict(task) for task in tasks]} for row, tasks in lists])
+        return
+    for row, tasks in lists:
+        console.print(f"[dim]# finding {row.id}: {plain(row.plan.reason)}[/]", soft_wrap=True)
+        for task in tasks:
+            console.print(f"[dim]# {plain(task.version)}: {plain(task.what)}{' (done)' if task.is_done else ''}[/]")
+            if task.command:
+                console.print(plain(task.command), soft_wrap=True)
+    if not lists:
+        console.print("[dim]No retirement is approved and still to be carried out.[/]")
 
 
 @review.command()
@@ -287,6 +326,18 @@ def _verify_proof(text: str, head: str | None, *, json: bool) -> None:
         raise GovernanceError("The proof leads to another head", hint="Take the head of the day of the proof.")
 
 
+def _member(tx: Transaction, person: Person, settings: Settings, findings: Sequence[int], name: str) -> int:
+    """Return the id of the version of a group that is named so."""
+    if len(findings) > 1:
+        raise typer.BadParameter("names a version of one group: decide one finding at a time", param_hint="--keep")
+    row = reviews.get(tx, person, settings, findings[0])
+    found = next((version.id for version in row.members if version.label == name), None)
+    if found is None:
+        labels = ", ".join(version.label for version in row.members) or "none"
+        raise typer.BadParameter(f"{name} is not in the group of finding {row.id}: {labels}", param_hint="--keep")
+    return found
+
+
 def _seen(tx: Transaction, person: Person, settings: Settings, ids: Sequence[int]) -> dict[int, int]:
     """Return the current revision of each finding: unlike a page, a command cannot show a stale one."""
     return {one: reviews.get(tx, person, settings, one).revision for one in ids}
@@ -304,19 +355,21 @@ def _sentence(entry: LogEntry) -> str:
     actor = f"{entry.reviewer} by rule {entry.rule}" if entry.rule else entry.reviewer
     action = f"{entry.action} {entry.assignee}".rstrip() + (f", {entry.reason}" if entry.reason else "")
     comment = f" “{entry.comment}”" if entry.comment else " (comment erased)" if entry.is_erased else ""
-    text = f"{action}: {' and '.join(entry.labels)}{comment}"
+    text = f"{action}: {entry.plan.reason or ' and '.join(entry.labels)}{comment}"
     return f"[dim]{entry.decided_at:%Y-%m-%d %H:%M:%S}[/] [bold]{plain(actor)}[/] {plain(text)}"
 
 
 def _row_json(row: ReviewRow) -> dict[str, Any]:
     return {
         "finding": row.id,
+        "title": title(row),
         "kind": row.finding.kind,
         "severity": row.severity,
         "status": row.review.status,
         "versions": [version_json(version) for version in row.versions],
         "measure": row.finding.measure,
         "threshold": row.finding.threshold,
+        "decision": row.plan.reason,
         "evidence": dict(row.finding.evidence),
         "is_found": row.is_found,
         "owner": row.owner,

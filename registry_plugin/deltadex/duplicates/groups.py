@@ -117,6 +117,15 @@ def redundant_groups(
     )
 
 
+def exact_group(
+    versions: Sequence[VersionRow], standings: Mapping[int, Standing], policy: Policy = _DEFAULT_POLICY
+) -> Group:
+    """Return the group of versions with equal weights, which needs no vectors."""
+    rows = tuple(sorted(versions, key=lambda row: row.registered.ref.age))
+    proposal, _ = propose(rows, standings, policy)
+    return _group(Redundancy.EXACT, rows, proposal, similarity=1.0, ratio=1.0)
+
+
 def freed_bytes(retired: Sequence[VersionRow], kept: Sequence[VersionRow]) -> int | None:
     """Return the bytes that retiring versions frees; None if no size is known.
 
@@ -156,21 +165,10 @@ class _Levels:
     def _add(self, kind: Redundancy, members: Sequence[int]) -> None:
         rows = tuple(self._versions[member] for member in members)
         proposal, best = propose(rows, self._standings, self._policy)
-        retired = {row.id for row in proposal.retired}
-        stay = [row for row in rows if row.id not in retired]
         vectors = self._vectors[list(members)]
         norms = np.linalg.norm(vectors, axis=1)
-        self.groups.append(
-            Group(
-                kind=kind,
-                versions=rows,
-                proposal=proposal,
-                lowest_similarity=float(np.min(cosine_similarity(vectors))),
-                lowest_norm_ratio=float(norm_ratio(norms.min(), norms.max())),
-                freed_bytes=freed_bytes(proposal.retired, stay) if proposal.retired else None,
-                owners=tuple(sorted({name for row in rows if (name := row.registered.owner)})),
-            )
-        )
+        similarity, ratio = float(np.min(cosine_similarity(vectors))), float(norm_ratio(norms.min(), norms.max()))
+        self.groups.append(_group(kind, rows, proposal, similarity=similarity, ratio=ratio))
         leader = members[rows.index(best)]
         self._leader[np.isin(self._leader, members)] = leader
 
@@ -186,6 +184,22 @@ class _Levels:
         tree = average_linkage(cosine_similarity(self._vectors[ordered]))
         labels = cut_tree(tree, 1 - threshold)
         return [[ordered[row] for row in np.flatnonzero(labels == label)] for label in np.unique(labels)]
+
+
+def _group(
+    kind: Redundancy, rows: tuple[VersionRow, ...], proposal: Proposal, *, similarity: float, ratio: float
+) -> Group:
+    away = {row.id for row in proposal.retired}
+    stay = [row for row in rows if row.id not in away]
+    return Group(
+        kind=kind,
+        versions=rows,
+        proposal=proposal,
+        lowest_similarity=similarity,
+        lowest_norm_ratio=ratio,
+        freed_bytes=freed_bytes(proposal.retired, stay) if proposal.retired else None,
+        owners=tuple(sorted({name for row in rows if (name := row.registered.owner)})),
+    )
 
 
 def _same_weights(versions: Sequence[VersionRow]) -> NDArray[np.int64]:

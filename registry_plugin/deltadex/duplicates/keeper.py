@@ -87,7 +87,11 @@ class Proposal:
 
 
 def propose(
-    versions: Sequence[VersionRow], standings: Mapping[int, Standing], policy: Policy
+    versions: Sequence[VersionRow],
+    standings: Mapping[int, Standing],
+    policy: Policy,
+    *,
+    chosen: VersionRow | None = None,
 ) -> tuple[Proposal, VersionRow]:
     """Return the proposal for a group, and the version that stands for the group.
 
@@ -95,16 +99,22 @@ def propose(
     ----------
     standings
         By version id; nothing is known of the others.
+    chosen
+        The version that a reviewer wants to keep. Nothing is proposed if it can't be kept safely.
     """
     of = {row.id: standings.get(row.id, _NOTHING_KNOWN) for row in versions}
     uses = {row.id: in_use(row, policy) for row in versions}
-    needs = {row.id: (*uses[row.id], *of[row.id].needed_by) for row in versions}
+    needs = {row.id: holds(row, of[row.id], policy) for row in versions}
     sound = [row for row in versions if not of[row.id].open_high]
     current = [row for row in sound if uses[row.id] or of[row.id].is_latest]
     best, why = _best_of(current or sound or versions, uses, needs, policy.metric)
     unsound = [row for row in versions if of[row.id].open_high and needs[row.id]]
     if unsound or not sound:
         return _without_sound_keeper(unsound or versions, of, needs), best
+    if chosen is not None and chosen.id != best.id:
+        if objection := _objection(chosen, best, of[chosen.id], is_current=chosen in (current or sound)):
+            return objection, best
+        best, why = chosen, "chosen by the reviewer"
     spared = {row.id: _why_spared(row, best, of[row.id], needs[row.id]) for row in versions if row.id != best.id}
     retired = tuple(row for row in versions if not spared.get(row.id, "the keeper"))
     kept = {each: reason for each, reason in spared.items() if reason}
@@ -117,18 +127,31 @@ def propose(
     return Proposal(best, why, retired, kept), best
 
 
+def holds(row: VersionRow, standing: Standing, policy: Policy) -> tuple[str, ...]:
+    """Return why a version must never be retired, in words; empty if nothing speaks against it."""
+    return (*in_use(row, policy), *standing.needed_by)
+
+
 def in_use(row: VersionRow, policy: Policy) -> tuple[str, ...]:
     """Return how a version is in use, in words: by aliases, tags of deployments, or observed use."""
     aliases, tags = row.registered.aliases, row.registered.tags
     found = [f"is in use as {', '.join(aliases)}"] if aliases else []
-    deployed = {key.casefold() for key in policy.deployed_tags}
-    for key, value in sorted(tags.items()):
-        if key.casefold() in deployed and value.strip().casefold() not in _NOT_DEPLOYED:
-            found.append(f"is deployed ({key}: {value})")
+    found += [f"is deployed ({key}: {tags[key]})" for key in deployed_by(row, policy.deployed_tags)]
     usage = tags.get(USAGE_TAG, "").strip()
-    if usage.casefold() not in _NOT_DEPLOYED and _number(usage) != 0:
+    if is_deployed(usage) and _number(usage) != 0:
         found.append(f"is used ({usage})")
     return tuple(found)
+
+
+def deployed_by(row: VersionRow, deployed_tags: Sequence[str]) -> list[str]:
+    """Return the keys of a version's tags that say that it is deployed."""
+    keys = {key.casefold() for key in deployed_tags}
+    return [key for key, value in sorted(row.registered.tags.items()) if key.casefold() in keys and is_deployed(value)]
+
+
+def is_deployed(value: str) -> bool:
+    """Return True unless the value of a deployment tag says that the version is not deployed."""
+    return value.strip().casefold() not in _NOT_DEPLOYED
 
 
 def _without_sound_keeper(
@@ -141,6 +164,19 @@ def _without_sound_keeper(
     reason = "; ".join(f"{row.label} {one}" for row, one in zip(rows, stated, strict=True))
     advice = "Decide those findings first" + (", or move what points at it." if needs[rows[0].id] else ".")
     return Proposal(None, f"no version can be kept safely: {reason}", advice=advice)
+
+
+def _objection(row: VersionRow, best: VersionRow, standing: Standing, *, is_current: bool) -> Proposal | None:
+    """Return the proposal of nothing if a version that a reviewer has chosen can't be kept safely; else None."""
+    advice = f"Keep {best.label}"
+    if standing.open_high:
+        found = ", ".join(standing.open_high)
+        return Proposal(
+            None, f"{row.label} has an open finding ({found})", advice=f"{advice}, or decide that finding first."
+        )
+    if not is_current:
+        return Proposal(None, f"{row.label} has a later version", advice=f"{advice}, or the later version.")
+    return None
 
 
 def _why_spared(row: VersionRow, keeper: VersionRow, standing: Standing, needs: Sequence[str]) -> str:

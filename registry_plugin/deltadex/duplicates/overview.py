@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from deltadex.access import HIDDEN, Person
 from deltadex.duplicates.all_pairs import PAIR, Pairs
-from deltadex.duplicates.groups import Group, Redundancy, freed_bytes, redundant_groups
-from deltadex.duplicates.keeper import Policy, Standing, propose
-from deltadex.duplicates.pairs import connected_groups, similar_pairs
+from deltadex.duplicates.groups import Group, Redundancy, redundant_groups
+from deltadex.duplicates.keeper import Policy, Standing
+from deltadex.duplicates.pairs import similar_pairs
 from deltadex.duplicates.standing_queries import standings
 from deltadex.embeddings import queries as embeddings
 from deltadex.embeddings.queries import EmbeddingTable, RecipeRow
 from deltadex.findings import queries as findings
-from deltadex.findings.calibration import Calibration
+from deltadex.findings.calibration import Calibration, Threshold
 from deltadex.findings.kinds import Concerns, kinds_about
 from deltadex.findings.thresholds import stored_calibration
 from deltadex.settings import Settings
@@ -75,18 +75,29 @@ class Candidates:
 
     def groups(self, similarity: float | None = None) -> RecipeRedundancy:
         """Return the groups at the recipe's thresholds, or at another near-duplicate similarity."""
-        calibration = self.calibration if similarity is None else self.calibration.at(similarity)
-        groups = redundant_groups(
+        visible = tuple(_visible(self.viewer, group) for group in self.unmasked(similarity))
+        return RecipeRedundancy(
+            self.recipe, self._calibration(similarity), visible, tuple(self.viewer.view_each(self.too_weak))
+        )
+
+    def unmasked(self, similarity: float | None = None) -> list[Group]:
+        """Return the groups with the names of all models: for what is stored, never for a viewer."""
+        return redundant_groups(
             self.table.rows,
             self.table.vectors,
             pairs=self.pairs,
-            calibration=calibration,
+            calibration=self._calibration(similarity),
             merged=self.merged,
             standings=self.standings,
             policy=self.policy,
         )
-        visible = tuple(_visible(self.viewer, group) for group in groups)
-        return RecipeRedundancy(self.recipe, calibration, visible, tuple(self.viewer.view_each(self.too_weak)))
+
+    def limit_of(self, kind: Redundancy) -> Threshold:
+        """Return the threshold of the similarity on a level."""
+        return self.calibration.same_task if kind is Redundancy.SAME_TASK else self.calibration.near_similarity
+
+    def _calibration(self, similarity: float | None) -> Calibration:
+        return self.calibration if similarity is None else self.calibration.at(similarity)
 
 
 def redundancies(
@@ -102,7 +113,14 @@ def redundancies(
     return [one.groups(similarity) for one in candidates(tx, viewer, settings, lowest=similarity)]
 
 
-def candidates(tx: Transaction, viewer: Person, settings: Settings, *, lowest: float | None = None) -> list[Candidates]:
+def candidates(
+    tx: Transaction,
+    viewer: Person,
+    settings: Settings,
+    *,
+    lowest: float | None = None,
+    ids: Sequence[int] | None = None,
+) -> list[Candidates]:
     """Return the versions that may be redundant under each recipe.
 
     At most `COMPARED_AT_MOST` versions are all compared. With more, the pairs are read from the findings, which lack
@@ -112,11 +130,13 @@ def candidates(tx: Transaction, viewer: Person, settings: Settings, *, lowest: f
     ----------
     lowest
         Lowest near-duplicate similarity that will be previewed; None if there is no preview.
+    ids
+        Only these versions, which are then all compared; None for all.
     """
     exact = findings.listing(tx, settings.registry, kinds=[FindingKind.EXACT_DUPLICATE])
     merged = [one.finding for one in exact if one.other and one.other.weights_digest != one.version.weights_digest]
     return [
-        _of_recipe(tx, viewer, settings, recipe, merged, lowest=lowest)
+        _of_recipe(tx, viewer, settings, recipe, merged, lowest=lowest, ids=ids)
         for recipe in embeddings.recipes(tx, settings.registry)
     ]
 
@@ -129,13 +149,14 @@ def _of_recipe(
     merged: Sequence[Finding],
     *,
     lowest: float | None,
+    ids: Sequence[int] | None,
 ) -> Candidates:
     registry = settings.registry
     calibration = stored_calibration(tx, recipe.id, registry, thresholds=settings.thresholds)
-    if lowest is None and recipe.embedded > COMPARED_AT_MOST:
+    if lowest is None and ids is None and recipe.embedded > COMPARED_AT_MOST:
         table, pairs = _pairs_of_findings(tx, recipe, registry)
     else:
-        table = embeddings.table(tx, recipe.id, registry=registry)
+        table = embeddings.table(tx, recipe.id, registry=registry, ids=ids).of(lambda row: row.is_active)
         limits = (calibration.near_similarity.value, calibration.same_task.value, lowest)
         pairs = similar_pairs(table.vectors, min(limit for limit in limits if limit is not None))
     return Candidates(
@@ -146,30 +167,13 @@ def _of_recipe(
         pairs=pairs,
         merged=_places(table, merged),
         standings=standings(tx, viewer, settings, table.rows),
-        policy=_policy(settings),
+        policy=policy_of(settings),
         too_weak=embeddings.too_weak(tx, recipe.id, registry),
     )
 
 
-def freed_by_findings(tx: Transaction, viewer: Person, settings: Settings) -> int:
-    """Return the bytes that the proposals about exact and near duplicates free, by their findings.
-
-    Versions of one model that supersede each other are not findings, and not counted.
-    """
-    known = findings.listing(tx, settings.registry, kinds=(FindingKind.EXACT_DUPLICATE, FindingKind.NEAR_DUPLICATE))
-    pairs = [(one.version, one.other) for one in known if one.other is not None]
-    rows = {row.id: row for pair in pairs for row in pair}
-    of = standings(tx, viewer, settings, list(rows.values()))
-    freed = 0
-    for ids in connected_groups((one.id, other.id) for one, other in pairs):
-        group = [rows[each] for each in ids]
-        retired = propose(group, of, _policy(settings))[0].retired
-        away = {row.id for row in retired}
-        freed += freed_bytes(retired, [row for row in group if row.id not in away]) or 0
-    return freed
-
-
-def _policy(settings: Settings) -> Policy:
+def policy_of(settings: Settings) -> Policy:
+    """Return the settings that proposals depend on."""
     return Policy(settings.thresholds.keeper_metric, settings.thresholds.deployed_tags)
 
 

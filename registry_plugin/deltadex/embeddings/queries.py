@@ -5,7 +5,7 @@ Comparisons leave out deleted versions and embeddings that are too weak to place
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import LiteralString
@@ -82,6 +82,11 @@ class EmbeddingTable:
 
     rows: tuple[VersionRow, ...]
     vectors: FloatArray
+
+    def of(self, is_wanted: Callable[[VersionRow], bool]) -> EmbeddingTable:
+        """Return the embeddings of the versions that fulfil a condition."""
+        places = [place for place, row in enumerate(self.rows) if is_wanted(row)]
+        return EmbeddingTable(tuple(self.rows[place] for place in places), self.vectors[places])
 
 
 def lock(tx: Transaction, stored: Sequence[Embedding]) -> None:

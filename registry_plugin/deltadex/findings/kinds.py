@@ -53,7 +53,7 @@ class NumberUnit(StrEnum):
 
 
 class Concerns(StrEnum):
-    """Versions that a finding is about: one version, a pair, or a pair of a group of similar versions."""
+    """Versions that a finding is about: one, a pair, or a group of similar versions, whose pairs are evidence."""
 
     VERSION = "version"
     PAIR = "pair"
@@ -61,8 +61,8 @@ class Concerns(StrEnum):
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """Role of each version in the finding, in order."""
-        return ("version",) if self is Concerns.VERSION else ("newer version", "older version")
+        """Role of each version in the finding, in order; those of a group's members are in its evidence."""
+        return ("newer version", "older version") if self is Concerns.PAIR else ("version",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,10 @@ class FindingKindInfo:
     Attributes
     ----------
     label
-        Heading of its findings on pages.
+        Name of the kind on pages.
+    headline
+        Title of a finding: a format string of `version` and `other`, or of a group's `others`, `kept`, `have`,
+        `are` and `behave`, which agree with the number of the others.
     accepted, dismissed
         Reasons allowed for each decision, the usual one first.
     unit
@@ -91,6 +94,7 @@ class FindingKindInfo:
 
     kind: FindingKind
     label: str
+    headline: str
     concerns: Concerns
     severity: Severity
     accepted: tuple[Reason, ...]
@@ -119,6 +123,7 @@ _ROWS = (
     FindingKindInfo(
         kind=FindingKind.EXACT_DUPLICATE,
         label="Same weights",
+        headline="{others} {have} the same weights as {kept}",
         concerns=Concerns.GROUP,
         severity=Severity.MEDIUM,
         accepted=(Reason.RETIRE, Reason.MERGE),
@@ -129,6 +134,7 @@ _ROWS = (
     FindingKindInfo(
         kind=FindingKind.NEAR_DUPLICATE,
         label="Near duplicates",
+        headline="{others} {behave} nearly like {kept}",
         concerns=Concerns.GROUP,
         severity=Severity.LOW,
         accepted=(Reason.RETIRE, Reason.MERGE),
@@ -140,6 +146,7 @@ _ROWS = (
     FindingKindInfo(
         kind=FindingKind.SAME_TASK,
         label="Same task",
+        headline="{others} {are} for the same task as {kept}",
         concerns=Concerns.GROUP,
         severity=Severity.LOW,
         accepted=(Reason.RETIRE, Reason.MERGE),
@@ -150,6 +157,7 @@ _ROWS = (
     FindingKindInfo(
         kind=FindingKind.DRIFT,
         label="Drift",
+        headline="{version} has drifted from {other}",
         concerns=Concerns.PAIR,
         severity=Severity.HIGH,
         accepted=(Reason.ROLL_BACK, Reason.RETRAIN, Reason.RETIRE),
@@ -162,6 +170,7 @@ _ROWS = (
     FindingKindInfo(
         kind=FindingKind.WRONG_BASE,
         label="Wrong base",
+        headline="{version} was not trained from the base that it declares",
         concerns=Concerns.VERSION,
         severity=Severity.HIGH,
         accepted=(Reason.CORRECT_DECLARATION, Reason.REGISTER_AGAIN, Reason.RETIRE),
@@ -172,6 +181,7 @@ _ROWS = (
     FindingKindInfo(
         kind=FindingKind.LABEL_CONTRADICTED,
         label="Label contradicted",
+        headline="{version} does not behave as its domain tag says",
         concerns=Concerns.VERSION,
         severity=Severity.MEDIUM,
         accepted=(Reason.CORRECT_DECLARATION, Reason.RETRAIN, Reason.RETIRE),
@@ -182,6 +192,7 @@ _ROWS = (
     FindingKindInfo(
         kind=FindingKind.TOO_WEAK,
         label="Too weak to place",
+        headline="{version} hardly differs from its base",
         concerns=Concerns.VERSION,
         severity=Severity.LOW,
         accepted=(Reason.RETRAIN, Reason.RETIRE),
@@ -193,6 +204,7 @@ _ROWS = (
     FindingKindInfo(
         kind=FindingKind.FAILED,
         label="Embedding failed",
+        headline="{version} could not be embedded",
         concerns=Concerns.VERSION,
         severity=Severity.HIGH,
         accepted=(Reason.REGISTER_AGAIN, Reason.RETIRE),
@@ -201,6 +213,7 @@ _ROWS = (
     FindingKindInfo(
         kind=FindingKind.UNSUPPORTED,
         label="Not supported",
+        headline="{version} is not supported",
         concerns=Concerns.VERSION,
         severity=Severity.LOW,
         accepted=(Reason.REGISTER_AGAIN, Reason.CORRECT_DECLARATION, Reason.RETIRE),
@@ -209,6 +222,7 @@ _ROWS = (
     FindingKindInfo(
         kind=FindingKind.LICENSE,
         label="Licence",
+        headline="{version} has a licence problem",
         concerns=Concerns.VERSION,
         severity=Severity.HIGH,
         accepted=(Reason.CLARIFY_LICENSE, Reason.RETIRE),

@@ -37,11 +37,12 @@ def replace(
     """Replace the findings of these kinds that involve a version, as either side of a pair.
 
     Findings that stay keep their id and the time at which they were found; those under an earlier recipe are deleted.
+    Findings about groups are left to `duplicates.regroup`.
     """
     _keep_only(
         tx,
         findings,
-        "kind = any(%(kinds)s) and (model_version_id = %(id)s or other_id = %(id)s)",
+        "kind = any(%(kinds)s) and (model_version_id = %(id)s or other_id = %(id)s) and not evidence ? 'members'",
         {"kinds": list(kinds), "id": version_id},
     )
     _upsert(tx, findings, recipe_id)
@@ -83,14 +84,17 @@ def replace_of_versions(
 
 
 def forget_recipe(tx: Transaction, recipe_id: int, *, version_id: int, kept: Collection[FindingKind]) -> None:
-    """Delete the findings under a recipe that involve a version, except those of some kinds.
+    """Delete the findings under a recipe that involve a version, except those of some kinds, and those about groups.
 
     The version is no longer embedded by it.
     """
     _keep_only(
         tx,
         [],
-        "recipe_id = %(recipe_id)s and (model_version_id = %(id)s or other_id = %(id)s) and kind <> all(%(kept)s)",
+        """
+        recipe_id = %(recipe_id)s and (model_version_id = %(id)s or other_id = %(id)s) and kind <> all(%(kept)s)
+            and not evidence ? 'members'
+        """,
         {"recipe_id": recipe_id, "id": version_id, "kept": list(kept)},
     )
 

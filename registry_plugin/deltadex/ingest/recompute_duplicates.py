@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from deltadex.duplicates import queries as near_duplicates
 from deltadex.duplicates.all_pairs import Members, PairSearch, save_whole
 from deltadex.duplicates.queries import Replaced
+from deltadex.duplicates.regroup import regroup
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.errors import StoreError
 from deltadex.findings.thresholds import calibration_of
@@ -50,6 +51,7 @@ def recompute_near_duplicates(settings: Settings, database: Database, recipe: Re
         search.run(partial(report, "comparing"))
         with database.transaction() as tx:
             replaced = replace_findings(tx, recipe.id, registry, search, members, calibration=calibration)
+            regroup(tx, settings)
         database.run(lambda tx: reviews.follow_recomputed(tx, settings, recipe.id))
         shutil.rmtree(folder)
     return replaced

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from deltadex.app import App
 from deltadex.checkpoints.merge_check import Imprint
+from deltadex.duplicates.regroup import regroup_around
 from deltadex.embeddings import imprints, promoted_tokens
 from deltadex.embeddings import queries as embeddings
 from deltadex.findings import queries as findings
@@ -47,6 +48,7 @@ def store_and_find(app: App, arrived: Sequence[Embedded]) -> list[int]:
     def store(tx: Transaction) -> list[int]:
         embeddings.lock(tx, [one.embedding for one in arrived])
         found = [_store_one(tx, one, thresholds=settings.thresholds) for one in arrived]
+        regroup_around(tx, settings, {one.row.id for one in arrived})
         for name in {one.row.registered.ref.name for one in arrived}:
             reviews.follow(tx, settings, name=name)
         read_bytes = sum(one.provenance.weights_bytes or 0 for one in arrived)

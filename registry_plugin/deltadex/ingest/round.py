@@ -18,6 +18,7 @@ from deltadex.duplicates import queries as duplicates
 from deltadex.duplicates import rules
 from deltadex.duplicates.all_pairs import Members, Pairs, PairSearch, ignore_progress
 from deltadex.duplicates.queries import Replaced
+from deltadex.duplicates.regroup import regroup
 from deltadex.embeddings import queries as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.errors import StoreError
@@ -93,6 +94,7 @@ def judge_pairs(database: Database, settings: Settings, recipe: RecipeRow) -> No
 
         def store(tx: Transaction) -> None:
             replace_findings(tx, recipe.id, registry, search, members, calibration=calibration)
+            regroup(tx, settings)
             reviews.follow(tx, settings)
 
         database.run(store)

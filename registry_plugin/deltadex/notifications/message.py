@@ -18,6 +18,8 @@ OPENED = "opened"
 EVENTS = (OPENED, *Action)
 #: Lines of one message; a changed threshold can give thousands of notices.
 _LINES = 20
+#: Versions of a group that are named.
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Notice:
     event
         One of `EVENTS`.
     versions
-        `(registered model, version)` of the one or two versions concerned, the newer one first.
+        `(registered model, version)` of the versions concerned, the newer one of a pair first.
     """
 
     event: str
@@ -93,5 +95,7 @@ def message(notices: Sequence[Notice], *, link: str | None) -> Message:
 
 
 def _line(one: Notice) -> str:
-    versions = " and ".join(f"{message_text(name)}/{version}" for name, version in one.versions)
+    named = [f"{message_text(name)}/{version}" for name, version in one.versions[:_NAMED]]
+    more = [f"{len(one.versions) - _NAMED} more"] if len(one.versions) > _NAMED else []
+    versions = " and ".join([*named, *more])
     return f"{one.event}: {KINDS[one.kind].words} ({one.severity}) {versions}, finding {one.review_id}"

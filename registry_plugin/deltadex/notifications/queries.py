@@ -9,6 +9,7 @@ from deltadex.findings.kinds import Severity
 from deltadex.notifications.message import OPENED, Notice
 from deltadex.store.database import Transaction
 from deltadex.types import FindingKind
+from deltadex.versions.queries import by_ids
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def advance(tx: Transaction, registry: str, rule: str, to: Position, *, sent: bo
 
 def notices_between(tx: Transaction, registry: str, *, after: Position, until: Position) -> list[Notice]:
     """Return the events between two positions: new findings first, then entries in the order of the log."""
-    rows = tx.execute(
+    found = tx.execute(
         """
         with happened as (
             select %(opened)s as event, id as review_id, 0 as decision_id from reviews
@@ -78,10 +79,10 @@ def notices_between(tx: Transaction, registry: str, *, after: Position, until: P
             union all
             select action, review_id, id from decisions where id > %(after_decision)s and id <= %(until_decision)s
         )
-        select event, review_id, kind, severity, version.name, version.version, other.name, other.version
+        select event, review_id, kind, severity,
+            coalesce(nullif(member_ids(evidence), '{}'), array_remove(array[model_version_id, other_id], null)) as ids
         from happened join reviews on reviews.id = review_id
         join model_versions version on version.id = model_version_id
-        left join model_versions other on other.id = other_id
         where version.registry = %(registry)s order by happened.decision_id, review_id
         """,
         {
@@ -92,10 +93,17 @@ def notices_between(tx: Transaction, registry: str, *, after: Position, until: P
             "after_decision": after.decision_id,
             "until_decision": until.decision_id,
         },
-    )
+    ).fetchall()
+    rows = by_ids(tx, sorted({each for *_, ids in found for each in ids}))
     return [
-        Notice(event, review_id, FindingKind(kind), Severity(severity), _versions(*labels))
-        for event, review_id, kind, severity, *labels in rows
+        Notice(
+            event,
+            review_id,
+            FindingKind(kind),
+            Severity(severity),
+            tuple((ref.name, ref.version) for each in ids if (ref := rows[each].registered.ref)),
+        )
+        for event, review_id, kind, severity, ids in found
     ]
 
 
@@ -129,8 +137,3 @@ def listing(tx: Transaction, registry: str, *, limit: int = 50) -> list[Delivery
         [registry, limit],
     )
     return [Delivery(*row) for row in rows]
-
-
-def _versions(name: str, version: int, other: str | None, other_version: int | None) -> tuple[tuple[str, int], ...]:
-    newer = (name, version)
-    return (newer,) if other is None or other_version is None else (newer, (other, other_version))

@@ -15,7 +15,7 @@ from mlflow.tracking._model_registry.client import ModelRegistryClient
 
 from deltadex.registry.connection import is_missing, registry_errors
 from deltadex.settings import SourceSettings
-from deltadex.types import ModelVersionRef, RegisteredVersion
+from deltadex.types import STAGE_TAG, ModelVersionRef, RegisteredVersion
 
 _PAGE_SIZE = 100
 _PROMPT_TAG = "mlflow.prompt.is_prompt"
@@ -148,6 +148,7 @@ class Registry:
         return f"{self.tracking_uri}, {len(models)}{more} registered models"
 
     def _as_registered(self, version: ModelVersion) -> RegisteredVersion:
+        stage = version.current_stage or ""
         return RegisteredVersion(
             ref=ModelVersionRef(
                 registry=self.name,
@@ -158,7 +159,7 @@ class Registry:
             source=version.source,
             run_id=version.run_id or None,
             description=version.description or "",
-            tags=dict(version.tags),
+            tags={**version.tags, **({STAGE_TAG: stage} if stage not in ("", "None") else {})},
             aliases=tuple(sorted(version.aliases or ())),
         )
 

@@ -14,6 +14,7 @@ from deltadex.reports.table import Report, Table
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.chain import Chain
 from deltadex.reviews.queries import LogEntry, ReviewRow
+from deltadex.reviews.titles import label, title
 from deltadex.settings import Settings, ThresholdSettings
 from deltadex.store.database import Transaction
 from deltadex.types import State, VersionRow
@@ -76,16 +77,17 @@ def findings_table(found: Sequence[ReviewRow]) -> Table:
     return Table(
         "findings",
         "Findings",
-        ("finding", "kind", "severity", "status", "version", "other version", "measure", "threshold", "owner",
-         "assigned to", "due", "first seen"),
+        ("finding", "kind", "severity", "status", "title", "versions", "keep and retire", "measure", "threshold",
+         "owner", "assigned to", "due", "first seen"),
         tuple(
             (
                 one.id,
                 KINDS[one.finding.kind].words,
                 one.severity.value,
                 _without_underscores(one.review.status),
-                one.version.label,
-                one.other.label if one.other else None,
+                title(one),
+                ", ".join(label(version) for version in one.versions),
+                one.plan.reason,
                 one.finding.measure,
                 one.finding.threshold,
                 one.owner,
@@ -104,8 +106,8 @@ def decisions_table(entries: Sequence[LogEntry]) -> Table:
     return Table(
         "decisions",
         "Decisions",
-        ("at", "who", "did", "reason", "comment", "finding", "kind", "version", "other version", "measure", "rule",
-         "hash"),
+        ("at", "who", "did", "reason", "comment", "finding", "kind", "versions", "keep and retire", "measure",
+         "rule", "hash"),
         tuple(
             (
                 one.decided_at,
@@ -115,8 +117,8 @@ def decisions_table(entries: Sequence[LogEntry]) -> Table:
                 one.comment,
                 one.review_id,
                 KINDS[one.kind].words,
-                one.subject,
-                one.other_subject,
+                ", ".join(one.labels),
+                one.plan.reason,
                 one.measure,
                 one.rule,
                 one.hash,

@@ -13,6 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from deltadex.access import HIDDEN, Person, Right, read_directory
+from deltadex.duplicates.group_findings import GroupPlan
+from deltadex.duplicates.regroup import plan_of, replan
 from deltadex.errors import AccessDenied, DeltadexError, FindingChanged, IllegalStep
 from deltadex.findings.kinds import Reason, Severity
 from deltadex.reviews import chain
@@ -20,9 +22,10 @@ from deltadex.reviews import follow as review_changes
 from deltadex.reviews import queries as reviews
 from deltadex.reviews.chain import Chain
 from deltadex.reviews.delegation import Rule, first_matching, parse_rules
+from deltadex.reviews.groups import automatic_step, is_group, require_safe, require_unchanged
 from deltadex.reviews.lifecycle import Action, Status, automatic_action, basis_of, tolerance_of
 from deltadex.reviews.queries import LOOK_AGAIN, LogEntry, ReviewRow
-from deltadex.reviews.reasons import Decision, action_of
+from deltadex.reviews.reasons import NEEDS_APPROVAL, Decision, action_of
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
 from deltadex.types import Finding, FindingKind, VersionRow
@@ -169,23 +172,31 @@ def decide(
     decision: Decision,
     reason: Reason,
     comment: str,
+    keepers: Mapping[int, int] | None = None,
 ) -> list[Action]:
     """Decide findings, or request approval if a second person must approve; return the actions, in the order of ids.
+
+    Parameters
+    ----------
+    keepers
+        For groups, by finding: the version to keep in place of the proposed one.
 
     Raises
     ------
     AccessDenied
         The person may not decide, or may not see one of the models.
     IllegalStep
-        The comment is empty, the reason is not allowed for a finding's kind, or a finding is already decided.
-    ChangedMeanwhile
+        The comment is empty, the reason is not allowed for a finding's kind, a finding is already decided, or a group
+        has no version that can be kept safely.
+    FindingChanged
         A finding has changed since the person saw it.
     """
     person.require(Right.DECIDE)
     rows = _rows(tx, person, settings, seen)
     actions = [action_of(row.finding.kind, decision, reason) for row in rows]
     for row, action in zip(rows, actions, strict=True):
-        _step(tx, person, row, action, seen, reason=reason, comment=_required(comment))
+        chosen = _plan(tx, settings, row, keeper=(keepers or {}).get(row.id)) if reason in NEEDS_APPROVAL else None
+        _step(tx, person, row, action, seen, reason=reason, comment=_required(comment), chosen=chosen)
     return actions
 
 
@@ -193,6 +204,8 @@ def approve(tx: Transaction, person: Person, settings: Settings, seen: Mapping[i
     """Approve another person's request. Raises as `decide`, and IllegalStep for a request of one's own."""
     person.require(Right.APPROVE)
     for row in _rows(tx, person, settings, seen):
+        if is_group(row):
+            require_unchanged(row, plan_of(tx, settings, [version.id for version in row.members], keeper=None))
         _step(tx, person, row, Action.APPROVED, seen, comment=_required(comment))
 
 
@@ -227,14 +240,19 @@ def follow(tx: Transaction, settings: Settings, *, name: str | None = None) -> N
         Only findings about this registered model. None updates all, and applies new rules to old findings.
     """
     review = settings.review
+    replan(tx, settings, name=name)
     opened, changed = review_changes.follow(tx, settings.registry, name=name, due_days=review.due_days)
     for row in reviews.listing(tx, settings.registry, ids=changed):
         # A finding that was closed automatically reopens as soon as it is found again, even with an old measurement.
         is_new = row.last_measured > row.status_since or (row.last is not None and row.last.action is Action.CLOSED)
-        basis = basis_of(row.finding) if row.is_found else None
-        step = automatic_action(row.review, basis, is_new=is_new, amount=tolerance_of(row.finding.kind, review))
+        tolerance = tolerance_of(row.finding.kind, review)
+        if is_group(row) and row.is_found:
+            step, why = automatic_step(row, tolerance=tolerance, is_new=is_new) or (None, "")
+        else:
+            basis = basis_of(row.finding) if row.is_found else None
+            step, why = automatic_action(row.review, basis, is_new=is_new, amount=tolerance), ""
         if step is not None:
-            reviews.record(tx, row.id, step, seen=row.revision, reviewer=SYSTEM_REVIEWER)
+            reviews.record(tx, row.id, step, seen=row.revision, reviewer=SYSTEM_REVIEWER, comment=why)
     _delegate(tx, settings, None if name is None else {*opened, *changed})
 
 
@@ -296,6 +314,7 @@ def _step(
     comment: str = "",
     assignee: str | None = None,
     due_at: datetime | None = None,
+    chosen: GroupPlan | None = None,
 ) -> None:
     if row.revision != seen[row.id]:
         raise FindingChanged(f"Finding {row.id} has changed: it is not what you saw", hint=LOOK_AGAIN)
@@ -311,7 +330,26 @@ def _step(
         comment=comment,
         assignee=assignee,
         due_at=due_at,
+        chosen=chosen.evidence() if chosen else None,
     )
+
+
+def _plan(tx: Transaction, settings: Settings, row: ReviewRow, *, keeper: int | None) -> GroupPlan | None:
+    """Return the plan to retire versions of a group; None for any other finding.
+
+    Raises
+    ------
+    IllegalStep
+        Nothing can be retired safely, or the chosen version can't be kept.
+    FindingChanged
+        The group is not as its finding shows it.
+    """
+    if not is_group(row):
+        return None
+    plan = plan_of(tx, settings, [version.id for version in row.members], keeper=keeper)
+    require_unchanged(row, plan)
+    require_safe(row.id, plan)
+    return plan
 
 
 def _required(comment: str) -> str:
@@ -338,7 +376,9 @@ def _masked(person: Person, row: ReviewRow) -> ReviewRow:
         finding=finding,
         version=person.view(row.version),
         other=row.other and person.view(row.other),
+        members=tuple(person.view_each(row.members)),
         last=row.last and _masked_entry(person, row.last),
+        ruling=row.ruling and _masked_entry(person, row.ruling),
     )
 
 
@@ -363,5 +403,6 @@ def _masked_entry(person: Person, entry: LogEntry) -> LogEntry:
         return entry
     other = entry.other_subject and HIDDEN
     return replace(
-        entry, subject=HIDDEN, other_subject=other, models=(), measure=None, threshold=None, reason="", comment=""
-    )
+        entry, subject=HIDDEN, other_subject=other, models=(), measure=None, threshold=None, reason="", comment="",
+        evidence={},
+    )  # fmt: skip

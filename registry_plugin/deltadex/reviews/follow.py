@@ -10,20 +10,22 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composed
 from psycopg.types.json import Jsonb
 
-from deltadex.findings.kinds import KINDS, Severity
+from deltadex.findings.kinds import KINDS, Concerns, Severity, kinds_about
 from deltadex.store.database import Transaction
 from deltadex.types import FindingKind
 
 _SCOPE: LiteralString = """
     (select id from model_versions where registry = %(registry)s and (%(name)s::text is null or name = %(name)s))
 """
-#: Current findings about versions that are not deleted.
+#: Current findings about versions that are not deleted. A pair of a group's kind is evidence of the group's finding.
 _FOUND: LiteralString = """
     (select findings.* from findings
     join model_versions version on version.id = findings.model_version_id
     left join model_versions other on other.id = findings.other_id
-    where version.state <> 'deleted' and other.state is distinct from 'deleted'
-        and (findings.model_version_id in {scope} or findings.other_id in {scope})) found
+    where (version.state <> 'deleted' or findings.evidence ? 'members') and other.state is distinct from 'deleted'
+        and (findings.model_version_id in {scope} or findings.other_id in {scope}
+            or member_ids(findings.evidence) && array(select id from {scope} as scope))
+        and not (findings.kind = any(%(groups)s) and findings.other_id is not null)) found
 """
 _SAME: LiteralString = """
     found.kind = reviews.kind and found.model_version_id = reviews.model_version_id
@@ -49,7 +51,8 @@ _FORGET_ENDED: LiteralString = """
 """
 _GONE: LiteralString = """
     update reviews set is_found = false
-    where is_found and (model_version_id in {scope} or other_id in {scope})
+    where is_found and (model_version_id in {scope} or other_id in {scope}
+        or member_ids(evidence) && array(select id from {scope} as scope))
         and not exists (select from {found} where {same}) returning id
 """
 _MEASURED: LiteralString = """
@@ -101,6 +104,7 @@ def follow(
         "name": name,
         "kinds": [row.kind for row in KINDS.values()],
         "severities": [row.severity for row in KINDS.values()],
+        "groups": list(kinds_about(Concerns.GROUP)),
     }
     # The lock of `record_decision`: two concurrent calls would record the same step, or deadlock on unordered rows.
     tx.execute("select pg_advisory_xact_lock(hashtextextended('deltadex decisions', 0))")

@@ -32,6 +32,8 @@ UNDECIDED = (Status.OPEN, Status.IN_REVIEW)
 class Action(StrEnum):
     """An action on a finding; each is one entry of the log. RETURNED and CLOSED are automatic.
 
+    RETURNED voids a decision, or a request, because what it rests on has changed.
+
     ERASED changes no finding: it records that the comment of an earlier entry was erased.
     """
 
@@ -61,12 +63,14 @@ _FROM_UNDECIDED = {
 #: Allowed actions by status, and the status that follows. `Review.after` adds the rules for requests.
 STEPS: Mapping[Status, Mapping[Action, Status]] = {
     Status.OPEN: _FROM_UNDECIDED,
-    Status.IN_REVIEW: _FROM_UNDECIDED | {Action.APPROVED: Status.ACCEPTED, Action.REFUSED: Status.IN_REVIEW},
+    Status.IN_REVIEW: _FROM_UNDECIDED
+    | {Action.APPROVED: Status.ACCEPTED, Action.REFUSED: Status.IN_REVIEW, Action.RETURNED: Status.OPEN},
     Status.ACCEPTED: {
         Action.ASSIGNED: Status.ACCEPTED,
         Action.RELEASED: Status.ACCEPTED,
         Action.FIXED: Status.FIXED,
         Action.REOPENED: Status.OPEN,
+        Action.RETURNED: Status.OPEN,
         Action.CLOSED: Status.FIXED,
     },
     Status.DISMISSED: {Action.REOPENED: Status.OPEN, Action.RETURNED: Status.OPEN},
@@ -152,11 +156,12 @@ class Review:
 
     def _require_second_person(self, action: Action, by: str) -> None:
         is_answer = action in (Action.APPROVED, Action.REFUSED)
-        if is_answer and not self.requested_by:
+        ends_request = is_answer or (action is Action.RETURNED and self.status is Status.IN_REVIEW)
+        if ends_request and not self.requested_by:
             raise IllegalStep("Nothing waits for approval here", hint="Decide instead.")
         if action is Action.APPROVED and self.requested_by == by:
             raise IllegalStep(f"{by} asked for this and can't approve it too", hint="Ask a second person.")
-        if self.requested_by and not is_answer and action not in (Action.ASSIGNED, Action.CLOSED):
+        if self.requested_by and not ends_request and action not in (Action.ASSIGNED, Action.CLOSED):
             raise IllegalStep(
                 f"{self.requested_by}'s request waits for approval", hint="Approve it or refuse it, then decide."
             )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg.rows import dict_row
 from psycopg.sql import SQL
+from psycopg.types.json import Jsonb
 
+from deltadex.duplicates.group_findings import GroupPlan
 from deltadex.errors import FindingChanged
 from deltadex.findings.kinds import Severity
 from deltadex.reviews.lifecycle import Action, Basis, Review, Status
@@ -18,6 +20,8 @@ from deltadex.store.database import Transaction
 from deltadex.types import Finding, FindingKind, VersionRow
 from deltadex.versions.queries import by_ids
 
+#: Actions that say what becomes of a finding.
+_RULINGS = (Action.REQUESTED, Action.ACCEPTED, Action.APPROVED, Action.DISMISSED, Action.FIXED)
 #: SQLSTATE of `record_decision` for an outdated revision.
 _CHANGED_MEANWHILE = "DX001"
 #: Hint of `FindingChanged`.
@@ -64,10 +68,18 @@ class LogEntry:
     decided_at: datetime
     hash: str
     is_erased: bool
+    evidence: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def plan(self) -> GroupPlan:
+        """For a group: its members and their roles, as they were decided."""
+        return GroupPlan.of(self.evidence)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """`name/version` of the versions concerned at the time of the decision; a masked subject stays as it is."""
+        if self.evidence.get("members"):
+            return tuple(one.version for one in self.plan.members)
         subjects = (self.subject, self.other_subject)
         return tuple(one.partition(":")[2].rpartition("@")[0] or one for one in subjects if one)
 
@@ -84,6 +96,10 @@ class ReviewRow:
         The finding with its latest numbers, even if it is no longer found.
     other
         The older version of a pair.
+    members
+        The versions of a group, the oldest first; empty for a finding about one version or a pair.
+    ruling
+        The latest request or decision, which may be void since; None if there is none.
     last
         The latest log entry; None if there is none.
     last_measured
@@ -104,6 +120,8 @@ class ReviewRow:
     last_measured: datetime
     status_since: datetime
     last: LogEntry | None
+    ruling: LogEntry | None
+    members: tuple[VersionRow, ...] = ()
 
     @property
     def owner(self) -> str:
@@ -112,8 +130,15 @@ class ReviewRow:
 
     @property
     def versions(self) -> tuple[VersionRow, ...]:
-        """The versions concerned, the newer one first."""
-        return (self.version,) if self.other is None else (self.version, self.other)
+        """The versions concerned, the newer one of a pair first, the oldest one of a group."""
+        return self.members or ((self.version,) if self.other is None else (self.version, self.other))
+
+    @property
+    def plan(self) -> GroupPlan:
+        """For a group: whom to keep and retire, as it was decided or asked for, or else as it is proposed."""
+        is_ruled = self.review.status in (Status.ACCEPTED, Status.FIXED) or self.review.requested_by
+        ruling = self.ruling if is_ruled and self.ruling is not None else None
+        return ruling.plan if ruling is not None and ruling.plan.members else GroupPlan.of(self.finding.evidence)
 
 
 def listing(
@@ -129,13 +154,15 @@ def listing(
     with tx.cursor(row_factory=dict_row) as cursor:
         found = cursor.execute(
             """
-            select reviews.*, request.reviewer as requested_by
+            select reviews.*, request.reviewer as requested_by, member_ids(reviews.evidence) as members, (
+                select max(id) from decisions where review_id = reviews.id and action = any(%(rulings)s)) as ruling_id
             from reviews
             join model_versions on model_versions.id = reviews.model_version_id
             left join decisions request on request.id = reviews.request_id
             where registry = %(registry)s and reviews.status = any(%(statuses)s) and reviews.kind = any(%(kinds)s)
                 and (%(ids)s::bigint[] is null or reviews.id = any(%(ids)s))
-                and (%(version)s::bigint is null or %(version)s in (reviews.model_version_id, reviews.other_id))
+                and (%(version)s::bigint is null or %(version)s in (reviews.model_version_id, reviews.other_id)
+                    or %(version)s = any(member_ids(reviews.evidence)))
             order by array_position('{high,medium,low}', severity), due_at, reviews.id
             """,
             {
@@ -144,10 +171,13 @@ def listing(
                 "kinds": list(kinds),
                 "ids": None if ids is None else list(ids),
                 "version": version_id,
+                "rulings": list(_RULINGS),
             },
         ).fetchall()
-    versions = by_ids(tx, sorted({one[key] for one in found for key in ("model_version_id", "other_id") if one[key]}))
-    entries = {entry.id: entry for entry in _entries(tx, "entry.id = any(%s)", [[r["decision_id"] for r in found]])}
+    pairs = {one[key] for one in found for key in ("model_version_id", "other_id") if one[key]}
+    versions = by_ids(tx, sorted(pairs.union(*(one["members"] for one in found))))
+    entry_ids = [one[key] for one in found for key in ("decision_id", "ruling_id")]
+    entries = {entry.id: entry for entry in _entries(tx, "entry.id = any(%s)", [entry_ids])}
     return [_row(values, versions, entries) for values in found]
 
 
@@ -201,6 +231,7 @@ def record(
     rule: str = "",
     assignee: str | None = None,
     due_at: datetime | None = None,
+    chosen: Mapping[str, Any] | None = None,
 ) -> int:
     """Append an entry to the log and update the review; return the entry's id.
 
@@ -213,6 +244,8 @@ def record(
         say so: for every other login, the database records that login's user in place of both.
     assignee, due_at
         None leaves them unchanged.
+    chosen
+        For a group: the plan that its author chose in place of the proposal.
 
     Raises
     ------
@@ -221,8 +254,20 @@ def record(
     """
     try:
         row = tx.execute(
-            "select record_decision(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            [review_id, seen, action, reason, comment, reviewer, rule, assignee, due_at, identity],
+            "select record_decision(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            [
+                review_id,
+                seen,
+                action,
+                reason,
+                comment,
+                reviewer,
+                rule,
+                assignee,
+                due_at,
+                identity,
+                Jsonb(dict(chosen or {})),
+            ],
         ).fetchone()
     except psycopg.Error as error:
         if error.sqlstate == _CHANGED_MEANWHILE:
@@ -248,9 +293,11 @@ def _entries(tx: Transaction, condition: LiteralString, parameters: Sequence[obj
     query = SQL(
         """
         select entry.id, entry.review_id, entry.kind, entry.subject, entry.other_subject,
-            array_remove(array[version.name, other.name], null), entry.measure, entry.threshold, entry.action,
+            array(select distinct name from model_versions
+                where id in (version.id, other.id) or id = any(member_ids(entry.evidence)) order by name),
+            entry.measure, entry.threshold, entry.action,
             entry.status, entry.reason, entry.comment, entry.reviewer, entry.identity, entry.rule, entry.assignee,
-            entry.decided_by, entry.decided_at, entry.hash, entry.salt is null
+            entry.decided_by, entry.decided_at, entry.hash, entry.salt is null, entry.evidence
         from decisions entry
         join model_versions version on version.id = entry.model_version_id
         left join model_versions other on other.id = entry.other_id
@@ -285,4 +332,6 @@ def _row(values: dict[str, Any], versions: dict[int, VersionRow], entries: dict[
         last_measured=values["last_measured"],
         status_since=values["status_since"],
         last=entries.get(values["decision_id"]),
+        ruling=entries.get(values["ruling_id"]),
+        members=tuple(versions[each] for each in values["members"] if each in versions),
     )

@@ -10,10 +10,11 @@ from functools import partial
 
 from deltadex.app import App
 from deltadex.errors import RegistryError
-from deltadex.findings.kinds import KINDS
+from deltadex.findings.kinds import KINDS, Reason
 from deltadex.registry.tags import tag_reviews
 from deltadex.reviews import follow
 from deltadex.reviews import queries as reviews
+from deltadex.reviews.groups import is_group
 from deltadex.reviews.queries import ReviewRow
 from deltadex.types import State, VersionRow
 
@@ -36,14 +37,24 @@ def write_back_decisions(app: App) -> int:
     return len(tagged)
 
 
-def tags_of(rows: Iterable[ReviewRow]) -> dict[str, str]:
-    """Return one tag per kind of finding, without the names of other models."""
+def tags_of(rows: Iterable[ReviewRow], version_id: int) -> dict[str, str]:
+    """Return a version's tags, one per kind of finding, without the names of other models.
+
+    Of a group, only the versions to retire are tagged so.
+    """
     texts_by_tag = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.id):
         if row.last is not None:
-            reason = f" ({row.last.reason})" if row.last.reason else ""
+            said = _role(row, version_id) or row.last.reason
+            reason = f" ({said})" if said else ""
             texts_by_tag[KINDS[row.finding.kind].tag].append(f"finding {row.id}: {row.review.status}{reason}")
     return {key: "; ".join(texts)[:1000] for key, texts in texts_by_tag.items()}
+
+
+def _role(row: ReviewRow, version_id: int) -> str:
+    """Return the role of a version where its group is to be retired, or is asked to be; else empty."""
+    is_retiring = row.ruling is not None and row.ruling.reason == Reason.RETIRE
+    return str(row.plan.role_of(version_id) or "") if is_group(row) and is_retiring else ""
 
 
 def _tag(app: App, versions: Iterable[VersionRow]) -> set[int]:
@@ -55,7 +66,7 @@ def _tag(app: App, versions: Iterable[VersionRow]) -> set[int]:
         about = app.database.run(partial(reviews.listing, registry=app.registry.name, version_id=version.id))
         try:
             # Known tags are dropped so that all tags are written: they may have changed since they were read.
-            tag_reviews(app.registry, replace(version.registered, tags={}), tags_of(about))
+            tag_reviews(app.registry, replace(version.registered, tags={}), tags_of(about, version.id))
         except RegistryError as error:
             log.warning("not tagged version=%s error=%r", version.label, error.message)
             if error.retryable:

@@ -1,0 +1,72 @@
+"""Decisions about groups of redundant versions: a reviewer's own choice, and what voids a decision. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from deltadex.duplicates.group_findings import GROUP_KINDS, KINDS_OF_LEVELS, GroupPlan
+from deltadex.duplicates.groups import Group
+from deltadex.errors import FindingChanged, IllegalStep
+from deltadex.findings.kinds import Reason
+from deltadex.reviews.lifecycle import Action, Status
+from deltadex.reviews.queries import LOOK_AGAIN, ReviewRow
+from deltadex.types import FindingKind
+
+
+def is_group(row: ReviewRow) -> bool:
+    """Return True for a finding about a group of versions."""
+    return row.finding.kind in GROUP_KINDS and bool(row.finding.evidence.get("members"))
+
+
+def by_members(rows: Iterable[ReviewRow]) -> dict[tuple[FindingKind, frozenset[int]], ReviewRow]:
+    """Return the findings about groups by their kind and the ids of their members."""
+    return {
+        (row.finding.kind, frozenset(version.id for version in row.members)): row
+        for row in rows
+        if row.members and row.is_found
+    }
+
+
+def finding_of(group: Group, rows: Mapping[tuple[FindingKind, frozenset[int]], ReviewRow]) -> ReviewRow | None:
+    """Return the finding of a group, from the result of `by_members`; None if it has none, as in a preview."""
+    kind = KINDS_OF_LEVELS.get(group.kind)
+    return rows.get((kind, frozenset(row.id for row in group.versions))) if kind else None
+
+
+def require_safe(review_id: int, plan: GroupPlan) -> None:
+    """Raise IllegalStep if a plan retires nothing: the rule that stands in the way is its reason."""
+    if plan.keeper is None:
+        raise IllegalStep(f"Finding {review_id}: {plan.reason.removeprefix('nothing is proposed: ')}", hint=plan.advice)
+
+
+def require_unchanged(row: ReviewRow, now: GroupPlan) -> None:
+    """Raise FindingChanged if a group is not as its finding shows it, by the facts of this moment."""
+    if difference := GroupPlan.of(row.finding.evidence).voided_by(now):
+        raise FindingChanged(f"Finding {row.id} has changed: {difference}", hint=LOOK_AGAIN)
+
+
+def automatic_step(row: ReviewRow, *, tolerance: float, is_new: bool) -> tuple[Action, str] | None:
+    """Return the step that follows from a group's change, with the reason in words; None if its decision stands.
+
+    A decision to retire ends by itself once none of its targets is left. A dismissed group returns with a new member,
+    or when its similarity has moved by more than the tolerance.
+    """
+    status, now = row.review.status, GroupPlan.of(row.finding.evidence)
+    decided = row.ruling.plan if row.ruling is not None else GroupPlan(())
+    difference = decided.voided_by(now) if decided.members else ""
+    is_retiring = row.ruling is not None and row.ruling.reason == Reason.RETIRE
+    if status is Status.IN_REVIEW and row.review.requested_by and difference:
+        return Action.RETURNED, difference
+    if status is Status.ACCEPTED and is_retiring and not decided.remaining(now):
+        return Action.CLOSED, ""
+    if status is Status.ACCEPTED and difference:
+        return Action.RETURNED, difference
+    if status is Status.FIXED and is_new and (difference or not is_retiring or decided.remaining(now)):
+        return Action.RETURNED, difference
+    if status is Status.DISMISSED and (joined := decided.joined_by(now)):
+        return Action.RETURNED, joined
+    basis = row.review.decided_on
+    if status is Status.DISMISSED and basis is not None and None not in (basis.measure, row.finding.measure):
+        moved = abs((basis.measure or 0.0) - (row.finding.measure or 0.0))
+        return (Action.RETURNED, f"the similarity has moved by {moved:.3f}") if moved > tolerance else None
+    return None

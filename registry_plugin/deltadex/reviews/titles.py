@@ -1,0 +1,49 @@
+"""Titles of findings, in words. They contain names from the registry: escape them for the output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deltadex.access import HIDDEN
+from deltadex.findings.kinds import KINDS
+from deltadex.reviews.queries import ReviewRow
+from deltadex.types import VersionRow
+
+#: Versions that a title names; more are counted.
+_NAMED = 3
+
+
+def title(row: ReviewRow) -> str:
+    """Return the title of a finding, such as `b/1 has the same weights as a/1, which is champion`."""
+    others, kept = _parts(row)
+    is_one = len(others) == 1
+    return KINDS[row.finding.kind].headline.format(
+        version=label(row.version),
+        other=label(row.other) if row.other else "",
+        others=_listed([label(one) for one in others]),
+        kept=label(kept) + (f", which is {', '.join(kept.registered.aliases)}" if kept.registered.aliases else ""),
+        have="has" if is_one else "have",
+        are="is" if is_one else "are",
+        behave="behaves" if is_one else "behave",
+    )
+
+
+def label(version: VersionRow) -> str:
+    """Return `name/version`, or that the version is hidden."""
+    return HIDDEN if version.registered.ref.name == HIDDEN else version.label
+
+
+def _parts(row: ReviewRow) -> tuple[Sequence[VersionRow], VersionRow]:
+    """Return the others of a group, and the version that is kept, or else the oldest one."""
+    keeper = row.plan.keeper
+    versions = row.versions
+    kept = next((one for one in versions if keeper is not None and one.id == keeper.id), versions[0])
+    return [one for one in versions if one.id != kept.id], kept
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names as an English list; beyond a few they are counted."""
+    shown = list(names[:_NAMED])
+    if len(names) > _NAMED:
+        shown.append(f"{len(names) - _NAMED} more")
+    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
