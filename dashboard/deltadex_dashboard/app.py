@@ -23,6 +23,7 @@ _STYLE = """<style>
 .stMainBlockContainer {padding-top: 4.5rem; padding-bottom: 3rem}
 .stProgress {margin-top: -0.5rem}
 [data-testid="stPageLink-NavLink"] {padding-left: 0}
+.st-key-inbox-bar {position: sticky; top: 3.75rem; z-index: 10; background: var(--st-background-color, inherit)}
 </style>"""
 
 

@@ -337,6 +337,11 @@ class VersionRow:
         return self.registered.ref.label
 
     @property
+    def needs_attention(self) -> bool:
+        """True if a person should act. An unsupported version without a hint, such as a base model, is fine."""
+        return self.state in (State.WAITING, State.FAILED) or (self.state is State.UNSUPPORTED and bool(self.hint))
+
+    @property
     def is_active(self) -> bool:
         """True if the registry still has it, and it is not archived."""
         return self.state is not State.DELETED and self.registered.tags.get(STAGE_TAG) != "Archived"

@@ -15,33 +15,45 @@ _STATES = (
     State.EMBEDDED, State.RUNNING, State.QUEUED, State.DISCOVERED, State.WAITING, State.UNSUPPORTED, State.FAILED,
 )  # fmt: skip
 _REGISTERED, _EMBEDDED = "#b9c6e4", STATE_COLORS[State.EMBEDDED].html
+_DECIDED = "#8a5a00"
 _TALLEST_REM = 5.0
 
 
 @dataclass(frozen=True)
 class Week:
-    """Number of versions registered and embedded in the week that begins on `monday` (UTC)."""
+    """Versions registered and embedded, and decisions made, in the week that begins on `monday` (UTC)."""
 
     monday: date
     registered: int
     embedded: int
+    decided: int
 
 
-def weeks(versions: Sequence[VersionRow], *, now: datetime, count: int = 12) -> list[Week]:
-    """Return the last `count` weeks, the current one last. Each version counts in the week of its latest embedding."""
+def weeks(
+    versions: Sequence[VersionRow], decided: Sequence[datetime] = (), *, now: datetime, count: int = 12
+) -> list[Week]:
+    """Return the last `count` weeks, the current one last. Each version counts in the week of its latest embedding.
+
+    Parameters
+    ----------
+    decided
+        Times of decisions.
+    """
     registered = Counter(_monday(_registered_at(row)) for row in versions)
     embedded = Counter(_monday(row.state_since) for row in versions if row.state is State.EMBEDDED)
+    decisions = Counter(map(_monday, decided))
     mondays = [_monday(now) - timedelta(weeks=back) for back in reversed(range(count))]
-    return [Week(monday, registered[monday], embedded[monday]) for monday in mondays]
+    return [Week(monday, registered[monday], embedded[monday], decisions[monday]) for monday in mondays]
 
 
 def weeks_bars(shown: Sequence[Week]) -> str:
-    """Return HTML with two bars per week."""
-    highest = max((max(week.registered, week.embedded) for week in shown), default=0) or 1
+    """Return HTML with three bars per week."""
+    highest = max((max(week.registered, week.embedded, week.decided) for week in shown), default=0) or 1
     columns = "".join(
         f'<div style="flex:1;min-width:0;text-align:center;white-space:nowrap" title="{_tooltip(week)}">'
         f'<div style="display:flex;gap:2px;align-items:flex-end;height:{_TALLEST_REM}rem">'
-        f"{_bar(week.registered / highest, _REGISTERED)}{_bar(week.embedded / highest, _EMBEDDED)}</div>"
+        f"{_bar(week.registered / highest, _REGISTERED)}{_bar(week.embedded / highest, _EMBEDDED)}"
+        f"{_bar(week.decided / highest, _DECIDED)}</div>"
         # There is room for every second date only; the current week has one.
         f"{'' if weeks_ago % 2 else format(week.monday, '%d.%m.')}</div>"
         for weeks_ago, week in zip(reversed(range(len(shown))), shown, strict=True)
@@ -49,6 +61,7 @@ def weeks_bars(shown: Sequence[Week]) -> str:
     totals = (
         ("registered", _REGISTERED, sum(week.registered for week in shown)),
         ("embedded", _EMBEDDED, sum(week.embedded for week in shown)),
+        ("decisions", _DECIDED, sum(week.decided for week in shown)),
     )
     legends = "".join(_legend(color, f"{name} {total:,}") for name, color, total in totals)
     return f'<div style="display:flex;gap:.4rem;font-size:.75rem">{columns}</div>{_legends(legends)}'
@@ -82,7 +95,8 @@ def _legends(inner: str) -> str:
 
 
 def _tooltip(week: Week) -> str:
-    return f"Week of {week.monday}: {week.registered:,} registered, {week.embedded:,} embedded"
+    numbers = f"{week.registered:,} registered, {week.embedded:,} embedded, {week.decided:,} decisions"
+    return f"Week of {week.monday}: {numbers}"
 
 
 def _registered_at(row: VersionRow) -> datetime:

@@ -20,6 +20,7 @@ from deltadex.reviews.titles import label
 from deltadex.store.database import Transaction
 from deltadex.types import FindingKind
 from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.reads import pages as reads
 from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _LABELS: Mapping[Decision, str] = {
@@ -52,12 +53,12 @@ def one(now: Snapshot, row: ReviewRow) -> None:
 
 def bulk(now: Snapshot, rows: Sequence[ReviewRow]) -> None:
     """Show the form for one decision about several findings, which applies to all or none."""
-    with st.container(border=True):
-        st.subheader(f"{len(rows)} marked")
-        if not now.person.may(Right.DECIDE):
-            st.caption("Only reviewers decide.")
-            return
-        _decision(tuple(dict.fromkeys(row.finding.kind for row in rows)), {row.id: row.revision for row in rows})
+    if not now.person.may(Right.DECIDE):
+        st.caption("Only reviewers decide.")
+        return
+    seen = {row.id: row.revision for row in rows}
+    _decision(tuple(dict.fromkeys(row.finding.kind for row in rows)), seen)
+    _assign_to_anybody(now, seen)
 
 
 def outcome() -> None:
@@ -151,8 +152,17 @@ def _assignment(now: Snapshot, row: ReviewRow, seen: Mapping[int, int]) -> None:
     if row.review.status in (Status.DISMISSED, Status.FIXED):
         return
     is_mine = row.assignee == now.person.name
-    label, assignee = ("Unassign", "") if is_mine else ("Assign to me", now.person.name)
-    st.button(label, key="assign", type="tertiary", on_click=_assign, args=(seen, assignee))
+    text, assignee = ("Unassign", "") if is_mine else ("Assign to me", now.person.name)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.button(text, key="assign", type="tertiary", on_click=_assign, args=(seen, assignee))
+        _assign_to_anybody(now, seen)
+
+
+def _assign_to_anybody(now: Snapshot, seen: Mapping[int, int]) -> None:
+    people = reads.people(now)
+    with st.popover("Assign to …", type="tertiary"):
+        name = st.selectbox("Person", people, index=None, accept_new_options=not people, key="assignee-name")
+        st.button("Assign", key="assign-to", disabled=not name, on_click=_assign, args=(seen, name or ""))
 
 
 def _assign(seen: Mapping[int, int], assignee: str) -> None:

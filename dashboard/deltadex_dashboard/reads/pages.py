@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deltadex.access import read_directory
 from deltadex.bases import own_method as methods
 from deltadex.clusters import runs as cluster_runs
 from deltadex.clusters.dendrogram import Dendrogram, joins
@@ -32,6 +33,8 @@ from deltadex.ingest.machines import Machine
 from deltadex.ingest.queries import WatcherRow
 from deltadex.map import chart as maps
 from deltadex.map.chart import Chart
+from deltadex.reports.governance import governance_report
+from deltadex.reports.table import as_html
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.chain import Chain
 from deltadex.reviews.queries import LogEntry, ReviewRow
@@ -94,9 +97,9 @@ def models(now: Snapshot) -> list[str]:
 
 @cached
 def unsettled(now: Snapshot) -> list[VersionRow]:
-    """Return the versions that are in progress, waiting or failed."""
+    """Return the versions that are in progress, waiting, failed or unsupported."""
     with now.transaction() as tx:
-        states = {*UNDER_WAY, State.FAILED, State.WAITING}
+        states = {*UNDER_WAY, State.FAILED, State.WAITING, State.UNSUPPORTED}
         return versions.listing(tx, now.person, now.settings.registry, states=states)
 
 
@@ -112,6 +115,15 @@ def all_reviews(now: Snapshot) -> list[ReviewRow]:
     """Return all findings with their reviews, the most severe first and then the earliest due."""
     with now.transaction() as tx:
         return reviews.listing(tx, now.person, now.settings)
+
+
+@cached
+def people(now: Snapshot) -> list[str]:
+    """Return the people that a finding can be assigned to: those of the access file, and all who own or decide."""
+    directory = read_directory(now.settings)
+    named = set(directory.people) if directory else set()
+    rows = all_reviews(now)
+    return sorted(named | {name for row in rows for name in (row.assignee, row.owner, now.person.name) if name})
 
 
 @cached
@@ -133,6 +145,12 @@ def chain(now: Snapshot) -> Chain:
     """Verify the log's hash chain."""
     with now.transaction() as tx:
         return reviews.verify(tx, now.person)
+
+
+def report(now: Snapshot) -> str:
+    """Return the governance report as one HTML file. Not cached: it is large, and made on request."""
+    with now.transaction() as tx:
+        return as_html(governance_report(tx, now.person, now.settings))
 
 
 @cached

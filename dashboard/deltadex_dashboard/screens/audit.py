@@ -16,6 +16,10 @@ _EVERYONE = "everyone"
 def show(now: Snapshot) -> None:
     """Draw the page."""
     view.heading("Audit", "Every decision, with its reviewer and numbers. Entries are only added, never changed.")
+    st.download_button(
+        "Save the governance report", lambda: reads.report(now), f"deltadex-{now.settings.registry}.html", "text/html",
+        on_click="ignore", help="Coverage, findings, decisions, thresholds and hashes in one file, to read offline.",
+    )  # fmt: skip
     entries = reads.log(now, _MOST)
     if not entries:
         view.empty("There are no decisions yet.", "Decisions in the inbox are listed here permanently.")

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
+from deltadex.access import Right
 from deltadex.findings.kinds import KINDS, Severity
 from deltadex.reports.table import Table
+from deltadex.reviews.filters import FindingFilter, Order, ordered, values_of
 from deltadex.reviews.lifecycle import UNDECIDED, Status
 from deltadex.reviews.queries import ReviewRow
 from deltadex.reviews.titles import title
@@ -22,24 +24,38 @@ _PER_PAGE = 15
 _UNDECIDED, _ALL = "undecided", "all"
 _UNASSIGNED, _MINE = "unassigned", "mine"
 _ANY = "any"
+#: Saved views: what is behind each link, as query parameters.
+_VIEWS: Mapping[str, Mapping[str, str]] = {
+    "Everything undecided": {},
+    "Mine": {"assignee": _MINE},
+    "Waits for approval": {"status": "in_review"},
+    "High severity": {"severity": "high"},
+    "Groups that free most": {"order": Order.LARGEST.value},
+    "Decided": {"status": "accepted"},
+}
 
 
 def show(now: Snapshot) -> None:
     """Draw the page."""
     chosen = st.query_params.get("finding", "")
     rows = reads.all_reviews(now)
-    if chosen.isdecimal():
-        _one(now, next((row for row in rows if row.id == int(chosen)), None))
+    if chosen:
+        _one(now, next((row for row in rows if str(row.id) == chosen), None))
     else:
         _list(now, rows)
 
 
 def _list(now: Snapshot, rows: Sequence[ReviewRow]) -> None:
-    view.heading("Inbox", "Findings to decide, the most severe first.")
+    rights = "you decide and approve" if now.person.may(Right.APPROVE) else "you decide"
+    rights = rights if now.person.may(Right.DECIDE) else "you look"
+    view.heading("Inbox", f"Findings to decide. You are {view.plain(now.person.name)}, {now.person.role}: {rights}.")
     decisions.outcome()
     if not rows:
         view.empty("There are no findings.", "Findings are made when versions are embedded.")
         return
+    with st.container(horizontal=True):
+        for name, query in _VIEWS.items():
+            st.page_link("screens/inbox.py", label=name, query_params=query)
     matching = _filtered(now, rows)
     undecided = sum(row.review.status in UNDECIDED for row in rows)
     overdue = sum(row.due_at < datetime.now(UTC) for row in rows if row.review.status in UNDECIDED)
@@ -50,17 +66,36 @@ def _list(now: Snapshot, rows: Sequence[ReviewRow]) -> None:
     pages = -(-len(matching) // _PER_PAGE)
     page = min(int(st.session_state.get("page", 1)), pages) if pages > 1 else 1
     shown = matching[(page - 1) * _PER_PAGE : page * _PER_PAGE]
+    bar = st.container(key="inbox-bar")
     marked = {row.id: row.revision for row in shown if _line(row)}
     if pages > 1:
         left, _ = st.columns([1, 4])
         left.number_input(f"Page of {pages}", 1, pages, key="page", bind="query-params")
-    if marked:
-        decisions.bulk(now, [row for row in shown if row.id in marked])
+    with bar:
+        _bar(now, shown, [row for row in shown if row.id in marked])
     with st.expander("As a table"):
         view.table(_table(matching))
 
 
+def _bar(now: Snapshot, shown: Sequence[ReviewRow], marked: Sequence[ReviewRow]) -> None:
+    """Show the bar that stays in view: mark all, and the form for what is marked."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("Mark all on this page", on_click=_mark, args=(shown, True), type="tertiary")
+        if marked:
+            st.button("Mark none", on_click=_mark, args=(shown, False), type="tertiary")
+            with st.popover(f"Decide or assign the {len(marked)} marked"):
+                decisions.bulk(now, marked)
+
+
+def _mark(rows: Sequence[ReviewRow], is_marked: bool) -> None:
+    for row in rows:
+        st.session_state[f"mark-{row.id}"] = is_marked
+
+
 def _filtered(now: Snapshot, rows: Sequence[ReviewRow]) -> list[ReviewRow]:
+    words, order = st.columns([4, 1])
+    text = words.text_input("Search", key="text", bind="query-params", placeholder="model, owner or word of a title")
+    sort = order.selectbox("Order", list(Order), key="order", bind="query-params")
     status, kind, severity, person = st.columns(4)
     wanted = status.selectbox(
         "Status", [_UNDECIDED, _ALL, *Status], key="status", bind="query-params", format_func=_without_underscores
@@ -71,17 +106,29 @@ def _filtered(now: Snapshot, rows: Sequence[ReviewRow]) -> list[ReviewRow]:
         format_func=lambda kind: kind if kind == _ANY else KINDS[kind].label,
     )  # fmt: skip
     of_severity = severity.selectbox("Severity", [_ANY, *Severity], key="severity", bind="query-params")
-    people = sorted({row.assignee for row in rows if row.assignee})
+    people = sorted({name for row in rows for name in (row.assignee, row.owner) if name})
     assignee = person.selectbox("Assigned to", [_ANY, _MINE, _UNASSIGNED, *people], key="assignee", bind="query-params")
-    name = {_MINE: now.person.name, _UNASSIGNED: ""}.get(assignee, assignee)
-    return [
+    owner, team, domain, age = st.columns(4)
+    tagged = {
+        name: column.selectbox(name.capitalize(), [_ANY, *values_of(rows, name)], key=name, bind="query-params")
+        for name, column in (("owner", owner), ("team", team), ("domain", domain))
+    }
+    days = age.number_input("Older than days", 0, key="older", bind="query-params")
+    conditions = FindingFilter(
+        text=text,
+        assignee={_ANY: None, _MINE: now.person.name, _UNASSIGNED: ""}.get(assignee, assignee),
+        older_than_days=int(days),
+        **{name: "" if value == _ANY else value for name, value in tagged.items()},
+    )
+    found = [
         row
         for row in rows
         if _is_in(row.review.status, wanted)
         and of_kind in (_ANY, row.finding.kind)
         and of_severity in (_ANY, row.severity)
-        and (assignee == _ANY or name == row.assignee)
+        and conditions.matches(row)
     ]
+    return ordered(found, Order(sort or Order.URGENT))
 
 
 def _is_in(status: Status, wanted: str) -> bool:

@@ -1,80 +1,104 @@
-"""The overview page: versions by state, versions that need attention, undecided findings and recipes."""
+"""The overview page: what is new, what it means, and what waits for the person."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 from rich.filesize import decimal
 
 from deltadex.escaping import markdown_hint
 from deltadex.findings.kinds import KINDS
+from deltadex.news.queries import note_visit
+from deltadex.news.since import AUTOMATIC, fullest_inboxes, news
 from deltadex.reviews.lifecycle import UNDECIDED
 from deltadex.reviews.worth import worth
-from deltadex.types import UNDER_WAY, State, VersionRow
+from deltadex.types import State, VersionRow
 from deltadex_dashboard.charts import bars
+from deltadex_dashboard.elements import finding
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import pages as reads
 from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _MOST_LISTED = 8
+#: Log entries that are read for the sentences and the weeks.
+_LOGGED = 1_000
 
 
 def show(now: Snapshot) -> None:
     """Draw the page."""
-    view.heading("Overview", "State of every finetune in the registry, and findings to decide.")
+    view.heading("Overview", "What is new, what it means, and what waits for you.")
     view.watcher(now)
     rows = reads.all_versions(now)
     if not rows:
         view.no_versions()
         return
+    _sentences(now, rows)
     _numbers(now, rows)
     left, right = st.columns([3, 2], gap="large")
     with left:
         _attention(rows)
         _newest(rows)
+        _trend(now, rows)
     with right:
         _findings(now)
-        _trend(rows)
-        _recipes(now)
+        _inboxes(now)
+
+
+def _sentences(now: Snapshot, rows: Sequence[VersionRow]) -> None:
+    before = _last_visit(now)
+    since = before or datetime.now(UTC) - timedelta(days=7)
+    said = news(
+        now.person, since, versions=rows, findings=reads.all_reviews(now), log=reads.log(now, _LOGGED),
+        now=datetime.now(UTC),
+    )  # fmt: skip
+    with st.container(border=True):
+        when = f"Since your last visit, {view.ago(before)}" if before else "In the last 7 days"
+        st.markdown(f"**{when}:** {said.changed}.")
+        st.markdown(f"**Open now:** {said.meaning}.")
+        if said.to_do:
+            st.markdown(f"**For you, {view.plain(now.person.name)}:** {said.to_do}.")
+        if said.next is not None:
+            label = f":blue[Begin with: {finding.headline(said.next)}]"
+            st.page_link("screens/inbox.py", label=label, query_params={"finding": str(said.next.id)})
+
+
+def _last_visit(now: Snapshot) -> datetime | None:
+    """Return when the person's visit before this one ended; it is recorded once per browser tab."""
+    if "last-visit" not in st.session_state:
+        with now.transaction() as tx:
+            st.session_state["last-visit"] = note_visit(tx, now.person, now.settings.registry)
+    visit: datetime | None = st.session_state["last-visit"]
+    return visit
 
 
 def _numbers(now: Snapshot, rows: Sequence[VersionRow]) -> None:
     counts = Counter(row.state for row in rows)
-    embedded = counts[State.EMBEDDED]
-    numbers = {
-        "Model versions": f"{len(rows):,}",
-        "Registered models": f"{len({row.registered.ref.name for row in rows}):,}",
-        "Embedded": f"{embedded / len(rows):.0%}",
-        "In progress": str(sum(counts[state] for state in UNDER_WAY)),
-        "Need attention": str(sum(_needs_attention(row) for row in rows)),
-        "To decide": f"{sum(row.review.status in UNDECIDED for row in reads.all_reviews(now)):,}",
-    }
-    *columns, last = st.columns([1] * len(numbers) + [1.3])  # a size has a unit
-    for column, (label, value) in zip(columns, numbers.items(), strict=True):
-        column.metric(label, value, border=True)
+    undecided = sum(row.review.status in UNDECIDED for row in reads.all_reviews(now))
     saved = worth(reads.all_reviews(now), rows, now.settings.costs)
-    share = f" · {saved.share:.0%}" if saved.share and saved.freed_bytes else ""
-    last.metric(
-        "Could be freed", f"{decimal(saved.freed_bytes)}{share}" if saved.freed_bytes else "–", border=True,
-        help="By retiring what the groups of equal and nearly equal versions propose, and its share of all bytes in "
-        "the registry. DELTADEX_COSTS__GB_MONTH shows it as money.",
+    share = f" ({saved.share:.0%})" if saved.share and saved.freed_bytes else ""
+    numbers = (
+        ("Model versions", f"{len(rows):,}", "model", "See the models"),
+        ("Embedded", f"{counts[State.EMBEDDED] / len(rows):.0%}", "map", "See the map"),
+        ("Need attention", str(sum(row.needs_attention for row in rows)), "system", "See the machines"),
+        ("To decide", f"{undecided:,}", "inbox", "Open the inbox"),
+        ("Could be freed", f"{decimal(saved.freed_bytes)}{share}" if saved.freed_bytes else "–", "duplicates",
+         "See the groups"),
     )  # fmt: skip
+    for column, (label, value, screen, link) in zip(st.columns(len(numbers)), numbers, strict=True):
+        with column, st.container(border=True):
+            st.metric(label, value)
+            st.page_link(f"screens/{screen}.py", label=f":blue[{link}]")
     if money := saved.in_words(now.settings.costs.currency):
-        st.caption(f"Worth {view.plain(money)}.")
+        st.caption(f"What could be freed is worth {view.plain(money)}.")
     st.html(bars.states_bar(counts))
-
-
-def _needs_attention(row: VersionRow) -> bool:
-    """Return True if a person should act. An unsupported version without a hint, such as a base model, is fine."""
-    return row.state in (State.WAITING, State.FAILED) or (row.state is State.UNSUPPORTED and bool(row.hint))
 
 
 def _attention(rows: Sequence[VersionRow]) -> None:
     st.subheader("Needs attention")
-    waiting = sorted(filter(_needs_attention, rows), key=lambda row: row.state_since)[::-1]
+    waiting = sorted((row for row in rows if row.needs_attention), key=lambda row: row.state_since)[::-1]
     if not waiting:
         st.caption("None: every version is embedded or in progress.")
     for row in waiting[:_MOST_LISTED]:
@@ -117,27 +141,21 @@ def _findings(now: Snapshot) -> None:
                 more.page_link(f"screens/{row.page}.py", label=":gray[show all]")
 
 
-def _trend(rows: Sequence[VersionRow]) -> None:
-    st.subheader("Week by week")
-    st.html(bars.weeks_bars(bars.weeks(rows, now=datetime.now(UTC))))
-
-
-def _recipes(now: Snapshot) -> None:
-    st.subheader("Recipes")
-    recipes = reads.recipes(now)
-    if not recipes:
-        st.caption("None yet: the first embedded version creates one.")
+def _inboxes(now: Snapshot) -> None:
+    fullest = fullest_inboxes(reads.all_reviews(now))
+    if not fullest:
         return
-    st.caption("Only versions of the same recipe, and thus of the same base model, are compared.")
-    st.dataframe(
-        {
-            "base model": [recipe.base_name for recipe in recipes],
-            "versions": [recipe.embedded for recipe in recipes],
-            "dimension": [recipe.dimension for recipe in recipes],
-            "recipe": [recipe.digest[:12] for recipe in recipes],
-        },
-        hide_index=True,
-    )
+    st.subheader("Fullest inboxes")
+    for name, count in fullest:
+        link, number = st.columns([4, 1], vertical_alignment="center")
+        link.page_link("screens/inbox.py", label=f":blue[{view.plain(name)}]", query_params={"assignee": name})
+        number.markdown(f"**{count:,}**")
+
+
+def _trend(now: Snapshot, rows: Sequence[VersionRow]) -> None:
+    st.subheader("Week by week")
+    decided = [entry.decided_at for entry in reads.log(now, _LOGGED) if entry.action not in AUTOMATIC]
+    st.html(bars.weeks_bars(bars.weeks(rows, decided, now=datetime.now(UTC))))
 
 
 show(snapshot())

@@ -14,7 +14,7 @@ from deltadex.ingest.backfill import Backfill
 from deltadex.ingest.machines import Machine
 from deltadex.machine_limits import NO_LIMIT
 from deltadex.reports.table import Table
-from deltadex.types import UNDER_WAY, State, VersionRow
+from deltadex.types import UNDER_WAY, VersionRow
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import pages as reads
 from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
@@ -33,7 +33,7 @@ def show(now: Snapshot) -> None:
         view.no_versions()
         return
     _outcome()
-    _failures(now, [row for row in rows if row.state in (State.FAILED, State.WAITING)])
+    _failures(now, [row for row in rows if row.needs_attention])
     left, right = st.columns(2, gap="large")
     with left:
         _queue(now, [row for row in rows if row.state in UNDER_WAY])

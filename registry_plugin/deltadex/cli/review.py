@@ -23,6 +23,7 @@ from deltadex.reviews import actions as reviews
 from deltadex.reviews import chain as proofs
 from deltadex.reviews.checklist import checklist
 from deltadex.reviews.delegation import parse_rules
+from deltadex.reviews.filters import FindingFilter, Order, ordered
 from deltadex.reviews.lifecycle import UNDECIDED, Action, Status
 from deltadex.reviews.queries import LogEntry, ReviewRow
 from deltadex.reviews.reasons import NEEDS_APPROVAL, Decision
@@ -57,12 +58,21 @@ def list_(
     assignee: Annotated[
         str | None, typer.Option(help="Only findings of this person; empty: unassigned findings.", show_default=False)
     ] = None,
+    text: Annotated[str, typer.Option(help="Only findings whose title, kind or owner has these words.")] = "",
+    owner: Annotated[str, typer.Option(help="Only findings about a version of this owner.")] = "",
+    team: Annotated[str, typer.Option(help="Only findings about a version of this team.")] = "",
+    domain: Annotated[str, typer.Option(help="Only findings about a version of this declared domain.")] = "",
+    older_than: Annotated[int, typer.Option(metavar="DAYS", help="Only findings of this age.", min=0)] = 0,
+    order: Annotated[Order, typer.Option(help="Order of the findings.")] = Order.URGENT,
     as_: As = None,
     json: Json = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
     """List findings, the most severe first, then by due date."""
+    conditions = FindingFilter(
+        text=text, owner=owner, team=team, domain=domain, assignee=assignee, older_than_days=older_than
+    )
     with reading(data_dir, database_url, as_=as_) as (tx, person, settings):
         rows = reviews.listing(
             tx,
@@ -71,8 +81,8 @@ def list_(
             statuses=status or UNDECIDED,
             kinds=kind or tuple(FindingKind),
             severities=severity or tuple(Severity),
-            assignee=assignee,
         )
+    rows = ordered((row for row in rows if conditions.matches(row)), order)
     if json:
         print_json([_row_json(row) for row in rows])
         return

@@ -48,14 +48,15 @@ _MORE: dict[DatabaseRole, LiteralString] = {
             last_measured, due_at) on reviews to {role};
         grant update (recipe_id, measure, threshold, evidence, severity, is_found, last_measured, tagged_id)
             on reviews to {role};
-        grant execute on function record_decision, rename_cluster, start_over, ask_task_search to {role};
+        grant execute on function record_decision, rename_cluster, start_over, ask_task_search, note_visit to {role};
     """,
     DatabaseRole.READER: """
-        grant execute on function record_decision, rename_cluster, start_over, ask_task_search to {role};
+        grant execute on function record_decision, rename_cluster, start_over, ask_task_search, note_visit to {role};
     """,
     DatabaseRole.AUDITOR: "",
     DatabaseRole.DASHBOARD: """
-        grant execute on function record_decision, rename_cluster, start_over, ask_task_search, erase_text to {role};
+        grant execute on function record_decision, rename_cluster, start_over, ask_task_search, note_visit to {role};
+        grant execute on function erase_text to {role};
     """,
 }
 

@@ -1,0 +1,1 @@
+"""What has happened in a registry since a person last looked."""
