@@ -45,7 +45,7 @@ def login(name: str) -> dict[str, object]:
 
 
 def lines(page: AppTest) -> list[str]:
-    return [button.key for button in page.button if button.key.startswith("open-")]
+    return [button.key for button in page.button if (button.key or "").startswith("open-")]
 
 
 def decide(page: AppTest, decision: str, comment: str) -> AppTest:
@@ -61,17 +61,16 @@ def test_without_findings_the_page_says_so(store: Database, open_page: Open) -> 
 
 def test_a_link_narrows_the_list(filled: Database, open_page: Open) -> None:
     page = open_page("inbox")
-    assert len(lines(page)) == 15
-    assert len(page.dataframe[-1].value) == 36, "all pages of the list"
+    assert len(lines(page)) == len(page.dataframe[-1].value) == 12
     assert len(lines(open_page("inbox", kind="Drift"))) == 1
-    assert len(lines(open_page("inbox", kind="Near duplicates", severity="low"))) == 2
+    assert len(lines(open_page("inbox", kind="Near duplicates", severity="low"))) == 1
     assert "No finding matches the filters" in text(open_page("inbox", status="accepted"))
 
 
 def test_a_finding_shows_what_it_rests_on(filled: Database, open_page: Open) -> None:
     drifted = found(filled, FindingKind.DRIFT)
     page = open_page("inbox", finding=str(drifted.id))
-    assert page.title[0].value == "Drift"
+    assert "storefront-localizer/3 has drifted from storefront-localizer/2" in text(page)
     assert "threshold 0.5" in text(page)
     facts = dict(page.dataframe[0].value.values.tolist())
     assert float(facts["strength ratio"]) > 0
@@ -107,9 +106,8 @@ def test_a_person_cannot_approve_their_own_request(filled: Database, open_page: 
     exact = str(found(filled, FindingKind.EXACT_DUPLICATE).id)
     page = decide(open_page("inbox", finding=exact, **{"as": "ann"}), "accepted", "One is enough.")
     assert "waiting for a second person" in page.success[0].value
-    page.text_area(key="comment").set_value("I agree with myself.").run()
-    page.button(key="approve").click().run()
-    assert "can't approve it too" in page.error[0].value
+    assert "ann asks to keep" in text(page).replace("*", "")
+    assert "approve" not in [button.key for button in page.button], "not one's own request"
     other = open_page("inbox", finding=exact, **{"as": "bob"})
     other.text_area(key="comment").set_value("Agreed.").run()
     other.button(key="approve").click().run()
@@ -129,13 +127,12 @@ def test_a_finding_that_changed_since_it_was_shown_is_not_decided(filled: Databa
 
 
 def test_several_are_decided_at_once(filled: Database, open_page: Open) -> None:
-    page = open_page("inbox", kind="Near duplicates")
-    for box in page.checkbox[:2]:
-        box.check()
-    page.run()
-    assert "2 marked" in text(page)
+    page = open_page("inbox", severity="low")
+    page.button(key="mark-all").click().run()
+    count = sum(box.value for box in page.checkbox)
+    assert count > 1
     decide(page, "dismissed", "Kept on purpose.")
-    assert "2 findings are dismissed" in page.success[0].value
+    assert f"{count} findings are dismissed" in page.success[0].value
     assert "No finding matches the filters" in text(page)
 
 
@@ -157,7 +154,7 @@ def test_a_viewer_decides_nothing_and_other_teams_models_are_masked(
     environment.setenv("DELTADEX_ACCESS__FILE", str(file))
     environment.setattr("deltadex_dashboard.visitor._claims", lambda: login("ann"))
     page = open_page("inbox")
-    assert len(page.dataframe[-1].value) == 36, "masked, and not silently missing"
+    assert len(page.dataframe[-1].value) == 12, "masked, and not silently missing"
     assert "storefront" not in text(page) + str(page.dataframe[-1].value.values.tolist())
     assert "barely-trained/1" in text(open_page("inbox", kind="Too weak to place"))
     drifted = open_page("inbox", finding=str(found(filled, FindingKind.DRIFT).id))
@@ -222,8 +219,9 @@ def test_a_failed_version_is_retried_from_the_page(
 ) -> None:
     environment.setenv("DELTADEX_DATABASE__ROLE", "deltadex_reader")
     page = open_page("system")
-    [retry] = [button for button in page.button if button.key.startswith("retry-")]
-    retry.click().run()
+    with filled.transaction() as tx:
+        [failed] = versions.find(tx, REGISTRY, "invoice-extractor", 1)
+    page.button(key=f"retry-{failed.id}").click().run()
     assert "queued again, as attempt 2" in page.success[0].value
     with filled.transaction() as tx:
         [row] = versions.find(tx, REGISTRY, "invoice-extractor", 1)

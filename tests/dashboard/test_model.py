@@ -6,14 +6,13 @@ import re
 
 import numpy as np
 
-from deltadex.findings import queries as findings
 from deltadex.reviews import actions as reviews
 from deltadex.settings import load_settings
 from deltadex.store.database import Database
-from deltadex.types import Finding, FindingKind
+from deltadex.types import FindingKind
 from tests.dashboard.conftest import Open
 from tests.dashboard.seen import numbers, text
-from tests.stored import embedded
+from tests.stored import embedded, grouped
 
 
 def test_a_link_opens_one_version_of_a_model(company: None, open_page: Open) -> None:
@@ -59,8 +58,7 @@ def test_a_version_that_could_not_be_embedded_says_why_and_what_to_do(company: N
 def test_a_merge_has_the_weights_of_its_adapter(store: Database, open_page: Open) -> None:
     with store.transaction() as tx:
         adapter, merge = (embedded(tx, name, np.array([1.0, 0.0])) for name in ("adapter", "merge"))
-        merged = Finding(FindingKind.EXACT_DUPLICATE, merge, adapter)
-        findings.replace(tx, [merged], version_id=merge, recipe_id=None, kinds=[FindingKind.EXACT_DUPLICATE])
+        grouped(tx, [adapter, merge], kind=FindingKind.EXACT_DUPLICATE)
         reviews.follow(tx, load_settings())
     for name in ("adapter", "merge"):
         assert numbers(open_page("model", model=name))["Copies of its weights"] == "1"

@@ -82,7 +82,6 @@ def test_the_overview_counts_and_names_what_needs_attention(company: None, open_
     page = open_page("overview")
     assert numbers(page)["Model versions"] == "42"
     assert numbers(page)["Embedded"] == "88%"
-    assert numbers(page)["In progress"] == "2"
     assert numbers(page)["Need attention"] == "3"
     for expected in (
         "invoice-extractor/1",
@@ -93,7 +92,7 @@ def test_the_overview_counts_and_names_what_needs_attention(company: None, open_
         assert expected in text(page)
     assert numbers(page)["Could be freed"] == "–", "the sizes of the files are unknown"
     assert "Week by week" in text(page)
-    assert numbers(page)["To decide"] == "36"
+    assert numbers(page)["To decide"] == "12"
     assert {"model=invoice-extractor&version=1", "kind=Drift"} <= set(links(page))
 
 

@@ -80,9 +80,9 @@ def _list(now: Snapshot, rows: Sequence[ReviewRow]) -> None:
 def _bar(now: Snapshot, shown: Sequence[ReviewRow], marked: Sequence[ReviewRow]) -> None:
     """Show the bar that stays in view: mark all, and the form for what is marked."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button("Mark all on this page", on_click=_mark, args=(shown, True), type="tertiary")
+        st.button("Mark all on this page", key="mark-all", on_click=_mark, args=(shown, True), type="tertiary")
         if marked:
-            st.button("Mark none", on_click=_mark, args=(shown, False), type="tertiary")
+            st.button("Mark none", key="mark-none", on_click=_mark, args=(shown, False), type="tertiary")
             with st.popover(f"Decide or assign the {len(marked)} marked"):
                 decisions.bulk(now, marked)
 

@@ -27,9 +27,9 @@ def test_the_bar_of_states_leaves_out_empty_ones_and_says_the_numbers() -> None:
 
 def test_weeks_begin_on_monday_and_count_what_was_embedded_when_it_was() -> None:
     rows = [version(timedelta(days=5)), version(timedelta(days=5, hours=13)), version(timedelta(0), State.FAILED)]
-    assert bars.weeks(rows, now=NOW, count=2) == [
-        Week(date(2026, 11, 9), registered=1, embedded=0),
-        Week(date(2026, 11, 16), registered=2, embedded=2),
+    assert bars.weeks(rows, [NOW], now=NOW, count=2) == [
+        Week(date(2026, 11, 9), registered=1, embedded=0, decided=0),
+        Week(date(2026, 11, 16), registered=2, embedded=2, decided=1),
     ]
 
 
@@ -39,10 +39,10 @@ def test_a_masked_version_counts_from_when_it_was_first_seen() -> None:
 
 
 def test_the_bars_of_weeks_say_their_numbers_and_the_tallest_is_whole() -> None:
-    shown = bars.weeks_bars([Week(date(2026, 11, 9), 1000, 0), Week(date(2026, 11, 16), 500, 250)])
-    assert "Week of 2026-11-16: 500 registered, 250 embedded" in shown
+    shown = bars.weeks_bars([Week(date(2026, 11, 9), 1000, 0, 125), Week(date(2026, 11, 16), 500, 250, 0)])
+    assert "Week of 2026-11-16: 500 registered, 250 embedded, 0 decisions" in shown
     assert "registered 1,500" in shown
-    assert [shown.count(f"height:{share}%") for share in ("100.0", "50.0", "25.0", "0.0")] == [1, 1, 1, 1]
+    assert [shown.count(f"height:{share}%") for share in ("100.0", "50.0", "25.0", "12.5", "0.0")] == [1, 1, 1, 1, 2]
 
 
 def test_no_versions_are_no_trouble() -> None:
