@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 import deltadex
 import deltadex_dashboard
 from deltadex.access import HIDDEN, Person, Role, system_user
+from deltadex.catalog import listing as catalog
+from deltadex.catalog.wanted import Wanted
 from deltadex.cli import app
 from deltadex.clusters import dendrogram
 from deltadex.clusters import reads as visible_clusters
@@ -110,6 +112,12 @@ READS: Mapping[Callable[..., object], Read] = {
     versions.names: lambda tx, viewer, made: versions.names(tx, viewer, REGISTRY),
     versions.history: of_versions(versions.history),
     versions.sees_versions: of_versions(versions.sees_versions),
+    catalog.listing: lambda tx, viewer, made: [
+        catalog.listing(tx, viewer, REGISTRY, each, size=100)
+        for each in (Wanted(), *(Wanted(domain=word) for word in made.words))
+    ],
+    catalog.choices: lambda tx, viewer, made: catalog.choices(tx, viewer, REGISTRY),
+    catalog.labels: lambda tx, viewer, made: catalog.labels(tx, viewer, REGISTRY),
     backfill.overview: lambda tx, viewer, made: backfill.overview(tx, viewer, REGISTRY),
     embeddings.of_version: of_versions(embeddings.of_version),
     embeddings.same_weights: of_versions(embeddings.same_weights),
@@ -292,7 +300,8 @@ def listed(folder: Path, *models: str) -> dict[str, str]:
 
 def commands(name: str, folder: Path) -> list[list[str]]:
     return [
-        ["status"], ["status", name], ["drift", name], ["duplicates"], ["duplicates", "--threshold", "0.5"],
+        ["status"], ["status", name], ["models"], ["models", name], ["drift", name],
+        ["duplicates"], ["duplicates", "--threshold", "0.5"],
         ["clusters"], ["explain", f"{name}/1"], ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
         ["words", f"{name}/1"], ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
         ["report", "-o", str(folder / "report.html")],
