@@ -24,6 +24,7 @@ from deltadex.cli import app
 from deltadex.clusters import dendrogram
 from deltadex.clusters import reads as visible_clusters
 from deltadex.clusters import runs as cluster_runs
+from deltadex.comparison.compare_two import compare_two
 from deltadex.drift import compare, model_drift
 from deltadex.duplicates import overview
 from deltadex.duplicates.standing_queries import standings
@@ -135,6 +136,10 @@ READS: Mapping[Callable[..., object], Read] = {
         lambda tx, viewer, name: model_drift.model_drift(tx, viewer, REGISTRY, name, thresholds=THRESHOLDS)
     ),
     compare.compare: of_versions(lambda tx, viewer, each: compare.compare(tx, viewer, recipe(tx), each, each)),
+    compare_two: lambda tx, viewer, made: [
+        compare_two(tx, viewer, SETTINGS, ids[0], made.ids[other][-1])
+        for (other, ids) in zip([*list(made.ids)[1:], next(iter(made.ids))], made.ids.values(), strict=True)
+    ],
     overview.redundancies: lambda tx, viewer, made: [
         overview.redundancies(tx, viewer, SETTINGS, similarity=each) for each in (None, 0.5)
     ],
@@ -302,7 +307,8 @@ def commands(name: str, folder: Path) -> list[list[str]]:
     return [
         ["status"], ["status", name], ["models"], ["models", name], ["drift", name],
         ["duplicates"], ["duplicates", "--threshold", "0.5"],
-        ["clusters"], ["explain", f"{name}/1"], ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
+        ["clusters"], ["explain", f"{name}/1"], ["compare", f"{name}/1", f"{name}/1"],
+        ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
         ["words", f"{name}/1"], ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
         ["report", "-o", str(folder / "report.html")],
     ]  # fmt: skip

@@ -5,6 +5,9 @@ from __future__ import annotations
 from deltadex.catalog import listing as catalog
 from deltadex.catalog.listing import ListedPage, Order
 from deltadex.catalog.wanted import Choices, Wanted
+from deltadex.comparison.compare_two import TwoVersions, compare_two
+from deltadex.types import VersionRow
+from deltadex.versions.labels import known_version, parse_label
 from deltadex_dashboard.reads.snapshots import Snapshot, cached
 
 
@@ -26,3 +29,23 @@ def labels(now: Snapshot) -> list[str]:
     """Return `NAME/VERSION` of all versions that the person may see."""
     with now.transaction() as tx:
         return catalog.labels(tx, now.person, now.settings.registry)
+
+
+@cached
+def labelled(now: Snapshot, label: str) -> VersionRow:
+    """Return the version with this label.
+
+    Raises
+    ------
+    DeltadexError
+        It is no `NAME/VERSION`, or the person sees no such version.
+    """
+    with now.transaction() as tx:
+        return known_version(tx, now.person, now.settings.registry, *parse_label(label))
+
+
+@cached
+def comparison(now: Snapshot, one: int, other: int) -> TwoVersions | None:
+    """Return the comparison of two versions; None if the person may not see both."""
+    with now.transaction() as tx:
+        return compare_two(tx, now.person, now.settings, one, other)

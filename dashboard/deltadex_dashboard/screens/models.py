@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from deltadex.catalog.listing import ListedModel, ListedPage, Order
 from deltadex.catalog.wanted import Wanted, parse_words
@@ -47,11 +49,9 @@ def _wanted(now: Snapshot) -> Wanted:
         "Name or tag", key="text", bind="query-params", max_chars=_MOST_CHARACTERS, placeholder="sql team:search",
         help="Parts of a name or of a tag, all of which must match; `key:value` for a whole tag.",
     )  # fmt: skip
-    # New options are accepted so that a value of an old link is not dropped: the page says that nothing has it.
-    any_of = {"index": None, "bind": "query-params", "accept_new_options": True, "placeholder": "any"}
-    of_team = team.selectbox("Team or owner", choices.teams, key="team", **any_of)
-    of_domain = domain.selectbox("Domain", choices.domains, key="domain", help="A tag or a cluster.", **any_of)
-    state = left.selectbox("State", _STATES, key="state", **any_of)
+    of_team = _choose(team, "Team or owner", choices.teams, key="team")
+    of_domain = _choose(domain, "Domain", choices.domains, key="domain")
+    state = _choose(left, "State", _STATES, key="state")
     since, until = (
         column.date_input(f"Registered {key}", None, _FIRST_DAY, _LAST_DAY, key=key, bind="query-params")
         for column, key in ((middle, "from"), (right, "until"))
@@ -65,6 +65,13 @@ def _wanted(now: Snapshot) -> Wanted:
     for problem in [*problems, *choices.unknown(wanted)]:
         st.warning(view.plain(problem))
     return wanted
+
+
+def _choose(column: DeltaGenerator, label: str, options: Sequence[str], *, key: str) -> str | None:
+    # New options are accepted so that a value of an old link is not dropped: the page says that nothing has it.
+    return column.selectbox(
+        label, options, None, key=key, bind="query-params", accept_new_options=True, placeholder="any"
+    )
 
 
 def _unreadable_dates() -> list[str]:

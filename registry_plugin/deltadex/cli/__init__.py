@@ -14,6 +14,7 @@ import deltadex
 from deltadex.cli import (
     backfill,
     clusters,
+    compare,
     db,
     demo,
     doctor,
@@ -86,6 +87,7 @@ for command in (
     find.find,
     duplicates.duplicates,
     drift.drift,
+    compare.compare,
     clusters.explain,
     geometry.geometry,
     words.words,
