@@ -14,10 +14,6 @@ _MOST_WORDS = 10
 
 def show(found: TwoVersions, *, key: str) -> None:
     """Show a comparison, differences first."""
-    if found.closeness:
-        _closeness(found.closeness)
-    else:
-        st.info(f"**No similarity.** {view.plain(found.obstacle)}")
     st.markdown("**What differs**")
     if found.differences:
         _differences(found)
@@ -25,6 +21,10 @@ def show(found: TwoVersions, *, key: str) -> None:
         st.caption("Nothing that is known of them.")
     if found.note:
         st.caption(view.plain(found.note))
+    if found.closeness:
+        _closeness(found.closeness)
+    else:
+        st.info(f"**No similarity.** {view.plain(found.obstacle)}")
     for row, column, words in zip(found.rows, st.columns(2, gap="large"), found.words, strict=True):
         with column:
             _words(row.label, words)
@@ -47,7 +47,7 @@ def _differences(found: TwoVersions) -> None:
     # Both columns of a version compared with itself would have one name; it has no differences.
     st.dataframe(
         {
-            "of": [part for part, _ in found.differences],
+            "part": [part for part, _ in found.differences],
             "fact": [each.name for _, each in found.differences],
             one: [each.before or "" for _, each in found.differences],
             other: [each.after or "" for _, each in found.differences],

@@ -6,6 +6,8 @@ from deltadex.catalog import listing as catalog
 from deltadex.catalog.listing import ListedPage, Order
 from deltadex.catalog.wanted import Choices, Wanted
 from deltadex.comparison.compare_two import TwoVersions, compare_two
+from deltadex.lineage.graph import Edge
+from deltadex.lineage.graph import lineage as read_lineage
 from deltadex.types import VersionRow
 from deltadex.versions.labels import known_version, parse_label
 from deltadex_dashboard.reads.snapshots import Snapshot, cached
@@ -49,3 +51,10 @@ def comparison(now: Snapshot, one: int, other: int) -> TwoVersions | None:
     """Return the comparison of two versions; None if the person may not see both."""
     with now.transaction() as tx:
         return compare_two(tx, now.person, now.settings, one, other)
+
+
+@cached
+def lineage(now: Snapshot, version_id: int) -> tuple[Edge, ...]:
+    """Return the relations of one version."""
+    with now.transaction() as tx:
+        return read_lineage(tx, now.person, version_id)

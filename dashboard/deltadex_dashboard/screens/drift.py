@@ -64,11 +64,10 @@ def _table(lines: Sequence[Line]) -> Table:
 
 
 def _numbers(lines: Sequence[Line]) -> None:
-    first, second, third, fourth = st.columns(4)
+    first, second, third = st.columns(3)
     first.metric("Models with two or more versions", f"{len(lines):,}", border=True)
-    second.metric("Steps compared", f"{sum(one.compared for one in lines):,}", border=True)
-    third.metric("Drifts", f"{sum(one.changes for one in lines):,}", border=True)
-    fourth.metric(
+    second.metric("Drifts", f"{sum(one.changes for one in lines):,}", border=True)
+    third.metric(
         "Breaks", f"{sum(one.broken for one in lines):,}", border=True,
         help="Versions whose base or recipe differs from the previous version's. They can't be compared.",
     )  # fmt: skip
