@@ -38,6 +38,7 @@ from deltadex.find.by_words import models_with
 from deltadex.find.queries import TaskDelta
 from deltadex.geometry import reads as geometry
 from deltadex.ingest import backfill
+from deltadex.lineage.graph import lineage
 from deltadex.map import chart as maps
 from deltadex.reports import governance
 from deltadex.reviews import actions as reviews
@@ -140,6 +141,7 @@ READS: Mapping[Callable[..., object], Read] = {
         compare_two(tx, viewer, SETTINGS, ids[0], made.ids[other][-1])
         for (other, ids) in zip([*list(made.ids)[1:], next(iter(made.ids))], made.ids.values(), strict=True)
     ],
+    lineage: of_versions(lineage),
     overview.redundancies: lambda tx, viewer, made: [
         overview.redundancies(tx, viewer, SETTINGS, similarity=each) for each in (None, 0.5)
     ],
@@ -307,7 +309,7 @@ def commands(name: str, folder: Path) -> list[list[str]]:
     return [
         ["status"], ["status", name], ["models"], ["models", name], ["drift", name],
         ["duplicates"], ["duplicates", "--threshold", "0.5"],
-        ["clusters"], ["explain", f"{name}/1"], ["compare", f"{name}/1", f"{name}/1"],
+        ["clusters"], ["explain", f"{name}/1"], ["compare", f"{name}/1", f"{name}/1"], ["lineage", f"{name}/1"],
         ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
         ["words", f"{name}/1"], ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
         ["report", "-o", str(folder / "report.html")],

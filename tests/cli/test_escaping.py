@@ -100,7 +100,7 @@ def test_commands_show_hostile_texts_and_act_on_none(database: Database, tmp_pat
     ]
     for name in made.ids:
         label = f"{name}/1"
-        shown += [(["compare", label, f"{member}/1"], name)]
+        shown += [(["compare", label, f"{member}/1"], name), (["lineage", label], "relation")]
         shown += [(["status", label], name), (["drift", name], name), (["explain", label], name)]
         shown += [
             (["neighbors", label, "-k", "50"], "similarity"),
