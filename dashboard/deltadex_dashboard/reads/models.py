@@ -35,13 +35,7 @@ def labels(now: Snapshot) -> list[str]:
 
 @cached
 def labelled(now: Snapshot, label: str) -> VersionRow:
-    """Return the version with this label.
-
-    Raises
-    ------
-    DeltadexError
-        It is no `NAME/VERSION`, or the person sees no such version.
-    """
+    """Return the version with one of the `labels`."""
     with now.transaction() as tx:
         return known_version(tx, now.person, now.settings.registry, *parse_label(label))
 

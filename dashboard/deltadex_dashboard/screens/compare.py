@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from deltadex.errors import DeltadexError
 from deltadex.types import VersionRow
 from deltadex_dashboard.elements import comparison
 from deltadex_dashboard.elements import text as view
@@ -39,11 +38,10 @@ def _choose(now: Snapshot, title: str, labels: list[str], *, key: str) -> Versio
     )
     if label is None:
         return None
-    try:
-        row = reads.labelled(now, label)
-    except DeltadexError as error:
-        st.error(view.plain(f"{error.message}."))
+    if label not in labels:
+        st.error(view.plain(f"{label} is not known: it was deleted or renamed, or is not shown to you."))
         return None
+    row = reads.labelled(now, label)
     view.version_link(row)
     return row
 

@@ -40,12 +40,12 @@ def show(now: Snapshot) -> None:
     if name is None:
         view.empty("No model is chosen.", "Choose one above, or one of the list of models.")
         return
-    rows = {row.registered.ref.version: row for row in reversed(reads.model(now, name)) if row.state != State.DELETED}
-    if not rows:
+    if name not in names:
         view.empty(
             f"{view.plain(name)} is not known.", "It was deleted or renamed, or is not shown to you. Choose one above."
         )
         return
+    rows = {row.registered.ref.version: row for row in reversed(reads.model(now, name)) if row.state != State.DELETED}
     with right:
         row = _version(rows)
     facts = reads.version(now, row.id)
