@@ -114,7 +114,7 @@ def test_probe_differences_have_the_probes_texts(company: None, open_page: Open)
     assert "**Similarity -0." in shown
     [toggle] = [each for each in page.toggle if each.label == "Probe by probe"]
     toggle.set_value(True).run()
-    assert "Below is an instruction" in page.dataframe[-1].value["the probe's own text"][0]
+    assert "Below is an instruction" in page.table[-1].value["the probe's own text"].iloc[0]
 
 
 def test_a_comparison_says_what_is_missing(company: None, open_page: Open) -> None:

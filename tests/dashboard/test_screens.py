@@ -236,8 +236,8 @@ def test_two_members_of_a_group_are_shown_side_by_side(store: Database, open_pag
     assert (one.value, other.options) == ("kept/1", ["other/1", "third/1"])
     [probe_by_probe] = [one for one in page.toggle if one.label == "Probe by probe"]
     probe_by_probe.set_value(True).run()
-    facts, probes = page.dataframe[:2]
-    facts_of = {name: sides for _, name, *sides in facts.value.values.tolist()}
+    facts, probes = page.table
+    facts_of = {name: [side.replace("\\", "") for side in sides] for _, name, *sides in facts.value.values.tolist()}
     assert facts_of["aliases"] == ["@champion", ""]
     assert facts_of["tag team"] == ["kept", "other"]
     assert facts_of["f1"] == ["", "0.75"]
@@ -246,7 +246,7 @@ def test_two_members_of_a_group_are_shown_side_by_side(store: Database, open_pag
     assert facts_of["size"] == ["", "2,000 bytes"]
     assert "strength" not in facts_of
     assert "Below is an instruction" in probes.value["the probe's own text"][0]
-    assert probes.value["cosine distance"].max() == pytest.approx(2e-4, rel=0.05)
+    assert probes.value["cosine distance"].tolist() == ["0.0002"] * 5
 
 
 def test_a_registry_without_duplicates_says_how_to_see_what_comes_closest(store: Database, open_page: Open) -> None:

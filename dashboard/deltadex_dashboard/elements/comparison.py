@@ -10,6 +10,8 @@ from deltadex.types import Words
 from deltadex_dashboard.elements import text as view
 
 _MOST_WORDS = 10
+#: Of one cell: tags may be long.
+_MOST_CHARACTERS = 200
 
 
 def show(found: TwoVersions, *, key: str) -> None:
@@ -32,7 +34,8 @@ def show(found: TwoVersions, *, key: str) -> None:
         _probes(found.closeness, key=key)
     # A toggle: Streamlit renders the content of an expander even if it is closed.
     if found.equal and st.toggle(f"Equal in both ({len(found.equal)})", key=f"equal-{key}"):
-        st.dataframe({"fact": list(found.equal), "value": list(found.equal.values())}, hide_index=True)
+        values = {"fact": map(_cell, found.equal), "value": map(_cell, found.equal.values())}
+        st.table({name: list(cells) for name, cells in values.items()}, border="horizontal", hide_index=True)
 
 
 def _closeness(found: Closeness) -> None:
@@ -43,17 +46,23 @@ def _closeness(found: Closeness) -> None:
 
 
 def _differences(found: TwoVersions) -> None:
-    one, other = (row.label for row in found.rows)
-    # Both columns of a version compared with itself would have one name; it has no differences.
-    st.dataframe(
+    one, other = (view.plain(row.label) for row in found.rows)
+    facts = [each for _, each in found.differences]
+    # Not a data frame: texts wrap, on a phone too, and the browser finds them.
+    st.table(
         {
             "part": [part for part, _ in found.differences],
-            "fact": [each.name for _, each in found.differences],
-            one: [each.before or "" for _, each in found.differences],
-            other: [each.after or "" for _, each in found.differences],
+            "fact": [_cell(each.name) for each in facts],
+            one: [_cell(each.before) for each in facts],
+            other: [_cell(each.after) for each in facts],
         },
-        hide_index=True,
-    )
+        border="horizontal", hide_index=True,
+    )  # fmt: skip
+
+
+def _cell(text: str | None) -> str:
+    text = text or ""
+    return view.plain(text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 1]}…")
 
 
 def _words(label: str, words: Words | None) -> None:
@@ -71,4 +80,5 @@ def _probes(found: Closeness, *, key: str) -> None:
         st.caption("No distances by probe: one of the versions has none stored.")
     elif st.toggle("Probe by probe", key=f"probes-{key}"):
         labels = probe_labels(found.recipe.probe_set, len(distances))
-        st.dataframe({"the probe's own text": labels, "cosine distance": distances}, hide_index=True)
+        cells = {"the probe's own text": map(view.plain, labels), "cosine distance": map("{:.4f}".format, distances)}
+        st.table({name: list(column) for name, column in cells.items()}, border="horizontal", hide_index=True)

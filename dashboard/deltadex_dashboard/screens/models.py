@@ -13,6 +13,7 @@ from deltadex.catalog.wanted import Wanted, parse_words
 from deltadex.types import State
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import models as reads
+from deltadex_dashboard.reads import pages
 from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _ORDERS = {Order.NEWEST: "Newest first", Order.NAME: "By name"}
@@ -26,7 +27,7 @@ _KEYS = ("text", "team", "domain", "state", "from", "until")
 def show(now: Snapshot) -> None:
     """Draw the page."""
     view.heading("Models", "The registered models, each with its newest version that meets all conditions.")
-    if not reads.labels(now):
+    if not pages.models(now):
         view.no_versions()
         return
     wanted = _wanted(now)
