@@ -108,12 +108,15 @@ def _open_one(page: Page, round_: int) -> None:
     page.get_by_role("button", name="← All findings" if round_ % 2 else "Review", exact=True).first.click()
 
 
+_COMPARISON = "compare?a=model-0000001/1&b=model-0000002/1"
 VISITS = (
     Visit("overview: to inbox", "", _to_inbox),
     Visit("inbox: filter", "inbox", lambda page, round_: _choose(page, "Kind", round_)),
     Visit("inbox: one", "inbox", _open_one),
     Visit("map: box", "map", _box, 4.0, 2.0),
     Visit("map: colour", "map", lambda page, round_: _choose(page, "Colour by", round_), 4.0, 2.0),
+    Visit("models: team", "models", lambda page, round_: _choose(page, "Team or owner", round_), 1.5, 0.5),
+    Visit("compare", _COMPARISON, lambda page, round_: _choose(page, "Other version", round_), 1.5, 0.5),
     Visit("model", "model?model=model-0000001", lambda page, round_: _choose(page, "Version", round_)),
     Visit("duplicates: page", "duplicates", lambda page, _: page.get_by_role("button", name="Increment").click()),
     Visit("duplicates: threshold", "duplicates", _slide),

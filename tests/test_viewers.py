@@ -18,10 +18,13 @@ from typer.testing import CliRunner
 import deltadex
 import deltadex_dashboard
 from deltadex.access import HIDDEN, Person, Role, system_user
+from deltadex.catalog import listing as catalog
+from deltadex.catalog.wanted import Wanted
 from deltadex.cli import app
 from deltadex.clusters import dendrogram
 from deltadex.clusters import reads as visible_clusters
 from deltadex.clusters import runs as cluster_runs
+from deltadex.comparison.compare_two import compare_two
 from deltadex.drift import compare, model_drift
 from deltadex.duplicates import overview
 from deltadex.duplicates.standing_queries import standings
@@ -35,6 +38,7 @@ from deltadex.find.by_words import models_with
 from deltadex.find.queries import TaskDelta
 from deltadex.geometry import reads as geometry
 from deltadex.ingest import backfill
+from deltadex.lineage.graph import lineage
 from deltadex.map import chart as maps
 from deltadex.reports import governance
 from deltadex.reviews import actions as reviews
@@ -110,6 +114,12 @@ READS: Mapping[Callable[..., object], Read] = {
     versions.names: lambda tx, viewer, made: versions.names(tx, viewer, REGISTRY),
     versions.history: of_versions(versions.history),
     versions.sees_versions: of_versions(versions.sees_versions),
+    catalog.listing: lambda tx, viewer, made: [
+        catalog.listing(tx, viewer, REGISTRY, each, size=100)
+        for each in (Wanted(), *(Wanted(domain=word) for word in made.words))
+    ],
+    catalog.choices: lambda tx, viewer, made: catalog.choices(tx, viewer, REGISTRY),
+    catalog.labels: lambda tx, viewer, made: catalog.labels(tx, viewer, REGISTRY),
     backfill.overview: lambda tx, viewer, made: backfill.overview(tx, viewer, REGISTRY),
     embeddings.of_version: of_versions(embeddings.of_version),
     embeddings.same_weights: of_versions(embeddings.same_weights),
@@ -127,6 +137,11 @@ READS: Mapping[Callable[..., object], Read] = {
         lambda tx, viewer, name: model_drift.model_drift(tx, viewer, REGISTRY, name, thresholds=THRESHOLDS)
     ),
     compare.compare: of_versions(lambda tx, viewer, each: compare.compare(tx, viewer, recipe(tx), each, each)),
+    compare_two: lambda tx, viewer, made: [
+        compare_two(tx, viewer, SETTINGS, ids[0], made.ids[other][-1])
+        for (other, ids) in zip([*list(made.ids)[1:], next(iter(made.ids))], made.ids.values(), strict=True)
+    ],
+    lineage: of_versions(lineage),
     overview.redundancies: lambda tx, viewer, made: [
         overview.redundancies(tx, viewer, SETTINGS, similarity=each) for each in (None, 0.5)
     ],
@@ -291,8 +306,10 @@ def listed(folder: Path, *models: str) -> dict[str, str]:
 
 def commands(name: str, folder: Path) -> list[list[str]]:
     return [
-        ["status"], ["status", name], ["drift", name], ["duplicates"], ["duplicates", "--threshold", "0.5"],
-        ["clusters"], ["explain", f"{name}/1"], ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
+        ["status"], ["status", name], ["models"], ["models", name], ["drift", name],
+        ["duplicates"], ["duplicates", "--threshold", "0.5"],
+        ["clusters"], ["explain", f"{name}/1"], ["compare", f"{name}/1", f"{name}/1"], ["lineage", f"{name}/1"],
+        ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
         ["words", f"{name}/1"], ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
         ["report", "-o", str(folder / "report.html")],
     ]  # fmt: skip

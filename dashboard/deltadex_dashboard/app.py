@@ -11,6 +11,7 @@ from pathlib import Path
 import streamlit as st
 
 from deltadex.errors import DeltadexError
+from deltadex_dashboard.elements import history
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.places import PLACES, Screen, place_of
 from deltadex_dashboard.reads.snapshots import freeze_cached, snapshot
@@ -50,6 +51,7 @@ def _links_within_place(name: str) -> None:
 st.set_page_config("Deltadex", page_icon=_MARK, layout="wide")
 st.logo(_LOGO)
 st.html(_STYLE)
+history.one_entry_per_step()
 page = st.navigation(
     [_page(place, screen, is_first=screen is screens[0]) for place, screens in PLACES.items() for screen in screens],
     position="top",

@@ -26,7 +26,13 @@ class Screen:
 PLACES: Mapping[str, tuple[Screen, ...]] = {
     "Overview": (Screen("overview", "Overview"),),
     "Inbox": (Screen("inbox", "Findings"), Screen("duplicates", "Duplicate groups")),
-    "Models": (Screen("model", "Model"), Screen("drift", "Drift"), Screen("find", "Find a model")),
+    "Models": (
+        Screen("models", "List"),
+        Screen("model", "Model"),
+        Screen("compare", "Compare"),
+        Screen("drift", "Drift"),
+        Screen("find", "Find a model"),
+    ),
     "Map": (Screen("map", "Map"), Screen("domains", "Domains"), Screen("geometry", "Geometry")),
     "Audit": (Screen("audit", "Log"),),
     "System": (Screen("system", "System"),),

@@ -82,6 +82,8 @@ def test_commands_show_hostile_texts_and_act_on_none(database: Database, tmp_pat
     member, *_, failed = made.ids
     shown = [
         *((["status"], text) for text in [*made.ids, *made.said[failed]]),
+        *((["models", "--order", "name"], text) for text in made.ids),
+        (["models", "--team", ALL, "--domain", ALL], "No version has the team or owner"),
         (["duplicates"], ALL),
         (["duplicates", "--threshold", "0.5"], member),
         (["duplicates", "--recompute"], ALL),
@@ -98,6 +100,7 @@ def test_commands_show_hostile_texts_and_act_on_none(database: Database, tmp_pat
     ]
     for name in made.ids:
         label = f"{name}/1"
+        shown += [(["compare", label, f"{member}/1"], name), (["lineage", label], "relation")]
         shown += [(["status", label], name), (["drift", name], name), (["explain", label], name)]
         shown += [
             (["neighbors", label, "-k", "50"], "similarity"),

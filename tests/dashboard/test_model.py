@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pytest
 
 from deltadex.reviews import actions as reviews
 from deltadex.settings import load_settings
 from deltadex.store.database import Database
-from deltadex.types import FindingKind
+from deltadex.types import FindingKind, State
+from deltadex.versions import transitions
 from tests.dashboard.conftest import Open
-from tests.dashboard.seen import numbers, text
-from tests.stored import embedded, grouped
+from tests.dashboard.seen import links, numbers, text
+from tests.stored import discovered, embedded, grouped
 
 
 def test_a_link_opens_one_version_of_a_model(company: None, open_page: Open) -> None:
@@ -25,8 +27,11 @@ def test_a_link_opens_one_version_of_a_model(company: None, open_page: Open) -> 
         assert heading in text(page)
     facts = [row for table in page.dataframe for row in table.value.values.tolist()]
     assert ["run", "run-storefront-localizer-3"] in facts
-    assert ["tag domain", "legal"] in facts
-    assert ["declared: follows", "storefront-localizer/2"] in facts
+    assert ["domain", "legal"] in facts
+    [graph] = page.get("graphviz_chart")
+    assert "storefront-localizer/2" in graph.proto.spec
+    assert "model=storefront-localizer" not in links(page), "a link to itself would not be followed"
+    assert "a=storefront-localizer%2F3&b=storefront-localizer%2F2" in links(page)
     assert "There are no decisions yet." in text(page)
 
 
@@ -75,5 +80,44 @@ def test_a_copy_names_the_version_that_it_is_a_copy_of(company: None, open_page:
     assert page.query_params["version"] == "1"
 
 
-def test_a_model_that_is_gone_leads_to_the_choice(company: None, open_page: Open) -> None:
-    assert "No model is chosen" in text(open_page("model", model="never-registered", version="7"))
+def test_a_model_or_version_of_a_link_that_is_not_known_is_said(company: None, open_page: Open) -> None:
+    assert "No model is chosen" in text(open_page("model"))
+    assert "never-registered [x] is not known." in text(open_page("model", model="never-registered [x]", version="7"))
+    page = open_page("model", model="help-centre", version="9")
+    assert "There is no version 9. Shown is the newest, 3." in text(page)
+    assert "help-centre/3" in page.subheader[0].value.replace("\\", "")
+
+
+@pytest.mark.parametrize("state", [State.UNSUPPORTED, State.SKIPPED])
+def test_versions_without_an_embedding_can_be_tried_again(store: Database, open_page: Open, state: State) -> None:
+    with store.transaction() as tx:
+        transitions.mark_ended(tx, discovered(tx, "odd"), state=state, reason="It is odd.", hint="")
+    assert "`deltadex retry odd/1`" in text(open_page("model", model="odd"))
+
+
+def test_long_names_end_in_an_ellipsis_with_the_whole_name_at_hand(store: Database, open_page: Open) -> None:
+    name = "support-" * 12
+    with store.transaction() as tx:
+        embedded(tx, name, np.array([1.0, 0.0]))
+        embedded(tx, "other", np.array([1.0, 0.1]))
+    [neighbour] = [button for button in open_page("model", model="other").button if button.key.startswith("neighbour")]
+    assert neighbour.label.endswith("…]")
+    assert neighbour.proto.help.replace("\\", "") == f"{name}/1"
+
+
+def test_probe_differences_have_the_probes_texts(company: None, open_page: Open) -> None:
+    page = open_page("compare", a="storefront-localizer/3", b="storefront-localizer/2")
+    shown = text(page)
+    assert "They probably do different tasks" in shown
+    assert "**Similarity -0." in shown
+    [toggle] = [each for each in page.toggle if each.label == "Probe by probe"]
+    toggle.set_value(True).run()
+    assert "Below is an instruction" in page.table[-1].value["the probe's own text"].iloc[0]
+
+
+def test_a_comparison_says_what_is_missing(company: None, open_page: Open) -> None:
+    assert "Two versions are needed." in text(open_page("compare", a="help-centre/1"))
+    assert "This is one version twice." in text(open_page("compare", a="help-centre/1", b="help-centre/1"))
+    for unknown in ("nobody/1", "help-centre", "help-centre/99999999999", "help-centre/²"):
+        assert f"{unknown} is not known" in text(open_page("compare", a=unknown, b="help-centre/1"))
+    assert "They have different base models" in text(open_page("compare", a="legacy-queries/1", b="help-centre/1"))

@@ -24,7 +24,9 @@ PAGES = (
     "overview",
     "inbox",
     "map",
+    "models",
     "model",
+    "compare",
     "duplicates",
     "drift",
     "domains",
@@ -231,17 +233,19 @@ def test_two_members_of_a_group_are_shown_side_by_side(store: Database, open_pag
     toggle.set_value(True).run()
     one, other = (box for box in page.selectbox if box.label in ("One version", "Other version"))
     assert (one.value, other.options) == ("kept/1", ["other/1", "third/1"])
-    facts, probes = page.dataframe[:2]
-    facts_of = {name: sides for name, *sides in facts.value.values.tolist()}
+    [probe_by_probe] = [one for one in page.toggle if one.label == "Probe by probe"]
+    probe_by_probe.set_value(True).run()
+    facts, probes = page.table
+    facts_of = {name: [side.replace("\\", "") for side in sides] for _, name, *sides in facts.value.values.tolist()}
     assert facts_of["aliases"] == ["@champion", ""]
-    assert facts_of["tag team"] == facts_of["owner"] == ["kept", "other"]
-    assert facts_of["metric f1"] == ["", "0.75"]
-    assert facts_of["parameter rank"] == ["", "8"]
-    assert facts_of["weights digest"] == ["kept/1", "other/1"]
-    assert facts_of["weights"] == ["", "2.0 kB"]
-    assert facts_of["strength"] == ["0.1000", "0.1000"]
-    assert len(probes.value) == 5
-    assert probes.value["cosine distance"].max() == pytest.approx(2e-4, rel=0.05)
+    assert facts_of["tag team"] == ["kept", "other"]
+    assert facts_of["f1"] == ["", "0.75"]
+    assert facts_of["rank"] == ["", "8"]
+    assert facts_of["weights"] == ["kept/1", "other/1"]
+    assert facts_of["size"] == ["", "2,000 bytes"]
+    assert "strength" not in facts_of
+    assert "Below is an instruction" in probes.value["the probe's own text"][0]
+    assert probes.value["cosine distance"].tolist() == ["0.0002"] * 5
 
 
 def test_a_registry_without_duplicates_says_how_to_see_what_comes_closest(store: Database, open_page: Open) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from deltadex.drift.causes import Difference, differences, in_words
+from deltadex.drift.causes import differences, in_words
+from deltadex.versions.differences import Difference
 from tests.duplicates.test_groups import version
 
 BEFORE = {"data": {"dataset": "translation-2"}, "code": {"commit": "a"}, "parameters": {"lr": "1e-3", "r": "8"}}

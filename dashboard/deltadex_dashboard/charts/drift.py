@@ -6,8 +6,9 @@ from typing import Any
 
 import altair as alt
 
-from deltadex.drift.line import Step
+from deltadex.drift.line import Move, Step
 from deltadex.drift.model_drift import ModelDrift
+from deltadex.engine.probes import probe_labels
 from deltadex_dashboard.charts.colors import ALERT, CALM, FAINT, QUIET
 from deltadex_dashboard.charts.overview import chart_of, heat_map, layered, number_tooltip
 
@@ -85,15 +86,20 @@ def drift_words(drifted: ModelDrift) -> str:
 def probes_chart(drifted: ModelDrift) -> alt.LayerChart:
     """Return a heat map of the distance by step and probe; steps without probe distances are left out."""
     cells: list[dict[str, object]] = [
-        {"step": name, "probe": f"probe {number}", "distance": float(distance)}
+        {"step": name, "probe": probe, "distance": float(distance)}
         for name, step in zip(_names(drifted)[1:], drifted.steps, strict=True)
         if step.previous and step.previous.probe_distances is not None
-        for number, distance in enumerate(step.previous.probe_distances, start=1)
+        for probe, distance in zip(_probes(drifted, step.previous), step.previous.probe_distances, strict=True)
     ]
     steps, probes = (list(dict.fromkeys(str(cell[field]) for cell in cells)) for field in ("step", "probe"))
     color = alt.Color("distance:Q", title=None, scale=alt.Scale(domainMin=0, range=[FAINT, ALERT]))
     cell = heat_map(cells, x=("step", steps), y=("probe", probes)).mark_rect()
     return layered(cell.encode(color=color, tooltip=["step:N", "probe:N", number_tooltip("distance")]), height=220)
+
+
+def _probes(drifted: ModelDrift, move: Move) -> tuple[str, ...]:
+    """Return the probes' texts, as far as they differ."""
+    return probe_labels(drifted.recipes[move.recipe_id].probe_set, len(move.probe_distances or ()))
 
 
 def _names(drifted: ModelDrift) -> list[str]:

@@ -26,6 +26,8 @@ from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 #: Interval at which an open page checks for changed data.
 _RECHECK_SECONDS = 3
 
+#: Characters of a name that are shown.
+_LONGEST = 48
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 #: The escaper of all untrusted text on a page.
 plain = markdown
@@ -51,6 +53,16 @@ def utc(then: datetime) -> str:
 def registered_at(row: VersionRow) -> datetime:
     """Return the time of a version's registration in MLflow."""
     return datetime.fromtimestamp(row.registered.ref.created_ms / 1000, UTC)
+
+
+def short(text: str) -> str:
+    """Return a text that fits a line; a longer one ends in an ellipsis."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def full(text: str) -> str | None:
+    """Return Markdown of the whole text, to show under the pointer; None if `short` shows all of it."""
+    return plain(text) if len(text) > _LONGEST else None
 
 
 def heading(title: str, description: str) -> None:
@@ -100,7 +112,8 @@ def model_link(name: str, *, version: int | None = None, label: str | None = Non
         st.markdown(f":gray[{HIDDEN} a model that you may not see]")
         return
     params = {"model": name} | ({} if version is None else {"version": str(version)})
-    st.page_link("screens/model.py", label=f":blue[{plain(label or name)}]", query_params=params)
+    text = label or name
+    st.page_link("screens/model.py", label=f":blue[{plain(short(text))}]", help=full(text), query_params=params)
 
 
 def empty(message: str, next_step: str) -> None:

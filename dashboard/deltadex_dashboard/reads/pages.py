@@ -12,7 +12,6 @@ from deltadex.bases import own_method as methods
 from deltadex.clusters import runs as cluster_runs
 from deltadex.clusters.dendrogram import Dendrogram, joins
 from deltadex.clusters.runs import Explanation
-from deltadex.drift.compare import Comparison, compare
 from deltadex.drift.model_drift import ModelDrift, model_drift
 from deltadex.drift.model_drift import lines as model_lines
 from deltadex.drift.queries import Line
@@ -238,14 +237,6 @@ def similarities(now: Snapshot, recipe_id: int, ids: tuple[int, ...]) -> NDArray
     """Return the `(n, n)` cosine similarities between versions."""
     with now.transaction() as tx:
         return cosine_similarities(tx, now.settings.registry, recipe_id, ids)
-
-
-@cached
-def comparison(now: Snapshot, recipe_id: int, one: int, other: int) -> Comparison | None:
-    """Return the comparison of two versions under a recipe."""
-    recipe = _recipe(now, recipe_id)
-    with now.transaction() as tx:
-        return compare(tx, now.person, recipe, one, other)
 
 
 @cached

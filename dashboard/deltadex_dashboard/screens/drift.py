@@ -42,9 +42,12 @@ def show(now: Snapshot) -> None:
     names = [line.name for line in lines if line.name != HIDDEN]
     left, _ = st.columns([2, 3])
     chosen = left.selectbox(
-        "Registered model", sorted(names), index=None, key="model", bind="query-params",
+        "Registered model", sorted(names), index=None, key="model", bind="query-params", accept_new_options=True,
         placeholder=f"The {_MOST_CHARTS} with the largest steps" if len(names) > _MOST_CHARTS else "All models",
     )  # fmt: skip
+    if chosen is not None and chosen not in names:
+        st.warning(view.plain(f"{chosen} is not known, or has no two versions that can be compared."))
+        chosen = None
     shown = [drifted for name in ([chosen] if chosen else names[:_MOST_CHARTS]) if (drifted := reads.drift(now, name))]
     for number in range(0, len(shown), 2):
         for column, drifted in zip(st.columns(2), shown[number : number + 2], strict=False):
@@ -64,11 +67,10 @@ def _table(lines: Sequence[Line]) -> Table:
 
 
 def _numbers(lines: Sequence[Line]) -> None:
-    first, second, third, fourth = st.columns(4)
+    first, second, third = st.columns(3)
     first.metric("Models with two or more versions", f"{len(lines):,}", border=True)
-    second.metric("Steps compared", f"{sum(one.compared for one in lines):,}", border=True)
-    third.metric("Drifts", f"{sum(one.changes for one in lines):,}", border=True)
-    fourth.metric(
+    second.metric("Drifts", f"{sum(one.changes for one in lines):,}", border=True)
+    third.metric(
         "Breaks", f"{sum(one.broken for one in lines):,}", border=True,
         help="Versions whose base or recipe differs from the previous version's. They can't be compared.",
     )  # fmt: skip

@@ -94,7 +94,9 @@ def _start_search() -> None:
 
 def _answer(now: Snapshot) -> None:
     search_id = st.query_params.get("search", "")
-    if not search_id.isdigit():
+    if not search_id.isdecimal():
+        if search_id:
+            st.warning(view.plain(f"{search_id!r} in the link is not the number of a search."))
         view.empty("There is no search yet.", "The models that are closest to the examples will be listed here.")
         return
     try:

@@ -1,4 +1,4 @@
-"""The page of one registered model: versions, findings, drift, neighbours and raw facts."""
+"""The page of one registered model: versions, findings, drift, lineage and neighbours."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from deltadex.findings.kinds import KINDS
 from deltadex.reviews.lifecycle import UNDECIDED
 from deltadex.reviews.queries import ReviewRow
 from deltadex.types import State, VersionRow
-from deltadex_dashboard.charts.drift import drift_chart, drift_words
+from deltadex_dashboard.charts.drift import drift_chart, drift_words, probes_chart
+from deltadex_dashboard.charts.lineage import lineage_dot, lineage_words
 from deltadex_dashboard.elements import finding
 from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.reads import models
 from deltadex_dashboard.reads import pages as reads
 from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
@@ -24,45 +26,59 @@ _MOST_DECISIONS = 20
 
 def show(now: Snapshot) -> None:
     """Draw the page."""
-    view.heading("Model", "One registered model: its versions, their drift and neighbours, and the raw facts.")
+    view.heading("Model", "One registered model: its versions, their drift, lineage and neighbours.")
     names = reads.models(now)
     if not names:
         view.no_versions()
         return
     left, right = st.columns([3, 2])
-    with left:
-        name = st.selectbox(
-            "Registered model", names, index=None, key="model", bind="query-params", placeholder="Choose a model"
-        )
+    # New options are accepted so that a name of an old link is not dropped: the page says that it is not known.
+    name = left.selectbox(
+        "Registered model", names, None, key="model", bind="query-params", accept_new_options=True,
+        placeholder="Choose a model",
+    )  # fmt: skip
     if name is None:
+        view.empty("No model is chosen.", "Choose one above, or one of the list of models.")
+        return
+    if name not in names:
         view.empty(
-            "No model is chosen.",
-            "Choose one above, or click one on the map. Links to models that were deleted also lead here.",
+            f"{view.plain(name)} is not known.", "It was deleted or renamed, or is not shown to you. Choose one above."
         )
         return
     rows = {row.registered.ref.version: row for row in reversed(reads.model(now, name)) if row.state != State.DELETED}
     with right:
-        # No default: Streamlit leaves defaults out of the link, and a shared link must keep pointing to this version.
-        number = st.selectbox(
-            "Version", sorted(rows, reverse=True), index=None, key="version", bind="query-params", placeholder="newest"
-        )
-    row = rows[number or max(rows)]
+        row = _version(rows)
     facts = reads.version(now, row.id)
     _head(row)
+    _compare(row, rows, facts)
     _findings(row, facts.reviews)
     _numbers(facts)
     _words(facts)
     _mixture(facts)
     _drift(now, name)
+    _lineage(now, row, facts)
     left, right = st.columns(2, gap="large")
     with left:
         _neighbors(row, facts)
-        _lineage(row, rows, facts)
+        _tags(row)
     with right:
         _versions(list(rows.values()))
         _history(facts)
         _decisions(facts)
-    _raw(row, facts)
+
+
+def _version(rows: Mapping[int, VersionRow]) -> VersionRow:
+    """Show the select box of versions and return the chosen one; say if the link names one that is not there."""
+    # No default: Streamlit leaves defaults out of the link, and a shared link must keep pointing to this version.
+    numbers = {str(number): row for number, row in sorted(rows.items(), reverse=True)}
+    number = st.selectbox(
+        "Version", list(numbers), None, key="version", bind="query-params", accept_new_options=True,
+        placeholder="newest",
+    )  # fmt: skip
+    newest = next(iter(numbers.values()))
+    if number is not None and number not in numbers:
+        st.warning(view.plain(f"There is no version {number}. Shown is the newest, {newest.registered.ref.version}."))
+    return numbers.get(number or "", newest)
 
 
 def _head(row: VersionRow) -> None:
@@ -72,11 +88,27 @@ def _head(row: VersionRow) -> None:
         st.markdown(view.plain(row.registered.description))
     if row.state is State.SKIPPED:
         st.info(f"**Skipped:** {view.plain(row.reason)}")
+        st.caption(f"If it is a language model after all, {view.retry_command(row)} reads it again.")
     if row.state in (State.WAITING, State.FAILED, State.UNSUPPORTED):
         st.error(f"**{row.state.capitalize()}:** {view.plain(row.reason)}")
         if row.hint:
             st.info(markdown_hint(row.hint))
         st.caption(f"When the cause is fixed, {view.retry_command(row)} starts it again.")
+
+
+def _compare(row: VersionRow, rows: Mapping[int, VersionRow], facts: reads.VersionFacts) -> None:
+    """Show links to comparisons: with the version before, with the closest model, and with any."""
+    before = [rows[number] for number in sorted(rows) if number < row.registered.ref.version][-1:]
+    closest = [one.version for one in facts.neighbors if one.version.registered.ref.name != HIDDEN][:1]
+    with st.container(horizontal=True):
+        for other in {each.id: each for each in (*before, *closest)}.values():
+            _compare_link(row, f"Compare with {view.short(other.label)}", b=other.label)
+        _compare_link(row, "Compare with…")
+
+
+def _compare_link(row: VersionRow, label: str, **others: str) -> None:
+    params = {"a": row.label, **others}
+    st.page_link("screens/compare.py", label=f":blue[{view.plain(label)}]", query_params=params)
 
 
 def _findings(row: VersionRow, found: Sequence[ReviewRow]) -> None:
@@ -144,6 +176,9 @@ def _drift(now: Snapshot, name: str) -> None:
         base = view.plain(drifted.base_name)
         st.markdown(f"**Drift** over {len(drifted.versions)} versions · base {base} · the grey area is noise")
         st.altair_chart(drift_chart(drifted), key="drift", alt=drift_words(drifted))
+        # A toggle: Streamlit renders the content of an expander even if it is closed.
+        if st.toggle("Probe by probe", key="probes"):
+            st.altair_chart(probes_chart(drifted), key="each-probe", alt="Distance by step and probe")
 
 
 def _neighbors(row: VersionRow, facts: reads.VersionFacts) -> None:
@@ -168,27 +203,34 @@ def _versions(rows: Sequence[VersionRow]) -> None:
         registered.caption(view.ago(view.registered_at(row)))
 
 
-def _lineage(row: VersionRow, rows: Mapping[int, VersionRow], facts: reads.VersionFacts) -> None:
+def _lineage(now: Snapshot, row: VersionRow, facts: reads.VersionFacts) -> None:
     st.subheader("Lineage")
-    bases = ", ".join(stored.recipe.base_name for stored in facts.embeddings) or "not known"
-    ref = row.registered.ref
-    before = [rows[number].label for number in sorted(rows) if number < ref.version]
+    if edges := models.lineage(now, row.id):
+        dot = lineage_dot(edges, row, is_dark=st.context.theme.type == "dark")
+        st.graphviz_chart(dot, alt=lineage_words(edges))
+        st.caption("Solid lines: declared in the registry or by the files. Dashed lines: measured.")
+    else:
+        st.caption("No relation to another version or base is known.")
     # Masked versions have no creation time.
-    older = [one for one in facts.neighbors if 0 < one.version.registered.ref.created_ms < ref.created_ms]
+    created_ms = row.registered.ref.created_ms
+    older = [one for one in facts.neighbors if 0 < one.version.registered.ref.created_ms < created_ms]
     closest = f"{older[0].version.label}, {older[0].similarity:.3f}" if older else "none among its neighbours"
-    _facts(
-        {
-            "declared base model": bases,
-            "declared: follows": before[-1] if before else "none",
-            "measured: closest older version": closest,
-            "source": row.registered.source,
-            "run": row.registered.run_id or "none",
-        }
-    )
+    left, right = st.columns(2, gap="large")
+    with left:
+        _facts(
+            {
+                "closest older version": closest,
+                "source": row.registered.source,
+                "run": row.registered.run_id or "none",
+                "artifact": row.artifact_uri or "none",
+                "weights": row.weights_digest or "none",
+            }
+        )
     if facts.same_weights:
-        st.caption("The same weights are registered as:")
-        for copy in facts.same_weights:
-            _link(copy, key="copy")
+        with right:
+            st.caption("The same weights are registered as:")
+            for copy in facts.same_weights:
+                _link(copy, key="copy")
 
 
 def _history(facts: reads.VersionFacts) -> None:
@@ -219,37 +261,25 @@ def _link(row: VersionRow, *, key: str, label: str | None = None) -> None:
         view.version_link(row)
         return
     # A button: a link from a page to itself would show the other version under the address of this one.
-    text = f":blue[{view.plain(label or row.label)}]"
-    st.button(text, key=f"{key}-{row.id}", type="tertiary", on_click=_open, args=(row,))
+    text = label or row.label
+    st.button(
+        f":blue[{view.plain(view.short(text))}]",
+        help=view.full(text),
+        key=f"{key}-{row.id}",
+        type="tertiary",
+        on_click=_open,
+        args=(row,),
+    )
 
 
 def _open(row: VersionRow) -> None:
-    st.session_state["model"], st.session_state["version"] = row.registered.ref.name, row.registered.ref.version
+    st.session_state["model"], st.session_state["version"] = row.registered.ref.name, str(row.registered.ref.version)
 
 
-def _raw(row: VersionRow, facts: reads.VersionFacts) -> None:
-    with st.expander("Raw facts"):
-        for stored in facts.embeddings:
-            _facts(
-                {
-                    "recipe": stored.recipe.digest,
-                    "base digest": stored.recipe.base_digest,
-                    "dimension": str(stored.recipe.dimension),
-                    "norm": f"{stored.norm:.6g}",
-                    "strength (norm / base norm)": f"{stored.strength:.6g}",
-                    "probe agreement": f"{stored.agreement:.4f}",
-                    "embedded at": view.utc(stored.created_at),
-                }
-            )
-        _facts(
-            {
-                "weights digest": row.weights_digest or "none",
-                "artifact": row.artifact_uri or "none",
-                "flow run": row.flow_run_id or "none",
-                "attempt": str(row.attempt),
-            }
-        )
-        _facts({f"tag {name}": value for name, value in sorted(row.registered.tags.items())})
+def _tags(row: VersionRow) -> None:
+    if row.registered.own_tags:
+        st.subheader("Tags")
+        _facts(dict(sorted(row.registered.own_tags.items())))
 
 
 def _facts(facts: dict[str, str]) -> None:

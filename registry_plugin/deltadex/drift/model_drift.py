@@ -12,7 +12,7 @@ from deltadex.clusters import queries as clusters
 from deltadex.clusters import reads as visible_clusters
 from deltadex.clusters.queries import ClusterRow
 from deltadex.drift import queries as model_history
-from deltadex.drift.causes import Difference, differences, in_words
+from deltadex.drift.causes import differences, in_words
 from deltadex.drift.line import Change, Space, Step, follow, unresolved
 from deltadex.drift.queries import History, Line
 from deltadex.drift.rules import judge_drift
@@ -27,6 +27,7 @@ from deltadex.store.database import Transaction
 from deltadex.types import Finding, FloatArray, ModelVersionRef, VersionRow, Word, Words
 from deltadex.vectors import unit_vectors
 from deltadex.versions import record_queries as training_records
+from deltadex.versions.differences import Difference
 
 #: Default alias: versions are also compared with the version that has it.
 DEFAULT_ALIAS = "champion"

@@ -6,9 +6,10 @@ Changing one character changes the digest and so the recipe: embeddings of diffe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import takewhile
 
 from deltadex.types import EmbeddingMethod
 
@@ -43,6 +44,17 @@ class ProbeSet:
         """Hex SHA-256 over the probes, in order, and the token limit."""
         return hashlib.sha256("\0".join([*self.probes, str(self.max_tokens)]).encode()).hexdigest()
 
+    @property
+    def distinct_parts(self) -> tuple[str, ...]:
+        """What tells the probes apart: their texts without what all of them begin and end with."""
+        start = _shared_start(self.probes)
+        end = _shared_start([probe[start:][::-1] for probe in self.probes])
+        return tuple(probe[start : len(probe) - end] for probe in self.probes)
+
+
+def _shared_start(texts: Iterable[str]) -> int:
+    return len(list(takewhile(lambda letters: len(set(letters)) == 1, zip(*texts, strict=False))))
+
 
 #: The five probes of the paper (arXiv 2509.04442, appendix): paraphrases of the Alpaca instruction.
 PAPER_PROBES = ProbeSet(
@@ -52,6 +64,14 @@ PAPER_PROBES = ProbeSet(
 #: The same template with content for an instruction: how a model goes on depends on what it was trained on.
 CONTENT_PROBES = ProbeSet("content-5", tuple(_INSTRUCTIONS[0] + _TEMPLATE.format(text) for text in _BEGINNINGS))
 PROBE_SETS = {one.name: one for one in (PAPER_PROBES, CONTENT_PROBES)}
+
+
+def probe_labels(probe_set: str, count: int) -> tuple[str, ...]:
+    """Return the distinct parts of a probe set's texts, or numbers where a set of this name and size is not known."""
+    known = PROBE_SETS.get(probe_set)
+    if known is None or len(known.probes) != count:
+        return tuple(f"probe {number}" for number in range(1, count + 1))
+    return known.distinct_parts
 
 
 def _method(name: str, probe_set: ProbeSet, readout: str) -> EmbeddingMethod:

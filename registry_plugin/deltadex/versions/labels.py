@@ -18,7 +18,7 @@ def parse_label(label: str) -> tuple[str, int]:
         There is no version number behind the last slash.
     """
     name, _, number = label.rpartition("/")
-    if not name or not number.isdigit():
+    if not name or not number.isdecimal():
         raise DeltadexError(f"{label!r} is not NAME/VERSION", hint="Write NAME/VERSION, such as sql-writer/3.")
     return name, int(number)
 

@@ -8,6 +8,7 @@ import pytest
 from deltadex.drift.line import PlacedVersion, Space, follow
 from deltadex.drift.model_drift import ModelDrift
 from deltadex.embeddings.queries import RecipeRow
+from deltadex.engine.probes import PAPER_PROBES
 from deltadex.types import Queue, State, VersionRow
 from deltadex_dashboard.charts.drift import drift_chart, drift_words, probes_chart
 from tests.dashboard.specs import layers
@@ -64,7 +65,7 @@ def test_the_threshold_is_on_the_chart_of_a_steady_model() -> None:
 def test_each_probe_has_its_own_row() -> None:
     [heat] = layers(probes_chart(drifted((1, 0), (0, 1), None)))
     assert [(cell["step"], cell["probe"], cell["distance"]) for cell in heat["rows"]] == [
-        ("v2", f"probe {number}", pytest.approx(1.0)) for number in range(1, 6)
+        ("v2", probe, pytest.approx(1.0)) for probe in PAPER_PROBES.distinct_parts
     ]
 
 

@@ -1,0 +1,138 @@
+"""The Models place in a real browser: search by team and date, any two versions compared, Back, a phone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from deltadex.ingest.round import recompute_where_due
+from deltadex.settings import DatabaseSettings, PortSettings, Settings
+from deltadex.stack import specs
+from deltadex.store.database import Database
+from tests.conftest import unused_port
+from tests.dashboard.company import DIMENSION
+from tests.e2e.dashboards import filled_database, running
+from tests.stored import REGISTRY, embedded
+
+LONG = "extractor-of-clauses-" * 6
+#: Registered three weeks before everything else.
+EARLY = "early-bird"
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def address(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a dashboard on a filled store listens."""
+    url, folder = filled_database(postgres_url, "models_page"), tmp_path_factory.mktemp("models_page")
+    early_ms = int((datetime.now(UTC) - timedelta(weeks=3)).timestamp() * 1000)
+    with Database(url) as database:
+        with database.transaction() as tx:
+            for place, name in enumerate((LONG, EARLY), start=10):
+                embedded(tx, name, np.eye(DIMENSION)[place], tags={"team": "analytics"}, created_ms=early_ms + place)
+        recompute_where_due(database, Settings(registry=REGISTRY))
+    settings = Settings(
+        data_dir=folder, registry=REGISTRY, database=DatabaseSettings(url=url),
+        ports=PortSettings(dashboard=unused_port()),
+    )  # fmt: skip
+    with running(specs.dashboard(settings), folder) as at:
+        yield at
+
+
+@pytest.fixture
+def visit(address: str, browser: Browser) -> Iterator[Open]:
+    """Open an address in a browser of its own, of a desk's or a phone's width; only our own host is asked."""
+    contexts, asked = [], list[str]()
+
+    def visit(path: str, *, width: int = 1280) -> Page:
+        contexts.append(browser.new_context(viewport={"width": width, "height": 844}))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(60_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{address}/{path}")
+        expect(page.get_by_test_id("stHeading").first).to_be_visible(timeout=60_000)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    host = re.escape(address.removeprefix("http://"))
+    assert [url for url in asked if not re.match(rf"(http|ws)://{host}/|data:|blob:", url)] == []
+
+
+def models_of(page: Page) -> list[str]:
+    links = page.get_by_test_id("stPageLink-NavLink").filter(has_text=re.compile(r"/\d+$"))
+    return [link.split("/")[0] for link in links.all_inner_texts()]
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    page.get_by_role("combobox", name=label).fill(option)
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def test_models_are_searched_by_team_and_date(visit: Open) -> None:
+    page = visit("models")
+    choose(page, "Team or owner", "analytics")
+    page.wait_for_url(re.compile("team=analytics"))
+    expect(page.get_by_role("link", name="queued-now/1")).to_have_count(0)
+    expect(page.get_by_role("link", name="legal-writer/1")).to_be_visible()
+    expect(page.get_by_role("link", name=f"{EARLY}/1")).to_be_visible()
+    a_week_ago = (datetime.now(UTC) - timedelta(weeks=1)).date().isoformat()
+    shared = visit(f"models?team=analytics&until={a_week_ago}")
+    expect(shared.get_by_text("2 registered models with 2 versions")).to_be_visible()
+    assert EARLY in models_of(shared)
+    shared.get_by_role("textbox", name="Name or tag").fill("bird")
+    shared.get_by_role("textbox", name="Name or tag").press("Enter")
+    expect(shared.get_by_text("1 registered model with 1 version")).to_be_visible()
+    assert models_of(shared) == [EARLY]
+
+
+def test_any_two_versions_are_compared(visit: Open) -> None:
+    page = visit("compare")
+    choose(page, "One version", "vendor-agreements/1")
+    choose(page, "Other version", "contract-drafter/1")
+    expect(page.get_by_text("They have the same weights.")).to_be_visible()
+    page.wait_for_url(re.compile("a=vendor-agreements.*b=contract-drafter"))
+    choose(page, "Other version", "legacy-queries/1")
+    expect(page.get_by_text("They have different base models")).to_be_visible()
+
+
+def test_back_undoes_one_step_at_a_press_and_conditions_survive(visit: Open) -> None:
+    page = visit("models?text=sql&team=analytics")
+    page.get_by_role("link", name="sql-reviewer/1").click()
+    expect(page.get_by_role("heading", name="sql-reviewer/1")).to_be_visible()
+    page.get_by_role("button", name="sql-classifier/1").first.click()
+    expect(page.get_by_role("heading", name="sql-classifier/1")).to_be_visible()
+    page.get_by_role("link", name=re.compile("^Compare with sql-")).first.click()
+    expect(page.get_by_text(re.compile("^Similarity"))).to_be_visible()
+    for heading in ("sql-classifier/1", "sql-reviewer/1"):
+        page.go_back()
+        expect(page.get_by_role("heading", name=heading)).to_be_visible()
+    page.go_back()
+    expect(page.get_by_text("1 registered model with 1 version")).to_be_visible()
+    expect(page.get_by_role("textbox", name="Name or tag")).to_have_value("sql")
+    assert page.url.endswith("/models?text=sql&team=analytics")
+
+
+def test_lineage_is_drawn_with_declared_and_measured_lines(visit: Open) -> None:
+    graph = visit("model?model=vendor-agreements").get_by_test_id("stGraphVizChart")
+    for relation, dashed in (("same weights", 1), ("base of", 0)):
+        line = graph.locator("g.edge").filter(has_text=relation)
+        expect(line).to_be_visible()
+        expect(line.locator("path[stroke-dasharray]")).to_have_count(dashed)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["models", "models?team=nobody", f"model?model={LONG}", "compare?a=help-centre/1&b=sql-writer/1", "drift"],
+)
+def test_a_phone_shows_every_page_without_scrolling_sideways(visit: Open, path: str) -> None:
+    page = visit(path, width=390)
+    page.emulate_media(color_scheme="dark")
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    wide = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0
