@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
+from deltadex.clusters.dendrogram import Dendrogram, joins
 from deltadex_dashboard.charts.map import hover_card
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import pages as reads
@@ -26,3 +30,10 @@ def cards(now: Snapshot, recipe_id: int) -> list[str]:
         )
         for row, domain, label in zip(chart.rows, chart.domains, chart.labels.tolist(), strict=True)
     ]
+
+
+@cached
+def tree(now: Snapshot, recipe_id: int, ids: tuple[int, ...]) -> tuple[Dendrogram, list[str], NDArray[np.float64]]:
+    """Return the dendrogram of versions under one recipe, their labels, and their `(n, n)` cosine similarities."""
+    with now.transaction() as tx:
+        return joins(tx, now.person, recipe_id, now.settings.registry, ids=ids)

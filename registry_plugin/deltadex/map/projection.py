@@ -22,7 +22,7 @@ _ALMOST_ZERO = 1e-6
 #: Models of a map whose neighbours are compared.
 _JUDGED = 1_000
 #: Models move if a new map keeps this share more of their neighbours. Of 147 finetunes of SmolLM2 that arrived one by
-#: one, 143 moved no other, and the map kept at most .08 fewer neighbours than a new one (with .03: 240 of 252, and .03).
+#: one, 143 moved no other, and the map kept at most .08 fewer neighbours than a new one (with .03: 240 of 252, .03).
 _WORTH_MOVING = 0.1
 
 
