@@ -40,11 +40,8 @@ def tree_chart(tree: Dendrogram, labels: Sequence[str], *, cut: float | None) ->
     )
     layers = [joins.mark_line(color=CALM, strokeWidth=1.5)]
     if cut is not None:
-        limit = chart_of([{"similarity": cut, "text": f"clusters: {cut:g}"}]).encode(x=x)
-        layers += [
-            limit.mark_rule(color=QUIET, strokeDash=[6, 4]),
-            limit.mark_text(color=QUIET, align="left", dx=4, y=-6).encode(text="text:N"),
-        ]
+        limit = chart_of([{"similarity": cut}]).encode(x=x)
+        layers.append(limit.mark_rule(color=QUIET, strokeDash=[6, 4]))
     return layered(*layers, height=80 + 22 * count)
 
 
@@ -62,11 +59,13 @@ def matrix_chart(tree: Dendrogram, labels: Sequence[str], similarity: NDArray[np
         color=alt.Color("similarity:Q", scale=scale, title="cosine similarity", legend=alt.Legend(orient="top")),
         tooltip=["one:N", "other:N", number_tooltip("similarity")],
     )
-    drawn: alt.Chart = encoded.mark_rect().properties(height=80 + 16 * len(names))
+    drawn: alt.Chart = encoded.mark_rect().properties(height=80 + 18 * len(names))
     return drawn
 
 
 def _labelled_axis(names: Sequence[str]) -> alt.Axis:
     """Return a vertical axis of numbers that shows names. Names are untrusted, and may be equal: masked ones are."""
     expression = f"{json.dumps(list(names))}[datum.value]"
-    return alt.Axis(title=None, values=list(range(len(names))), labelExpr=expression, labelLimit=320, grid=False)
+    return alt.Axis(
+        title=None, values=list(range(len(names))), labelExpr=expression, labelLimit=320, labelOverlap=False, grid=False
+    )

@@ -59,7 +59,7 @@ def _declared_and_measured(chart: Chart, names: Sequence[str]) -> None:
     st.subheader("Declared domain and measured cluster")
     limit = f" The {MOST} largest of each." if max(len(set(chart.domains)), len(names)) > MOST else ""
     st.caption(
-        f"Number of versions. The rows are the tag `{DOMAIN_TAG}`, the columns are clusters by behaviour.{limit} A row "
+        f"Number of versions. The rows are the tag {DOMAIN_TAG}, the columns are clusters by behaviour.{limit} A row "
         "in several columns is a domain whose models behave differently; a column with several rows, the opposite."
     )
     declared = [domain or _UNDECLARED for domain in chart.domains]
@@ -74,9 +74,11 @@ def _tree(now: Snapshot, chart: Chart) -> None:
         return
     tree, labels, similarity = reads_of_map.tree(now, chart.recipe.id, tuple(sorted(row.id for row in newest)))
     st.subheader("Dendrogram")
-    if len(newest) < len(chart.rows):
-        st.caption(f"Only the {_MOST_LEAVES} newest of {len(chart.rows):,} versions: more can't be read.")
-    joins = tree_chart(tree, labels, cut=chart.run.cut if chart.run else None)
+    cut = chart.run.cut if chart.run else None
+    limit = f"Only the {_MOST_LEAVES} newest of {len(chart.rows):,} versions: more can't be read. "
+    line = "" if cut is None else f"Clusters are cut at the dashed line ({cut:g})."
+    st.caption(f"{limit if len(newest) < len(chart.rows) else ''}{line}")
+    joins = tree_chart(tree, labels, cut=cut)
     st.altair_chart(joins, key="tree", alt="Tree of model versions")
     st.subheader("Similarity of each two versions")
     st.caption("The same versions, in the order of the dendrogram. Squares along the diagonal are similar versions.")

@@ -14,7 +14,7 @@ from tests.dashboard.specs import layers
 
 def test_each_model_has_a_line_beside_those_that_it_joins_first() -> None:
     vectors = np.array([[1, 0, 0], [0, 1, 0], [1, 0.1, 0], [0, 1, 0.1]])
-    joins, cut, _ = layers(tree_chart(dendrogram(vectors), ["sql/1", "legal/1", "sql/2", "legal/2"], cut=0.5))
+    joins, cut = layers(tree_chart(dendrogram(vectors), ["sql/1", "legal/1", "sql/2", "legal/2"], cut=0.5))
     shown = json.loads(joins["encoding"]["y"]["axis"]["labelExpr"].removesuffix("[datum.value]"))
     assert {frozenset(shown[:2]), frozenset(shown[2:])} == {
         frozenset(("sql/1", "sql/2")),
