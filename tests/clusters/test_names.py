@@ -27,6 +27,25 @@ def test_the_domain_tag_of_most_members_names_the_cluster():
     assert "2 of 3" in named.origin
 
 
+def test_the_domain_of_those_that_declare_one_names_the_cluster():
+    silent = [version(f"m{number}") for number in range(4)]
+    assert name(*[version(place, domain="sql") for place in "abc"], version("d", domain="law"), *silent).text == "sql"
+    assert name(*[version(place, domain="sql") for place in "ab"], *silent).text == "cluster 1"
+
+
+def test_a_cluster_of_several_declared_domains_is_named_by_them_and_not_by_a_word():
+    domains = ["sql"] * 4 + ["code"] * 4 + ["docs"] * 3 + ["other"]
+    named = name(*[version(f"self-{place}", domain=domain) for place, domain in enumerate(domains)])
+    assert named.text == "code / sql / docs"
+    assert named.origin == "tag domain of 11 of 12 versions"
+
+
+def test_scraps_and_parts_of_other_tokens_name_nothing():
+    code, law = saying(["re turn ret return #if"] * 2, ["whereas where"] * 2)
+    assert code.text == "return"
+    assert law.text == "whereas"
+
+
 def test_a_word_in_most_names_is_used_without_a_tag():
     named = name(version("acme/legal-lora-1"), version("legal_v2"), version("other", domain="x"))
     assert named.text == "legal"

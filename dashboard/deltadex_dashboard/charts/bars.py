@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from deltadex.reports.colors import STATE_COLORS
 from deltadex.types import State, VersionRow
+from deltadex_dashboard.charts.colors import ALERT, CALM
 
 #: From left to right; deleted versions and models of other kinds are not shown.
 _STATES = (
@@ -108,3 +109,23 @@ def _registered_at(row: VersionRow) -> datetime:
 def _monday(moment: datetime) -> date:
     day = moment.astimezone(UTC).date()
     return day - timedelta(days=day.weekday())
+
+
+def signed_bar(value: float, *, signed: bool) -> str:
+    """Return HTML for a bar of a cosine similarity.
+
+    Parameters
+    ----------
+    signed
+        True for a bar that starts in the middle and goes to the left for a negative value; else it starts at the left.
+    """
+    start, span = (50, 50) if signed else (0, 100)
+    width = min(abs(value), 1.0) * span
+    left = start - width if value < 0 else start
+    color = ALERT if value < 0 else CALM
+    middle = '<div style="position:absolute;left:50%;top:-3px;bottom:-3px;width:1px;background:currentColor"></div>'
+    return (
+        '<div style="position:relative;height:.5rem;border-radius:.25rem;background:rgba(128,140,160,.2)">'
+        f'<div style="position:absolute;left:{left:.1f}%;width:{width:.1f}%;height:100%;background:{color}"></div>'
+        f"{middle if signed else ''}</div>"
+    )

@@ -14,3 +14,5 @@ CALM = "#4c78dd"
 ALERT = "#d1495b"
 #: Low end of heat maps; one of the other colours is the high end.
 FAINT = "#eef2fb"
+#: Text in figures that do not inherit the page's text colour, by theme; equal to the theme's `textColor`.
+TEXT_COLORS = {"light": "#1b2733", "dark": "#e3e9ef"}

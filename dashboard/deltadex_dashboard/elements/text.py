@@ -20,6 +20,7 @@ from deltadex.reports.table import Cell, Table, as_csv
 from deltadex.search.neighbors import Neighbor
 from deltadex.types import State, VersionRow
 from deltadex_dashboard import visitor
+from deltadex_dashboard.charts.bars import signed_bar
 from deltadex_dashboard.reads import pages as reads
 from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
@@ -245,12 +246,13 @@ def some_links(rows: Sequence[VersionRow], *, most: int = 30) -> None:
 
 
 def neighbor_list(neighbors: Sequence[Neighbor], *, link: Callable[[VersionRow], None] = version_link) -> None:
-    """Show neighbours in the given order, each with its similarity and a bar from 0 to 1."""
+    """Show neighbours in the given order, each with its similarity and a bar, to the left for a negative one."""
+    signed = any(neighbor.similarity < 0 for neighbor in neighbors)
     for neighbor in neighbors:
         name, bar, similarity = st.columns([5, 3, 2], vertical_alignment="center")
         with name:
             link(neighbor.version)
-        bar.progress(min(max(neighbor.similarity, 0.0), 1.0))
-        similarity.markdown(f"{neighbor.similarity:.3f}")
+        bar.html(signed_bar(neighbor.similarity, signed=signed))
+        similarity.markdown(f"{neighbor.similarity:.3f}".replace("-", "\N{MINUS SIGN}"))
     if not neighbors:
         st.caption("There is no other version to compare it with.")

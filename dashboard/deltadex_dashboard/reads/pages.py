@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from deltadex.access import read_directory
 from deltadex.bases import own_method as methods
 from deltadex.clusters import runs as cluster_runs
-from deltadex.clusters.dendrogram import Dendrogram, joins
 from deltadex.clusters.runs import Explanation
 from deltadex.drift.model_drift import ModelDrift, model_drift
 from deltadex.drift.model_drift import lines as model_lines
@@ -251,13 +250,6 @@ def drift(now: Snapshot, name: str) -> ModelDrift | None:
     """Return the drift of one registered model; None if it can't be compared, or the person may not see it."""
     with now.transaction() as tx:
         return model_drift(tx, now.person, now.settings.registry, name, thresholds=now.settings.thresholds)
-
-
-@cached
-def tree(now: Snapshot, recipe_id: int) -> tuple[Dendrogram, list[str]]:
-    """Return the dendrogram of one recipe's versions, and their labels."""
-    with now.transaction() as tx:
-        return joins(tx, now.person, recipe_id, now.settings.registry)
 
 
 @cached

@@ -16,13 +16,16 @@ from deltadex.errors import DeltadexError
 from deltadex.escaping import markdown_hint
 from deltadex.map.chart import Chart
 from deltadex.reports.table import Table
-from deltadex.types import VersionRow
-from deltadex_dashboard.charts.dendrogram import tree_chart
+from deltadex.types import DOMAIN_TAG, VersionRow
+from deltadex_dashboard.charts.crosstab import MOST, crosstab_chart
+from deltadex_dashboard.charts.dendrogram import matrix_chart, tree_chart
 from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.reads import map as reads_of_map
 from deltadex_dashboard.reads import pages as reads
 from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _ALONE = "alone"
+_UNDECLARED = "none declared"
 _MOST_LEAVES = 60
 _OUTCOME = "renamed"
 
@@ -46,16 +49,40 @@ def show(now: Snapshot) -> None:
         shown = _list(chart, names)
     with right:
         _domain(now, chart, shown, names)
+    _declared_and_measured(chart, names)
     _tree(now, chart)
 
 
+def _declared_and_measured(chart: Chart, names: Sequence[str]) -> None:
+    if not any(chart.domains):
+        return
+    st.subheader("Declared domain and measured cluster")
+    limit = f" The {MOST} largest of each." if max(len(set(chart.domains)), len(names)) > MOST else ""
+    st.caption(
+        f"Number of versions. The rows are the tag {DOMAIN_TAG}, the columns are clusters by behaviour.{limit} A row "
+        "in several columns is a domain whose models behave differently; a column with several rows, the opposite."
+    )
+    declared = [domain or _UNDECLARED for domain in chart.domains]
+    measured = [names[label] if label != ALONE else _ALONE for label in chart.labels.tolist()]
+    st.altair_chart(crosstab_chart(declared, measured), key="crosstab", alt="Declared domains by measured cluster")
+
+
 def _tree(now: Snapshot, chart: Chart) -> None:
-    """Show the dendrogram; for a small number of models it is more informative than the clusters."""
-    if 2 < len(chart.rows) <= _MOST_LEAVES:
-        st.subheader("Dendrogram")
-        tree, labels = reads.tree(now, chart.recipe.id)
-        joins = tree_chart(tree, labels, cut=chart.run.cut if chart.run else None)
-        st.altair_chart(joins, key="tree", alt="Tree of model versions")
+    """Show the dendrogram and similarities; for a small number of models they are more informative than clusters."""
+    newest = sorted(chart.rows, key=lambda row: row.registered.ref.age, reverse=True)[:_MOST_LEAVES]
+    if len(newest) < 3:
+        return
+    tree, labels, similarity = reads_of_map.tree(now, chart.recipe.id, tuple(sorted(row.id for row in newest)))
+    st.subheader("Dendrogram")
+    cut = chart.run.cut if chart.run else None
+    limit = f"Only the {_MOST_LEAVES} newest of {len(chart.rows):,} versions: more can't be read. "
+    line = "" if cut is None else f"Clusters are cut at the dashed line ({cut:g})."
+    st.caption(f"{limit if len(newest) < len(chart.rows) else ''}{line}")
+    joins = tree_chart(tree, labels, cut=cut)
+    st.altair_chart(joins, key="tree", alt="Tree of model versions")
+    st.subheader("Similarity of each two versions")
+    st.caption("The same versions, in the order of the dendrogram. Squares along the diagonal are similar versions.")
+    st.altair_chart(matrix_chart(tree, labels, similarity), key="matrix", alt="Similarity matrix of model versions")
 
 
 def _list(chart: Chart, names: Sequence[str]) -> str:

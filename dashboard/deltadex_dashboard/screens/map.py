@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date
 from typing import Any
 
 import streamlit as st
 
+from deltadex.access import HIDDEN
 from deltadex.escaping import markdown_hint
 from deltadex.map.chart import Chart
 from deltadex.reports.table import Table
-from deltadex.types import VersionRow
+from deltadex.types import DOMAIN_TAG, VersionRow
+from deltadex_dashboard.charts.colors import TEXT_COLORS
 from deltadex_dashboard.charts.map import MapPoint, map_figure
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import pages as reads
+from deltadex_dashboard.reads.map import cards
 from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _CLUSTER = "cluster"
 _STATE = "state"
+_DECLARED = f"tag: {DOMAIN_TAG}"
 #: Maximum number of ids in a link; chat programs cut longer links.
 _MOST_IN_LINK = 100
 
@@ -28,33 +32,36 @@ def show(now: Snapshot) -> None:
     view.heading("Map", "Finetunes that change their base in similar ways are close. Click a point, or select several.")
     if view.nothing_embedded(now):
         return
-    recipe, color, chosen, until = st.columns([3, 2, 3, 2])
+    recipe, color, until = st.columns([3, 2, 2])
     with recipe:
         chart = reads.chart(now, view.recipe_id(now))
-    labels = {row.id: row.label for row in chart.rows}
+    labels = {row.label: row for row in chart.rows}
     with color:
         by = st.selectbox("Colour by", _colorings(chart.rows), key="color", bind="query-params")
-    with chosen:
-        selected = st.selectbox(
-            "Selected version", sorted(labels.values()), index=None, key="selected", bind="query-params",
-            placeholder="Click a point, or choose one",
-        )  # fmt: skip
     with until:
         last = _until(chart.rows)
-    row = next((row for row in chart.rows if row.label == selected), None)
+    search, chosen = st.columns([3, 4])
+    with search:
+        wanted = st.text_input("Search", key="search", bind="query-params", placeholder="Part of a name, tag or alias")
+    with chosen:
+        selected = st.selectbox(
+            "Selected version", sorted(labels), index=None, key="selected", bind="query-params",
+            placeholder="Click a point, or choose one",
+        )  # fmt: skip
+    row = labels.get(selected or "")
     left, right = st.columns([7, 3], gap="medium")
     with left, st.container(border=True):
-        selection = _draw(chart, by, row, last) if chart.rows else {}
+        selection = _draw(now, chart, by, row, last, wanted) if chart.rows else {}
         _caption(chart)
     with right:
-        _selected(now, row)
+        _selected(now, chart, row)
         _weak(now)
     _chosen(chart, _chosen_ids(selection))
 
 
 def _colorings(rows: Sequence[VersionRow]) -> list[str]:
-    tags = {tag for row in rows for tag in row.registered.own_tags}
-    return [_CLUSTER, *(f"tag: {tag}" for tag in sorted(tags)), _STATE]
+    tags = {f"tag: {tag}" for row in rows for tag in row.registered.own_tags}
+    return [*sorted(tags & {_DECLARED}), _CLUSTER, *sorted(tags - {_DECLARED}), _STATE]
 
 
 def _until(rows: Sequence[VersionRow]) -> date:
@@ -74,29 +81,46 @@ def _groups(chart: Chart, by: str) -> list[str | None]:
     return [row.registered.tags.get(by.removeprefix("tag: ")) for row in chart.rows]
 
 
-def _draw(chart: Chart, by: str, selected: VersionRow | None, last: date) -> dict[int, str]:
-    labels, groups = chart.labels, _groups(chart, by)
+def _draw(now: Snapshot, chart: Chart, by: str, selected: VersionRow | None, last: date, wanted: str) -> dict[int, str]:
     shown = [number for number, row in enumerate(chart.rows) if view.registered_at(row).date() <= last]
-    order = sorted(shown, key=lambda row: (labels[row] < 0, labels[row], row))
-    points = [MapPoint(chart.rows[row].id, chart.rows[row].label, groups[row]) for row in order]
+    order = sorted(shown, key=lambda row: (chart.labels[row] < 0, chart.labels[row], row))
+    points = _points(now, chart, by, wanted)
+    if wanted:
+        st.caption(f"{sum(not points[row].is_faded for row in shown):,} of {len(shown):,} versions match.")
     figure = map_figure(
-        points, chart.coordinates[order], selected=selected.id if selected else None, named=by == _CLUSTER
-    )
+        [points[row] for row in order], chart.coordinates[order], selected=selected.id if selected else None,
+        path=[row.id for row in _versions(chart, selected)], named=by in (_CLUSTER, _DECLARED),
+        text_color=TEXT_COLORS[st.context.theme.type or "light"],
+    )  # fmt: skip
     state = st.plotly_chart(
         figure, key="map", on_select=_take_click, selection_mode=("points", "box", "lasso"),
         config={"displaylogo": False, "scrollZoom": True}, alt="Map of model versions",
     )  # fmt: skip
-    return _points(state)
+    return _picked(state)
+
+
+def _points(now: Snapshot, chart: Chart, by: str, wanted: str) -> list[MapPoint]:
+    elsewhere, faded = chart.lies_elsewhere.tolist(), (~chart.matches(wanted)).tolist()
+    values = zip(chart.rows, _groups(chart, by), cards(now, chart.recipe.id), elsewhere, faded, strict=True)
+    return [MapPoint(row.id, row.label, *rest) for row, *rest in values]
+
+
+def _versions(chart: Chart, selected: VersionRow | None) -> list[VersionRow]:
+    """Return the versions of the selected one's model that are on the map, oldest first."""
+    if selected is None or selected.registered.ref.name == HIDDEN:
+        return []
+    of_model = [row for row in chart.rows if row.registered.ref.name == selected.registered.ref.name]
+    return sorted(of_model, key=lambda row: row.registered.ref.age)
 
 
 def _take_click() -> None:
-    points = _points(st.session_state["map"])
+    points = _picked(st.session_state["map"])
     if len(points) == 1:
         [st.session_state["selected"]] = points.values()
     st.query_params.pop("chosen", None)
 
 
-def _points(state: Any) -> dict[int, str]:
+def _picked(state: Any) -> dict[int, str]:
     """Return ids and labels of the versions that were clicked or selected with box or lasso."""
     points = state["selection"]["points"]
     return {int(point["customdata"]): str(point["text"]) for point in points if point.get("customdata") is not None}
@@ -116,20 +140,36 @@ def _caption(chart: Chart) -> None:
     if not chart.clusters:
         st.info(markdown_hint(chart.note))
         return
+    count = int(chart.lies_elsewhere.sum())
+    ringed = f" **{count} with a ring** lie in a cluster of mostly another declared domain." if count else ""
     st.caption(
-        f"{chart.note} **Distances on the map are not distances between models:** it projects "
+        f"{chart.note}{ringed} **Distances on the map are not distances between models:** it projects "
         f"{chart.recipe.dimension:,} dimensions to two. The similarities next to it use all dimensions."
     )
 
 
-def _selected(now: Snapshot, row: VersionRow | None) -> None:
+def _selected(now: Snapshot, chart: Chart, row: VersionRow | None) -> None:
     st.subheader("Selected")
     if row is None:
         st.caption("Nothing yet. Click a point to see its nearest neighbours in the full space.")
         return
     view.version_link(row)
+    st.markdown(" ".join((view.state_badge(row.state), view.alias_badges(row))))
+    st.caption("  \n".join(_facts(chart, row)))
     st.caption("Its neighbours, by cosine similarity in the full space:")
     view.neighbor_list(reads.version(now, row.id).neighbors)
+
+
+def _facts(chart: Chart, row: VersionRow) -> Iterator[str]:
+    label = chart.labels[chart.rows.index(row)]
+    cluster = view.cluster_names(chart)[label] if label >= 0 else "none"
+    yield f"Declared domain: {view.plain(row.registered.tags.get(DOMAIN_TAG, 'none'))}"
+    yield f"Cluster: {view.plain(cluster)}"
+    yield f"Owner: {view.plain(row.registered.owner or 'none')}"
+    yield f"Registered: {view.registered_at(row):%Y-%m-%d}"
+    versions = _versions(chart, row)
+    if len(versions) > 1:
+        yield "Path on the map: " + " → ".join(f"v{one.registered.ref.version}" for one in versions)
 
 
 def _chosen(chart: Chart, ids: Collection[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,10 @@ def dendrogram(vectors: ArrayLike) -> Dendrogram:
     return Dendrogram(order[drawn["leaves"]], places, 1 - np.array(drawn["dcoord"]))
 
 
-def joins(tx: Transaction, viewer: Person, recipe_id: int, registry: str) -> tuple[Dendrogram, list[str]]:
-    """Return the dendrogram of a recipe's versions, and their labels as a viewer may see them."""
-    table = embeddings.table(tx, recipe_id, registry=registry)
-    return dendrogram(table.vectors), [row.label for row in viewer.view_each(table.rows)]
+def joins(
+    tx: Transaction, viewer: Person, recipe_id: int, registry: str, *, ids: Sequence[int]
+) -> tuple[Dendrogram, list[str], NDArray[np.float64]]:
+    """Return the dendrogram of versions, their labels as a viewer may see them, and their `(n, n)` similarities."""
+    table = embeddings.table(tx, recipe_id, registry=registry, ids=ids)
+    labels = [row.label for row in viewer.view_each(table.rows)]
+    return dendrogram(table.vectors), labels, cosine_similarity(table.vectors)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
 
+from deltadex.clusters.division import FEWEST_DECLARED
 from deltadex.types import DOMAIN_TAG, ModelVersionRef, RegisteredVersion, Words
 
 #: A term can name a cluster if more than this share of the members has it.
@@ -23,7 +24,12 @@ _MAJORITY = 0.5
 _FEWEST_MEMBERS = 2
 _TERMS_PER_ORIGIN = 6
 _TOKENS_IN_A_NAME = 3
-_LETTERS = re.compile(r"[^\W\d_]{2}")
+#: Domains in the name of a cluster whose members declare several, and what stands between them.
+_DOMAINS_IN_A_NAME = 3
+DOMAIN_SEPARATOR = " / "
+_SHORTEST_WORD = 3
+#: First character of the scripts that put no spaces between words.
+_EAST_ASIAN = "\u2e80"
 _WORD = re.compile(r"[a-z]{3,}")
 #: Words of model names that describe how a model was made, not its purpose.
 _TECHNICAL = frozenset(
@@ -89,8 +95,8 @@ def name_clusters(
 ) -> list[DomainName]:
     """Return a name for each cluster.
 
-    It is the `domain` tag of most members, else a word in most data set or model names, else the tokens that most
-    members promote, else a number.
+    It is the `domain` tag of most members, else the few that together most members have, else a word in most data set
+    or model names, else the tokens that most members promote if these are whole words, else a number.
 
     Parameters
     ----------
@@ -103,7 +109,7 @@ def name_clusters(
     """
     by_origin = [_over_represented(origin, groups, rest, words) for origin in LabelOrigin]
     return [
-        _name(number, len(group), [term for terms in by_origin for term in terms[number]])
+        _name(number, group, [term for terms in by_origin for term in terms[number]])
         for number, group in enumerate(groups)
     ]
 
@@ -114,19 +120,19 @@ def terms_of(member: RegisteredVersion, words: Words | None) -> set[tuple[LabelO
     return {(origin, text) for origin in LabelOrigin for text in _terms_of_origin(origin, member, known)}
 
 
-def _name(number: int, size: int, terms: Sequence[Term]) -> DomainName:
+def _name(number: int, group: Sequence[RegisteredVersion], terms: Sequence[Term]) -> DomainName:
+    declared = _declared(group)
+    if declared:
+        return DomainName(*declared, tuple(terms))
+    size = len(group)
     common = [term for term in terms if term.members > _MAJORITY * size]
-    for term in common:
-        key, _, value = term.text.partition("=")
-        if term.origin is LabelOrigin.TAG and key == DOMAIN_TAG:
-            return DomainName(value, f"tag {DOMAIN_TAG} of {term.members} of {size} versions", tuple(terms))
     name_words = [term for term in common if term.origin in (LabelOrigin.DATA_SET, LabelOrigin.NAME)]
     if name_words:
         best = max(name_words, key=lambda term: (term.members, term.weight))
         origin = f"a word in the {best.origin}s of {best.members} of {size} versions"
         return DomainName(best.text, origin, tuple(terms))
-    # Punctuation describes code, but makes no name.
-    tokens = [term for term in common if term.origin is LabelOrigin.TOKENS and _LETTERS.search(term.text)][
+    promoted = [term.text for term in terms if term.origin is LabelOrigin.TOKENS]
+    tokens = [term for term in common if term.origin is LabelOrigin.TOKENS and _is_whole_word(term.text, promoted)][
         :_TOKENS_IN_A_NAME
     ]
     if tokens:
@@ -134,6 +140,34 @@ def _name(number: int, size: int, terms: Sequence[Term]) -> DomainName:
         origin = f"tokens that {fewest} or more of {size} versions promote; no tag or word that most share"
         return DomainName(" ".join(term.text for term in tokens), origin, tuple(terms))
     return DomainName(f"cluster {number + 1}", NUMBERED, tuple(terms))
+
+
+def _declared(group: Sequence[RegisteredVersion]) -> tuple[str, str] | None:
+    """Return the name by declared domains and its origin; None where they don't make one.
+
+    It is the domain of most versions, or of most of those that declare one if these are enough; or else the domains
+    of enough versions each, if most versions declare one of these.
+    """
+    counts = Counter(filter(None, (member.own_tags.get(DOMAIN_TAG) for member in group)))
+    if not counts:
+        return None
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    (first, most), size = ranked[0], len(group)
+    is_clear = most > _MAJORITY * counts.total() and most >= FEWEST_DECLARED
+    if (most > _MAJORITY * size and most >= _FEWEST_MEMBERS) or is_clear:
+        return first, f"tag {DOMAIN_TAG} of {most} of {size} versions"
+    several = [item for item in ranked if item[1] >= FEWEST_DECLARED][:_DOMAINS_IN_A_NAME]
+    together = sum(count for _, count in several)
+    if together <= _MAJORITY * size:
+        return None
+    return DOMAIN_SEPARATOR.join(domain for domain, _ in several), f"tag {DOMAIN_TAG} of {together} of {size} versions"
+
+
+def _is_whole_word(token: str, others: Iterable[str]) -> bool:
+    """Return False for punctuation, scraps, and the beginning or end of another token."""
+    if not token.isalpha() or (len(token) < _SHORTEST_WORD and token[0] < _EAST_ASIAN):
+        return False
+    return not any(token != other and (other.startswith(token) or other.endswith(token)) for other in others)
 
 
 def _over_represented(

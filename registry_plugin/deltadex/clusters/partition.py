@@ -6,16 +6,19 @@ was chosen by `benchmarks.clusters`. Outliers are in no cluster.
 With more than `AT_ONCE` models, linkage runs on a sample of that size, chosen by a hash of the vectors, and is cut as
 above. Every other model joins the cluster with the highest mean similarity, the criterion of average linkage, if it is
 at least the cut. The models that join none go through the same procedure again.
+
+Clusters in which people declare several domains may be divided further: see `clusters.division`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deltadex.clusters.division import divided
 from deltadex.vectors import average_linkage, canonical_order, cosine_similarity, cut_tree, silhouettes, unit_vectors
 
 #: Fewer models can form a pair, but no cluster.
@@ -49,8 +52,8 @@ class Clusters:
     cut
         Mean cosine similarity from which clusters were merged.
     silhouette
-        Mean silhouette at the cut (cosine distance; 0 for a model in no cluster), over the sample if there was one;
-        None with fewer than two clusters.
+        Mean silhouette at the cut (cosine distance; 0 for a model in no cluster), over the sample if there was one, and
+        before clusters were divided by declared domains; None with fewer than two clusters.
     note
         Reason why there are no clusters, or why the models were not divided.
     """
@@ -72,7 +75,12 @@ class Clusters:
 
 
 def cluster(
-    vectors: ArrayLike, *, min_similarity: float, previous_cut: float | None = None, at_once: int = AT_ONCE
+    vectors: ArrayLike,
+    *,
+    min_similarity: float,
+    declared: Sequence[str | None] = (),
+    previous_cut: float | None = None,
+    at_once: int = AT_ONCE,
 ) -> Clusters:
     """Divide models into clusters.
 
@@ -82,6 +90,8 @@ def cluster(
         `(n, d)`, finite, all of one recipe. The order of the rows changes at most the numbers of the clusters.
     min_similarity
         Minimum mean cosine similarity at which two clusters are merged.
+    declared
+        Declared domain of each model, None without one, by which clusters are divided; see `clusters.division`.
     previous_cut
         Cut of the previous run; it is used again if it is about as good as the best one.
     at_once
@@ -101,6 +111,10 @@ def cluster(
         note = f"No division of these models stands out: the best has a silhouette of {silhouette:.2f}."
         cut = min_similarity
     found = _extend(units, cut_tree(tree, 1.0 - cut), cut, at_once)
+    if declared:
+        domains = [declared[row] for row in order]
+        parts = divided(units, found, domains, min_silhouette=LEAST_SILHOUETTE, at_once=at_once)
+        found, note = (parts, "") if parts.max() > found.max() else (found, note)
     original_order = np.argsort(order)
     labels = _number_by_size(found[original_order])
     has_several = labels.max() > 0

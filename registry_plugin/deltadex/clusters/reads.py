@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from deltadex.access import HIDDEN, Person
 from deltadex.clusters import queries as clusters
-from deltadex.clusters.names import NUMBERED, LabelOrigin, terms_of
+from deltadex.clusters.names import DOMAIN_SEPARATOR, NUMBERED, LabelOrigin, terms_of
 from deltadex.clusters.queries import ClusterRow
 from deltadex.embeddings import promoted_tokens
 from deltadex.store.database import Transaction
@@ -76,4 +76,6 @@ def _masked(
 def _is_made_of(label: str, terms: Collection[tuple[LabelOrigin, str]]) -> bool:
     """Return True if each part of a name is a term: a tag's value, a word or a token."""
     parts = {text.partition("=")[2] if origin is LabelOrigin.TAG else text for origin, text in terms}
-    return label in parts or set(label.split()) <= {word for part in parts for word in part.split()}
+    return {*label.split(DOMAIN_SEPARATOR)} <= parts or set(label.split()) <= {
+        word for part in parts for word in part.split()
+    }

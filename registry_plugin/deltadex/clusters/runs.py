@@ -26,7 +26,7 @@ from deltadex.errors import AccessDenied, StoreError
 from deltadex.settings import Settings
 from deltadex.store import clock, locks
 from deltadex.store.database import Database, Transaction
-from deltadex.types import FloatArray, VersionRow
+from deltadex.types import DOMAIN_TAG, FloatArray, VersionRow
 from deltadex.vectors import unit_vectors
 from deltadex.versions.queries import by_ids
 from deltadex.versions.reads import sees_versions
@@ -182,9 +182,11 @@ def recluster(
             previous = clusters.latest_run(tx, recipe.id, registry)
             places = clusters.places(tx, recipe.id, registry)
             ids, vectors = cluster_runs.vectors(tx, recipe.id, registry, as_codes=method["vectors"] == "codes")
+            rows = by_ids(tx, ids)
         found = cluster(
             vectors,
             min_similarity=settings.thresholds.cluster_similarity,
+            declared=[rows[each].registered.tags.get(DOMAIN_TAG) for each in ids],
             previous_cut=previous.cut if previous else None,
         )
         run = ClusterRun(method, found.cut, found.silhouette, found.note, read_at)
@@ -249,7 +251,7 @@ def rename(tx: Transaction, person: Person, registry: str, cluster_id: int, name
 
 def _method(settings: Settings, count: int) -> Mapping[str, object]:
     method: dict[str, object] = {
-        "algorithm": "average linkage, cut at the best silhouette",
+        "algorithm": "average linkage, cut at the best silhouette, divided by declared domains",
         "min_similarity": settings.thresholds.cluster_similarity,
         "vectors": "codes" if count > AT_ONCE else "full",
     }

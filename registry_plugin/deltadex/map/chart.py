@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from deltadex.findings import queries as findings
 from deltadex.map import layout
 from deltadex.map import queries as layouts
 from deltadex.store.database import Transaction
-from deltadex.types import FindingKind, FloatArray, VersionRow
+from deltadex.types import DOMAIN_TAG, FindingKind, FloatArray, VersionRow
 from deltadex.versions.queries import by_ids
 
 
@@ -54,9 +55,45 @@ class Chart:
             f"found {self.run.found_at:%Y-%m-%d %H:%M} UTC."
         )
 
+    @property
+    def domains(self) -> list[str | None]:
+        """Declared domain of each version; None for a version that declares none."""
+        return [row.registered.tags.get(DOMAIN_TAG) for row in self.rows]
+
+    @property
+    def lies_elsewhere(self) -> NDArray[np.bool_]:
+        """`(n,)`: True for a version in a cluster most of whose declared domains are another one than its own."""
+        declared: dict[int, Counter[str]] = {}
+        for label, domain in zip(self.labels.tolist(), self.domains, strict=True):
+            if label >= 0 and domain:
+                declared.setdefault(label, Counter())[domain] += 1
+        majority = {
+            label: domain
+            for label, counts in declared.items()
+            for domain, count in counts.most_common(1)
+            if 2 * count > counts.total()
+        }
+        return np.array(
+            [
+                bool(domain) and majority.get(label, domain) != domain
+                for label, domain in zip(self.labels.tolist(), self.domains, strict=True)
+            ],
+            dtype=bool,
+        )
+
+    def matches(self, text: str) -> NDArray[np.bool_]:
+        """Return `(n,)`: True for a version whose label, aliases or own tags contain a text, whatever its case."""
+        wanted = text.casefold().strip()
+        return np.array([wanted in _searched(row) for row in self.rows], dtype=bool)
+
     def members(self, label: int) -> list[VersionRow]:
         """Return the versions of one cluster."""
         return [self.rows[row] for row in np.flatnonzero(self.labels == label)]
+
+
+def _searched(row: VersionRow) -> str:
+    # A line break is in no tag that a person would look for, so that no match spans two values.
+    return "\n".join((row.label, *row.registered.aliases, *row.registered.own_tags.values())).casefold()
 
 
 def chart(

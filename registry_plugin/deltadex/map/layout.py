@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from deltadex.embeddings import queries as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.map import queries as layouts
-from deltadex.map.projection import place_near, principal_plane, project
+from deltadex.map.projection import extend, place_near, principal_plane, project
 from deltadex.map.queries import Layout
 from deltadex.settings import Settings
 from deltadex.store import locks
 from deltadex.store.database import Database, Transaction
-from deltadex.types import FloatArray
 
 #: A map of up to this many versions takes two seconds: it is laid out for every new version, or on demand by a page.
 _QUICK = 1_000
@@ -59,8 +58,8 @@ def _refresh(registry: str, database: Database, recipe: RecipeRow) -> bool:
         if not is_due(tx, registry, recipe):
             return False
         table = embeddings.table(tx, recipe.id, registry=registry)
-    vectors: FloatArray = table.vectors
-    coordinates = project(vectors)
+        stored = layouts.read(tx, recipe.id, registry)
+    coordinates = extend(table.vectors, stored.coordinates)
     ids = [row.id for row in table.rows]
     with database.transaction() as tx:
         layouts.replace(tx, recipe.id, registry, ids=ids, coordinates=coordinates)

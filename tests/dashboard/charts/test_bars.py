@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from deltadex.access import masked
 from deltadex.types import Queue, State, VersionRow
 from deltadex_dashboard.charts import bars
-from deltadex_dashboard.charts.bars import Week
+from deltadex_dashboard.charts.bars import Week, signed_bar
 from tests.stored import registered
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -47,3 +47,9 @@ def test_the_bars_of_weeks_say_their_numbers_and_the_tallest_is_whole() -> None:
 
 def test_no_versions_are_no_trouble() -> None:
     assert "registered 0" in bars.weeks_bars(bars.weeks([], now=NOW))
+
+
+def test_a_negative_similarity_goes_to_the_left_of_the_middle() -> None:
+    assert "left:39.3%;width:10.7%" in signed_bar(-0.214, signed=True)
+    assert "left:50.0%;width:42.0%" in signed_bar(0.84, signed=True)
+    assert "left:0.0%;width:84.0%" in signed_bar(0.84, signed=False)

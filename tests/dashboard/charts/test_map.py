@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 import deltadex_dashboard
-from deltadex_dashboard.charts.colors import CATEGORIES
-from deltadex_dashboard.charts.map import MOST_GROUPS, MapPoint, map_figure
+from deltadex_dashboard.charts.colors import CATEGORIES, TEXT_COLORS
+from deltadex_dashboard.charts.map import ELSEWHERE, MOST_GROUPS, MapPoint, hover_card, map_figure
 
 COORDINATES = np.array([[0, 0], [0, 1], [5, 5], [9, 0]], dtype=float)
 PLACES = [MapPoint(1, "a/1", "sql"), MapPoint(2, "b/1", "sql"), MapPoint(3, "c/1", "legal"), MapPoint(4, "d/1", None)]
@@ -38,7 +39,7 @@ def test_what_is_no_version_can_be_neither_hovered_nor_selected() -> None:
     others = [trace for trace in figure.data if trace.customdata is None]
     assert others
     assert {trace.hoverinfo for trace in others} == {"skip"}
-    assert not any(trace.showlegend for trace in others)
+    assert {trace.name for trace in others if trace.showlegend is not False} == {"selected"}
 
 
 def test_the_map_keeps_its_place_when_it_is_drawn_again() -> None:
@@ -47,11 +48,45 @@ def test_the_map_keeps_its_place_when_it_is_drawn_again() -> None:
     assert one.layout.uirevision == other.layout.uirevision
 
 
+def test_a_click_is_not_taken_for_the_start_of_a_box() -> None:
+    """With `dragmode="select"` Streamlit asks for drags only."""
+    assert map_figure(PLACES, COORDINATES).layout.dragmode == "pan"
+
+
+def test_a_version_that_lies_elsewhere_has_a_ring() -> None:
+    points = [*PLACES, MapPoint(5, "e/1", "sql", lies_elsewhere=True)]
+    [ring] = [trace for trace in map_figure(points, np.vstack([COORDINATES, [[5, 4]]])).data if trace.name == ELSEWHERE]
+    assert (ring.x.tolist(), ring.y.tolist(), ring.marker.symbol) == ([5], [4], "circle-open")
+
+
+def test_what_a_search_does_not_match_is_faded_and_has_no_halo() -> None:
+    places = [MapPoint(1, "a/1", "sql"), MapPoint(2, "b/1", "sql", is_faded=True)]
+    [trace] = map_figure(places, COORDINATES[:2]).data
+    shown, faded = trace.marker.opacity
+    assert shown == 1
+    assert faded < 0.2
+
+
+def test_the_path_of_a_model_leads_from_version_to_version() -> None:
+    places = [MapPoint(number, f"a/{number}", "sql") for number in (1, 2, 3)]
+    figure = map_figure(places, COORDINATES[:3], path=[1, 3, 2], named=False)
+    [path] = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    assert path.x.tolist() == [0, 5, 0]
+    assert [step.text for step in figure.layout.annotations] == ["<b>v1</b>", "<b>v3</b>", "<b>v2</b>"]
+    assert not map_figure(places, COORDINATES[:3], path=[1], named=False).layout.annotations
+
+
+def test_a_card_leaves_out_what_is_unknown_and_shows_untrusted_text_as_it_is() -> None:
+    assert hover_card("<b>a</b>/1", (("owner", "ann & bob"), ("aliases", ""), ("domain", None))) == (
+        "<b>&lt;b&gt;a&lt;/b&gt;/1</b><br>owner: ann &amp; bob"
+    )
+
+
 def test_names_are_written_apart_even_where_groups_lie_on_top_of_each_other() -> None:
     places = [MapPoint(part, f"{group}/{part}", group) for group in ("a", "b", "c", "d") for part in (1, 2)]
     coordinates = np.tile([[0.0, 0.0], [1.0, 1.0]], (4, 1))
     names = map_figure(places, coordinates).layout.annotations
-    assert {name.text for name in names} == {f"<b>{group}</b>" for group in "abcd"}
+    assert {re.sub("<span.*</span> ", "", name.text) for name in names} == {f"<b>{group}</b>" for group in "abcd"}
     assert len({(name.x, name.y, name.xshift, name.yshift) for name in names}) == 4
 
 
@@ -92,6 +127,7 @@ def test_the_theme_has_the_colours_of_the_map() -> None:
     [folder] = deltadex_dashboard.__path__
     config = tomllib.loads((Path(folder) / ".streamlit" / "config.toml").read_text())
     assert tuple(config["theme"]["chartCategoricalColors"]) == CATEGORIES
+    assert {name: config["theme"][name]["textColor"] for name in TEXT_COLORS} == TEXT_COLORS
     assert len(CATEGORIES) >= 12
     assert config["browser"]["gatherUsageStats"] is False
     assert config["client"] == {"toolbarMode": "viewer", "showErrorDetails": "none"}
