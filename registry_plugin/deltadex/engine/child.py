@@ -21,6 +21,7 @@ import psutil
 from deltadex.checkpoints.digest import identical_tensors, weights_digest
 from deltadex.checkpoints.fit import check_fit
 from deltadex.checkpoints.inspect import Description, Kind, inspect
+from deltadex.checkpoints.low_rank import low_rank
 from deltadex.checkpoints.merge_check import imprint
 from deltadex.embeddings.artifact import write_artifact
 from deltadex.engine import tuning
@@ -190,7 +191,7 @@ def _check(request: Check) -> Checked:
     fit = check_fit(finetune, base, base_name=request.base_name)
     identical = identical_tensors(finetune, base, memo=memo) if finetune.kind is Kind.FULL else frozenset()
     described = Finetune(finetune, weights_digest(finetune, memo=memo), identical)
-    return Checked.of(described, fit, imprint(finetune, base))
+    return Checked.of(described, fit, imprint(finetune, base), low_rank(finetune, base, identical=identical))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 from deltadex import errors
 from deltadex.checkpoints.fit import Fit
 from deltadex.checkpoints.inspect import LocalCheckpoint
+from deltadex.checkpoints.low_rank import LowRank
 from deltadex.checkpoints.merge_check import Imprint
 from deltadex.engine.examples import Example
 from deltadex.errors import DeltadexError
@@ -151,6 +152,8 @@ class Checked:
     ----------
     weights, updates, base
         The arrays of its `Imprint` in hexadecimal; None if it has none.
+    low_rank
+        The rank of its difference from the base, if an adapter can hold it.
     """
 
     finetune: Finetune
@@ -158,13 +161,13 @@ class Checked:
     weights: str | None = None
     updates: str | None = None
     base: str | None = None
+    low_rank: LowRank | None = None
 
     @classmethod
-    def of(cls, finetune: Finetune, fit: Fit, imprint: Imprint | None) -> Checked:
+    def of(cls, finetune: Finetune, fit: Fit, imprint: Imprint | None, low_rank: LowRank | None) -> Checked:
         """Return the message of these values."""
-        if imprint is None:
-            return cls(finetune, fit)
-        return cls(finetune, fit, _to_hex(imprint.values), _to_hex(imprint.updates), _to_hex(imprint.base))
+        arrays = (imprint.values, imprint.updates, imprint.base) if imprint else (None, None, None)
+        return cls(finetune, fit, *map(_to_hex, arrays), low_rank)
 
     @property
     def imprint(self) -> Imprint | None:
