@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deltadex.checkpoints.inspect import Kind, LocalCheckpoint
 from deltadex.checkpoints.merge_check import ROUNDINGS
@@ -23,11 +24,13 @@ TOLERANCE = 0.01
 #: Largest rank as a share of a matrix's smaller side, and largest adapter as a share of its checkpoint. Beyond that,
 #: serving an adapter saves little.
 LARGEST_RANK, LARGEST_SHARE = 1 / 4, 1 / 3
-#: Energy of a difference, as a multiple of that of rounding, from which its rank can be told. An update has half a
-#: rounding step then, and its rounding errors have the energy of uniform ones, within 1 %.
-_LEAST_SIGNAL = 4.0
-#: Tolerance of the expected energy of rounding.
-_SLACK = 1.1
+#: Energy of a difference, as a multiple of that of rounding, from which its rank can be told. A typical update is .4 of
+#: a rounding step then; smaller ones are lost where the base was rounded too, and errors are no longer those of
+#: uniform rounding.
+_LEAST_SIGNAL = 2.5
+#: Tolerance of the expected energy of rounding: of the model of uniform errors, and in standard errors of their squares
+#: (each √.8 of the mean).
+_MODEL_ERROR, _STANDARD_ERRORS = 0.01, 4.0
 #: Matrices sampled per model, and rows and columns sampled of each: a part of a matrix of low rank has that rank.
 _MATRICES, _SIDE = 8, 512
 #: Elements compared of each tensor that another dtype than its base's makes different.
@@ -62,6 +65,11 @@ class LowRank:
     sampled: int
     matrices: int
 
+    @property
+    def is_worth_it(self) -> bool:
+        """True if the adapter is small beside the model."""
+        return self.adapter_bytes <= LARGEST_SHARE * self.checkpoint_bytes
+
 
 @dataclass(frozen=True, eq=False)
 class Difference:
@@ -91,21 +99,29 @@ class Difference:
         """Squared Frobenius norm."""
         return _energy(self.values)
 
-    def smallest_rank(self, singular_values: FloatArray) -> int | None:
+    def smallest_rank(self, values: NDArray[np.floating]) -> int | None:
         """Return the smallest rank whose error is within the tolerance; None if more singular values are needed.
 
         Parameters
         ----------
-        singular_values
-            `(k,)`: the largest ones, in descending order.
+        values
+            `(k,)`: the largest singular values, in descending order.
         """
         rows, columns = self.values.shape
-        ranks = np.arange(len(singular_values) + 1)
-        left = self.energy - np.cumsum([0.0, *np.square(singular_values, dtype=np.float64)])
+        ranks = np.arange(len(values) + 1)
+        left = self.energy - np.cumsum([0.0, *np.square(values, dtype=np.float64)])
         # A fit of this rank takes its share of the rounding with it.
-        rounding = _SLACK * self.rounding * (1 - ranks / rows) * (1 - ranks / columns)
+        slack = 1 + _MODEL_ERROR + _STANDARD_ERRORS * math.sqrt(0.8 / self.values.size)
+        rounding = slack * self.rounding * (1 - ranks / rows) * (1 - ranks / columns)
         enough = np.flatnonzero(left <= TOLERANCE**2 * self.energy + rounding)
         return int(enough[0]) if len(enough) else None
+
+
+def singular_values(values: FloatArray) -> NDArray[np.float64]:
+    """Return all singular values of a matrix in descending order, as roots of its Gram matrix's eigenvalues."""
+    wide = (values if values.shape[0] <= values.shape[1] else values.T).astype(np.float64)
+    found: NDArray[np.float64] = np.sqrt(np.maximum(np.linalg.eigvalsh(wide @ wide.T)[::-1], 0.0))
+    return found
 
 
 def is_clear(energy: float, rounding: float) -> bool:
@@ -116,6 +132,11 @@ def is_clear(energy: float, rounding: float) -> bool:
 def is_adaptable(name: str, shape: tuple[int, ...]) -> bool:
     """Return True for weights that LoRA adapts and that servers take: matrices of layers, but not of experts."""
     return len(shape) == 2 and name.endswith(".weight") and is_in_layer(name) and ".experts." not in name
+
+
+def is_rounded(values: FloatArray, base: FloatArray) -> bool:
+    """Return True if values are those of the base, rounded to any dtype."""
+    return any(np.array_equal(values, round_(base)) for round_ in ROUNDINGS.values())
 
 
 def largest_rank(shape: tuple[int, ...]) -> int:
@@ -158,7 +179,7 @@ def low_rank(finetune: LocalCheckpoint, base: LocalCheckpoint, *, identical: Col
         sampled=len(samples),
         matrices=len(changed),
     )
-    return found if found.adapter_bytes <= LARGEST_SHARE * found.checkpoint_bytes else None
+    return found if found.is_worth_it else None
 
 
 def _changed_matrices(
@@ -184,8 +205,7 @@ def _changed_matrices(
 def _looks_rounded(tensor: StoredTensor, other: StoredTensor) -> bool:
     """Return True if the first elements are those of the base in another dtype."""
     count = min(math.prod(tensor.shape), _COMPARED)
-    values, base = tensor.floats(count), other.floats(count)
-    return any(np.array_equal(values, round_(base)) for round_ in ROUNDINGS.values())
+    return is_rounded(tensor.floats(count), other.floats(count))
 
 
 def _sample(tensor: StoredTensor, other: StoredTensor) -> Difference:
@@ -201,9 +221,9 @@ def _rank(difference: Difference) -> tuple[int | None, float]:
     """Return the rank of a sampled difference, None if it is too large, and the energy that it leaves."""
     if not np.isfinite(difference.values).all():
         return None, 0.0
-    singular_values = np.linalg.svd(difference.values, compute_uv=False)
-    rank = difference.smallest_rank(singular_values[: largest_rank(difference.values.shape)])
-    return rank, float(np.square(singular_values[rank:], dtype=np.float64).sum())
+    values = singular_values(difference.values)
+    rank = difference.smallest_rank(values[: largest_rank(difference.values.shape)])
+    return rank, float(np.square(values[rank:]).sum())
 
 
 def _coarsest_dtype(values: FloatArray) -> str:

@@ -20,6 +20,7 @@ from deltadex.cli import (
     drift,
     duplicates,
     embed,
+    extract_adapter,
     find,
     geometry,
     method,
@@ -78,6 +79,7 @@ for command in (
     stack.init,
     watch.watch,
     embed.embed,
+    extract_adapter.extract_adapter,
     status.status,
     status.retry,
     neighbors.neighbors,
@@ -103,7 +105,8 @@ app.add_typer(notify.notify)
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 a stated error, 2 usage, 3 try again later. Tracebacks are shown only with `--debug`.
+    Exit codes: 0 done, 1 a stated error, 2 usage, 3 try again later, 4 a check found something. Tracebacks
+    are shown only with `--debug`.
     """
     # Typer accepts `--debug` only before the command: move it there.
     debug = "--debug" in sys.argv

@@ -167,7 +167,8 @@ class Checked:
     def of(cls, finetune: Finetune, fit: Fit, imprint: Imprint | None, low_rank: LowRank | None) -> Checked:
         """Return the message of these values."""
         arrays = (imprint.values, imprint.updates, imprint.base) if imprint else (None, None, None)
-        return cls(finetune, fit, *map(_to_hex, arrays), low_rank)
+        weights, updates, base = map(_to_hex, arrays)
+        return cls(finetune, fit, weights, updates, base, low_rank)
 
     @property
     def imprint(self) -> Imprint | None:
@@ -238,7 +239,40 @@ class Lens:
     task: Literal["read"] = "read"
 
 
-Request = Inspection | Conversion | Digest | Check | Job | Tuning | Lens
+@dataclass(frozen=True)
+class Extraction:
+    """An adapter to extract from a full model.
+
+    Attributes
+    ----------
+    base_name
+        Name of the base in the adapter's config.
+    folder
+        Destination of the adapter.
+    rank
+        Its rank; None for the smallest one that holds the difference.
+    """
+
+    finetune: Finetune
+    base: BaseModel
+    base_name: str
+    folder: Path
+    rank: int | None = None
+    task: Literal["extract"] = "extract"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A full model and an adapter extracted from it, which both continue the probes by so many tokens."""
+
+    finetune: LocalCheckpoint
+    adapter: LocalCheckpoint
+    base: BaseModel
+    tokens: int
+    task: Literal["compare"] = "compare"
+
+
+Request = Inspection | Conversion | Digest | Check | Job | Tuning | Lens | Extraction | Comparison
 
 
 @dataclass(frozen=True)
