@@ -11,7 +11,16 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deltadex.access import at_terminal
-from deltadex.cli.options import DatabaseUrl, DataDir, Json, TrackingUri, VersionLabel, parse_label, settings_from
+from deltadex.cli.options import (
+    DatabaseUrl,
+    DataDir,
+    Json,
+    PrefectUrl,
+    TrackingUri,
+    VersionLabel,
+    parse_label,
+    settings_from,
+)
 from deltadex.cli.reading import print_json, version_json
 from deltadex.cli.terminal import plain
 from deltadex.escaping import printable
@@ -34,6 +43,7 @@ def extract_adapter(
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
     database_url: DatabaseUrl = None,
+    prefect_api_url: PrefectUrl = None,
 ) -> None:
     r"""Write a full model's difference from its base as a LoRA adapter, and check that it acts like the model.
 
@@ -45,7 +55,9 @@ def extract_adapter(
 
     name, number = parse_label(label)
     output = _checked(output)
-    settings = settings_from(data_dir, tracking_uri=tracking_uri, database_url=database_url)
+    settings = settings_from(
+        data_dir, tracking_uri=tracking_uri, database_url=database_url, prefect_api_url=prefect_api_url
+    )
     with open_app(settings) as app, _progress() as progress:
         viewer = at_terminal(settings)
         row = app.database.run(lambda tx: known_version(tx, viewer, app.registry.name, name, number))
