@@ -123,7 +123,9 @@ def _embed(app: App, row: VersionRow, process: EmbeddingProcess, hold: Hold) -> 
         )
     with progress.step("store and find"):
         known = provenance_of(resolved.run, weights_bytes=fetched.weights_bytes)
-        embedded = Embedded(row, embedding, name, uri, known, fetched.imprint, progress.seconds)
+        embedded = Embedded(
+            row, embedding, name, uri, known, fetched.imprint, progress.seconds, low_rank=fetched.low_rank
+        )
         [findings] = store_and_find(app, [embedded])
     create_markdown_artifact(
         key="deltadex-embedding",

@@ -67,6 +67,7 @@ class FindingKind(StrEnum):
     FAILED = "failed"
     UNSUPPORTED = "unsupported"
     LICENSE = "license"
+    SERVABLE_AS_ADAPTER = "servable_as_adapter"
 
 
 @dataclass(frozen=True, order=True)

@@ -94,7 +94,7 @@ def merge_of(one: Imprint, other: Imprint) -> Merge | None:
     if adapter.updates[~known].any():
         return None
     samples = (adapter.values[known], adapter.updates[known], full.values[known])
-    matches = [merge for dtype, round_ in _ROUNDINGS.items() for merge in _merges(*samples, dtype=dtype, round_=round_)]
+    matches = [merge for dtype, round_ in ROUNDINGS.items() for merge in _merges(*samples, dtype=dtype, round_=round_)]
     return max(matches, key=lambda merge: merge.equal, default=None)
 
 
@@ -129,7 +129,7 @@ def _float16(values: FloatArray) -> FloatArray:
         return values.astype(np.float16).astype(np.float32)
 
 
-_ROUNDINGS: Mapping[str, Callable[[FloatArray], FloatArray]] = {
+ROUNDINGS: Mapping[str, Callable[[FloatArray], FloatArray]] = {
     "float32": lambda values: values,
     "bfloat16": _bfloat16,
     "float16": _float16,

@@ -21,6 +21,7 @@ from deltadex.cli import (
     drift,
     duplicates,
     embed,
+    extract_adapter,
     find,
     geometry,
     lineage,
@@ -81,6 +82,7 @@ for command in (
     stack.init,
     watch.watch,
     embed.embed,
+    extract_adapter.extract_adapter,
     status.status,
     status.retry,
     models.models,
@@ -109,7 +111,8 @@ app.add_typer(notify.notify)
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 a stated error, 2 usage, 3 try again later. Tracebacks are shown only with `--debug`.
+    Exit codes: 0 done, 1 a stated error, 2 usage, 3 try again later, 4 a check found something. Tracebacks
+    are shown only with `--debug`.
     """
     # Typer accepts `--debug` only before the command: move it there.
     debug = "--debug" in sys.argv

@@ -21,21 +21,26 @@ import psutil
 from deltadex.checkpoints.digest import identical_tensors, weights_digest
 from deltadex.checkpoints.fit import check_fit
 from deltadex.checkpoints.inspect import Description, Kind, inspect
+from deltadex.checkpoints.low_rank import LowRank, low_rank
 from deltadex.checkpoints.merge_check import imprint
 from deltadex.embeddings.artifact import write_artifact
 from deltadex.engine import tuning
+from deltadex.engine.agreement import greedy_agreement
 from deltadex.engine.conversion.convert import write_plain_copy
 from deltadex.engine.conversion.methods import method_for
 from deltadex.engine.delta import Base
+from deltadex.engine.extraction import extract
 from deltadex.engine.failures import as_deltadex_error, is_out_of_memory
 from deltadex.engine.messages import (
     Answer,
     BaseModel,
     Check,
     Checked,
+    Comparison,
     Conversion,
     Converted,
     Digest,
+    Extraction,
     Finetune,
     Inspection,
     Job,
@@ -105,6 +110,10 @@ class Child:
                 self._embed(request)
             case Tuning():
                 self._tune(request)
+            case Extraction():
+                return as_json(LowRank, extract(request, on_progress=_Progress(self)))
+            case Comparison():
+                return greedy_agreement(request)
             case Lens():
                 vectors = np.load(request.vectors)
                 return as_json(list[Words], self._base(request.base).words(vectors, base_digest=request.base_digest))
@@ -190,7 +199,7 @@ def _check(request: Check) -> Checked:
     fit = check_fit(finetune, base, base_name=request.base_name)
     identical = identical_tensors(finetune, base, memo=memo) if finetune.kind is Kind.FULL else frozenset()
     described = Finetune(finetune, weights_digest(finetune, memo=memo), identical)
-    return Checked.of(described, fit, imprint(finetune, base))
+    return Checked.of(described, fit, imprint(finetune, base), low_rank(finetune, base, identical=identical))
 
 
 @contextmanager

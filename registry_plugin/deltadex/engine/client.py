@@ -23,6 +23,7 @@ import numpy as np
 from filelock import FileLock
 
 from deltadex.checkpoints.inspect import Checkpoint, Description, LocalCheckpoint
+from deltadex.checkpoints.low_rank import LowRank
 from deltadex.downloads.files import Files
 from deltadex.embeddings.artifact import read_artifact
 from deltadex.engine.isolation import isolated_environment, kill_group
@@ -31,9 +32,11 @@ from deltadex.engine.messages import (
     BaseModel,
     Check,
     Checked,
+    Comparison,
     Conversion,
     Converted,
     Digest,
+    Extraction,
     Finetune,
     Inspection,
     Job,
@@ -263,6 +266,37 @@ class EmbeddingProcess:
             late = _too_late("Reading words", deadline_seconds)
             *_, last = self._answers(Lens(base, base_digest, file), deadline_seconds, late)
         return from_json(list[Words], last.result)
+
+    def extract(
+        self, extraction: Extraction, *, deadline_seconds: float, on_progress: OnProgress = ignore_progress
+    ) -> LowRank:
+        """Write the adapter that holds a full model's difference from its base; see `deltadex.engine.extraction`.
+
+        Raises
+        ------
+        UnsupportedCheckpoint
+            An adapter cannot hold the difference.
+        Shortage
+            Memory ran out, or the deadline passed; the child was killed.
+        """
+        late = _too_late(f"The extraction from {extraction.finetune.checkpoint}", deadline_seconds)
+        for answer in self._answers(extraction, deadline_seconds, late):
+            if answer.done:
+                found = from_json(LowRank, answer.result)
+            else:
+                on_progress(answer.part, answer.read_bytes)
+        return found
+
+    def compare(self, comparison: Comparison, *, deadline_seconds: float) -> float | None:
+        """Return the greedy agreement of an adapter with its full model; see `deltadex.engine.agreement`.
+
+        Raises
+        ------
+        DeltadexError
+            One of them cannot be run, or time or memory ran out.
+        """
+        *_, last = self._answers(comparison, deadline_seconds, _too_late("The comparison", deadline_seconds))
+        return None if last.result is None else float(last.result)
 
     def _answers(self, request: Request, seconds: float, late: DeltadexError) -> Iterator[Answer]:
         """Send a request and yield its answers. The clock starts with the first one, and stops while the caller works.

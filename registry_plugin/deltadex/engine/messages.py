@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 from deltadex import errors
 from deltadex.checkpoints.fit import Fit
 from deltadex.checkpoints.inspect import LocalCheckpoint
+from deltadex.checkpoints.low_rank import LowRank
 from deltadex.checkpoints.merge_check import Imprint
 from deltadex.engine.examples import Example
 from deltadex.errors import DeltadexError
@@ -151,6 +152,8 @@ class Checked:
     ----------
     weights, updates, base
         The arrays of its `Imprint` in hexadecimal; None if it has none.
+    low_rank
+        The rank of its difference from the base, if an adapter can hold it.
     """
 
     finetune: Finetune
@@ -158,13 +161,14 @@ class Checked:
     weights: str | None = None
     updates: str | None = None
     base: str | None = None
+    low_rank: LowRank | None = None
 
     @classmethod
-    def of(cls, finetune: Finetune, fit: Fit, imprint: Imprint | None) -> Checked:
+    def of(cls, finetune: Finetune, fit: Fit, imprint: Imprint | None, low_rank: LowRank | None) -> Checked:
         """Return the message of these values."""
-        if imprint is None:
-            return cls(finetune, fit)
-        return cls(finetune, fit, _to_hex(imprint.values), _to_hex(imprint.updates), _to_hex(imprint.base))
+        arrays = (imprint.values, imprint.updates, imprint.base) if imprint else (None, None, None)
+        weights, updates, base = map(_to_hex, arrays)
+        return cls(finetune, fit, weights, updates, base, low_rank)
 
     @property
     def imprint(self) -> Imprint | None:
@@ -235,7 +239,40 @@ class Lens:
     task: Literal["read"] = "read"
 
 
-Request = Inspection | Conversion | Digest | Check | Job | Tuning | Lens
+@dataclass(frozen=True)
+class Extraction:
+    """An adapter to extract from a full model.
+
+    Attributes
+    ----------
+    base_name
+        Name of the base in the adapter's config.
+    folder
+        Destination of the adapter.
+    rank
+        Its rank; None for the smallest one that holds the difference.
+    """
+
+    finetune: Finetune
+    base: BaseModel
+    base_name: str
+    folder: Path
+    rank: int | None = None
+    task: Literal["extract"] = "extract"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A full model and an adapter extracted from it, which both continue the probes by so many tokens."""
+
+    finetune: LocalCheckpoint
+    adapter: LocalCheckpoint
+    base: BaseModel
+    tokens: int
+    task: Literal["compare"] = "compare"
+
+
+Request = Inspection | Conversion | Digest | Check | Job | Tuning | Lens | Extraction | Comparison
 
 
 @dataclass(frozen=True)

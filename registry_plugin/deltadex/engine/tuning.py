@@ -76,18 +76,13 @@ def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def _load(stored: StoredModel, device: torch.device) -> PreTrainedModel:
-    """Return the whole base in its files' dtype; on a CPU its tensors are mapped, not copied."""
+    """Return the whole base, frozen."""
     if stored.head is None or Readout.of(stored.config) is not Readout.LAST_TOKEN:
         raise UnsupportedCheckpoint(
             f"{stored.checkpoint} does not generate text, so it cannot be trained on examples",
             hint="Search with a decoder.",
         )
-    model = stored.new_model(device)
-    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
-    stored.refuse_missing(set(names) & stored.missing)
-    model.load_state_dict({name: stored.load(name).to(device) for name in names}, strict=False, assign=True)
-    model.tie_weights()
-    return model.requires_grad_(False)
+    return stored.whole_model(device).requires_grad_(False)
 
 
 def _with_adapter(model: PreTrainedModel, *, rank: int) -> PeftModel:

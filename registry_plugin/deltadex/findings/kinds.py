@@ -228,6 +228,14 @@ _ROWS = (
         accepted=(Reason.CLARIFY_LICENSE, Reason.RETIRE),
         dismissed=(Reason.LICENSE_CONFIRMED, Reason.SANDBOX),
     ),
+    FindingKindInfo(
+        kind=FindingKind.SERVABLE_AS_ADAPTER,
+        label="Servable as an adapter",
+        concerns=Concerns.VERSION,
+        severity=Severity.LOW,
+        accepted=(Reason.REGISTER_AGAIN, Reason.RETIRE),
+        dismissed=(Reason.NOT_NEEDED, Reason.INTENDED, Reason.SANDBOX),
+    ),
 )
 KINDS: Mapping[FindingKind, FindingKindInfo] = {row.kind: row for row in _ROWS}
 

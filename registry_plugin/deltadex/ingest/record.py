@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deltadex.app import App
+from deltadex.checkpoints.low_rank import LowRank
 from deltadex.checkpoints.merge_check import Imprint
 from deltadex.duplicates.regroup import regroup_around
 from deltadex.embeddings import imprints, promoted_tokens
 from deltadex.embeddings import queries as embeddings
 from deltadex.findings import queries as findings
 from deltadex.findings import rules
+from deltadex.findings.adapter import judge_servable
 from deltadex.findings.kinds import kinds_on_arrival
 from deltadex.ingest.arrival import Arrival, Judgement
 from deltadex.metrics import queries as metrics
@@ -35,6 +37,7 @@ class Embedded:
     imprint: Imprint | None = None
     #: Duration of each step so far, in seconds.
     seconds: Mapping[str, float] = field(default_factory=dict)
+    low_rank: LowRank | None = None
 
 
 def store_and_find(app: App, arrived: Sequence[Embedded]) -> list[int]:
@@ -79,6 +82,8 @@ def _store_one(tx: Transaction, one: Embedded, *, thresholds: ThresholdSettings)
     shards.set_base(tx, row.id, one.base_name)
     if one.imprint is not None:
         imprints.save(tx, row.id, recipe_id, embedding, one.imprint)
+    servable = judge_servable(row.id, one.low_rank)
+    findings.replace(tx, servable, version_id=row.id, recipe_id=None, kinds=[FindingKind.SERVABLE_AS_ADAPTER])
     return find(tx, row, recipe_id, too_weak=too_weak, thresholds=thresholds)
 
 

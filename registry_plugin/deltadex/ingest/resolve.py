@@ -15,6 +15,7 @@ from deltadex.bases.manner import manner_of
 from deltadex.bases.resolve import base_files_of, hiding_details
 from deltadex.checkpoints.fit import Fit
 from deltadex.checkpoints.inspect import Checkpoint, Kind, LocalCheckpoint, chain
+from deltadex.checkpoints.low_rank import LowRank
 from deltadex.checkpoints.merge_check import Imprint
 from deltadex.downloads.cache import Hold, open_cache
 from deltadex.downloads.resume import FetchedFiles
@@ -67,6 +68,7 @@ class Fetched:
     fit: Fit
     weights_bytes: int
     imprint: Imprint | None = None
+    low_rank: LowRank | None = None
 
 
 class Bases:
@@ -230,7 +232,7 @@ def fetch(
             deadline_seconds=deadline_seconds,
         )
     weights_bytes = sum(file.stat().st_size for file in stored.weight_files)
-    return Fetched(checked.finetune, base, checked.fit, weights_bytes, checked.imprint)
+    return Fetched(checked.finetune, base, checked.fit, weights_bytes, checked.imprint, checked.low_rank)
 
 
 @contextmanager

@@ -313,7 +313,16 @@ class _ShardRun:
             )
             member.seconds["write back"] = round(time.perf_counter() - started, 3)
             known = provenance_of(resolved.run, weights_bytes=fetched.weights_bytes)
-            return Embedded(member.row, embedding, resolved.base_name, uri, known, fetched.imprint, member.seconds)
+            return Embedded(
+                member.row,
+                embedding,
+                resolved.base_name,
+                uri,
+                known,
+                fetched.imprint,
+                member.seconds,
+                low_rank=fetched.low_rank,
+            )
 
         return self._or_settle(member.row, write, member)
 
