@@ -20,7 +20,7 @@ from deltadex.engine.messages import BaseModel, Finetune, Tuning
 from deltadex.engine.plain_copies import plain_copy
 from deltadex.errors import DeltadexError, EmbeddingError
 from deltadex.find import queries as task_searches
-from deltadex.find.queries import TaskDelta
+from deltadex.find.queries import SEARCHES, TaskDelta
 from deltadex.findings import rules
 from deltadex.registry.client import Registry
 from deltadex.settings import Settings, ThresholdSettings
@@ -77,14 +77,14 @@ def run(app: App, search_id: int, *, flow_run_id: str) -> bool:
         nonlocal reported_at
         if time.monotonic() - reported_at >= _PROGRESS_SECONDS:
             reported_at = time.monotonic()
-            database.run(lambda tx: task_searches.advance(tx, search_id, share))
+            database.run(lambda tx: SEARCHES.advance(tx, search_id, share))
 
     try:
         method, kept = database.run(lambda tx: manner_of(tx, settings, row.base_name))
         delta = task_delta(kept, app.registry, row.base_name, examples, method=method, on_share=report)
     except Exception as error:
         cause = error if isinstance(error, DeltadexError) else _unexpected(error)
-        database.run(lambda tx: task_searches.fail(tx, search_id, reason=cause.message, hint=cause.hint))
+        database.run(lambda tx: SEARCHES.fail(tx, search_id, reason=cause.message, hint=cause.hint))
         raise
     seconds = time.perf_counter() - started
     return database.run(lambda tx: task_searches.finish(tx, search_id, delta, seconds=seconds))
