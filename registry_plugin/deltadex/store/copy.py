@@ -37,6 +37,7 @@ TABLES: dict[str, LiteralString] = {
     "geometries": 'recipe_id, registry collate "C"',
     "watchers": 'registry collate "C"',
     "task_searches": "id",
+    "replays": "id",
     "machines": 'registry collate "C", name collate "C"',
     "work_done": 'registry collate "C", kind collate "C", name collate "C"',
 }
