@@ -8,8 +8,8 @@ from deltadex.replay import queries as replays
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
 
-#: Seconds by prompts and tokens per answer, over the seconds of one embedding: of a replay of SmolLM2-135M-Instruct on two
-#: cores. See docs/reviews.md.
+#: Seconds of a replay by prompts and tokens per answer, over those of an embedding: measured with
+#: SmolLM2-135M-Instruct on two cores (docs/reviews.md).
 _EMBEDDINGS_PER_TOKEN = 0.1
 
 
