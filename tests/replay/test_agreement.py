@@ -43,6 +43,13 @@ def test_a_long_prompt_is_told() -> None:
     assert "only their end was read: 1." in Agreement.of(cut).verdict
 
 
+def test_rounding_below_zero_is_shown_as_zero() -> None:
+    assert (
+        "the answer 0.00 nats per token less likely (0.00 to 0.00)"
+        in Agreement.of(replies([(1,)] * 3, [(1,)] * 3, gap=-1e-4)).verdict
+    )
+
+
 @given(st.integers(1, 500).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials))))
 def test_a_share_lies_in_its_interval_and_more_trials_narrow_it(counts: tuple[int, int]) -> None:
     successes, trials = counts

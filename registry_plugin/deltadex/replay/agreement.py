@@ -73,7 +73,7 @@ class Agreement:
             f"Both give the same answer to {round(equal.value * self.prompts):,} of {self.prompts:,} prompts "
             f"({equal.value:.0%}; 95% interval {equal.low:.0%} to {equal.high:.0%}).",
             f"On average the first {self.common_start.value:.0%} of an answer is equal, and the other model finds the "
-            f"answer {gap.value:.2f} nats per token less likely ({gap.low:.2f} to {gap.high:.2f}).",
+            f"answer {_nats(gap.value)} nats per token less likely ({_nats(gap.low)} to {_nats(gap.high)}).",
         ]
         if not self.is_enough:
             said.append(
@@ -99,6 +99,11 @@ def bootstrap(values: FloatArray) -> Estimate:
     drawn = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
     low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
     return Estimate(float(values.mean()), float(low), float(high))
+
+
+def _nats(value: float) -> str:
+    """Return a log-likelihood for a person; rounding in a model's own dtype makes it a little less than zero."""
+    return f"{round(value, 2) + 0.0:.2f}"  # -0.0 + 0.0 is 0.0
 
 
 def _common_start(one: TokenIds, other: TokenIds) -> float:
