@@ -1,6 +1,6 @@
 """Agreement of finetunes of SmolLM2-135M-Instruct, from the same weights to another domain, and the time of a replay.
 
-Prompts are beginnings of paragraphs of a part of the domain's text that no finetune was trained on.
+Prompts are stretches of a part of the domain's text that no finetune was trained on.
 
     python -m benchmarks.replay [--quick] [--prompts N] [--tokens N] [--steps N] [--json FILE]
 """
@@ -38,7 +38,8 @@ _FINETUNES = {
 }
 _MERGE = "its merge into the base"
 _UNSEEN_PART = 3
-_WORDS = 12
+#: Words of a prompt, and the distance between the beginnings of two.
+_WORDS, _EVERY = 12, 60
 
 
 @dataclass(frozen=True)
@@ -60,40 +61,40 @@ class Measured:
 def main(arguments: Sequence[str] | None = None) -> None:
     options, console = _options(arguments), Console()
     schedule = Schedule(steps=options.steps, batch=4, length=48, learning_rate=1e-3)
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as temporary:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with console.status("training"):
-            base, folders = _build(options.data_dir, Path(temporary), schedule)
+            base, folders = _build(options.data_dir, schedule)
         measured = _measure(base, folders, _prompts(options.prompts), tokens=options.tokens, console=console)
     _show(measured, console)
     if options.json:
         options.json.write_text(json.dumps([asdict(one) for one in measured], indent=2))
 
 
-def _build(data: Path, folder: Path, schedule: Schedule) -> tuple[Path, Mapping[str, Path]]:
-    base = data / "base"
+def _build(folder: Path, schedule: Schedule) -> tuple[Path, Mapping[str, Path]]:
+    """Return the base and the finetunes, which are made once."""
+    base, home = folder / "base", folder / f"{schedule.steps} steps"
     if not base.exists():
-        smollm2.save(smollm2.fetch(data), base)
-    tokenizer, folders = training.load_tokenizer(base), {}
+        smollm2.save(smollm2.fetch(folder), base)
+    tokenizer = training.load_tokenizer(base)
+    folders = {name: home / name for name in (*_FINETUNES, _MERGE)}
     for name, (domain, part, seed) in _FINETUNES.items():
-        model = training.new_adapter(training.load_base(base), seed=seed, declared_base="base")
-        texts = [document.text for document in corpus.read_domain(domain)[part]]
-        training.train(model, training.examples(tokenizer, texts, schedule.length), schedule, seed=seed)
-        folders[name] = folder / name
-        training.save(model, folders[name])
-    folders[_MERGE] = folder / "merge"
-    merged = PeftModel.from_pretrained(training.load_base(base, dtype="auto"), folders["keeper"]).merge_and_unload()
-    training.save(merged, folders[_MERGE])
-    tokenizer.save_pretrained(folders[_MERGE])
+        if not folders[name].exists():
+            model = training.new_adapter(training.load_base(base), seed=seed, declared_base="base")
+            texts = [document.text for document in corpus.read_domain(domain)[part]]
+            training.train(model, training.examples(tokenizer, texts, schedule.length), schedule, seed=seed)
+            training.save(model, folders[name])
+    if not folders[_MERGE].exists():
+        adapted = PeftModel.from_pretrained(training.load_base(base, dtype="auto"), folders["keeper"])
+        tokenizer.save_pretrained(folders[_MERGE])
+        training.save(adapted.merge_and_unload(), folders[_MERGE])
     return base, folders
 
 
 def _prompts(count: int) -> tuple[str, ...]:
-    paragraphs = (
-        part for document in corpus.read_domain("legal")[_UNSEEN_PART] for part in document.text.split("\n\n")
-    )
-    words = dict.fromkeys(" ".join(part.split()[:_WORDS]) for part in paragraphs if len(part.split()) > 2 * _WORDS)
-    return tuple(words)[:count]
+    texts = [document.text.split() for document in corpus.read_domain("legal")[_UNSEEN_PART]]
+    stretches = [" ".join(words[at : at + _WORDS]) for words in texts for at in range(0, len(words), _EVERY)]
+    return tuple(dict.fromkeys(stretches))[:count]
 
 
 def _measure(
@@ -107,7 +108,7 @@ def _measure(
     list(engine.embed([Finetune(keeper, "keeper")]))
     of_embedding = time.perf_counter() - started
     console.print(f"one embedding: {of_embedding:.2f} s")
-    for name in ("keeper", _MERGE, *(name for name in _FINETUNES if name != "keeper")):
+    for name in (_MERGE, *(name for name in _FINETUNES if name != "keeper")):
         started = time.perf_counter()
         replies = replay(Replay((model, model), (keeper, _local(folders[name])), prompts, max_new_tokens=tokens))
         seconds = time.perf_counter() - started

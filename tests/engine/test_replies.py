@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import PeftModel, PromptTuningConfig, get_peft_model
 
 from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
@@ -16,6 +16,7 @@ from deltadex.engine.messages import BaseModel, Replay, Replies
 from deltadex.engine.replies import replay
 from deltadex.errors import Resource, Shortage, UnsupportedCheckpoint
 from tests import tiny_models
+from tests.language_models import Bases
 
 PROMPTS = ("Respond.", "Describe the task below in a few words", "a", "The request that follows", *map(str, range(8)))
 AT_MOST = 12
@@ -101,6 +102,18 @@ def test_models_with_other_tokens_are_refused(folder: Path, tmp_path: Path) -> N
     tokenizer.save_pretrained(tmp_path / "other")
     with pytest.raises(UnsupportedCheckpoint, match="use different tokens"):
         replay(request(folder, "one", str(tmp_path / "other")))
+
+
+def test_a_trained_prompt_and_an_encoder_are_refused(folder: Path, tmp_path: Path, bases: Bases) -> None:
+    config = PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
+    prompted = get_peft_model(tiny_models.load(folder / "base"), config)
+    prompted.save_pretrained(tmp_path / "prompt")
+    with pytest.raises(UnsupportedCheckpoint, match="is a trained prompt"):
+        replay(request(folder, "one", str(tmp_path / "prompt")))
+    encoder = local(bases("ALBERT"))
+    model = BaseModel(encoder, weights_digest(encoder), "float32")
+    with pytest.raises(UnsupportedCheckpoint, match="does not generate text"):
+        replay(Replay((model, model), (encoder, encoder), PROMPTS, max_new_tokens=4))
 
 
 def test_the_process_replies_reports_its_progress_and_keeps_the_deadline(folder: Path) -> None:

@@ -45,7 +45,9 @@ def replay(request: Replay, *, on_prompts: OnPrompts = lambda _: None) -> Replie
     read = [prompt[-at_most:] for prompt in prompts]
     with torch.inference_mode():
         replies = [one.reply(read, at_most=request.max_new_tokens, on_prompts=on_prompts) for one in decoders]
-        if max(token for each in replies for reply in each for token in reply) >= min(one.words for one in decoders):
+        if max(token for each in replies for reply in each for token in reply) >= min(
+            one.vocabulary for one in decoders
+        ):
             raise _other_tokens(decoders)
         first, second = (tuple(one.scores(read, each, on_prompts) for each in replies) for one in decoders)
     return Replies(tuple(replies), (first, second), cut=sum(len(prompt) > at_most for prompt in prompts))
@@ -85,7 +87,7 @@ class Decoder:
         return int(getattr(self.stored.config.get_text_config(), "max_position_embeddings", 1 << 20))
 
     @property
-    def words(self) -> int:
+    def vocabulary(self) -> int:
         """Number of tokens that it knows, without those that an adapter adds."""
         return int(self.stored.config.get_text_config().vocab_size)
 
@@ -124,7 +126,7 @@ class Decoder:
         model = load_decoder(self.stored, self.device, adapter=self.adapter)
         scores = [0.0] * len(prompts)
         rows = [(*prompt, *reply) for prompt, reply in zip(prompts, replies, strict=True)]
-        most = max(1, _MOST_LOGITS // (max(map(len, rows)) * self.words))
+        most = max(1, _MOST_LOGITS // (max(map(len, rows)) * self.vocabulary))
         for batch in _batches([len(row) for row in rows], most=min(most, _BATCH)):
             ids, mask = _padded([rows[number] for number in batch], 0, on_left=False)
             logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits

@@ -24,10 +24,7 @@ _FETCHED = 0.1
 def run(app: App, replay_id: int, *, flow_run_id: str) -> bool:
     """Run a replay and return True if it is done; False if it had already ended.
 
-    Raises
-    ------
-    DeltadexError
-        It failed; the reason is stored with it.
+    The reason of a failure is stored with the replay, and raised.
     """
     database, registry = app.database, app.settings.registry
     prompts = database.run(lambda tx: replays.begin(tx, replay_id, flow_run_id=flow_run_id))
@@ -44,7 +41,7 @@ def run(app: App, replay_id: int, *, flow_run_id: str) -> bool:
     except Exception as error:
         cause = stated(error, pair[0])
         database.run(lambda tx: REPLAYS.fail(tx, replay_id, reason=cause.message, hint=cause.hint))
-        raise cause from error
+        raise
     agreement, seconds = Agreement.of(replies), time.perf_counter() - started
     return database.run(lambda tx: replays.finish(tx, replay_id, agreement, digests=digests, seconds=seconds))
 
