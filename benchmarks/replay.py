@@ -39,7 +39,7 @@ _FINETUNES = {
 _MERGE = "its merge into the base"
 _UNSEEN_PART = 3
 #: Words of a prompt, and the distance between the beginnings of two.
-_WORDS, _EVERY = 12, 60
+_WORDS, _EVERY = 12, 24
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Measured:
     Attributes
     ----------
     embeddings
-        Its time in embeddings of the keeper, by prompts × tokens.
+        Its processor time in embeddings of the keeper, by prompts × tokens.
     """
 
     other: str
@@ -104,17 +104,18 @@ def _measure(
     keeper = _local(folders["keeper"])
     engine, measured = Base(model), []
     engine.states()
-    started = time.perf_counter()
+    # Processor time: other load on the machine does not count in the ratio.
+    before = time.process_time()
     list(engine.embed([Finetune(keeper, "keeper")]))
-    of_embedding = time.perf_counter() - started
-    console.print(f"one embedding: {of_embedding:.2f} s")
+    of_embedding = time.process_time() - before
+    console.print(f"one embedding: {of_embedding:.2f} s of processor time")
     for name in (_MERGE, *(name for name in _FINETUNES if name != "keeper")):
-        started = time.perf_counter()
+        started, before = time.perf_counter(), time.process_time()
         replies = replay(Replay((model, model), (keeper, _local(folders[name])), prompts, max_new_tokens=tokens))
-        seconds = time.perf_counter() - started
+        seconds, spent = time.perf_counter() - started, time.process_time() - before
         agreement = Agreement.of(replies)
-        measured.append(Measured(name, agreement, seconds, seconds / (len(prompts) * tokens * of_embedding)))
-        console.print(f"{name}: {agreement.verdict} {seconds:.0f} s")
+        measured.append(Measured(name, agreement, seconds, spent / (len(prompts) * tokens * of_embedding)))
+        console.print(f"{name}: {agreement.verdict} {seconds:.0f} s, {spent:.0f} s of processor time")
     return measured
 
 
@@ -131,7 +132,7 @@ def _show(measured: Sequence[Measured], console: Console) -> None:
         found = one.agreement
         table.add_row(one.other, shown(found.equal), shown(found.common_start), shown(found.gap), f"{one.seconds:.0f}")
     console.print(table)
-    ratios = Table("keeper and", "seconds ÷ (prompts × tokens × seconds of an embedding)")
+    ratios = Table("keeper and", "processor time ÷ (prompts × tokens × that of an embedding)")
     for one in measured:
         ratios.add_row(one.other, f"{one.embeddings:.3f}")
     console.print(ratios)

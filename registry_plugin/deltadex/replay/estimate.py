@@ -10,7 +10,7 @@ from deltadex.store.database import Transaction
 
 #: Seconds of a replay by prompts and tokens per answer, over those of an embedding: measured with
 #: SmolLM2-135M-Instruct on two cores (docs/reviews.md).
-_EMBEDDINGS_PER_TOKEN = 0.1
+_EMBEDDINGS_PER_TOKEN = 0.03
 
 
 @dataclass(frozen=True)
