@@ -17,6 +17,9 @@ from deltadex.findings import queries as findings
 from deltadex.geometry.measure import measure_where_due
 from deltadex.ingest.round import recompute_where_due
 from deltadex.map.layout import lay_out
+from deltadex.replay import queries as replays
+from deltadex.replay.agreement import Agreement, Estimate
+from deltadex.replay.ask import ask
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.reasons import Decision, Reason
 from deltadex.settings import Settings
@@ -113,6 +116,7 @@ def fill(database: Database, settings: Settings, made: Strangers | None = None) 
                 findings.replace_drift(tx, drifted, ref=ref, recipe_id=recipe_id)
         reviews.follow(tx, settings)
         _decide(tx, made, settings)
+        _replay(tx, made, settings)
     return made
 
 
@@ -162,3 +166,14 @@ def _decide(tx: Transaction, made: Strangers, settings: Settings) -> None:
             tx, ADMIN, settings, {row.id: row.revision},
             decision=Decision.DISMISSED, reason=Reason.SANDBOX, comment=comment,
         )  # fmt: skip
+
+
+def _replay(tx: Transaction, made: Strangers, settings: Settings) -> None:
+    """Replay the first two models."""
+    (_, [keeper, *_]), (other, [other_id, *_]), *_ = made.ids.items()
+    artifact = made.word()
+    made.said[other].add(artifact)
+    replay_id = ask(tx, ADMIN, settings, keeper, other_id, ["x"], prompts_from=artifact)
+    replays.begin(tx, replay_id, flow_run_id="run")
+    half = Estimate(0.5, 0.4, 0.6)
+    replays.finish(tx, replay_id, Agreement(1, half, half, half), digests=("a", "b"), seconds=1)

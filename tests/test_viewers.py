@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from deltadex.embeddings import promoted_tokens
 from deltadex.embeddings import queries as stored_embeddings
 from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.queries import RecipeRow
-from deltadex.errors import AccessDenied
+from deltadex.errors import AccessDenied, StoreError
 from deltadex.find import search as task_search
 from deltadex.find.by_words import models_with
 from deltadex.find.queries import TaskDelta
@@ -40,6 +41,7 @@ from deltadex.geometry import reads as geometry
 from deltadex.ingest import backfill
 from deltadex.lineage.graph import lineage
 from deltadex.map import chart as maps
+from deltadex.replay import reads as replays
 from deltadex.reports import governance
 from deltadex.reviews import actions as reviews
 from deltadex.search import reads as search
@@ -103,6 +105,18 @@ def proofs(tx: Transaction, viewer: Person) -> list[object]:
     return found
 
 
+def replays_of_all(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
+    newest = [ids[0] for ids in made.ids.values()]
+    return [replays.latest_between(tx, viewer, SETTINGS, *pair) for pair in combinations(newest, 2)]
+
+
+def first_replay(tx: Transaction, viewer: Person) -> object:
+    try:
+        return replays.get(tx, viewer, SETTINGS, 1)
+    except StoreError as refused:
+        return refused.message
+
+
 def vector() -> np.ndarray:
     return np.eye(3, DIMENSION, dtype=np.float32)
 
@@ -155,6 +169,8 @@ READS: Mapping[Callable[..., object], Read] = {
         task_search.models_for(tx, viewer, SETTINGS, TaskDelta(recipe(tx).digest, each, 0.1, 1.0, ""))
         for each in vector()
     ],
+    replays.get: lambda tx, viewer, made: first_replay(tx, viewer),
+    replays.latest_between: replays_of_all,
     reviews.listing: lambda tx, viewer, made: reviews.listing(tx, viewer, SETTINGS),
     reviews.get: lambda tx, viewer, made: [
         reviews.get(tx, viewer, SETTINGS, row.id) for row in reviews.listing(tx, ADMIN, SETTINGS)
@@ -273,7 +289,9 @@ def _takes_viewer(function: ast.FunctionDef) -> bool:
 
 
 #: Spaces, searches by examples, the watcher and deliveries are for everybody.
-_ABOUT_MODELS = ("versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "reviews", "search")
+_ABOUT_MODELS = (
+    "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "replay", "reviews", "search",
+)  # fmt: skip
 
 
 def test_pages_and_commands_ask_no_queries_about_models() -> None:
@@ -330,6 +348,7 @@ def test_commands_say_nothing_of_hidden_models(strangers: Strangers, variables: 
     assert not said_of(report, hidden)
     for name in ("status", "words", "explain", "neighbors", "retry"):
         assert "is not known" in str(run([name, f"{other}/1"]).exception)
+    assert "is not known" in str(run(["replay", f"{own}/1", f"{other}/1"]).exception)
 
 
 def test_without_a_list_of_people_a_command_shows_every_model(strangers: Strangers, variables: dict[str, str]) -> None:

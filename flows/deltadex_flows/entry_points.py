@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from prefect import Flow
 
 EMBED_VERSION, EMBED_SHARD = "embed-model-version", "embed-shard"
-ANALYSE_REGISTRY, FIND_MODELS = "analyse-registry", "find-models"
+ANALYSE_REGISTRY, FIND_MODELS, REPLAY_VERSIONS = "analyse-registry", "find-models", "replay-versions"
 #: What a worker may run: name of the flow → entry point in the installed package.
 ENTRY_POINTS = {
     EMBED_VERSION: "deltadex_flows.embed.embed_model_version",
     EMBED_SHARD: "deltadex_flows.shard.embed_shard",
     ANALYSE_REGISTRY: "deltadex_flows.analyse.analyse_registry",
     FIND_MODELS: "deltadex_flows.find.find_models",
+    REPLAY_VERSIONS: "deltadex_flows.replay.replay_versions",
 }
 #: `prefect worker start --type …`; `pyproject.toml` registers the class.
 WORKER_TYPE = "deltadex"

@@ -35,6 +35,7 @@ from deltadex_flows.entry_points import (
     ENTRY_POINTS,
     FIND_MODELS,
     POOL_TEMPLATE,
+    REPLAY_VERSIONS,
     WORKER_TYPE,
     flow_of,
 )
@@ -42,22 +43,25 @@ from deltadex_flows.entry_points import (
 _DEPLOYMENT = "deltadex"
 _ANALYSES_QUEUE = "analyses"
 _SEARCH_QUEUE = "search"
+_REPLAY_QUEUE = "replay"
 #: Versions that were too large for a machine. Prefect hands out a few runs of each queue: those that fit nowhere must
 #: not stand before the others.
 _LARGE_QUEUE = "large"
-#: Lower runs first: a person waits for a search, and a long backfill must not delay the analyses.
+#: Lower runs first: a person waits for a search, and a long backfill must delay neither analyses nor replays.
 _PRIORITIES = {
     _SEARCH_QUEUE: 1,
     _ANALYSES_QUEUE: 2,
     Queue.FRESH.value: 3,
-    Queue.BACKFILL.value: 4,
-    _LARGE_QUEUE: 5,
+    _REPLAY_QUEUE: 4,
+    Queue.BACKFILL.value: 5,
+    _LARGE_QUEUE: 6,
 }
 _QUEUES = {
     EMBED_VERSION: Queue.FRESH.value,
     EMBED_SHARD: Queue.BACKFILL.value,
     ANALYSE_REGISTRY: _ANALYSES_QUEUE,
     FIND_MODELS: _SEARCH_QUEUE,
+    REPLAY_VERSIONS: _REPLAY_QUEUE,
 }
 #: Age at which a pending run counts as dead: its worker died while starting it.
 _STUCK_AFTER = timedelta(seconds=120)
@@ -149,13 +153,20 @@ class PrefectScheduler:
 
     def submit_search(self, search_id: int, *, key: str) -> str:
         """Start a search by examples and return the flow run's id; the same key gives the same run."""
-        with self._client(f"starting search {search_id}") as client:
-            deployment = client.read_deployment_by_name(f"{FIND_MODELS}/{_DEPLOYMENT}")
+        return self._submit_asked(FIND_MODELS, "search", search_id, key)
+
+    def submit_replay(self, replay_id: int, *, key: str) -> str:
+        """Start a replay and return the flow run's id; the same key gives the same run."""
+        return self._submit_asked(REPLAY_VERSIONS, "replay", replay_id, key)
+
+    def _submit_asked(self, flow_name: str, noun: str, request_id: int, key: str) -> str:
+        with self._client(f"starting {noun} {request_id}") as client:
+            deployment = client.read_deployment_by_name(f"{flow_name}/{_DEPLOYMENT}")
             run = client.create_flow_run_from_deployment(
                 deployment.id,
-                name=f"search {search_id}",
-                parameters={"search_id": search_id},
-                idempotency_key=f"deltadex:search:{key}",
+                name=f"{noun} {request_id}",
+                parameters={f"{noun}_id": request_id},
+                idempotency_key=f"deltadex:{noun}:{key}",
             )
         return str(run.id)
 

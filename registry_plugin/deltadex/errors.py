@@ -15,7 +15,7 @@ DeltadexError
 │   ├── AccessDenied         the person lacks permission
 │   ├── IllegalStep          the finding's state does not allow this step
 │   └── FindingChanged       another person or a new measurement changed the finding: reload it
-├── ExamplesError            examples of a task cannot be read
+├── ExamplesError            examples of a task, or prompts, cannot be read
 ├── RegistryError            MLflow refused or is unreachable
 ├── StoreError               Postgres refused or is unreachable
 ├── SchedulerError           Prefect refused or is unreachable
@@ -163,7 +163,7 @@ class FindingChanged(GovernanceError):
 
 
 class ExamplesError(DeltadexError):
-    """Examples of a task are missing, malformed, too many or too long."""
+    """Examples of a task, or prompts, are missing, malformed, too many or too long."""
 
 
 class RegistryError(DeltadexError):

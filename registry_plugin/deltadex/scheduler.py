@@ -31,6 +31,9 @@ class Scheduler(Protocol):
     def submit_search(self, search_id: int, *, key: str) -> str:
         """Start a search by examples and return the flow run's id; one key has one run."""
 
+    def submit_replay(self, replay_id: int, *, key: str) -> str:
+        """Start a replay and return the flow run's id; one key has one run."""
+
     def submit_analyses(self) -> str | None:
         """Start the analyses over all embeddings and return the flow run's id; None if a run is already waiting.
 

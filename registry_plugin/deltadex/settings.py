@@ -160,6 +160,15 @@ class FindSettings(_Group):
     )
 
 
+class ReplaySettings(_Group):
+    """The flow in which two versions answer the same prompts."""
+
+    max_new_tokens: int = Field(64, ge=1, le=1024, description="tokens after which an answer of a replay is cut")
+    deadline_seconds: float = Field(
+        4 * 3600, gt=0, description="maximum time in which two models answer the prompts of a replay"
+    )
+
+
 class CacheSettings(_Group):
     """The cache of fetched files, shared by the workers of a machine."""
 
@@ -374,6 +383,7 @@ class Settings(BaseSettings):
     embedding: EmbeddingSettings = EmbeddingSettings()
     shards: ShardSettings = ShardSettings()
     find: FindSettings = FindSettings()
+    replay: ReplaySettings = ReplaySettings()
     cache: CacheSettings = CacheSettings()
     sources: SourceSettings = SourceSettings()
     thresholds: ThresholdSettings = ThresholdSettings()

@@ -79,7 +79,7 @@ def test_commands_show_hostile_texts_and_act_on_none(database: Database, tmp_pat
         "DELTADEX_DATABASE__URL": database.url, "DELTADEX_REGISTRY": REGISTRY, "DELTADEX_DATA_DIR": str(tmp_path),
         "COLUMNS": "3000",
     }  # fmt: skip
-    member, *_, failed = made.ids
+    member, second, *_, failed = made.ids
     shown = [
         *((["status"], text) for text in [*made.ids, *made.said[failed]]),
         *((["models", "--order", "name"], text) for text in made.ids),
@@ -97,6 +97,7 @@ def test_commands_show_hostile_texts_and_act_on_none(database: Database, tmp_pat
         (["review", "log"], ALL),
         (["report", "-o", str(tmp_path / "[red]report.csv")], "[red]report.csv"),
         *((["review", "show", each], "finding") for each in findings[:3]),
+        (["replay", f"{member}/1", f"{second}/1"], second),
     ]
     for name in made.ids:
         label = f"{name}/1"

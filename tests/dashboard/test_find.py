@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from deltadex.embeddings import queries as embeddings
 from deltadex.engine.examples import read_examples
 from deltadex.find import queries as task_searches
-from deltadex.find.queries import TaskDelta
+from deltadex.find.queries import SEARCHES, TaskDelta
 from deltadex.store.database import Database, Transaction
 from deltadex_dashboard import visitor
 from tests.dashboard.conftest import Open
@@ -48,7 +48,8 @@ def test_a_search_is_asked_followed_and_answered_by_its_link(models: Database, o
     [search_id] = map(int, page.query_params["search"])
     assert "Waiting for the watcher" in page.get("progress")[0].proto.text
     with models.transaction() as tx:
-        [row] = task_searches.waiting(tx, REGISTRY)
+        [waiting] = SEARCHES.waiting(tx, REGISTRY)
+        row = task_searches.get(tx, REGISTRY, waiting.id)
         assert (row.id, row.base_name, row.examples_count) == (search_id, "base", 1)
         task_searches.begin(tx, search_id, flow_run_id="run")
     assert "Training" in page.run().get("progress")[0].proto.text
@@ -71,7 +72,7 @@ def test_what_ails_the_examples_is_said_and_nothing_is_asked(models: Database, o
     assert "Line 2 is not an example" in text(page)
     assert '{"text": …}' in text(page)
     with models.transaction() as tx:
-        assert task_searches.waiting(tx, REGISTRY) == []
+        assert SEARCHES.waiting(tx, REGISTRY) == []
 
 
 def test_a_person_has_at_most_three_searches_under_way(models: Database, open_page: Open) -> None:
@@ -87,7 +88,7 @@ def test_a_search_that_failed_is_weak_or_is_not_there_says_so(models: Database, 
         failed, weak, other = (task_searches.ask(tx, REGISTRY, "base", example, by=who) for who in "abc")
         for search_id in (failed, weak, other):
             task_searches.begin(tx, search_id, flow_run_id="run")
-        task_searches.fail(tx, failed, reason="The base [x] is away.", hint="Bring it back.")
+        SEARCHES.fail(tx, failed, reason="The base [x] is away.", hint="Bring it back.")
         task_searches.finish(tx, weak, delta(tx, weakness="They change the base too little."), seconds=1)
         task_searches.finish(tx, other, replace(delta(tx), recipe_digest="unknown"), seconds=1)
     for search_id, expected in (

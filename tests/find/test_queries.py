@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deltadex.asked.queries import AskedState
 from deltadex.engine.examples import ChatMessage, Example
 from deltadex.errors import StoreError
 from deltadex.find import queries as task_searches
-from deltadex.find.queries import SearchState, TaskDelta
+from deltadex.find.queries import SEARCHES, TaskDelta
 from deltadex.store.database import Database, Transaction
 from tests.stored import REGISTRY
 
@@ -23,13 +24,13 @@ def asked(tx: Transaction, by: str = "ada") -> int:
 def test_a_search_is_asked_queued_run_and_done(database: Database) -> None:
     with database.transaction() as tx:
         search_id = asked(tx)
-        assert [row.id for row in task_searches.waiting(tx, REGISTRY)] == [search_id]
-        assert task_searches.mark_queued(tx, search_id, flow_run_id="run")
-        assert task_searches.waiting(tx, REGISTRY) == []
+        assert [row.id for row in SEARCHES.waiting(tx, REGISTRY)] == [search_id]
+        assert SEARCHES.mark_queued(tx, search_id, flow_run_id="run")
+        assert SEARCHES.waiting(tx, REGISTRY) == []
         assert task_searches.begin(tx, search_id, flow_run_id="run") == EXAMPLES
-        task_searches.advance(tx, search_id, 0.5)
+        SEARCHES.advance(tx, search_id, 0.5)
         row = task_searches.get(tx, REGISTRY, search_id)
-        assert (row.state, row.progress, row.examples_count, row.delta) == (SearchState.RUNNING, 0.5, 2, None)
+        assert (row.state, row.progress, row.examples_count, row.delta) == (AskedState.RUNNING, 0.5, 2, None)
         assert not row.is_over
         assert task_searches.finish(tx, search_id, DELTA, seconds=3.5)
         row = task_searches.get(tx, REGISTRY, search_id)
@@ -45,12 +46,12 @@ def test_what_has_ended_stays_ended_and_keeps_no_examples(database: Database) ->
         for search_id in (done, failed):
             task_searches.begin(tx, search_id, flow_run_id="run")
         assert task_searches.finish(tx, done, DELTA, seconds=1)
-        assert task_searches.fail(tx, failed, reason="no base", hint="Set it.")
+        assert SEARCHES.fail(tx, failed, reason="no base", hint="Set it.")
         for search_id in (done, failed):
             assert task_searches.begin(tx, search_id, flow_run_id="later") is None
-            assert not task_searches.mark_queued(tx, search_id, flow_run_id="later")
+            assert not SEARCHES.mark_queued(tx, search_id, flow_run_id="later")
             assert not task_searches.finish(tx, search_id, DELTA, seconds=2)
-            assert not task_searches.fail(tx, search_id, reason="late", hint="")
+            assert not SEARCHES.fail(tx, search_id, reason="late", hint="")
         assert task_searches.get(tx, REGISTRY, failed).reason == "no base"
         assert tx.execute("select count(examples) from task_searches").fetchone() == (0,)
 
@@ -60,12 +61,12 @@ def test_a_run_that_died_may_begin_again_and_one_that_is_silent_for_long_is_ende
         search_id, waiting = asked(tx), asked(tx)
         assert task_searches.begin(tx, search_id, flow_run_id="first")
         assert task_searches.begin(tx, search_id, flow_run_id="second")
-        assert task_searches.fail_silent(tx, REGISTRY, after_seconds=60) == 0
-        assert task_searches.unfinished(tx, REGISTRY, by="ada") == 2
-        assert task_searches.fail_silent(tx, REGISTRY, after_seconds=-60) == 1
-        assert task_searches.get(tx, REGISTRY, search_id).state is SearchState.FAILED
-        assert [row.id for row in task_searches.waiting(tx, REGISTRY)] == [waiting], "nobody has begun it"
-        assert task_searches.unfinished(tx, REGISTRY, by="ada") == 1
+        assert SEARCHES.fail_silent(tx, REGISTRY, queued_seconds=60, silent_seconds=60) == 0
+        assert SEARCHES.unfinished(tx, REGISTRY, by="ada") == 2
+        assert SEARCHES.fail_silent(tx, REGISTRY, queued_seconds=-60, silent_seconds=-60) == 1
+        assert task_searches.get(tx, REGISTRY, search_id).state is AskedState.FAILED
+        assert [row.id for row in SEARCHES.waiting(tx, REGISTRY)] == [waiting], "nobody has begun it"
+        assert SEARCHES.unfinished(tx, REGISTRY, by="ada") == 1
 
 
 def test_a_search_of_another_registry_or_of_none_is_not_there(database: Database) -> None:
@@ -83,7 +84,7 @@ def test_readers_may_ask_and_nothing_else(database: Database) -> None:
             assert asked(tx, by="ben") > search_id
             assert task_searches.get(tx, REGISTRY, search_id).asked_by == "ada"
         with pytest.raises(StoreError, match="permission denied"), reader.transaction() as tx:
-            task_searches.fail(tx, search_id, reason="no", hint="")
+            SEARCHES.fail(tx, search_id, reason="no", hint="")
     auditor = Database(database.url, role="deltadex_auditor")
     with auditor, pytest.raises(StoreError, match="permission denied"), auditor.transaction() as tx:
         asked(tx)

@@ -10,11 +10,12 @@ from prefect.settings import temporary_settings
 
 from deltadex.access import Person, Role
 from deltadex.app import App
+from deltadex.asked.queries import AskedState
 from deltadex.engine.examples import Example
 from deltadex.errors import BaseNotFound
 from deltadex.find import queries as task_searches
 from deltadex.find import search, submit
-from deltadex.find.queries import SearchRow, SearchState
+from deltadex.find.queries import SearchRow
 from deltadex.ingest import discovery
 from deltadex.versions import queries as versions
 from deltadex_flows.embed import embed_model_version
@@ -64,7 +65,7 @@ def run(app: App, search_id: int) -> SearchRow:
         state = find_models(search_id, return_state=True)
     with app.database.transaction() as tx:
         row = task_searches.get(tx, app.registry.name, search_id)
-    assert state.is_completed() == (row.state is SearchState.DONE)
+    assert state.is_completed() == (row.state is AskedState.DONE)
     return row
 
 
@@ -75,9 +76,9 @@ def test_a_search_is_submitted_once_trained_and_answered(searching: App, tmp_pat
     assert [submit.submit_asked(searching) for _ in range(2)] == [1, 0]
     with searching.database.transaction() as tx:
         queued = task_searches.get(tx, searching.registry.name, search_id)
-    assert (queued.state, bool(queued.flow_run_id)) == (SearchState.QUEUED, True)
+    assert (queued.state, bool(queued.flow_run_id)) == (AskedState.QUEUED, True)
     row = run(searching, search_id)
-    assert row.state is SearchState.DONE, row.reason
+    assert row.state is AskedState.DONE, row.reason
     assert row.delta is not None
     with searching.database.transaction() as tx:
         found = search.models_for(tx, ADA, searching.settings, row.delta)
@@ -92,6 +93,6 @@ def test_a_search_without_its_base_fails_with_what_to_do(searching: App) -> None
         ask(searching, "acme/unheard-of")
     assert "acme/base, acme/gone" in unknown.value.hint
     row = run(searching, ask(searching, "acme/gone"))
-    assert row.state is SearchState.FAILED
+    assert row.state is AskedState.FAILED
     assert "gone is not a folder" in row.reason
     assert row.hint

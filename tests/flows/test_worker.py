@@ -28,6 +28,7 @@ from deltadex_flows.analyse import analyse_registry
 from deltadex_flows.embed import embed_model_version
 from deltadex_flows.entry_points import ENTRY_POINTS
 from deltadex_flows.find import find_models
+from deltadex_flows.replay import replay_versions
 from deltadex_flows.shard import embed_shard
 from tests.flows.test_scheduler import client_of
 
@@ -55,7 +56,7 @@ def worker(app: App) -> Iterator[psutil.Process]:
 
 
 def test_the_worker_knows_each_flow_by_its_name() -> None:
-    flows: list[Flow[Any, Any]] = [embed_model_version, embed_shard, analyse_registry, find_models]
+    flows: list[Flow[Any, Any]] = [embed_model_version, embed_shard, analyse_registry, find_models, replay_versions]
     assert {flow.name: f"{flow.__module__}.{flow.fn.__name__}" for flow in flows} == ENTRY_POINTS
 
 

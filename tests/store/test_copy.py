@@ -57,7 +57,8 @@ def filled(database: Database) -> Database:
             "insert into work_done values ('r', 'step', 'embed', 1, 2, 3);"
             "insert into notified values ('r', 'rule', 1, 1);"
             "insert into deliveries (registry, rule, channel, events) values ('r', 'rule', 'channel', 1);"
-            "select ask_task_search('r', 'base', '[{}]', 'digest', 'ada')"
+            "select ask_task_search('r', 'base', '[{}]', 'digest', 'ada');"
+            "select ask_replay('r', 1, 2, '[\"x\"]', 'digest', 'file', 64, 'ada')"
         )
         watchers.record_poll(tx, REGISTRY, watermark_ms=7)
         watchers.record_poll(tx, "Ünder", watermark_ms=8)

@@ -6,7 +6,6 @@ import gc
 from collections.abc import Sequence
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
@@ -16,6 +15,7 @@ from deltadex.engine.probes import METHODS, PROBE_SETS
 from deltadex.engine.readout import Readout
 from deltadex.engine.weights.compute import Compute
 from deltadex.engine.weights.stored_model import StoredModel
+from deltadex.engine.weights.whole_model import load_decoder
 
 
 def greedy_agreement(request: Comparison) -> float | None:
@@ -40,9 +40,9 @@ def greedy_agreement(request: Comparison) -> float | None:
     ]
     end = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id)
     with torch.inference_mode():
-        texts = _continue(StoredModel(request.finetune).whole_model(device), prompts, end, tokens=request.tokens)
+        texts = _continue(load_decoder(StoredModel(request.finetune), device), prompts, end, tokens=request.tokens)
         gc.collect()
-        adapted = PeftModel.from_pretrained(base.whole_model(device), request.adapter.folder)
+        adapted = load_decoder(base, device, adapter=request.adapter)
         equal = [_equal(adapted, text, after=prompt.shape[1]) for prompt, text in zip(prompts, texts, strict=True)]
     return float(torch.cat(equal).float().mean())
 
@@ -53,7 +53,7 @@ def _continue(model: PreTrainedModel, prompts: Sequence[Tensor], end: Generation
     return [model.generate(prompt, do_sample=False, max_new_tokens=tokens) for prompt in prompts]
 
 
-def _equal(model: PeftModel, text: Tensor, *, after: int) -> Tensor:
+def _equal(model: PreTrainedModel, text: Tensor, *, after: int) -> Tensor:
     """Return, for each token from a position on, whether the model would choose it."""
     choices: Tensor = model(input_ids=text).logits[0, after - 1 : -1].argmax(dim=-1)
     return choices.eq(text[0, after:])

@@ -1,4 +1,4 @@
-"""The child process of one caller: it reads, converts, checks and embeds checkpoints, and trains on examples.
+"""The child process of one caller: it reads, converts, checks, embeds and runs checkpoints, and trains on examples.
 
 It opens untrusted files, so it can be killed at any point. It works on one request at a time, and keeps the last base
 loaded between them.
@@ -24,7 +24,7 @@ from deltadex.checkpoints.inspect import Description, Kind, inspect
 from deltadex.checkpoints.low_rank import LowRank, low_rank
 from deltadex.checkpoints.merge_check import imprint
 from deltadex.embeddings.artifact import write_artifact
-from deltadex.engine import tuning
+from deltadex.engine import replies, tuning
 from deltadex.engine.agreement import greedy_agreement
 from deltadex.engine.conversion.convert import write_plain_copy
 from deltadex.engine.conversion.methods import method_for
@@ -45,6 +45,8 @@ from deltadex.engine.messages import (
     Inspection,
     Job,
     Lens,
+    Replay,
+    Replies,
     Request,
     Tuning,
     as_json,
@@ -114,6 +116,8 @@ class Child:
                 return as_json(LowRank, extract(request, on_progress=_Progress(self)))
             case Comparison():
                 return greedy_agreement(request)
+            case Replay():
+                return as_json(Replies, self._replay(request))
             case Lens():
                 vectors = np.load(request.vectors)
                 return as_json(list[Words], self._base(request.base).words(vectors, base_digest=request.base_digest))
@@ -162,6 +166,17 @@ class Child:
                 self.send(Answer(number=done))
         except Exception as error:
             raise as_deltadex_error(error, context="Training on the examples failed") from error
+
+    def _replay(self, request: Replay) -> Replies:
+        self._loaded = None  # free the memory of the last base
+        done = 0
+
+        def report(prompts: int) -> None:
+            nonlocal done
+            done += prompts
+            self.send(Answer(number=done))
+
+        return replies.replay(request, on_prompts=report)
 
 
 class _CallersFiles:

@@ -42,6 +42,8 @@ from deltadex.engine.messages import (
     Job,
     Lens,
     OnProgress,
+    Replay,
+    Replies,
     Request,
     Tuning,
     from_json,
@@ -244,6 +246,29 @@ class EmbeddingProcess:
         for answer in self._answers(tuning, deadline_seconds, _too_late("Training on the examples", deadline_seconds)):
             if answer.number is not None:
                 on_step(answer.number)
+
+    def replay(
+        self, request: Replay, *, deadline_seconds: float, on_share: Callable[[float], None] = lambda _: None
+    ) -> Replies:
+        """Return the replies of two models to the same prompts, and how likely each finds both.
+
+        Parameters
+        ----------
+        on_share
+            Called with the share of the work that is done: two replies and four likelihoods to each prompt.
+
+        Raises
+        ------
+        Shortage
+            The deadline passed; the child was killed.
+        DeltadexError
+            A model could not be run.
+        """
+        total = 6 * len(request.prompts)
+        for answer in self._answers(request, deadline_seconds, _too_late("The replay", deadline_seconds)):
+            if answer.number is not None:
+                on_share(answer.number / total)
+        return from_json(Replies, answer.result)
 
     def words(self, base: BaseModel, base_digest: str, vectors: FloatArray, *, deadline_seconds: float) -> list[Words]:
         """Return the promoted tokens of each of `(n, hidden_size)` vectors, through the base's output head.

@@ -53,14 +53,30 @@ def read_examples(text: str) -> tuple[Example, ...]:
     ExamplesError
         There are no examples or too many, or a line (named by its number) is not an example.
     """
+    lines = numbered_lines(text, of="examples", at_most=MAX_EXAMPLES, hint=_FORMATS)
+    return tuple(_example(number, line) for number, line in lines)
+
+
+def numbered_lines(text: str, *, of: str, at_most: int, hint: str) -> list[tuple[int, str]]:
+    """Return the lines that are not blank, with their numbers.
+
+    Raises
+    ------
+    ExamplesError
+        There are none or too many, or one is too long.
+    """
     lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     if not lines:
-        raise ExamplesError("There are no examples", hint=_FORMATS)
-    if len(lines) > MAX_EXAMPLES:
-        raise ExamplesError(
-            f"{len(lines):,} examples are more than {MAX_EXAMPLES}", hint="Use a random sample of them."
-        )
-    return tuple(_example(number, line) for number, line in lines)
+        raise ExamplesError(f"There are no {of}", hint=hint)
+    if len(lines) > at_most:
+        raise ExamplesError(f"{len(lines):,} {of} are more than {at_most}", hint="Use a random sample of them.")
+    for number, line in lines:
+        if len(line) > MAX_CHARACTERS:
+            raise ExamplesError(
+                f"Line {number} has {len(line):,} characters; the limit is {MAX_CHARACTERS:,}",
+                hint="Shorten it: the engine reads a limited number of tokens.",
+            )
+    return lines
 
 
 def digest(examples: Sequence[Example]) -> str:
@@ -79,11 +95,6 @@ def from_json(values: Sequence[Mapping[str, object]]) -> tuple[Example, ...]:
 
 
 def _example(number: int, line: str) -> Example:
-    if len(line) > MAX_CHARACTERS:
-        raise ExamplesError(
-            f"Line {number} has {len(line):,} characters; the limit is {MAX_CHARACTERS:,}",
-            hint="Shorten it: the beginnings of prompt and completion are enough to show the task.",
-        )
     try:
         return _example_of(json.loads(line))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -97,12 +108,12 @@ def _example_of(content: Mapping[str, object]) -> Example:
     if "messages" in content:
         return _conversation(_turns(content["messages"]))
     if "text" in content:
-        return Example("", _text(content["text"], "text"))
+        return Example("", checked_text(content["text"], "text"))
     prompt, completion = content["prompt"], content["completion"]
     if not isinstance(completion, str):
         completion = _turns(completion)[-1].content
     prompt = prompt if isinstance(prompt, str) else _turns(prompt)
-    return Example(prompt, _text(completion, "completion"))
+    return Example(prompt, checked_text(completion, "completion"))
 
 
 def _conversation(turns: tuple[ChatMessage, ...]) -> Example:
@@ -110,16 +121,19 @@ def _conversation(turns: tuple[ChatMessage, ...]) -> Example:
     last = max((index for index, turn in enumerate(turns) if turn.role == "assistant"), default=None)
     if last is None:
         raise ValueError("no message has the role assistant")
-    return Example(turns[:last], _text(turns[last].content, "the assistant's message"))
+    return Example(turns[:last], checked_text(turns[last].content, "the assistant's message"))
 
 
 def _turns(messages: object) -> tuple[ChatMessage, ...]:
     if not isinstance(messages, list | tuple) or not messages:
         raise TypeError("messages must be a list of objects with role and content")
-    return tuple(ChatMessage(_text(turn["role"], "role"), _text(turn["content"], "content")) for turn in messages)
+    return tuple(
+        ChatMessage(checked_text(turn["role"], "role"), checked_text(turn["content"], "content")) for turn in messages
+    )
 
 
-def _text(value: object, field: str) -> str:
+def checked_text(value: object, field: str) -> str:
+    """Return a text that a model can read and Postgres can store; raise TypeError or ValueError for anything else."""
     if not isinstance(value, str):
         raise TypeError(f"{field} is not a string")
     if not value.strip():

@@ -23,6 +23,7 @@ from deltadex.types import FloatArray
 
 #: Called with a part of the model and the bytes of weights read: for that part (engine), or in total (client).
 OnProgress = Callable[[str, int], None]
+TokenIds = tuple[int, ...]
 
 M = TypeVar("M")
 
@@ -272,7 +273,49 @@ class Comparison:
     task: Literal["compare"] = "compare"
 
 
-Request = Inspection | Conversion | Digest | Check | Job | Tuning | Lens | Extraction | Comparison
+@dataclass(frozen=True)
+class Replay:
+    """Two models to answer the same prompts.
+
+    Attributes
+    ----------
+    bases, checkpoints
+        The models, each a finetune with its base.
+    max_new_tokens
+        Token limit per reply.
+    max_prompt_tokens
+        Token limit per prompt; of a longer one only its end is read.
+    """
+
+    bases: tuple[BaseModel, BaseModel]
+    checkpoints: tuple[LocalCheckpoint, LocalCheckpoint]
+    prompts: tuple[str, ...]
+    max_new_tokens: int
+    max_prompt_tokens: int = 1024
+    task: Literal["replay"] = "replay"
+
+
+@dataclass(frozen=True)
+class Replies:
+    """Replies of two models to the same prompts.
+
+    Attributes
+    ----------
+    tokens
+        `tokens[model][prompt]`: the reply's tokens, with the one that ends it unless the limit cut it.
+    likelihoods
+        `likelihoods[model][author][prompt]`: mean log-likelihood (nats per token) that a model gives to the reply of
+        an author, itself or the other one.
+    cut
+        Number of prompts that were read from their end only.
+    """
+
+    tokens: tuple[tuple[TokenIds, ...], ...]
+    likelihoods: tuple[tuple[tuple[float, ...], ...], ...]
+    cut: int
+
+
+Request = Inspection | Conversion | Digest | Check | Job | Tuning | Lens | Extraction | Comparison | Replay
 
 
 @dataclass(frozen=True)
@@ -284,7 +327,8 @@ class Answer:
     done
         True in the last answer to a request.
     number
-        Number of the finetune, or of training steps, that is done; None if the answer is about the whole request.
+        Number of the finetune, or of training steps or prompts, that is done; None if the answer is about the whole
+        request.
     error
         Class name and fields of the error that prevented a result.
     wanted
@@ -292,7 +336,7 @@ class Answer:
     needs
         Bytes that the child is about to write; the caller answers with a line when it has made room for them.
     result
-        Result of an inspection, a conversion, a digest or a check, or words.
+        Result of an inspection, a conversion, a digest, a check or a replay, or words.
     read_bytes, part
         Bytes of weights read so far, and the current part of the model.
     """

@@ -15,10 +15,10 @@ from deltadex.engine.delta import load_tokenizer
 from deltadex.engine.examples import Example
 from deltadex.engine.messages import Tuning
 from deltadex.engine.probes import PAPER_PROBES
-from deltadex.engine.readout import Readout
 from deltadex.engine.weights.compute import Compute
 from deltadex.engine.weights.stored_model import StoredModel
-from deltadex.errors import EmbeddingError, UnsupportedCheckpoint
+from deltadex.engine.weights.whole_model import load_decoder
+from deltadex.errors import EmbeddingError
 
 #: The probes' instructions, reused for the examples, so that training acts where the probes are read.
 _INSTRUCTIONS = tuple(probe.split("\n\n")[0] for probe in PAPER_PROBES.probes)
@@ -42,7 +42,7 @@ def tune(tuning: Tuning) -> Iterator[int]:
     ]
     torch.manual_seed(tuning.seed)
     device = Compute.resolve("float32", tuning.base.device).device
-    model = _with_adapter(_load(stored, device), rank=tuning.rank)
+    model = _with_adapter(load_decoder(stored, device), rank=tuning.rank)
     yield from _train(model, encoded, tuning, device)
     model.peft_config["default"].base_model_name_or_path = str(tuning.base.checkpoint.folder)
     model.save_pretrained(str(tuning.folder), save_embedding_layers=False)
@@ -73,16 +73,6 @@ def _prompt(tokenizer: Tokenizer, example: Example, instruction: str) -> str:
 
 def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _load(stored: StoredModel, device: torch.device) -> PreTrainedModel:
-    """Return the whole base, frozen."""
-    if stored.head is None or Readout.of(stored.config) is not Readout.LAST_TOKEN:
-        raise UnsupportedCheckpoint(
-            f"{stored.checkpoint} does not generate text, so it cannot be trained on examples",
-            hint="Search with a decoder.",
-        )
-    return stored.whole_model(device).requires_grad_(False)
 
 
 def _with_adapter(model: PreTrainedModel, *, rank: int) -> PeftModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from deltadex.embeddings.queries import RecipeRow
 from deltadex.engine.examples import Example
 from deltadex.errors import AccessDenied, BaseNotFound
 from deltadex.find import queries as task_searches
-from deltadex.find.queries import TaskDelta
+from deltadex.find.queries import SEARCHES, TaskDelta
 from deltadex.search import reads as search
 from deltadex.search.filters import Conditions
 from deltadex.search.neighbors import Neighbor
@@ -30,8 +29,6 @@ _MOST_UNFINISHED = 3
 _WORDS = 5
 #: Measured by `python -m benchmarks.few_shot`: see docs/analyses.md.
 CAVEAT = "Candidates to try, not a verdict: in half of our measured searches the nearest was for another domain."
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def ask(tx: Transaction, person: Person, settings: Settings, base_name: str, exa
     """
     person.require(Right.LOOK)
     require_base(tx, settings, base_name)
-    if task_searches.unfinished(tx, settings.registry, by=person.name) >= _MOST_UNFINISHED:
+    if SEARCHES.unfinished(tx, settings.registry, by=person.name) >= _MOST_UNFINISHED:
         raise AccessDenied(f"{_MOST_UNFINISHED} of your searches are under way", hint="Wait for one of them to end.")
     return task_searches.ask(tx, settings.registry, base_name, examples, by=person.name)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from deltadex.app import App
+from deltadex.asked.progress import OnShare, progress_of
 from deltadex.bases import resolve
 from deltadex.bases.manner import manner_of
 from deltadex.downloads.cache import open_cache
@@ -20,17 +21,14 @@ from deltadex.engine.messages import BaseModel, Finetune, Tuning
 from deltadex.engine.plain_copies import plain_copy
 from deltadex.errors import DeltadexError, EmbeddingError
 from deltadex.find import queries as task_searches
-from deltadex.find.queries import TaskDelta
+from deltadex.find.queries import SEARCHES, TaskDelta
 from deltadex.findings import rules
 from deltadex.registry.client import Registry
 from deltadex.settings import Settings, ThresholdSettings
 from deltadex.types import Embedding
 
-#: Called with the share of the work that is done.
-OnShare = Callable[[float], None]
 #: Progress after fetching the base, and after training. Fetching a cached base and embedding are quick.
 _FETCHED, _TRAINED = 0.1, 0.9
-_PROGRESS_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -71,20 +69,14 @@ def run(app: App, search_id: int, *, flow_run_id: str) -> bool:
     if examples is None:
         return False
     row = database.run(lambda tx: task_searches.get(tx, settings.registry, search_id))
-    started, reported_at = time.perf_counter(), 0.0
-
-    def report(share: float) -> None:
-        nonlocal reported_at
-        if time.monotonic() - reported_at >= _PROGRESS_SECONDS:
-            reported_at = time.monotonic()
-            database.run(lambda tx: task_searches.advance(tx, search_id, share))
-
+    started = time.perf_counter()
+    report = progress_of(database, SEARCHES, search_id)
     try:
         method, kept = database.run(lambda tx: manner_of(tx, settings, row.base_name))
         delta = task_delta(kept, app.registry, row.base_name, examples, method=method, on_share=report)
     except Exception as error:
         cause = error if isinstance(error, DeltadexError) else _unexpected(error)
-        database.run(lambda tx: task_searches.fail(tx, search_id, reason=cause.message, hint=cause.hint))
+        database.run(lambda tx: SEARCHES.fail(tx, search_id, reason=cause.message, hint=cause.hint))
         raise
     seconds = time.perf_counter() - started
     return database.run(lambda tx: task_searches.finish(tx, search_id, delta, seconds=seconds))

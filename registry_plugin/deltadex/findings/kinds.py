@@ -231,6 +231,7 @@ _ROWS = (
     FindingKindInfo(
         kind=FindingKind.SERVABLE_AS_ADAPTER,
         label="Servable as an adapter",
+        headline="{version} could be served as an adapter",
         concerns=Concerns.VERSION,
         severity=Severity.LOW,
         accepted=(Reason.REGISTER_AGAIN, Reason.RETIRE),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from deltadex.app import App
 from deltadex.errors import DeltadexError, StoreError
-from deltadex.find.submit import submit_asked
+from deltadex.find.submit import submit_asked as submit_searches
 from deltadex.ingest import discovery, machines
 from deltadex.ingest import queries as watchers
 from deltadex.ingest.analyses import submit_analyses
@@ -20,6 +20,7 @@ from deltadex.ingest.reconcile import reconcile
 from deltadex.ingest.submit import submit_waiting
 from deltadex.ingest.webhook_process import receiving
 from deltadex.metrics.endpoint import serving
+from deltadex.replay.submit import submit_asked as submit_replays
 from deltadex.store.database import Database
 from deltadex.store.locks import SessionLock
 
@@ -88,7 +89,8 @@ class _Rounds:
         tasks: list[tuple[Callable[[], object], _Pause | None]] = []
         if is_woken or self._before_poll.is_over():
             tasks.append((self._poll, self._before_poll))
-        tasks += [(lambda: self._submit(stop), None), (lambda: submit_asked(app), None)]
+        tasks.append((lambda: self._submit(stop), None))
+        tasks += [(lambda: submit_searches(app), None), (lambda: submit_replays(app), None)]
         if is_swept:
             tasks.append((lambda: machines.resume(app), None))
             tasks.append((lambda: discovery.sweep(app), self._before_sweep))

@@ -38,6 +38,7 @@ TABLES: dict[str, LiteralString] = {
     "watchers": 'registry collate "C"',
     "task_searches": "id",
     "visits": 'registry collate "C", person collate "C"',
+    "replays": "id",
     "machines": 'registry collate "C", name collate "C"',
     "work_done": 'registry collate "C", kind collate "C", name collate "C"',
 }

@@ -120,21 +120,6 @@ class StoredModel:
                 module._buffers[attribute] = None if buffer is None else buffer.to(device)
         return model.eval()
 
-    def whole_model(self, device: torch.device) -> PreTrainedModel:
-        """Return the model with its weights in their files' dtype; on a CPU they are mapped, not copied.
-
-        Raises
-        ------
-        BrokenCheckpoint
-            A tensor is missing.
-        """
-        model = self.new_model(device)
-        names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
-        self.refuse_missing(set(names) & self.missing)
-        model.load_state_dict({name: self.load(name).to(device) for name in names}, strict=False, assign=True)
-        model.tie_weights()
-        return model
-
     def load(self, name: str) -> torch.Tensor:
         """Return a tensor in the dtype of the file: a view, or a copy where it is converted."""
         origin = self.origins[name]

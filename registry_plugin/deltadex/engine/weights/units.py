@@ -28,7 +28,15 @@ class Slot:
 
     def empty(self, placeholder: torch.Tensor) -> None:
         """Replace the parameter with the placeholder, expanded to its shape."""
-        self.module._parameters[self.attribute] = _parameter(placeholder.expand(self.shape))
+        self.put(placeholder.expand(self.shape))
+
+    def fill(self, tensor: torch.Tensor) -> None:
+        """Replace the parameter with the base's, and with zeros in rows that only an adapter has."""
+        self.put(_with_rows(tensor, self.shape))
+
+    def put(self, tensor: torch.Tensor) -> None:
+        """Replace the parameter with a tensor as it is."""
+        self.module._parameters[self.attribute] = nn.Parameter(tensor, requires_grad=False)
 
 
 @dataclass(frozen=True)
@@ -59,9 +67,7 @@ class Unit:
         """Fill in the weights of the base; those of an adapter are already loaded."""
         for slot in self.slots:
             if slot.name in tensors:
-                slot.module._parameters[slot.attribute] = _parameter(
-                    tensors[slot.name] if self.rows_only else _with_rows(tensors[slot.name], slot.shape)
-                )
+                (slot.put if self.rows_only else slot.fill)(tensors[slot.name])
 
     def empty(self, placeholder: torch.Tensor) -> None:
         """Replace all parameters with the placeholder."""
@@ -129,7 +135,3 @@ def _with_rows(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """Return the tensor with zeros for rows that only an adapter has: tokens that it added."""
     missing = shape[0] - tensor.shape[0] if shape and tensor.shape[1:] == shape[1:] else 0
     return torch.cat([tensor, tensor.new_zeros(missing, *shape[1:])]) if missing > 0 else tensor
-
-
-def _parameter(tensor: torch.Tensor) -> nn.Parameter:
-    return nn.Parameter(tensor, requires_grad=False)

@@ -1,0 +1,1 @@
+"""Work that a person asks for on a page or by a command, and a flow does."""

@@ -1,0 +1,1 @@
+"""Replay: how alike two model versions answer the same prompts."""
