@@ -150,6 +150,8 @@ def timeline(entries: Iterable[LogEntry], *, named: bool = False) -> None:
         st.markdown(f"**{view.plain(entry.reviewer)}** {action}{reason}{rule}")
         if entry.action is not Action.ASSIGNED and entry.plan.reason:
             st.markdown(view.plain(entry.plan.reason))
+        for shown in entry.evidence.get("replays", ()):
+            st.markdown(f"Replay {shown['replay']}: {view.plain(shown['verdict'])}")
         if entry.comment or entry.is_erased:
             st.markdown(f"> {view.plain(entry.comment) or '*The comment was erased.*'}")
         st.caption(f"{name}{view.utc(entry.decided_at)} · hash {entry.hash[:12]}")

@@ -15,7 +15,7 @@ from deltadex.reviews.lifecycle import UNDECIDED, Status
 from deltadex.reviews.queries import ReviewRow
 from deltadex.reviews.titles import title
 from deltadex_dashboard.elements import decision_form as decisions
-from deltadex_dashboard.elements import finding
+from deltadex_dashboard.elements import finding, replay
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import pages as reads
 from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
@@ -183,6 +183,7 @@ def _one(now: Snapshot, row: ReviewRow | None) -> None:
     with left:
         st.subheader("Evidence")
         finding.evidence(now, row)
+        replay.show(now, row)
 
 
 def _table(rows: Sequence[ReviewRow]) -> Table:

@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Any
 
 from deltadex.access import HIDDEN, Person, Right, read_directory
-from deltadex.duplicates.group_findings import GroupPlan
 from deltadex.duplicates.regroup import plan_of, replan
 from deltadex.errors import AccessDenied, DeltadexError, FindingChanged, IllegalStep
 from deltadex.findings.kinds import Reason, Severity
+from deltadex.replay import reads as replays
 from deltadex.reviews import chain
 from deltadex.reviews import follow as review_changes
 from deltadex.reviews import queries as reviews
@@ -195,7 +195,9 @@ def decide(
     rows = _rows(tx, person, settings, seen)
     actions = [action_of(row.finding.kind, decision, reason) for row in rows]
     for row, action in zip(rows, actions, strict=True):
-        chosen = _plan(tx, settings, row, keeper=(keepers or {}).get(row.id)) if reason in NEEDS_APPROVAL else None
+        chosen = (
+            _plan(tx, person, settings, row, keeper=(keepers or {}).get(row.id)) if reason in NEEDS_APPROVAL else None
+        )
         _step(tx, person, row, action, seen, reason=reason, comment=_required(comment), chosen=chosen)
     return actions
 
@@ -314,7 +316,7 @@ def _step(
     comment: str = "",
     assignee: str | None = None,
     due_at: datetime | None = None,
-    chosen: GroupPlan | None = None,
+    chosen: Mapping[str, Any] | None = None,
 ) -> None:
     if row.revision != seen[row.id]:
         raise FindingChanged(f"Finding {row.id} has changed: it is not what you saw", hint=LOOK_AGAIN)
@@ -330,12 +332,14 @@ def _step(
         comment=comment,
         assignee=assignee,
         due_at=due_at,
-        chosen=chosen.evidence() if chosen else None,
+        chosen=chosen,
     )
 
 
-def _plan(tx: Transaction, settings: Settings, row: ReviewRow, *, keeper: int | None) -> GroupPlan | None:
-    """Return the plan to retire versions of a group; None for any other finding.
+def _plan(
+    tx: Transaction, person: Person, settings: Settings, row: ReviewRow, *, keeper: int | None
+) -> dict[str, Any] | None:
+    """Return the plan to retire versions of a group, with what replays have shown; None for any other finding.
 
     Raises
     ------
@@ -348,8 +352,10 @@ def _plan(tx: Transaction, settings: Settings, row: ReviewRow, *, keeper: int | 
         return None
     plan = plan_of(tx, settings, [version.id for version in row.members], keeper=keeper)
     require_unchanged(row, plan)
-    require_safe(row.id, plan)
-    return plan
+    kept = require_safe(row.id, plan)
+    found = (replays.latest_between(tx, person, settings, kept.id, one.id, is_done=True) for one in plan.targets)
+    shown = [replays.evidence_of(one) for one in found if one is not None]
+    return {**plan.evidence(), **({"replays": shown} if shown else {})}
 
 
 def _required(comment: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from deltadex.duplicates.group_findings import GROUP_KINDS, KINDS_OF_LEVELS, GroupPlan
+from deltadex.duplicates.group_findings import GROUP_KINDS, KINDS_OF_LEVELS, GroupPlan, Member
 from deltadex.duplicates.groups import Group
 from deltadex.errors import FindingChanged, IllegalStep
 from deltadex.findings.kinds import Reason
@@ -33,10 +33,11 @@ def finding_of(group: Group, rows: Mapping[tuple[FindingKind, frozenset[int]], R
     return rows.get((kind, frozenset(row.id for row in group.versions))) if kind else None
 
 
-def require_safe(review_id: int, plan: GroupPlan) -> None:
-    """Raise IllegalStep if a plan retires nothing: the rule that stands in the way is its reason."""
+def require_safe(review_id: int, plan: GroupPlan) -> Member:
+    """Return the keeper; raise IllegalStep if a plan retires nothing: the rule that stands in the way is its reason."""
     if plan.keeper is None:
         raise IllegalStep(f"Finding {review_id}: {plan.reason.removeprefix('nothing is proposed: ')}", hint=plan.advice)
+    return plan.keeper
 
 
 def require_unchanged(row: ReviewRow, now: GroupPlan) -> None:

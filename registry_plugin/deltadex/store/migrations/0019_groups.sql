@@ -77,7 +77,7 @@ begin
         when 'closed' then case when is_undecided or review.status = 'accepted' then 'fixed' end
     end;
     if record_decision.action <> 'refused' and bound_members(ruled) <> bound_members(review.evidence)
-        or record_decision.chosen - '{members,reason,advice,freed_bytes}'::text[] <> '{}' then
+        or record_decision.chosen - '{members,reason,advice,freed_bytes,replays}'::text[] <> '{}' then
         raise exception 'finding % is not what was asked for any more', review_id using errcode = 'DX001';
     elsif record_decision.reason = 'retire' and exists (
         select from jsonb_array_elements(coalesce(ruled -> 'members', '[]')) member
