@@ -8,13 +8,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from deltadex.ingest.round import recompute_where_due
-from deltadex.settings import DatabaseSettings, PortSettings, Settings
-from deltadex.stack import specs
-from deltadex.store.database import Database
-from tests.conftest import unused_port
-from tests.e2e.dashboards import filled_database, running
-from tests.stored import REGISTRY
+from deltadex.store.database import Transaction
+from tests.e2e.dashboards import dashboard
 
 #: Where a version's point is on the screen.
 _PLACE = """label => {
@@ -30,22 +25,16 @@ _OPACITIES = """() => Object.fromEntries(document.querySelector('.js-plotly-plot
   .flatMap(trace => trace.text.map((label, row) => [label, trace.marker.opacity[row] ?? trace.marker.opacity])))"""
 
 
+def prepare(tx: Transaction) -> None:
+    """Let one version lie elsewhere than its tag says."""
+    tx.execute("update model_versions set tags = tags || '{\"domain\": \"sql\"}' where name = 'code-copilot'")
+
+
 @pytest.fixture(scope="module")
 def address(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a dashboard listens on a filled store, in which one version lies elsewhere than its tag says."""
-    url, folder = filled_database(postgres_url, "map"), tmp_path_factory.mktemp("map")
-    with Database(url) as database:
-        with database.transaction() as tx:
-            tx.execute("update model_versions set tags = tags || '{\"domain\": \"sql\"}' where name = 'code-copilot'")
-        recompute_where_due(database, Settings(registry=REGISTRY))
-    settings = Settings(
-        data_dir=folder,
-        registry=REGISTRY,
-        database=DatabaseSettings(url=url),
-        ports=PortSettings(dashboard=unused_port()),
-    )
-    with running(specs.dashboard(settings), folder) as url:
-        yield url
+    with dashboard(postgres_url, tmp_path_factory.mktemp("map"), prepare=prepare) as at:
+        yield at
 
 
 @pytest.fixture

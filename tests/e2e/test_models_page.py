@@ -3,65 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from deltadex.ingest.round import recompute_where_due
-from deltadex.settings import DatabaseSettings, PortSettings, Settings
-from deltadex.stack import specs
-from deltadex.store.database import Database
-from tests.conftest import unused_port
+from deltadex.store.database import Transaction
 from tests.dashboard.company import DIMENSION
-from tests.e2e.dashboards import filled_database, running
-from tests.stored import REGISTRY, embedded
+from tests.e2e.dashboards import Visit, dashboard, visitors
+from tests.stored import embedded
 
 LONG = "extractor-of-clauses-" * 6
 #: Registered three weeks before everything else.
 EARLY = "early-bird"
-Open = Callable[..., Page]
+
+
+def prepare(tx: Transaction) -> None:
+    early_ms = int((datetime.now(UTC) - timedelta(weeks=3)).timestamp() * 1000)
+    for place, name in enumerate((LONG, EARLY), start=10):
+        embedded(tx, name, np.eye(DIMENSION)[place], tags={"team": "analytics"}, created_ms=early_ms + place)
 
 
 @pytest.fixture(scope="module")
 def address(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a dashboard on a filled store listens."""
-    url, folder = filled_database(postgres_url, "models_page"), tmp_path_factory.mktemp("models_page")
-    early_ms = int((datetime.now(UTC) - timedelta(weeks=3)).timestamp() * 1000)
-    with Database(url) as database:
-        with database.transaction() as tx:
-            for place, name in enumerate((LONG, EARLY), start=10):
-                embedded(tx, name, np.eye(DIMENSION)[place], tags={"team": "analytics"}, created_ms=early_ms + place)
-        recompute_where_due(database, Settings(registry=REGISTRY))
-    settings = Settings(
-        data_dir=folder, registry=REGISTRY, database=DatabaseSettings(url=url),
-        ports=PortSettings(dashboard=unused_port()),
-    )  # fmt: skip
-    with running(specs.dashboard(settings), folder) as at:
+    with dashboard(postgres_url, tmp_path_factory.mktemp("models_page"), prepare=prepare) as at:
         yield at
 
 
 @pytest.fixture
-def visit(address: str, browser: Browser) -> Iterator[Open]:
-    """Open an address in a browser of its own, of a desk's or a phone's width; only our own host is asked."""
-    contexts, asked = [], list[str]()
-
-    def visit(path: str, *, width: int = 1280) -> Page:
-        contexts.append(browser.new_context(viewport={"width": width, "height": 844}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(60_000)
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"{address}/{path}")
-        expect(page.get_by_test_id("stHeading").first).to_be_visible(timeout=60_000)
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    host = re.escape(address.removeprefix("http://"))
-    assert [url for url in asked if not re.match(rf"(http|ws)://{host}/|data:|blob:", url)] == []
+def visit(address: str, browser: Browser) -> Iterator[Visit]:
+    with visitors(address, browser) as visit:
+        yield visit
 
 
 def models_of(page: Page) -> list[str]:
@@ -74,7 +49,7 @@ def choose(page: Page, label: str, option: str) -> None:
     page.get_by_role("option", name=option, exact=True).click()
 
 
-def test_models_are_searched_by_team_and_date(visit: Open) -> None:
+def test_models_are_searched_by_team_and_date(visit: Visit) -> None:
     page = visit("models")
     choose(page, "Team or owner", "analytics")
     page.wait_for_url(re.compile("team=analytics"))
@@ -91,7 +66,7 @@ def test_models_are_searched_by_team_and_date(visit: Open) -> None:
     assert models_of(shared) == [EARLY]
 
 
-def test_any_two_versions_are_compared(visit: Open) -> None:
+def test_any_two_versions_are_compared(visit: Visit) -> None:
     page = visit("compare")
     choose(page, "One version", "vendor-agreements/1")
     choose(page, "Other version", "contract-drafter/1")
@@ -101,7 +76,7 @@ def test_any_two_versions_are_compared(visit: Open) -> None:
     expect(page.get_by_text("They have different base models")).to_be_visible()
 
 
-def test_back_undoes_one_step_at_a_press_and_conditions_survive(visit: Open) -> None:
+def test_back_undoes_one_step_at_a_press_and_conditions_survive(visit: Visit) -> None:
     page = visit("models?text=sql&team=analytics")
     page.get_by_role("link", name="sql-reviewer/1").click()
     expect(page.get_by_role("heading", name="sql-reviewer/1")).to_be_visible()
@@ -118,7 +93,7 @@ def test_back_undoes_one_step_at_a_press_and_conditions_survive(visit: Open) -> 
     assert page.url.endswith("/models?text=sql&team=analytics")
 
 
-def test_lineage_is_drawn_with_declared_and_measured_lines(visit: Open) -> None:
+def test_lineage_is_drawn_with_declared_and_measured_lines(visit: Visit) -> None:
     graph = visit("model?model=vendor-agreements").get_by_test_id("stGraphVizChart")
     for relation, dashed in (("same weights", 1), ("base of", 0)):
         line = graph.locator("g.edge").filter(has_text=relation)
@@ -130,7 +105,7 @@ def test_lineage_is_drawn_with_declared_and_measured_lines(visit: Open) -> None:
     "path",
     ["models", "models?team=nobody", f"model?model={LONG}", "compare?a=help-centre/1&b=sql-writer/1", "drift"],
 )
-def test_a_phone_shows_every_page_without_scrolling_sideways(visit: Open, path: str) -> None:
+def test_a_phone_shows_every_page_without_scrolling_sideways(visit: Visit, path: str) -> None:
     page = visit(path, width=390)
     page.emulate_media(color_scheme="dark")
     expect(page.get_by_test_id("stException")).to_have_count(0)
