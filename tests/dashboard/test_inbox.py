@@ -165,7 +165,8 @@ def test_a_viewer_decides_nothing_and_other_teams_models_are_masked(
         shown = text(page) + "".join(str(table.value.values.tolist()) for table in page.dataframe)
         assert "storefront" not in shown
         assert "contract-drafter" not in shown
-    assert "No model is chosen" in text(open_page("model", model="storefront-localizer"))
+    for name in ("storefront-localizer", "never-registered"):
+        assert f"{name} is not known." in text(open_page("model", model=name)), "no name is told apart by its rights"
 
 
 def test_a_domain_of_models_that_a_person_may_not_see_has_no_name(

@@ -104,7 +104,7 @@ def retry_command(row: VersionRow) -> str:
 
 def version_link(row: VersionRow, *, label: str | None = None) -> None:
     """Show a link to a version's page; a masked version has none."""
-    model_link(row.registered.ref.name, version=row.registered.ref.version, label=label or row.label)
+    model_link(row.registered.ref.name, version=row.registered.ref.version, label=label)
 
 
 def model_link(name: str, *, version: int | None = None, label: str | None = None) -> None:
@@ -113,7 +113,10 @@ def model_link(name: str, *, version: int | None = None, label: str | None = Non
         st.markdown(f":gray[{HIDDEN} a model that you may not see]")
         return
     params = {"model": name} | ({} if version is None else {"version": str(version)})
-    text = label or name
+    if label is not None:
+        st.page_link("screens/model.py", label=f":blue[{plain(label)}]", query_params=params)
+        return
+    text = name if version is None else f"{name}/{version}"
     st.page_link("screens/model.py", label=f":blue[{plain(short(text))}]", help=full(text), query_params=params)
 
 
