@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,7 @@ class MapPoint:
     group
         Group that determines the colour; None for a version without a group.
     card
-        Result of `hover_card`.
+        What is shown under its label on hover; see `hover_cards`.
     lies_elsewhere
         True for a ring around the point: its cluster is mostly of another declared domain.
     is_faded
@@ -63,10 +63,14 @@ class MapPoint:
     is_faded: bool = False
 
 
-def hover_card(title: str, facts: Iterable[tuple[str, str | None]]) -> str:
-    """Return Plotly's HTML for a title and named facts, one per line; facts without a value are left out."""
-    lines = (f"{name}: {figure_text(value)}" for name, value in facts if value)
-    return "<br>".join((f"<b>{figure_text(title)}</b>", *lines))
+def hover_cards(facts: Sequence[Sequence[tuple[str, str | None]]]) -> list[str]:
+    """Return Plotly's HTML for the named facts of each point; facts without a value are left out.
+
+    A small map has one fact per line; on a large map names and line breaks would be most of what is sent.
+    """
+    if len(facts) > _LARGE_MAP:
+        return [" · ".join(figure_text(value) for _, value in each if value) for each in facts]
+    return ["<br>".join(f"{name}: {figure_text(value)}" for name, value in each if value) for each in facts]
 
 
 def map_figure(
@@ -155,6 +159,9 @@ def _members(points: Sequence[MapPoint]) -> dict[str | None, list[int]]:
 def _group_trace(
     points: Sequence[MapPoint], coordinates: NDArray[np.floating], group: str | None, number: int, *, is_large: bool
 ) -> go.Scattergl:
+    labels = [point.label for point in points]
+    titles = [figure_text(label) for label in labels]
+    plain = titles == labels
     marker: dict[str, Any] = {
         "size": 6 if is_large else 12,
         "symbol": SYMBOLS[number % len(SYMBOLS)],
@@ -175,9 +182,12 @@ def _group_trace(
         legendgroup=group or "",
         unselected={"marker": {"opacity": 0.25}},
         customdata=np.array([point.id for point in points], dtype=np.int32),
-        text=[point.label for point in points],  # a selection returns it as it is
-        hovertext=[point.card for point in points],
-        hovertemplate="%{hovertext}<extra></extra>",
+        text=labels,  # a selection returns it as it is
+        hovertext=[
+            point.card if plain else f"<b>{title}</b><br>{point.card}"
+            for point, title in zip(points, titles, strict=True)
+        ],
+        hovertemplate=f"{'<b>%{text}</b><br>' if plain else ''}%{{hovertext}}<extra></extra>",
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltadex.clusters.dendrogram import Dendrogram, joins
-from deltadex_dashboard.charts.map import hover_card
+from deltadex_dashboard.charts.map import hover_cards
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import pages as reads
 from deltadex_dashboard.reads.snapshots import Snapshot, cached
@@ -17,19 +17,18 @@ def cards(now: Snapshot, recipe_id: int) -> list[str]:
     """Return the hover card of each version on the map of one recipe."""
     chart = reads.chart(now, recipe_id)
     names = view.cluster_names(chart)
-    return [
-        hover_card(
-            row.label,
+    return hover_cards(
+        [
             (
                 ("domain", domain),
                 ("cluster", names[label] if label >= 0 else "none"),
                 ("owner", row.registered.owner),
                 ("aliases", " ".join(f"@{alias}" for alias in row.registered.aliases)),
                 ("registered", f"{view.registered_at(row):%Y-%m-%d}"),
-            ),
-        )
-        for row, domain, label in zip(chart.rows, chart.domains, chart.labels.tolist(), strict=True)
-    ]
+            )
+            for row, domain, label in zip(chart.rows, chart.domains, chart.labels.tolist(), strict=True)
+        ]
+    )
 
 
 @cached

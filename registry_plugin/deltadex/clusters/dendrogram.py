@@ -54,9 +54,15 @@ def dendrogram(vectors: ArrayLike) -> Dendrogram:
 
 
 def joins(
-    tx: Transaction, viewer: Person, recipe_id: int, registry: str, *, ids: Sequence[int]
+    tx: Transaction, viewer: Person, recipe_id: int, registry: str, *, ids: Sequence[int] | None = None
 ) -> tuple[Dendrogram, list[str], NDArray[np.float64]]:
-    """Return the dendrogram of versions, their labels as a viewer may see them, and their `(n, n)` similarities."""
+    """Return the dendrogram of versions, their labels as a viewer may see them, and their `(n, n)` similarities.
+
+    Parameters
+    ----------
+    ids
+        The versions; None for all of the recipe.
+    """
     table = embeddings.table(tx, recipe_id, registry=registry, ids=ids)
     labels = [row.label for row in viewer.view_each(table.rows)]
     return dendrogram(table.vectors), labels, cosine_similarity(table.vectors)

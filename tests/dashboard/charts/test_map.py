@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 import deltadex_dashboard
 from deltadex_dashboard.charts.colors import CATEGORIES, TEXT_COLORS
-from deltadex_dashboard.charts.map import ELSEWHERE, MOST_GROUPS, MapPoint, hover_card, map_figure
+from deltadex_dashboard.charts.map import ELSEWHERE, MOST_GROUPS, MapPoint, hover_cards, map_figure
 
 COORDINATES = np.array([[0, 0], [0, 1], [5, 5], [9, 0]], dtype=float)
 PLACES = [MapPoint(1, "a/1", "sql"), MapPoint(2, "b/1", "sql"), MapPoint(3, "c/1", "legal"), MapPoint(4, "d/1", None)]
@@ -76,10 +76,16 @@ def test_the_path_of_a_model_leads_from_version_to_version() -> None:
     assert not map_figure(places, COORDINATES[:3], path=[1], named=False).layout.annotations
 
 
+FACTS = (("owner", "ann & <b>bob</b>"), ("aliases", ""), ("domain", None), ("cluster", "sql"))
+
+
 def test_a_card_leaves_out_what_is_unknown_and_shows_untrusted_text_as_it_is() -> None:
-    assert hover_card("<b>a</b>/1", (("owner", "ann & bob"), ("aliases", ""), ("domain", None))) == (
-        "<b>&lt;b&gt;a&lt;/b&gt;/1</b><br>owner: ann &amp; bob"
-    )
+    [card] = hover_cards([FACTS])
+    assert card == "owner: ann &amp; &lt;b&gt;bob&lt;/b&gt;<br>cluster: sql"
+    assert hover_cards([FACTS] * 2_000)[0] == "ann &amp; &lt;b&gt;bob&lt;/b&gt; · sql"
+    [hostile] = map_figure([MapPoint(1, "<i>%{x}/1", None, card)], np.zeros((1, 2)), named=False).data[-1:]
+    assert hostile.hovertext[0].startswith("<b>&lt;i&gt;&#37;{x}/1</b><br>owner")
+    assert "%{text}" not in hostile.hovertemplate
 
 
 def test_names_are_written_apart_even_where_groups_lie_on_top_of_each_other() -> None:
