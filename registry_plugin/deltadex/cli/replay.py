@@ -15,7 +15,7 @@ from deltadex.cli.reading import print_json, version_json
 from deltadex.cli.terminal import plain
 from deltadex.errors import DeltadexError
 from deltadex.replay import reads as replays
-from deltadex.replay.agreement import ENOUGH_PROMPTS
+from deltadex.replay.agreement import CAVEAT, ENOUGH_PROMPTS
 from deltadex.replay.ask import ask
 from deltadex.replay.estimate import estimate
 from deltadex.replay.prompts import as_lines, read_prompts
@@ -156,6 +156,7 @@ def _show(pair: Pair, row: ReplayRow) -> None:
     keeper, other = pair
     if row.agreement:
         console.print(f"[bold]{plain(keeper.label)}[/] and [bold]{plain(other.label)}[/]: {row.agreement.verdict}")
+        console.print(f"[dim]{CAVEAT}[/]")
     elif row.is_over:
         raise DeltadexError(f"Replay {row.id} failed: {row.reason}", hint=row.hint)
     else:

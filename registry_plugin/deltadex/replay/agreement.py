@@ -13,6 +13,11 @@ from deltadex.types import FloatArray
 
 #: Fewer prompts show little; the verdict says so.
 ENOUGH_PROMPTS = 100
+#: Measured by `python -m benchmarks.replay`: see docs/reviews.md.
+CAVEAT = (
+    "Read the gap first. Greedy answers part at near ties: an adapter and its own merge, rounded to bfloat16, gave the "
+    "same answer to about half of our prompts at a gap of 0.00, another seed to a twelfth at 0.09."
+)
 #: Standard normal quantile of a two-sided 95 % interval.
 _Z = 1.959964
 _RESAMPLES = 2_000
