@@ -91,7 +91,7 @@ def ask(page: Page, *, keeper: str | None = None) -> None:
     expect(page.get_by_text("A second person must approve")).to_be_visible(timeout=SLOW)
     if keeper is not None:
         page.get_by_role("combobox", name="Keep").click()
-        page.get_by_role("option", name=re.compile(rf"^{keeper}/1")).click()
+        page.get_by_role("option", name=re.compile(rf"^{keeper}.1")).click()
     say(page, "One is enough.", "Ask for approval")
 
 
