@@ -105,7 +105,7 @@ def _to_inbox(page: Page, round_: int) -> None:
 
 
 def _open_one(page: Page, round_: int) -> None:
-    page.get_by_role("button", name="← All findings" if round_ % 2 else "Review", exact=True).first.click()
+    page.get_by_role("link", name="← All findings" if round_ % 2 else "Review", exact=True).first.click()
 
 
 _COMPARISON = "compare?a=model-0000001/1&b=model-0000002/1"

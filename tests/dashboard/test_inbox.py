@@ -20,7 +20,7 @@ from deltadex.types import FindingKind
 from deltadex.versions import queries as versions
 from tests.dashboard.company import DIMENSION, DOMAINS, fill
 from tests.dashboard.conftest import Open
-from tests.dashboard.test_screens import text
+from tests.dashboard.seen import links, text
 from tests.stored import REGISTRY, embedded
 
 ANYBODY = Person("anybody", Role.VIEWER)
@@ -45,7 +45,7 @@ def login(name: str) -> dict[str, object]:
 
 
 def lines(page: AppTest) -> list[str]:
-    return [button.key for button in page.button if (button.key or "").startswith("open-")]
+    return [link for link in links(page) if "finding=" in link]
 
 
 def decide(page: AppTest, decision: str, comment: str) -> AppTest:

@@ -80,7 +80,7 @@ def visit(address: str, browser: Browser) -> Iterator[Visit]:
 def open_group(visit: Visit, name: str, *, person: str = "ann", width: int = 1280) -> Page:
     """Find a group by words in the inbox, and open it."""
     page = visit(f"inbox?as={person}&kind=Same weights&text={name}", width=width)
-    page.get_by_role("button", name="Review", exact=True).first.click()
+    page.get_by_role("link", name="Review", exact=True).first.click()
     page.wait_for_url(re.compile("finding="))
     expect(page.get_by_role("heading", name="Decision")).to_be_visible(timeout=SLOW)
     return page

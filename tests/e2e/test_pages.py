@@ -40,7 +40,7 @@ def comment(page: Page, text: str, button: str) -> None:
 
 def test_a_finding_lives_with_two_people(visit: Visit, address: str) -> None:
     ann = visit("inbox?as=ann&kind=Same weights")
-    ann.get_by_role("button", name="Review", exact=True).click()
+    ann.get_by_role("link", name="Review", exact=True).click()
     ann.wait_for_url(re.compile("finding="))
     [shared] = re.findall(r"finding=\d+", ann.url)
     ann.get_by_text("Accept: it needs action").click()
@@ -74,7 +74,7 @@ def test_whoever_comes_through_a_proxy_on_this_machine_is_no_admin(address: str,
             page = browser.new_context().new_page()
             page.set_default_timeout(60_000)
             page.goto(f"{url}/inbox?as=ann")
-            page.get_by_role("button", name="Review", exact=True).first.click()
+            page.get_by_role("link", name="Review", exact=True).first.click()
             expect(page.get_by_role("heading", name="Decision")).to_be_visible(timeout=60_000)
             expect(
                 page.get_by_text(re.compile("Only reviewers decide|Accept: it needs action|Reopen")).first

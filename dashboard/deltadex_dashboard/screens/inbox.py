@@ -147,24 +147,23 @@ def _line(row: ReviewRow) -> bool:
             st.markdown(f"{finding.badges(row)} **{finding.headline(row)}**")
             assignee = [view.plain(row.assignee)] if row.assignee else []
             st.caption(" · ".join([finding.summary(row), finding.due(row), *assignee]))
-        st.button("Review", key=f"open-{row.id}", on_click=_open, args=(row.id,))
+        _link("Review", finding=str(row.id))
     return marked
 
 
-def _open(review_id: int | None) -> None:
-    if review_id is None:
-        st.query_params.pop("finding", None)
-    else:
-        st.query_params["finding"] = str(review_id)
+def _link(label: str, **query: str) -> None:
+    """Show a link within the inbox that keeps the filters: a step that Back undoes."""
+    kept = {name: value for name, value in st.query_params.to_dict().items() if name != "finding"}
+    st.page_link("screens/inbox.py", label=f":blue[{label}]", query_params={**kept, **query})
 
 
 def _one(now: Snapshot, row: ReviewRow | None) -> None:
     if row is None:
         view.heading("Inbox", "One finding.")
         view.empty("This finding does not exist.", "The link may be from another registry.")
-        st.button("All findings", on_click=_open, args=(None,))
+        _link("All findings")
         return
-    st.button("← All findings", on_click=_open, args=(None,), type="tertiary")
+    _link("← All findings")
     st.title(finding.headline(row))
     st.markdown(f"{finding.badges(row)} {KINDS[row.finding.kind].label}")
     owner = f"owner {view.plain(row.owner)}" if row.owner else "no owner"
