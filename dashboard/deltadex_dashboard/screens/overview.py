@@ -17,6 +17,7 @@ from deltadex.reviews.lifecycle import UNDECIDED
 from deltadex.reviews.worth import worth
 from deltadex.types import State, VersionRow
 from deltadex_dashboard.charts import bars
+from deltadex_dashboard.charts.small_map import small_map
 from deltadex_dashboard.elements import finding
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import pages as reads
@@ -43,6 +44,7 @@ def show(now: Snapshot) -> None:
         _newest(rows)
         _trend(now, rows)
     with right:
+        _map(now)
         _findings(now)
         _inboxes(now)
 
@@ -80,7 +82,7 @@ def _numbers(now: Snapshot, rows: Sequence[VersionRow]) -> None:
     saved = worth(reads.all_reviews(now), rows, now.settings.costs)
     share = f" ({saved.share:.0%})" if saved.share and saved.freed_bytes else ""
     numbers = (
-        ("Model versions", f"{len(rows):,}", "model", "See the models"),
+        ("Model versions", f"{len(rows):,}", "models", "See the models"),
         ("Embedded", f"{counts[State.EMBEDDED] / len(rows):.0%}", "map", "See the map"),
         ("Need attention", str(sum(row.needs_attention for row in rows)), "system", "See the machines"),
         ("To decide", f"{undecided:,}", "inbox", "Open the inbox"),
@@ -139,6 +141,16 @@ def _findings(now: Snapshot) -> None:
             count.markdown(f"**{counts[kind]:,}**")
             if row.page:
                 more.page_link(f"screens/{row.page}.py", label=":gray[show all]")
+
+
+def _map(now: Snapshot) -> None:
+    recipes = reads.recipes(now)
+    if recipes and recipes[0].embedded > 1:
+        chart = reads.chart(now, recipes[0].id)
+        st.html(small_map(chart))
+        elsewhere = int(chart.lies_elsewhere.sum())
+        note = f", {elsewhere} with a ring: they lie elsewhere" if elsewhere else ""
+        st.page_link("screens/map.py", label=f":blue[Map of {len(chart.rows):,} versions by declared domain{note}]")
 
 
 def _inboxes(now: Snapshot) -> None:

@@ -43,6 +43,11 @@ class StoredGroup:
         return frozenset(one.id for one in self.plan.members)
 
 
+def lock(tx: Transaction, registry: str) -> None:
+    """Lock the groups of a registry until the transaction ends: what is read here is replaced as a whole."""
+    tx.execute("select pg_advisory_xact_lock(hashtextextended('groups:' || %s, 0))", [registry])
+
+
 def stored_groups(
     tx: Transaction, registry: str, *, kinds: Collection[FindingKind] = GROUP_KINDS, name: str | None = None
 ) -> list[StoredGroup]:

@@ -28,6 +28,7 @@ _MOST_AROUND = 500
 
 def regroup(tx: Transaction, settings: Settings) -> None:
     """Group all versions of a registry again."""
+    stored.lock(tx, settings.registry)
     before = stored.stored_groups(tx, settings.registry)
     after = [*_exact(tx, settings), *_alike(tx, settings, None)]
     stored.replace(tx, before, _anchored(before, after))
@@ -35,6 +36,7 @@ def regroup(tx: Transaction, settings: Settings) -> None:
 
 def regroup_around(tx: Transaction, settings: Settings, ids: Collection[int]) -> None:
     """Group the versions around some that have just arrived; those for the same task are left to the next round."""
+    stored.lock(tx, settings.registry)
     around = stored.neighborhood(tx, settings.registry, ids, most=_MOST_AROUND) if ids else None
     if around is None:
         return
@@ -53,6 +55,7 @@ def replan(tx: Transaction, settings: Settings, *, name: str | None = None) -> N
     name
         Only groups with a version of this registered model; None for all.
     """
+    stored.lock(tx, settings.registry)
     before = stored.stored_groups(tx, settings.registry, name=name)
     rows = _present(tx, {each for one in before for each in one.ids})
     of = standings(tx, _NOBODY, settings, list(rows.values()))

@@ -1,0 +1,39 @@
+"""The map as a small picture in SVG, for the overview: a chart library would double the browser's work there."""
+
+from __future__ import annotations
+
+from html import escape
+
+import numpy as np
+
+from deltadex.map.chart import Chart
+from deltadex_dashboard.charts.colors import ALERT, CATEGORIES, QUIET
+
+_WIDTH, _HEIGHT, _MARGIN = 400, 240, 12
+#: Points that are drawn; of more, an even selection.
+_MOST_POINTS = 2_000
+_RING = f' stroke="{ALERT}" stroke-width="2"'
+
+
+def small_map(chart: Chart) -> str:
+    """Return SVG with a point per version in the colour of its declared domain, and a ring where it lies elsewhere."""
+    low, high = chart.coordinates.min(axis=0), chart.coordinates.max(axis=0)
+    size = np.array([_WIDTH, _HEIGHT]) - 2 * _MARGIN
+    places = _MARGIN + (chart.coordinates - low) / np.maximum(high - low, 1e-9) * size
+    colors = _colors(chart.domains)
+    shown = np.unique(np.linspace(0, len(places) - 1, _MOST_POINTS).astype(int)) if len(places) > _MOST_POINTS else None
+    points = "".join(
+        f'<circle cx="{places[row, 0]:.1f}" cy="{_HEIGHT - places[row, 1]:.1f}" r="4" fill="{colors[row]}"'
+        f"{_RING if chart.lies_elsewhere[row] else ''}><title>{escape(chart.rows[row].label)}</title></circle>"
+        for row in (range(len(places)) if shown is None else shown)
+    )
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" style="width:100%" role="img" '
+        f'aria-label="Map of {len(places):,} versions, coloured by declared domain">{points}</svg>'
+    )
+
+
+def _colors(domains: list[str | None]) -> list[str]:
+    names = sorted({name for name in domains if name})
+    color = {name: CATEGORIES[place % len(CATEGORIES)] for place, name in enumerate(names)}
+    return [color.get(name or "", QUIET) for name in domains]
