@@ -10,7 +10,7 @@ import numpy as np
 from deltadex.access import Person, Role
 from deltadex.duplicates.group_queries import StoredGroup, stored_groups
 from deltadex.duplicates.group_queries import replace as replace_groups
-from deltadex.duplicates.regroup import plan_of
+from deltadex.duplicates.replan import plan_of
 from deltadex.embeddings import promoted_tokens
 from deltadex.embeddings import queries as embeddings
 from deltadex.engine.probes import PUBLISHED

@@ -161,7 +161,8 @@ def _decide(tx: Transaction, made: Strangers, settings: Settings) -> None:
     names = {each: name for name, ids in made.ids.items() for each in ids}
     for row in reviews.listing(tx, ADMIN, settings, kinds=[FindingKind.NEAR_DUPLICATE]):
         comment = made.word()
-        made.said[names[row.finding.other_id or 0]].add(comment)
+        for version in row.members:
+            made.said[names[version.id]].add(comment)
         reviews.decide(
             tx, ADMIN, settings, {row.id: row.revision},
             decision=Decision.DISMISSED, reason=Reason.SANDBOX, comment=comment,

@@ -50,8 +50,8 @@ def test_why_there_are_no_words_is_said(given: dict[str, str]) -> None:
 def test_clusters_say_which_word_came_from_where(given: dict[str, str]) -> None:
     [domains] = json.loads(deltadex("clusters", "--recompute", "--json", **given).stdout)
     [cluster] = domains["clusters"]
-    assert cluster["name"] == "[bold] select"
+    assert cluster["name"] == "select", "a tag or a fragment of markup is no name"
     assert "tokens that 2 or more of 3 versions promote" in cluster["named_by"]
     origins = {term["text"]: (term["origin"], term["members"]) for term in cluster["terms"]}
     assert origins == {"team=a": ("tag", 3), "select": ("promoted token", 2), "[bold]": ("promoted token", 2)}
-    assert "[bold] select" in deltadex("clusters", **given, COLUMNS="200").stdout
+    assert "select" in deltadex("clusters", **given, COLUMNS="200").stdout

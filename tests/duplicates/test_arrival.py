@@ -9,7 +9,7 @@ import pytest
 
 from deltadex.checkpoints.merge_check import Imprint
 from deltadex.duplicates import overview as redundancy
-from deltadex.duplicates.groups import Redundancy
+from deltadex.duplicates.group import Redundancy
 from deltadex.duplicates.overview import RecipeRedundancy, redundancies
 from deltadex.embeddings import imprints
 from deltadex.embeddings import queries as embeddings

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from deltadex.duplicates.groups import Group, Redundancy
+from deltadex.duplicates.group import Group, Redundancy
 from deltadex.duplicates.overview import RecipeRedundancy, redundancies
 from deltadex.findings import queries as findings
 from deltadex.findings.kinds import Reason

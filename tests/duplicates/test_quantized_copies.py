@@ -7,7 +7,7 @@ import pytest
 
 from deltadex.checkpoints.merge_check import Imprint
 from deltadex.drift.model_drift import lines, model_drift
-from deltadex.duplicates.groups import Redundancy
+from deltadex.duplicates.group import Redundancy
 from deltadex.duplicates.overview import redundancies
 from deltadex.embeddings import imprints
 from deltadex.embeddings import queries as embeddings

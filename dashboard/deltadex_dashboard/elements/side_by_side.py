@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from deltadex.access import HIDDEN
-from deltadex.duplicates.groups import Group
+from deltadex.duplicates.group import Group
 from deltadex_dashboard.elements import comparison
 from deltadex_dashboard.reads import models as reads
 from deltadex_dashboard.reads.snapshots import Snapshot

@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 import streamlit as st
 from rich.filesize import decimal
 
-from deltadex.duplicates.groups import Group, Redundancy
+from deltadex.duplicates.group import Group, Redundancy
 from deltadex.duplicates.overview import RecipeRedundancy
 from deltadex.findings.calibration import Threshold
 from deltadex.reports.table import Table

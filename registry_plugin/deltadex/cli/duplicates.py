@@ -21,7 +21,7 @@ from deltadex.settings import Settings
 from deltadex.store.database import Database
 
 if TYPE_CHECKING:
-    from deltadex.duplicates.groups import Group
+    from deltadex.duplicates.group import Group
     from deltadex.duplicates.overview import RecipeRedundancy
     from deltadex.findings.calibration import Threshold
     from deltadex.reviews.queries import ReviewRow

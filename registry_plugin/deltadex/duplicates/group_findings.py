@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Self
 
-from deltadex.duplicates.groups import Group, Redundancy, freed_bytes
+from deltadex.duplicates.group import Group, Redundancy, freed_bytes
 from deltadex.duplicates.keeper import Policy, Proposal, Standing, holds
 from deltadex.findings.calibration import Threshold
 from deltadex.findings.kinds import Concerns, kinds_about
@@ -81,7 +81,9 @@ class GroupPlan:
 
     @classmethod
     def of(cls, evidence: Mapping[str, Any]) -> Self:
-        """Read a plan from a finding's evidence."""
+        """Read a plan from a finding's evidence; it is empty for any other than a group's."""
+        if not evidence.get("members"):
+            return cls(())
         members = tuple(
             Member(
                 **{
@@ -90,7 +92,7 @@ class GroupPlan:
                     **{name: tuple(each[name]) for name in ("aliases", "holds", "flaws")},
                 }
             )
-            for each in evidence.get("members", ())
+            for each in evidence["members"]
         )
         return cls(members, evidence.get("reason", ""), evidence.get("advice", ""), evidence.get("freed_bytes"))
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deltadex.duplicates.all_pairs import Pairs
-from deltadex.duplicates.keeper import Policy, Proposal, Standing, propose
+from deltadex.duplicates.group import Group, Redundancy, group_of
+from deltadex.duplicates.keeper import Policy, Standing, propose
 from deltadex.duplicates.pairs import connected_groups
 from deltadex.duplicates.rules import is_near, norm_ratio
 from deltadex.findings.calibration import Calibration
@@ -19,62 +18,6 @@ from deltadex.vectors import average_linkage, canonical_order, cosine_similarity
 
 _MOST_SPLIT = 5_000
 _DEFAULT_POLICY = Policy()
-
-
-class Redundancy(StrEnum):
-    """Levels of redundancy, the strictest first. A version is in at most one group per level.
-
-    Only one version of a group takes part in the levels below, so no pair of versions is on two levels.
-    """
-
-    EXACT = "exact"
-    SUPERSEDED = "superseded"
-    NEAR = "near"
-    SAME_TASK = "same_task"
-
-    @property
-    def words(self) -> str:
-        """Name of the level, for display."""
-        return "same weights" if self is Redundancy.EXACT else self.value.replace("_", " ")
-
-    @property
-    def verb(self) -> str:
-        """Verb for the versions that aren't kept: two models of one task may still answer differently."""
-        return "compare, then retire" if self is Redundancy.SAME_TASK else "retire"
-
-
-@dataclass(frozen=True)
-class Group:
-    """Versions that are redundant with each other.
-
-    Attributes
-    ----------
-    versions
-        Two or more, the oldest first.
-    lowest_similarity
-        Lowest cosine similarity of two members; below the threshold if only a chain of pairs connects them.
-    lowest_norm_ratio
-        Smallest norm over the largest.
-    freed_bytes
-        Bytes that the proposal frees; None if nothing is proposed, or no size is known.
-    owners
-        Owners of the versions, from their tags.
-    """
-
-    kind: Redundancy
-    versions: tuple[VersionRow, ...]
-    proposal: Proposal
-    lowest_similarity: float
-    lowest_norm_ratio: float
-    freed_bytes: int | None
-    owners: tuple[str, ...]
-
-    def role_of(self, row: VersionRow) -> str:
-        """Return what is proposed for a version of the group, in words; empty if nothing is."""
-        if self.proposal.keeper is not None and row.id == self.proposal.keeper.id:
-            return "keep"
-        is_retired = any(row.id == each.id for each in self.proposal.retired)
-        return self.kind.verb if is_retired else self.proposal.spared.get(row.id, "")
 
 
 def redundant_groups(
@@ -117,28 +60,6 @@ def redundant_groups(
     )
 
 
-def exact_group(
-    versions: Sequence[VersionRow], standings: Mapping[int, Standing], policy: Policy = _DEFAULT_POLICY
-) -> Group:
-    """Return the group of versions with equal weights, which needs no vectors."""
-    rows = tuple(sorted(versions, key=lambda row: row.registered.ref.age))
-    proposal, _ = propose(rows, standings, policy)
-    return _group(Redundancy.EXACT, rows, proposal, similarity=1.0, ratio=1.0)
-
-
-def freed_bytes(retired: Sequence[VersionRow], kept: Sequence[VersionRow]) -> int | None:
-    """Return the bytes that retiring versions frees; None if no size is known.
-
-    Files that several versions share are counted once, and not at all if a kept version uses them. A version that was
-    copied within the registry (`models:/name/3`) has no files of its own.
-    """
-    in_use = {version.registered.source for version in kept}
-    sizes = {version.registered.source: version.provenance.weights_bytes for version in retired}
-    known = {source: size for source, size in sizes.items() if size is not None}
-    own = {source: size for source, size in known.items() if source not in in_use and not _is_copy(source)}
-    return sum(own.values()) if known else None
-
-
 class _Levels:
     """Groups versions level by level; the best version of a group represents it on the next level."""
 
@@ -168,7 +89,7 @@ class _Levels:
         vectors = self._vectors[list(members)]
         norms = np.linalg.norm(vectors, axis=1)
         similarity, ratio = float(np.min(cosine_similarity(vectors))), float(norm_ratio(norms.min(), norms.max()))
-        self.groups.append(_group(kind, rows, proposal, similarity=similarity, ratio=ratio))
+        self.groups.append(group_of(kind, rows, proposal, similarity=similarity, ratio=ratio))
         leader = members[rows.index(best)]
         self._leader[np.isin(self._leader, members)] = leader
 
@@ -184,22 +105,6 @@ class _Levels:
         tree = average_linkage(cosine_similarity(self._vectors[ordered]))
         labels = cut_tree(tree, 1 - threshold)
         return [[ordered[row] for row in np.flatnonzero(labels == label)] for label in np.unique(labels)]
-
-
-def _group(
-    kind: Redundancy, rows: tuple[VersionRow, ...], proposal: Proposal, *, similarity: float, ratio: float
-) -> Group:
-    away = {row.id for row in proposal.retired}
-    stay = [row for row in rows if row.id not in away]
-    return Group(
-        kind=kind,
-        versions=rows,
-        proposal=proposal,
-        lowest_similarity=similarity,
-        lowest_norm_ratio=ratio,
-        freed_bytes=freed_bytes(proposal.retired, stay) if proposal.retired else None,
-        owners=tuple(sorted({name for row in rows if (name := row.registered.owner)})),
-    )
 
 
 def _same_weights(versions: Sequence[VersionRow]) -> NDArray[np.int64]:
@@ -218,7 +123,3 @@ def _rows(pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
 
 def _edges(pairs: Pairs) -> NDArray[np.int64]:
     return np.column_stack([pairs["first"], pairs["second"]])
-
-
-def _is_copy(source: str) -> bool:
-    return source.startswith("models:/") and not source.startswith("models:/m-")

@@ -11,7 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Self
 
+from deltadex.settings import Settings
 from deltadex.types import VersionRow
 
 #: Tag of a version with its usage, such as requests per day: any number, higher is more; another text is some use.
@@ -59,6 +61,11 @@ class Policy:
 
     metric: str | None = None
     deployed_tags: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the policy of the settings."""
+        return cls(settings.thresholds.keeper_metric, settings.thresholds.deployed_tags)
 
 
 @dataclass(frozen=True)

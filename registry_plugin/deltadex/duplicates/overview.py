@@ -167,14 +167,9 @@ def _of_recipe(
         pairs=pairs,
         merged=_places(table, merged),
         standings=standings(tx, viewer, settings, table.rows),
-        policy=policy_of(settings),
+        policy=Policy.of(settings),
         too_weak=embeddings.too_weak(tx, recipe.id, registry),
     )
-
-
-def policy_of(settings: Settings) -> Policy:
-    """Return the settings that proposals depend on."""
-    return Policy(settings.thresholds.keeper_metric, settings.thresholds.deployed_tags)
 
 
 def similarities(tx: Transaction, registry: str, recipe_id: int, ids: Sequence[int]) -> NDArray[np.float64]:

@@ -1,27 +1,24 @@
-"""Findings of groups, kept up to date: after a round, around an arrival, and when facts about members change."""
+"""Findings of groups, made after a round and around an arrival."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from deltadex.access import Person, Role
 from deltadex.duplicates import group_queries as stored
-from deltadex.duplicates.group_findings import KINDS_OF_LEVELS, GroupPlan, group_finding
+from deltadex.duplicates.group import Redundancy, exact_group
+from deltadex.duplicates.group_findings import KINDS_OF_LEVELS, group_finding
 from deltadex.duplicates.group_queries import StoredGroup
-from deltadex.duplicates.groups import Redundancy, exact_group
-from deltadex.duplicates.keeper import propose
-from deltadex.duplicates.overview import candidates, policy_of
+from deltadex.duplicates.keeper import Policy
+from deltadex.duplicates.overview import candidates
 from deltadex.duplicates.pairs import connected_groups
+from deltadex.duplicates.replan import NOBODY
 from deltadex.duplicates.standing_queries import standings
 from deltadex.findings import queries as findings
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
-from deltadex.types import FindingKind, VersionRow
-from deltadex.versions.queries import by_ids
+from deltadex.types import FindingKind
 
-#: What is stored is read by people with different rights: it names no model outside the group.
-_NOBODY = Person("deltadex", Role.VIEWER, ())
 #: Versions around an arrival that are grouped at once; where there are more, the next round does it.
 _MOST_AROUND = 500
 
@@ -47,45 +44,6 @@ def regroup_around(tx: Transaction, settings: Settings, ids: Collection[int]) ->
     stored.replace(tx, before, _anchored(before, [one for one in after if one.kind in stored.ON_ARRIVAL], occupied))
 
 
-def replan(tx: Transaction, settings: Settings, *, name: str | None = None) -> None:
-    """Judge again whom each group keeps and retires; members that are gone are left out.
-
-    Parameters
-    ----------
-    name
-        Only groups with a version of this registered model; None for all.
-    """
-    stored.lock(tx, settings.registry)
-    before = stored.stored_groups(tx, settings.registry, name=name)
-    rows = _present(tx, {each for one in before for each in one.ids})
-    of = standings(tx, _NOBODY, settings, list(rows.values()))
-    after = []
-    for one in before:
-        members = [rows[member.id] for member in one.plan.members if member.id in rows]
-        if len(members) > 1:
-            proposal, _ = propose(members, of, policy_of(settings))
-            plan = GroupPlan.around(members, proposal, of, policy_of(settings)).evidence()
-            finding = replace(one.finding, evidence={**one.finding.evidence, **plan})
-            after.append(replace(one, finding=finding))
-    stored.replace(tx, before, after)
-
-
-def plan_of(tx: Transaction, settings: Settings, members: Collection[int], *, keeper: int | None) -> GroupPlan:
-    """Return the plan for a group by the facts of this moment, with the keeper that a reviewer has chosen.
-
-    A plan without a keeper says why nobody can be kept, or nothing retired.
-    """
-    rows = sorted(_present(tx, members).values(), key=lambda row: row.registered.ref.age)
-    of, policy = standings(tx, _NOBODY, settings, rows), policy_of(settings)
-    chosen = next((row for row in rows if row.id == keeper), None)
-    proposal, _ = propose(rows, of, policy, chosen=chosen)
-    return GroupPlan.around(rows, proposal, of, policy)
-
-
-def _present(tx: Transaction, ids: Collection[int]) -> Mapping[int, VersionRow]:
-    return {each: row for each, row in by_ids(tx, sorted(ids)).items() if row.is_active}
-
-
 def _exact(tx: Transaction, settings: Settings, ids: Sequence[int] | None = None) -> list[StoredGroup]:
     """Return the groups of equal weights, whatever their recipes."""
     known = [
@@ -94,7 +52,7 @@ def _exact(tx: Transaction, settings: Settings, ids: Sequence[int] | None = None
         if one.other is not None and (ids is None or one.version.id in ids)
     ]
     rows = {row.id: row for one in known for row in (one.version, one.other) if row is not None and row.is_active}
-    of, policy = standings(tx, _NOBODY, settings, list(rows.values())), policy_of(settings)
+    of, policy = standings(tx, NOBODY, settings, list(rows.values())), Policy.of(settings)
     pairs = [(one.version.id, one.other.id) for one in known if one.other]
     groups = []
     for members in connected_groups(pair for pair in pairs if rows.keys() >= set(pair)):
@@ -118,7 +76,7 @@ def _alike(tx: Transaction, settings: Settings, ids: Sequence[int] | None) -> li
             ),
             of_recipe.recipe.id,
         )
-        for of_recipe in candidates(tx, _NOBODY, settings, ids=ids)
+        for of_recipe in candidates(tx, NOBODY, settings, ids=ids)
         for group in of_recipe.unmasked()
         if group.kind in KINDS_OF_LEVELS and group.kind is not Redundancy.EXACT
     ]

@@ -102,7 +102,7 @@ def forget_recipe(tx: Transaction, recipe_id: int, *, version_id: int, kept: Col
 def listing(
     tx: Transaction, registry: str, *, kinds: Collection[FindingKind] | None = None, version_id: int | None = None
 ) -> list[FindingRow]:
-    """Return findings, newest first, without those about a deleted version.
+    """Return findings about versions and pairs, newest first, without those about a deleted version.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def listing(
         join model_versions version on version.id = model_version_id
         left join model_versions other on other.id = other_id
         where version.registry = %(registry)s and kind = any(%(kinds)s)
-            and version.state <> 'deleted' and other.state is distinct from 'deleted'
+            and version.state <> 'deleted' and other.state is distinct from 'deleted' and not evidence ? 'members'
             and (%(id)s::bigint is null or model_version_id = %(id)s or other_id = %(id)s)
         order by found_at desc, findings.id desc
         """,

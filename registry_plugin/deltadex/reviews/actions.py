@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from deltadex.access import HIDDEN, Person, Right, read_directory
-from deltadex.duplicates.regroup import plan_of, replan
+from deltadex.duplicates.replan import plan_of, replan
 from deltadex.errors import AccessDenied, DeltadexError, FindingChanged, IllegalStep
 from deltadex.findings.kinds import Reason, Severity
 from deltadex.replay import reads as replays

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from deltadex.duplicates.group import Group
 from deltadex.duplicates.group_findings import GROUP_KINDS, KINDS_OF_LEVELS, GroupPlan, Member
-from deltadex.duplicates.groups import Group
 from deltadex.errors import FindingChanged, IllegalStep
 from deltadex.findings.kinds import Reason
 from deltadex.reviews.lifecycle import Action, Status
