@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltadex.duplicates.groups import Group, Redundancy, freed_bytes, redundant_groups
+from deltadex.duplicates.group import Group, Redundancy, freed_bytes
+from deltadex.duplicates.groups import redundant_groups
 from deltadex.duplicates.pairs import similar_pairs
 from deltadex.findings.calibration import Calibration, Threshold
 from deltadex.types import Provenance, Queue, State, VersionRow
