@@ -163,10 +163,10 @@ def build_fp8(base: Path, folder: Path, *, block: int = 16) -> Path:
 
 def build_adapter(kind: str, base: Path, folder: Path) -> Path:
     """Save an adapter of a causal language model, as peft does."""
-    config = ADAPTERS[kind]()
-    config.task_type = "CAUSAL_LM"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # peft's advice, which these shapes ask for
+        warnings.simplefilter("ignore", UserWarning)  # peft's advice, which these shapes and VeRA's config ask for
+        config = ADAPTERS[kind]()
+        config.task_type = "CAUSAL_LM"
         attach(tiny_models.load(base), config).save_pretrained(folder, save_embedding_layers=False)
     return folder
 

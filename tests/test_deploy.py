@@ -79,13 +79,13 @@ def test_prefect_yaml_has_the_deployments_of_the_scheduler() -> None:
     flows = {name: load_flow_from_entrypoint(entry_point) for name, entry_point in ENTRY_POINTS.items()}
     made = [
         {
-            "name": scheduler._DEPLOYMENT,
-            "entrypoint": ENTRY_POINTS[name],
-            "description": flows[name].description,
-            "tags": ["deltadex"],
-            "work_pool": {"name": "deltadex", "work_queue_name": queue},
+            "name": one.name,
+            "entrypoint": ENTRY_POINTS[one.flow],
+            "description": flows[one.flow].description,
+            "tags": one.tags,
+            "work_pool": {"name": "deltadex", "work_queue_name": one.queue},
         }
-        for name, queue in scheduler._QUEUES.items()
+        for one in scheduler._DEPLOYMENTS
     ]
     assert deployments == made
     assert {name: flow.name for name, flow in flows.items()} == {name: name for name in flows}

@@ -19,6 +19,7 @@ from prefect.tasks import Task
 
 from deltadex.app import App, open_app
 from deltadex.downloads.cache import Hold
+from deltadex.embeddings import summary
 from deltadex.engine import shared
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.errors import DeltadexError, Shortage
@@ -127,23 +128,15 @@ def _embed(app: App, row: VersionRow, process: EmbeddingProcess, hold: Hold) -> 
             row, embedding, name, uri, known, fetched.imprint, progress.seconds, low_rank=fetched.low_rank
         )
         [findings] = store_and_find(app, [embedded])
-    create_markdown_artifact(
-        key="deltadex-embedding",
-        markdown=_summary(row, embedding, name, fetched.fit.remark, findings, progress),
-        description=markdown(row.label),
-    )
+    _publish(app, row, _summary(row, embedding, name, fetched.fit.remark, findings, progress))
     return Completed(message=f"{row.label} embedded, {findings} finding(s)")
 
 
 def _give_up(app: App, row: VersionRow, error: DeltadexError) -> RunState[Any]:
     state = embed_steps.give_up(app, row, error)
     message = f"{row.label}: {error.message}"
-    create_markdown_artifact(
-        key="deltadex-embedding",
-        markdown=f"**{markdown(row.label)}** is `{state.value}`: {markdown(error.message)}\n\n"
-        f"{markdown_hint(error.hint)}",
-        description=markdown(row.label),
-    )
+    reason = f"**{markdown(row.label)}** is `{state.value}`: {markdown(error.message)}"
+    _publish(app, row, f"{reason}\n\n{markdown_hint(error.hint)}")
     # Waiting and unsupported versions are not errors: the run fails only for a failed version.
     return Failed(message=message) if state is State.FAILED else Completed(message=message, name=state.capitalize())
 
@@ -176,16 +169,19 @@ class Progress:
 def _summary(
     row: VersionRow, embedding: Embedding, base_name: str, remark: str, findings: int, progress: Progress
 ) -> str:
-    facts = {
-        "base": markdown(base_name),
-        "strength": f"{embedding.strength:.4f} of the base's hidden state norm",
-        "probe agreement": f"{embedding.probe_agreement:.3f}",
-        "findings": findings,
-        "recipe": f"`{embedding.recipe.digest[:12]}`",
-        "weights": f"`{embedding.weights_digest[:12]}`",
-    }
-    lines = [f"**{markdown(row.label)}** is embedded. {markdown(remark)}", "", "| fact | value |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in facts.items()]
+    facts = {**summary.facts(embedding, base_name=base_name), "findings": str(findings)}
+    lines = [f"**{markdown(row.label)}** is embedded. {markdown(remark)}", "", summary.table(facts)]
     lines += ["", "| step | seconds |", "|---|---:|"]
     lines += [f"| {step} | {seconds:.2f} |" for step, seconds in progress.seconds.items()]
     return "\n".join(lines)
+
+
+def _publish(app: App, row: VersionRow, text: str) -> None:
+    """Put text on the page of the flow run, above a link to the version's page in the dashboard."""
+    ref = row.registered.ref
+    link = app.settings.version_link(ref.name, ref.version)
+    create_markdown_artifact(
+        key="deltadex-embedding",
+        markdown=f"{text}\n\n{summary.dashboard_link(link)}" if link else text,
+        description=markdown(row.label),
+    )

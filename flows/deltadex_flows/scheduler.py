@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -40,7 +41,6 @@ from deltadex_flows.entry_points import (
     flow_of,
 )
 
-_DEPLOYMENT = "deltadex"
 _ANALYSES_QUEUE = "analyses"
 _SEARCH_QUEUE = "search"
 _REPLAY_QUEUE = "replay"
@@ -56,13 +56,33 @@ _PRIORITIES = {
     Queue.BACKFILL.value: 5,
     _LARGE_QUEUE: 6,
 }
-_QUEUES = {
-    EMBED_VERSION: Queue.FRESH.value,
-    EMBED_SHARD: Queue.BACKFILL.value,
-    ANALYSE_REGISTRY: _ANALYSES_QUEUE,
-    FIND_MODELS: _SEARCH_QUEUE,
-    REPLAY_VERSIONS: _REPLAY_QUEUE,
-}
+
+
+@dataclass(frozen=True)
+class _Deployment:
+    """A deployment of a flow: its name says what it does, and each of its runs has the tag of the kind of work."""
+
+    flow: str
+    name: str
+    queue: str
+    kind: str
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.flow}/{self.name}"
+
+    @property
+    def tags(self) -> list[str]:
+        return ["deltadex", self.kind]
+
+
+_NEW_VERSION = _Deployment(EMBED_VERSION, "embed-new-version", Queue.FRESH.value, "embedding")
+_BACKLOG = _Deployment(EMBED_SHARD, "embed-backlog", Queue.BACKFILL.value, "embedding")
+_ANALYSES = _Deployment(ANALYSE_REGISTRY, "recompute-analyses", _ANALYSES_QUEUE, "analyses")
+_SEARCH = _Deployment(FIND_MODELS, "search-by-examples", _SEARCH_QUEUE, "search")
+_REPLAY = _Deployment(REPLAY_VERSIONS, "compare-answers", _REPLAY_QUEUE, "replay")
+_DEPLOYMENTS = (_NEW_VERSION, _BACKLOG, _ANALYSES, _SEARCH, _REPLAY)
+
 #: Age at which a pending run counts as dead: its worker died while starting it.
 _STUCK_AFTER = timedelta(seconds=120)
 #: The same where a run may wait for a container or a node.
@@ -107,15 +127,15 @@ class PrefectScheduler:
             for queue, priority in _PRIORITIES.items():
                 with suppress(ObjectAlreadyExists):
                     client.create_work_queue(queue, work_pool_name=self._pool, priority=priority)
-            for name, queue in _QUEUES.items():
-                flow = flow_of(name)
+            for one in _DEPLOYMENTS:
+                flow = flow_of(one.flow)
                 client.create_deployment(
                     flow_id=client.create_flow(flow),
-                    name=_DEPLOYMENT,
+                    name=one.name,
                     entrypoint=ENTRY_POINTS[flow.name],
                     work_pool_name=self._pool,
-                    work_queue_name=queue,
-                    tags=["deltadex"],
+                    work_queue_name=one.queue,
+                    tags=one.tags,
                     job_variables=self._job_variables,
                     description=flow.description,
                 )
@@ -126,12 +146,12 @@ class PrefectScheduler:
         needs = run_tags.needs(version)
         key = (ref.registry, ref.name, ref.version, ref.created_ms, METHODS_DIGEST[:12], version.attempt)
         with self._client(f"starting a run for {version.label}") as client:
-            deployment = client.read_deployment_by_name(f"{EMBED_VERSION}/{_DEPLOYMENT}")
+            deployment = client.read_deployment_by_name(_NEW_VERSION.full_name)
             run = client.create_flow_run_from_deployment(
                 deployment.id,
                 name=f"{version.label} · attempt {version.attempt}" if version.attempt > 1 else version.label,
                 parameters={"version_id": version.id, "attempt": version.attempt},
-                tags=[f"model:{ref.name}", version.queue.value, *needs],
+                tags=[f"model:{ref.name}", f"version:{ref.version}", version.queue.value, *needs],
                 idempotency_key=":".join(map(str, ("deltadex", *key))),
                 work_queue_name=_LARGE_QUEUE if needs else version.queue.value,
             )
@@ -140,7 +160,7 @@ class PrefectScheduler:
     def submit_shard(self, shard: Shard) -> str:
         """Start the embedding of a shard and return the flow run's id; the same shard gives the same run."""
         with self._client(f"starting a run for shard {shard.id}") as client:
-            deployment = client.read_deployment_by_name(f"{EMBED_SHARD}/{_DEPLOYMENT}")
+            deployment = client.read_deployment_by_name(_BACKLOG.full_name)
             run = client.create_flow_run_from_deployment(
                 deployment.id,
                 name=shard.label,
@@ -153,15 +173,16 @@ class PrefectScheduler:
 
     def submit_search(self, search_id: int, *, key: str) -> str:
         """Start a search by examples and return the flow run's id; the same key gives the same run."""
-        return self._submit_asked(FIND_MODELS, "search", search_id, key)
+        return self._submit_asked(_SEARCH, search_id, key)
 
     def submit_replay(self, replay_id: int, *, key: str) -> str:
         """Start a replay and return the flow run's id; the same key gives the same run."""
-        return self._submit_asked(REPLAY_VERSIONS, "replay", replay_id, key)
+        return self._submit_asked(_REPLAY, replay_id, key)
 
-    def _submit_asked(self, flow_name: str, noun: str, request_id: int, key: str) -> str:
+    def _submit_asked(self, one: _Deployment, request_id: int, key: str) -> str:
+        noun = one.kind
         with self._client(f"starting {noun} {request_id}") as client:
-            deployment = client.read_deployment_by_name(f"{flow_name}/{_DEPLOYMENT}")
+            deployment = client.read_deployment_by_name(one.full_name)
             run = client.create_flow_run_from_deployment(
                 deployment.id,
                 name=f"{noun} {request_id}",
@@ -177,7 +198,7 @@ class PrefectScheduler:
         concurrency limit, dead runs would keep their slots.
         """
         with self._client("starting the analyses") as client:
-            deployment = client.read_deployment_by_name(f"{ANALYSE_REGISTRY}/{_DEPLOYMENT}")
+            deployment = client.read_deployment_by_name(_ANALYSES.full_name)
             latest = _latest_run(client, deployment.id)
             if latest is not None and not _has_ended(latest):
                 if not self._is_stuck(client, latest):
@@ -185,6 +206,7 @@ class PrefectScheduler:
                 client.set_flow_run_state(latest.id, Crashed(message="no worker is running it"), force=True)
             run = client.create_flow_run_from_deployment(
                 deployment.id,
+                name=f"analyses {datetime.now(UTC):%Y-%m-%d %H:%M}",
                 # Two concurrent callers get the same run.
                 idempotency_key=f"deltadex:analyses:after:{latest.id if latest else deployment.id}",
             )
@@ -224,8 +246,8 @@ class PrefectScheduler:
         """
         with self._client("checking") as client:
             try:
-                for name in _QUEUES:
-                    client.read_deployment_by_name(f"{name}/{_DEPLOYMENT}")
+                for one in _DEPLOYMENTS:
+                    client.read_deployment_by_name(one.full_name)
             except ObjectNotFound as error:
                 raise SchedulerError("The flows are not deployed", hint="Run `deltadex init`.") from error
             pool_type = self._pool_type(client)
@@ -236,7 +258,7 @@ class PrefectScheduler:
                     f"No worker is online in the work pool {self._pool!r}",
                     hint=f"Start one: prefect worker start --type {pool_type} --pool {self._pool}",
                 )
-        return f"{self._api_url}, pool {self._pool}, {len(online)} worker(s) online, {len(_QUEUES)} flows deployed"
+        return f"{self._api_url}, pool {self._pool}, {len(online)} worker(s) online, {len(_DEPLOYMENTS)} flows deployed"
 
     def _pool_type(self, client: SyncPrefectClient) -> str:
         """Return the type of the work pool, which never changes."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 from uuid import UUID
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.client.schemas.objects import State as RunState
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from deltadex.app import open_app
-from deltadex.escaping import printable
+from deltadex.escaping import markdown, printable
 from deltadex.ingest import shard
 from deltadex.settings import load_settings
 from deltadex.types import State, VersionRow
@@ -33,8 +35,9 @@ _NICE = 10
 def embed_shard(shard_id: int) -> RunState[Any]:
     """Bring each version of a shard to its end; those that are not reached wait for another shard."""
     os.nice(_NICE)
-    progress = Progress()
-    with open_app(load_settings()) as app:
+    settings = load_settings()
+    progress = Progress(settings.version_link)
+    with open_app(settings) as app:
         states = shard.embed_shard(
             app,
             shard_id,
@@ -45,13 +48,16 @@ def embed_shard(shard_id: int) -> RunState[Any]:
         )
     if states is None:
         return Completed(message="nothing to do: the shard had ended")
+    progress.publish()
     return Completed(message=", ".join(f"{count} {state}" for state, count in states.most_common()) or "no versions")
 
 
 class Progress:
-    """Progress artifact of the run, and a line in its log for each version."""
+    """Progress artifact of the run, a line in its log for each version, and at its end a list of the versions."""
 
-    def __init__(self) -> None:
+    def __init__(self, link_of: Callable[[str, int], str | None]) -> None:
+        self._link_of = link_of
+        self._lines = list[str]()
         # The return type also covers the async variant; without an event loop it is the id.
         created = create_progress_artifact(progress=0.0, key="deltadex-progress", description="versions of the shard")
         self._artifact = cast(UUID, created)
@@ -70,6 +76,7 @@ class Progress:
         """Log that a version came to its end, with the rate and the time left; called by any thread."""
         with self._lock:
             self._ended += 1
+            self._lines.append(self._line(row, state))
             seconds = max(time.monotonic() - self._started, 0.001)
             rate, left = self._ended / seconds, self._total - self._ended
             text = f"version={row.label} state={state}{f': {reason}' if reason else ''}"
@@ -85,10 +92,27 @@ class Progress:
             if is_due:
                 self._next_update = time.monotonic() + _UPDATE_SECONDS
         if is_due:
-            try:
+            with self._reporting():
                 update_progress_artifact(self._artifact, progress=100.0 * (self._total - left) / self._total)
-            except Exception:  # Prefect may be away: the versions are embedded anyway
-                self._logger.warning("progress not reported", exc_info=True)
+
+    def publish(self) -> None:
+        """Put the versions with their states on the page of the flow run, as links to the dashboard if it is known."""
+        with self._reporting():
+            create_markdown_artifact(
+                key="deltadex-shard", markdown="\n".join(self._lines), description="versions of the shard"
+            )
+
+    def _line(self, row: VersionRow, state: State) -> str:
+        ref, label = row.registered.ref, markdown(row.label)
+        link = self._link_of(ref.name, ref.version)
+        return f"- {f'[{label}](<{link}>)' if link else label}: {state}"
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:  # Prefect may be away: the versions are embedded anyway
+            self._logger.warning("not reported to Prefect", exc_info=True)
 
     def part(self, part: str, read_bytes: int) -> None:
         """Take where the engine is; versions of a large base take minutes."""

@@ -25,6 +25,7 @@ from deltadex.versions import transitions
 from deltadex_flows.embed import embed_model_version
 from deltadex_flows.scheduler import prefect_settings
 from tests import tiny_models
+from tests.flow_pages import latest_page
 from tests.registering import register_folder
 from tests.stored import ADMIN
 
@@ -44,6 +45,7 @@ def run(app: App, base: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("DELTADEX_PREFECT_API_URL", app.settings.prefect_url)
     monkeypatch.setenv("DELTADEX_DATABASE__URL", app.settings.database_url)
     monkeypatch.setenv("DELTADEX_REGISTRY", app.registry.name)
+    monkeypatch.setenv("DELTADEX_DASHBOARD_URL", "https://deltadex.example")
     monkeypatch.setenv("DELTADEX_WATCH__UPLOAD_SECONDS", "0")  # what is incomplete stays so
     monkeypatch.setenv("DELTADEX_BASES", json.dumps({"acme/base": str(base)}))
 
@@ -97,6 +99,9 @@ def test_a_version_is_embedded_written_back_and_compared(app: App, base: Path, r
     assert read_artifact(Path(folder)).words == said.words
     manifest = json.loads((Path(folder) / "manifest.json").read_text())
     assert manifest["recipe"]["digest"] == stored.recipe.digest
+    link = "<https://deltadex.example/model?model=sql-writer&version=1>"
+    assert link in (Path(folder) / "summary.md").read_text()
+    assert link in latest_page(app.settings, "deltadex-embedding")
 
     copy, _ = run("team-b-sql", tmp_path / "a")
     assert kinds(app, copy) == {FindingKind.EXACT_DUPLICATE}

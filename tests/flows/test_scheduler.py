@@ -50,7 +50,7 @@ def test_a_run_reads_well_and_waits_in_its_queue(app: App, row: VersionRow) -> N
         run = client.read_flow_run(UUID(run_id))
     assert run.name == row.label
     assert run.work_queue_name == "fresh"
-    assert set(run.tags) >= {"deltadex", f"model:{row.registered.ref.name}"}
+    assert set(run.tags) == {"deltadex", "embedding", "fresh", f"model:{row.registered.ref.name}", "version:1"}
 
 
 def test_deploying_twice_changes_nothing(app: App, row: VersionRow) -> None:
@@ -77,7 +77,7 @@ def test_the_check_asks_for_each_flow(app: App, row: VersionRow) -> None:
     with client_of(app) as client:
         client.send_worker_heartbeat(app.settings.work_pool, "worker", heartbeat_interval_seconds=30)
         assert "1 worker(s) online" in app.scheduler.check()
-        client.delete_deployment(client.read_deployment_by_name("analyse-registry/deltadex").id)
+        client.delete_deployment(client.read_deployment_by_name("analyse-registry/recompute-analyses").id)
     with pytest.raises(SchedulerError, match="not deployed"):
         app.scheduler.check()
 
@@ -92,8 +92,11 @@ def test_the_analyses_run_once_at_a_time(app: App, row: VersionRow) -> None:
     app.scheduler.crash(first, reason="for the test")
     assert app.scheduler.submit_analyses() not in {first, None}
     with client_of(app) as client:
-        deployment = client.read_deployment_by_name("analyse-registry/deltadex")
+        deployment = client.read_deployment_by_name("analyse-registry/recompute-analyses")
+        run = client.read_flow_run(UUID(first))
     assert not deployment.schedules
+    assert run.name.startswith("analyses 20")
+    assert set(run.tags) == {"deltadex", "analyses"}
 
 
 def test_analyses_that_only_seem_to_run_are_started_again(
@@ -146,7 +149,7 @@ def test_a_pool_of_a_company_keeps_its_type_and_template(app: App) -> None:
         scheduler.deploy()
         found = client.read_work_pool(pool)
         assert (found.type, found.base_job_template) == ("process", template)
-        deployment = client.read_deployment_by_name("embed-shard/deltadex")
+        deployment = client.read_deployment_by_name("embed-shard/embed-backlog")
         assert (deployment.work_pool_name, deployment.job_variables) == (pool, variables)
     with pytest.raises(SchedulerError, match="No worker") as caught:
         scheduler.check()

@@ -82,7 +82,7 @@ def test_a_web_page_of_another_origin_is_not_allowed(servers: Settings) -> None:
 def test_the_server_refuses_job_variables(app: App, canary: Path) -> None:
     app.scheduler.deploy()
     with client_of(app) as client:
-        ours = client.read_deployment_by_name("analyse-registry/deltadex")
+        ours = client.read_deployment_by_name("analyse-registry/recompute-analyses")
         with pytest.raises(PrefectHTTPStatusError) as caught:
             client.create_flow_run_from_deployment(ours.id, job_variables={"command": f"touch {canary}"})
     assert caught.value.response.status_code in (409, 422)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import requests
 
+from deltadex.catalog.listing import PAGE_SIZE
 from deltadex.errors import RegistryError
-from deltadex.findings import queries as findings
 from deltadex.registry.client import Registry
 from deltadex.registry.rights import try_rights
 from deltadex.registry.webhook import register_webhook
@@ -22,9 +22,8 @@ from deltadex.settings import SETTINGS_FILE, PortSettings, Settings, WebhookSett
 from deltadex.stack import specs
 from deltadex.stack.process import Service
 from deltadex.store.database import Database
-from deltadex.types import Finding, FindingKind
 from tests.conftest import unused_port
-from tests.stored import REGISTRY, embedded
+from tests.stored import REGISTRY, discovered, embedded, grouped
 
 NAME = "sql <writer>/é"
 ADMIN, OTHER = ("admin", "a-long-password-1"), ("ann", "a-long-password-2")
@@ -36,8 +35,7 @@ def known(database: Database) -> dict[str, Any]:
     with database.transaction() as tx:
         older = embedded(tx, "legal", np.array([1.0, 0.1]))
         newer = embedded(tx, NAME, np.array([1.0, 0.0]))
-        found = Finding(FindingKind.NEAR_DUPLICATE, newer, older, 0.995, 0.95)
-        findings.replace(tx, [found], version_id=newer, recipe_id=None, kinds=[found.kind])
+        grouped(tx, [older, newer], 0.995)
         reviews.follow(tx, Settings(registry=REGISTRY))
     return {
         "database": {"url": database.url},
@@ -86,32 +84,70 @@ def test_a_versions_neighbours_and_findings_are_json(plain: str) -> None:
     assert found["neighbors"] == [{"name": "legal", "version": 1, "similarity": pytest.approx(0.995, abs=1e-3)}]
     [finding] = found["findings"]
     assert (finding["kind"], finding["status"], finding["other"]) == ("near_duplicate", "open", "legal/1")
+    assert finding["title"] == f"legal/1 behaves nearly like {NAME}/1"
     assert found["dashboard"] == "http://dashboard.example:8501/model?model=sql+%3Cwriter%3E%2F%C3%A9&version=1"
 
 
 def test_the_page_shows_the_same_and_runs_nothing_from_a_name(plain: str) -> None:
     answer = requests.get(f"{plain}/deltadex/", {"name": NAME, "version": 1}, timeout=30)
     assert answer.status_code == 200
-    for expected in ("sql &lt;writer&gt;/é", "legal/1", "near duplicate", "in the dashboard"):
+    for expected in (
+        "sql &lt;writer&gt;/é",
+        "legal/1 behaves nearly like",
+        "cosine similarity 0.995",
+        "in the dashboard",
+    ):
         assert expected in answer.text
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert requests.get(f"{plain}/health", timeout=30).text == "OK"
-    assert requests.get(f"{plain}/deltadex/", timeout=30).status_code == 200
+
+
+def test_the_page_opens_on_the_registered_models(plain: str) -> None:
+    answer = requests.get(f"{plain}/deltadex/", timeout=30)
+    assert answer.status_code == 200
+    assert "2 registered models with 2 versions" in answer.text
+    assert '<a href="?name=sql+%3Cwriter%3E%2F%C3%A9&amp;version=1">sql &lt;writer&gt;/é/1</a>' in answer.text
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    listed = requests.get(f"{plain}/deltadex/api/models", {"search": "sql"}, timeout=30).json()
+    [model] = listed["models"]
+    assert (model["name"], model["version"], model["state"], model["open_findings"]) == (NAME, 1, "embedded", 1)
+
+
+def test_pages_of_models_are_bounded_and_keep_the_search(plain: str, database: Database) -> None:
+    with database.transaction() as tx:
+        for number in range(PAGE_SIZE):
+            discovered(tx, f"many-{number}")
+    asked = {"search": "many version", "page": 2}
+    assert "No registered model meets all conditions." in requests.get(f"{plain}/deltadex/", asked, timeout=30).text
+    first = requests.get(f"{plain}/deltadex/", timeout=30).text
+    assert first.count("?name=") == PAGE_SIZE
+    assert "page=2" in first
+    last = requests.get(f"{plain}/deltadex/", {"page": 10**8}, timeout=30).text
+    assert (last.count("?name="), "page=1" in last, "page=3" in last) == (2, True, False)
 
 
 @pytest.mark.parametrize(
-    ("asked", "status"), [({"name": "x", "version": 1}, 404), ({"name": "x", "version": "one"}, 400), ({}, 400)]
+    ("asked", "status"),
+    [
+        ({"name": "x", "version": 1}, 404),
+        ({"name": "x", "version": "one"}, 400),
+        ({"name": "x", "version": "9" * 5000}, 400),
+        ({}, 400),
+    ],
 )
 def test_what_is_not_known_is_said(plain: str, asked: dict[str, Any], status: int) -> None:
     answer = requests.get(f"{plain}/deltadex/api/version", asked, timeout=30)
     assert answer.status_code == status
     assert answer.json()["error"]
+    assert requests.get(f"{plain}/deltadex/", {"page": "two"}, timeout=30).status_code == 400
 
 
 def test_without_a_store_the_page_says_so_and_nothing_about_it(servers: Settings) -> None:
-    answer = requests.get(f"{servers.mlflow_uri}/deltadex/", {"name": "x", "version": 1}, timeout=30)
-    assert answer.status_code == 503
-    assert "postgres" not in answer.text.lower()
+    for asked in ({"name": "x", "version": 1}, {}):
+        answer = requests.get(f"{servers.mlflow_uri}/deltadex/", asked, timeout=30)
+        assert answer.status_code == 503
+        assert "deltadex doctor" in answer.text
+        assert "postgres" not in answer.text.lower()
 
 
 def create_user(address: str) -> None:
@@ -127,7 +163,7 @@ def create_user(address: str) -> None:
 def test_with_basic_auth_nobody_without_a_login_gets_in(guarded: str) -> None:
     create_user(guarded)
     asked = {"name": NAME, "version": 1}
-    for path in ("deltadex/", "deltadex/api/version"):
+    for path in ("deltadex/", "deltadex/api/version", "deltadex/api/models"):
         codes = [
             requests.get(f"{guarded}/{path}", asked, auth=auth, timeout=30).status_code
             for auth in (None, ("admin", "wrong"), OTHER, ADMIN)

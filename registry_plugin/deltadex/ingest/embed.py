@@ -19,6 +19,7 @@ from pathlib import Path
 from deltadex.app import App
 from deltadex.checkpoints.fit import Fit
 from deltadex.embeddings.artifact import write_artifact
+from deltadex.embeddings.summary import SUMMARY, summary
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.messages import OnProgress, ignore_progress
 from deltadex.errors import (
@@ -153,7 +154,7 @@ def write_back(
     seconds: Mapping[str, float],
     run: Run | None = None,
 ) -> str:
-    """Log vector and manifest to the version's run, tag the version, and return the artifact's URI.
+    """Log vector, manifest and summary to the version's run, tag the version, and return the artifact's URI.
 
     Parameters
     ----------
@@ -170,10 +171,12 @@ def write_back(
         "seconds": dict(seconds),
         "embedded_at": datetime.now(UTC).isoformat(),
     }
+    link = app.settings.version_link(version.ref.name, version.ref.version)
     with tempfile.TemporaryDirectory(prefix="deltadex-") as folder:
         write_artifact(embedding, Path(folder), manifest=manifest, key=app.settings.sealing_key)
+        page = summary(version, embedding, base_name=base_name, link=link)
+        Path(folder, SUMMARY).write_text(page, encoding="utf-8")
         artifact_uri = log_embedding(app.registry, version, embedding, folder=Path(folder), run=run)
-    link = app.settings.version_link(version.ref.name, version.ref.version)
     tag_embedded(app.registry, version, embedding, artifact_uri=artifact_uri, link=link)
     return artifact_uri
 

@@ -4,58 +4,92 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from flask import Flask, Response, g, jsonify, make_response, request
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from mlflow.server.handlers import _add_static_prefix
 
 from deltadex.errors import AccessDenied, DeltadexError
 
-#: Function of model name, version and authenticated user that returns JSON values; None for an unknown version.
-Answer = Callable[[str, int, str | None], dict[str, Any] | None]
-
 _HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'"}
+_MOST_CHARACTERS, _MOST_DIGITS = 200, 9
 
 
-def add_rules(app: Flask, answer: Answer) -> None:
-    """Serve `/deltadex/` as a page, and `/deltadex/api/version` as JSON; both take `?name=…&version=…`."""
+class Answers(Protocol):
+    """Reads behind the pages, as JSON values. `user` is whom MLflow authenticated; None without authentication."""
+
+    def version(self, name: str, version: int, user: str | None) -> dict[str, Any] | None:
+        """Return what is known about a version; None for an unknown one."""
+
+    def models(self, search: str, page: int, user: str | None) -> dict[str, Any]:
+        """Return one page of the registered models that meet a search."""
+
+
+def add_rules(app: Flask, answers: Answers) -> None:
+    """Serve the registered models and, with `?name=…&version=…`, a version: as pages, and as JSON below `api/`."""
 
     def page() -> Response:
-        found, error, status = _answer_request(answer)
-        html = _template().render(found=found, error=error, name=request.args.get("name", ""))
+        wants_version = "name" in request.args
+        found, error, status = _version(answers) if wants_version else _models(answers)
+        template = "version.html.jinja" if wants_version else "models.html.jinja"
+        html = _templates().get_template(template).render(found=found, error=error, search=_search())
         response = make_response(html, status)
         response.headers.update(_HEADERS)
         return response
 
-    def version() -> Response:
-        found, error, status = _answer_request(answer)
-        error = error or ("" if found else "Ask with ?name=…&version=…")
-        return make_response(jsonify(found or {"error": error}), status if found or status != 200 else 400)
+    def as_json(answer: Callable[[Answers], tuple[dict[str, Any] | None, str, int]]) -> Callable[[], Response]:
+        def rule() -> Response:
+            found, error, status = answer(answers)
+            return make_response(jsonify(found or {"error": error}), status)
+
+        return rule
 
     app.add_url_rule(_add_static_prefix("/deltadex/"), "deltadex_page", page)
-    app.add_url_rule(_add_static_prefix("/deltadex/api/version"), "deltadex_version", version)
+    app.add_url_rule(_add_static_prefix("/deltadex/api/version"), "deltadex_version", as_json(_version))
+    app.add_url_rule(_add_static_prefix("/deltadex/api/models"), "deltadex_models", as_json(_models))
 
 
-def _answer_request(answer: Answer) -> tuple[dict[str, Any] | None, str, int]:
-    """Return the answer to the current request, the error message and the HTTP status."""
+def _version(answers: Answers) -> tuple[dict[str, Any] | None, str, int]:
+    """Return the version that the current request asks for, the error message and the HTTP status."""
     name, version = request.args.get("name", ""), request.args.get("version", "")
-    if not name:
-        return None, "", 200
-    if not version.isdecimal():
-        return None, f"{version!r} is not a version number.", 400
+    if not name or not _is_number(version):
+        return None, "Ask for a version by its model's name and its number: ?name=…&version=1", 400
+    found, error, status = _answered(lambda user: answers.version(name, int(version), user))
+    if error or found:
+        return found, error, status
+    hint = "Check the name in MLflow; a version registered just now appears within a minute."
+    return None, f"Deltadex does not know {name}/{version}. {hint}", 404
+
+
+def _models(answers: Answers) -> tuple[dict[str, Any] | None, str, int]:
+    """Return the registered models that the current request asks for, the error message and the HTTP status."""
+    page = request.args.get("page", "1")
+    if not _is_number(page):
+        return None, f"{page!r} is not the number of a page. Search again.", 400
+    return _answered(lambda user: answers.models(_search(), int(page), user))
+
+
+def _answered(answer: Callable[[str | None], dict[str, Any] | None]) -> tuple[dict[str, Any] | None, str, int]:
     try:
-        found = answer(name, int(version), getattr(g, "mlflow_authenticated_user", None))
+        return answer(getattr(g, "mlflow_authenticated_user", None)), "", 200
     except AccessDenied as error:
         return None, error.message, 403
     except DeltadexError as error:
         # Hide the message: it may contain the store's address.
-        return None, f"Deltadex can't answer now ({type(error).__name__}).", 503
-    return (found, "", 200) if found else (None, f"{name}/{version} is not known to Deltadex.", 404)
+        hint = "Try again; if it stays so, `deltadex doctor` names the cause."
+        return None, f"Deltadex can't answer now ({type(error).__name__}). {hint}", 503
+
+
+def _search() -> str:
+    return request.args.get("search", "")[:_MOST_CHARACTERS]
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 @cache
-def _template() -> Template:
+def _templates() -> Environment:
     loader = PackageLoader("deltadex.mlflow_plugin", ".")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("version.html.jinja")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
