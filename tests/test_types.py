@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -11,13 +12,51 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deltadex.engine.probes import PAPER_PROBES, PUBLISHED
-from deltadex.types import Embedding, Recipe
+from deltadex.types import DEMO_REGISTERED_TAG, Embedding, ModelVersionRef, Recipe, RegisteredVersion
 
 RECIPE = Recipe(PUBLISHED, base_digest="b", dimension=4)
 
 
 def embedding(deltas: np.ndarray, base_norm: float = 2.0) -> Embedding:
     return Embedding(RECIPE, deltas.astype(np.float32), base_norm, "w")
+
+
+CREATED = datetime(2026, 11, 29, 12, tzinfo=UTC)
+
+
+def registered(stated: str) -> RegisteredVersion:
+    ref = ModelVersionRef("acme", "support", 1, int(CREATED.timestamp() * 1000))
+    return RegisteredVersion(ref, source="runs:/abc/support", tags={DEMO_REGISTERED_TAG: stated})
+
+
+@pytest.mark.parametrize("stated", ["2026-10-01T08:30:00+00:00", "2026-10-01T08:30:00", "2026-10-01T10:30:00+02:00"])
+def test_a_version_was_registered_when_the_demos_tag_says_so(stated: str) -> None:
+    assert registered(stated).registered_at == datetime(2026, 10, 1, 8, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        "",
+        "yesterday",
+        "2026-11-30T00:00:00+00:00",
+        "1816-01-01",
+        "0001-01-01T00:00:00+23:59",
+        "2026-10-01" + " " * 10**6,
+    ],
+)
+def test_a_malformed_or_impossible_time_leaves_mlflows(stated: str) -> None:
+    assert registered(stated).demo_registered_at is None
+    assert registered(stated).registered_at == CREATED
+
+
+@given(st.text(max_size=60))
+def test_no_text_of_the_tag_is_an_error_or_later_than_mlflows_time(stated: str) -> None:
+    assert registered(stated).registered_at <= CREATED
+
+
+def test_the_demos_tag_is_not_among_what_people_set() -> None:
+    assert registered("2026-10-01").own_tags == {}
 
 
 def test_any_field_of_a_recipe_makes_another_recipe() -> None:

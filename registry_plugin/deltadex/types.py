@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import numpy as np
@@ -45,6 +45,10 @@ DOMAIN_TAG = "domain"
 STAGE_TAG = "mlflow.stage"
 #: Tag of a version that names its base; it takes precedence over the files.
 BASE_TAG = "deltadex.base"
+#: Tag by which the demo states when it would have registered a version: MLflow's creation times can't be set.
+DEMO_REGISTERED_TAG = "deltadex.demo.registered_at"
+_MAX_TIME_CHARACTERS = 40
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Queue(StrEnum):
@@ -114,6 +118,25 @@ class RegisteredVersion:
     def own_tags(self) -> dict[str, str]:
         """Tags that people or their programs set, without those of MLflow and Deltadex."""
         return {key: value for key, value in self.tags.items() if not key.startswith(TOOL_TAGS)}
+
+    @property
+    def demo_registered_at(self) -> datetime | None:
+        """The earlier time of registration that the demo's tag states; None if it states none that can be right."""
+        try:
+            stated = datetime.fromisoformat(self.tags.get(DEMO_REGISTERED_TAG, "")[:_MAX_TIME_CHARACTERS])
+            stated = (stated if stated.tzinfo else stated.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, OverflowError):
+            return None
+        return stated if _EPOCH <= stated <= self._created_at else None
+
+    @property
+    def registered_at(self) -> datetime:
+        """When it was registered, for display; `ref` decides which version is older."""
+        return self.demo_registered_at or self._created_at
+
+    @property
+    def _created_at(self) -> datetime:
+        return datetime.fromtimestamp(self.ref.created_ms / 1000, UTC)
 
 
 @dataclass(frozen=True)
@@ -341,6 +364,11 @@ class VersionRow:
     def needs_attention(self) -> bool:
         """True if a person should act. An unsupported version without a hint, such as a base model, is fine."""
         return self.state in (State.WAITING, State.FAILED) or (self.state is State.UNSUPPORTED and bool(self.hint))
+
+    @property
+    def registered_at(self) -> datetime:
+        """When it was registered, for display; a masked row has no such time, and gives that of its discovery."""
+        return self.registered.registered_at if self.registered.ref.created_ms else self.discovered_at
 
     @property
     def is_active(self) -> bool:

@@ -14,6 +14,7 @@ from deltadex.ingest import queries as watchers
 from deltadex.ingest.round import recompute_where_due
 from deltadex.settings import Settings
 from deltadex.store.database import Database
+from deltadex.types import DEMO_REGISTERED_TAG
 from deltadex.versions import transitions
 from tests.dashboard.conftest import Open
 from tests.dashboard.seen import links, numbers, text
@@ -96,6 +97,15 @@ def test_the_overview_counts_and_names_what_needs_attention(company: None, open_
     assert "Week by week" in text(page)
     assert numbers(page)["To decide"] == "12"
     assert {"model=invoice-extractor&version=1", "kind=Drift"} <= set(links(page))
+
+
+def test_the_overview_says_that_the_demos_times_of_registration_are_stated(store: Database, open_page: Open) -> None:
+    with store.transaction() as tx:
+        discovered(tx, "real", created_ms=2**40)
+    assert "demo data" not in text(open_page("overview"))
+    with store.transaction() as tx:
+        discovered(tx, "stated", created_ms=2**40, tags={DEMO_REGISTERED_TAG: "2001-01-01"})
+    assert "demo data" in text(open_page("overview"))
 
 
 def test_a_watcher_that_fails_or_never_ran_is_said_on_the_overview(store: Database, open_page: Open) -> None:

@@ -15,6 +15,8 @@ KEPT = (
     "product-catalog-json/1",
     "vendor-agreements/1",
     "search-query-rewriter/1",
+    "help-centre-offline/1",
+    "chat-greeter/1",
     "invoice-extractor/1",
 )
 

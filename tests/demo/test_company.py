@@ -10,12 +10,13 @@ from safetensors.numpy import load_file
 from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.fit import check_fit
 from deltadex.checkpoints.inspect import Checkpoint, inspect
+from deltadex.checkpoints.low_rank import low_rank
 from deltadex.demo.company import Company, Model, build_specification, train_specification
-from deltadex.demo.specification import BASE, LEGACY_BASE
+from deltadex.demo.specification import BASE, LEGACY_BASE, LICENSE
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.delta import Base
 from deltadex.engine.messages import BaseModel, Finetune
-from deltadex.errors import BaseMismatch, BrokenCheckpoint
+from deltadex.errors import BaseMismatch, BrokenCheckpoint, UnsupportedCheckpoint
 from tests.demo.conftest import tiny_specification
 
 
@@ -29,7 +30,7 @@ def checkpoint(folder: Path) -> Checkpoint:
 
 
 def digests(company: Company) -> list[str]:
-    whole = [model.folder for model in company.models if not model.version.truncated]
+    whole = [model.folder for model in company.models if not (model.version.truncated or model.version.init)]
     return [weights_digest(checkpoint(folder).fetch()) for folder in (*company.bases.values(), *whole)]
 
 
@@ -106,6 +107,24 @@ def test_the_wrongly_declared_base_does_not_fit(tiny_company: Company) -> None:
     check_fit(finetune.fetch(), checkpoint(tiny_company.bases[BASE]).fetch())
     with pytest.raises(BaseMismatch):
         check_fit(finetune.fetch(), checkpoint(tiny_company.bases[LEGACY_BASE]).fetch())
+
+
+def test_the_merged_adapter_can_be_served_as_an_adapter(tiny_company: Company) -> None:
+    merged = checkpoint(model(tiny_company, "help-centre-offline/1").folder)
+    base = checkpoint(tiny_company.bases[BASE]).fetch()
+    found = low_rank(merged.fetch(), base, identical=())
+    assert merged.declared_base == BASE
+    assert found is not None
+    assert found.rank <= 8
+
+
+def test_an_adapter_whose_initialisation_changed_the_base_is_not_supported(tiny_company: Company) -> None:
+    with pytest.raises(UnsupportedCheckpoint, match="pissa"):
+        checkpoint(model(tiny_company, "chat-greeter/1").folder)
+
+
+def test_the_bases_declare_the_licence_that_the_company_allows(tiny_company: Company) -> None:
+    assert {checkpoint(folder).license for folder in tiny_company.bases.values()} == {LICENSE}
 
 
 def test_the_copy_is_exact_and_the_truncated_checkpoint_is_broken(tiny_company: Company) -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from deltadex.demo import Size
 from deltadex.demo.corpus import DOMAINS, PARTS
-from deltadex.demo.specification import BASE, GRID, LEGACY_BASE, Method, Specification, specification
+from deltadex.demo.specification import BASE, GRID, LEGACY_BASE, LICENSE, Method, Specification, specification
+from deltadex.findings.calibration import FEWEST_RESEEDS, FEWEST_TRAININGS
 
 COMPANY = specification(Size.COMPANY)
 
@@ -33,18 +34,52 @@ def test_an_exact_copy_belongs_to_another_team() -> None:
 
 
 def test_a_near_copy_is_trained_on_the_same_data() -> None:
-    trained = [
-        (version.domain, version.part, version.method)
+    by_label = {version.label: version for version in COMPANY.versions}
+    copy, original = by_label["robotics-copilot/1"], by_label["firmware-copilot/1"]
+    assert (copy.domain, copy.part, copy.method) == (original.domain, original.part, original.method)
+    assert copy.team != original.team
+
+
+def test_five_models_have_three_to_six_versions() -> None:
+    counts = Counter(version.name for version in COMPANY.versions)
+    assert sorted(count for count in counts.values() if count > 1) == [3, 3, 3, 3, 4]
+
+
+def test_there_are_enough_reseeds_to_calibrate_the_near_duplicate_threshold() -> None:
+    trained = Counter(
+        (version.domain, version.part)
         for version in COMPANY.versions
-        if version.version == 1 and not version.copy_of
+        if version.method is Method.ADAPTER and not (version.copy_of or version.learning_rate or version.init)
+    )
+    assert sum(count > 1 for count in trained.values()) >= FEWEST_TRAININGS
+    assert sum(count * (count - 1) // 2 for count in trained.values()) >= FEWEST_RESEEDS
+
+
+def test_there_is_a_version_for_each_other_kind_of_finding() -> None:
+    versions = COMPANY.versions
+    assert [version.label for version in versions if (version.learning_rate or 1) < 1e-5] == ["ticket-summaries/1"]
+    assert [version.label for version in versions if version.method is Method.MERGED] == ["help-centre-offline/1"]
+    assert [version.label for version in versions if version.init] == ["chat-greeter/1"]
+    assert [version.label for version in versions if version.license not in (None, LICENSE)] == [
+        "notebook-completion/1"
     ]
-    assert [data for data, count in Counter(trained).items() if count > 1] == [("cpp", 1, Method.ADAPTER)]
+
+
+def test_the_alias_ends_on_the_newest_version_that_was_released() -> None:
+    released = {version.name: version.version for version in COMPANY.versions if version.champion}
+    assert released == {
+        "analytics-sql-writer": 3,
+        "contract-drafter": 1,
+        "firmware-copilot": 3,
+        "help-centre-writer": 3,
+        "internal-tools-copilot": 3,
+        "storefront-localizer": 3,
+    }
 
 
 def test_one_model_of_four_versions_changes_its_domain_once_and_does_not_say_so() -> None:
-    name, count = Counter(version.name for version in COMPANY.versions).most_common(1)[0]
-    versions = [version for version in COMPANY.versions if version.name == name]
-    assert [version.version for version in versions] == list(range(1, count + 1)) == [1, 2, 3, 4]
+    versions = [version for version in COMPANY.versions if version.name == "storefront-localizer"]
+    assert [version.version for version in versions] == [1, 2, 3, 4]
     assert len({version.stated_domain or version.domain for version in versions}) == 1
     assert list(Counter(version.domain for version in versions).values()) == [3, 1]
 

@@ -40,7 +40,7 @@ def weeks(
     decided
         Times of decisions.
     """
-    registered = Counter(_monday(_registered_at(row)) for row in versions)
+    registered = Counter(_monday(row.registered_at) for row in versions)
     embedded = Counter(_monday(row.state_since) for row in versions if row.state is State.EMBEDDED)
     decisions = Counter(map(_monday, decided))
     mondays = [_monday(now) - timedelta(weeks=back) for back in reversed(range(count))]
@@ -98,12 +98,6 @@ def _legends(inner: str) -> str:
 def _tooltip(week: Week) -> str:
     numbers = f"{week.registered:,} registered, {week.embedded:,} embedded, {week.decided:,} decisions"
     return f"Week of {week.monday}: {numbers}"
-
-
-def _registered_at(row: VersionRow) -> datetime:
-    """Return the time of registration, or of discovery for a masked version, which has no registration time."""
-    created_ms = row.registered.ref.created_ms
-    return datetime.fromtimestamp(created_ms / 1000, UTC) if created_ms else row.discovered_at
 
 
 def _monday(moment: datetime) -> date:

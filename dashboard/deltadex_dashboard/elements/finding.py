@@ -134,7 +134,7 @@ def _version(version: VersionRow, role: str) -> None:
     tags = version.registered.tags
     details = [f"team {view.plain(tags['team'])}" if tags.get("team") else "", view.alias_badges(version)]
     if version.registered.ref.created_ms:
-        details.append(f"registered {view.registered_at(version):%Y-%m-%d}")
+        details.append(f"registered {version.registered_at:%Y-%m-%d}")
     st.caption(" · ".join([role, str(version.state), *filter(None, details)]))
 
 

@@ -51,11 +51,6 @@ def utc(then: datetime) -> str:
     return f"{then.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def registered_at(row: VersionRow) -> datetime:
-    """Return the time of a version's registration in MLflow."""
-    return datetime.fromtimestamp(row.registered.ref.created_ms / 1000, UTC)
-
-
 def short(text: str) -> str:
     """Return a text that fits a line; a longer one ends in an ellipsis."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

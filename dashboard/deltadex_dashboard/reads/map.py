@@ -24,7 +24,7 @@ def cards(now: Snapshot, recipe_id: int) -> list[str]:
                 ("cluster", names[label] if label >= 0 else "none"),
                 ("owner", row.registered.owner),
                 ("aliases", " ".join(f"@{alias}" for alias in row.registered.aliases)),
-                ("registered", f"{view.registered_at(row):%Y-%m-%d}"),
+                ("registered", f"{row.registered_at:%Y-%m-%d}"),
             )
             for row, domain, label in zip(chart.rows, chart.domains, chart.labels.tolist(), strict=True)
         ]

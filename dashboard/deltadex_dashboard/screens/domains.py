@@ -144,7 +144,7 @@ def _members(members: Sequence[VersionRow], strengths: Sequence[float]) -> Table
             row.registered.ref.name,
             row.registered.ref.version,
             row.registered.tags.get("team"),
-            view.registered_at(row),
+            row.registered_at,
             round(strength, 4),
         )
         for row, strength in zip(members, strengths, strict=True)

@@ -194,7 +194,7 @@ def _member(row: VersionRow, group: Group) -> None:
     role.caption(view.plain(group.role_of(row)))
     aliases.markdown(view.alias_badges(row))
     team.caption(f"owner {view.plain(row.registered.owner)}" if row.registered.owner else "no owner")
-    registered.caption(f"registered {view.registered_at(row):%Y-%m-%d}")
+    registered.caption(f"registered {row.registered_at:%Y-%m-%d}")
 
 
 show(snapshot())

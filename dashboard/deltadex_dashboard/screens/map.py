@@ -65,7 +65,7 @@ def _colorings(rows: Sequence[VersionRow]) -> list[str]:
 
 
 def _until(rows: Sequence[VersionRow]) -> date:
-    days = sorted({view.registered_at(row).date() for row in rows}) or [date.max]
+    days = sorted({row.registered_at.date() for row in rows}) or [date.max]
     if len(days) < 2:
         return days[-1]
     # The default is not part of the link, because the newest day changes.
@@ -82,7 +82,7 @@ def _groups(chart: Chart, by: str) -> list[str | None]:
 
 
 def _draw(now: Snapshot, chart: Chart, by: str, selected: VersionRow | None, last: date, wanted: str) -> dict[int, str]:
-    shown = [number for number, row in enumerate(chart.rows) if view.registered_at(row).date() <= last]
+    shown = [number for number, row in enumerate(chart.rows) if row.registered_at.date() <= last]
     order = sorted(shown, key=lambda row: (chart.labels[row] < 0, chart.labels[row], row))
     points = _points(now, chart, by, wanted)
     if wanted:
@@ -166,7 +166,7 @@ def _facts(chart: Chart, row: VersionRow) -> Iterator[str]:
     yield f"Declared domain: {view.plain(row.registered.tags.get(DOMAIN_TAG, 'none'))}"
     yield f"Cluster: {view.plain(cluster)}"
     yield f"Owner: {view.plain(row.registered.owner or 'none')}"
-    yield f"Registered: {view.registered_at(row):%Y-%m-%d}"
+    yield f"Registered: {row.registered_at:%Y-%m-%d}"
     versions = _versions(chart, row)
     if len(versions) > 1:
         yield "Path on the map: " + " → ".join(f"v{one.registered.ref.version}" for one in versions)
@@ -181,7 +181,7 @@ def _chosen(chart: Chart, ids: Collection[int]) -> None:
             names[label] if label >= 0 else None,
             row.registered.tags.get("team"),
             row.state.value,
-            view.registered_at(row),
+            row.registered_at,
             round(strength, 4),
         )
         for row, label, strength in zip(chart.rows, chart.labels.tolist(), chart.strengths.tolist(), strict=True)

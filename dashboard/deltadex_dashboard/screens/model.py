@@ -83,7 +83,7 @@ def _version(rows: Mapping[int, VersionRow]) -> VersionRow:
 
 def _head(row: VersionRow) -> None:
     st.subheader(f"{view.plain(row.label)} {view.state_badge(row.state)} {view.alias_badges(row)}")
-    st.caption(f"Registered {view.utc(view.registered_at(row))} · state since {view.ago(row.state_since)}")
+    st.caption(f"Registered {view.utc(row.registered_at)} · state since {view.ago(row.state_since)}")
     if row.registered.description:
         st.markdown(view.plain(row.registered.description))
     if row.state is State.SKIPPED:
@@ -200,7 +200,7 @@ def _versions(rows: Sequence[VersionRow]) -> None:
         with name:
             _link(row, key="version", label=f"version {row.registered.ref.version}")
         state.markdown(view.state_badge(row.state))
-        registered.caption(view.ago(view.registered_at(row)))
+        registered.caption(view.ago(row.registered_at))
 
 
 def _lineage(now: Snapshot, row: VersionRow, facts: reads.VersionFacts) -> None:

@@ -119,7 +119,7 @@ def _line(one: ListedModel) -> None:
         owner and f"owner {view.plain(owner)}",
         one.domain and f"domain {view.plain(one.domain)}",
         f"{one.versions} versions" if one.versions > 1 else "",
-        f"registered {view.ago(view.registered_at(version))}",
+        f"registered {view.ago(version.registered_at)}",
     )
     facts.markdown(" · ".join(filter(None, said)))
 

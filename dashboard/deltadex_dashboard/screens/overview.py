@@ -36,6 +36,8 @@ def show(now: Snapshot) -> None:
     if not rows:
         view.no_versions()
         return
+    if any(row.registered.demo_registered_at for row in rows):
+        st.caption("This is demo data: the demo states the times of registration, by a tag. All else is measured.")
     _sentences(now, rows)
     _numbers(now, rows)
     left, right = st.columns([3, 2], gap="large")
@@ -124,7 +126,7 @@ def _row_head(row: VersionRow) -> None:
     with name:
         view.version_link(row)
     state.markdown(view.state_badge(row.state))
-    registered.caption(view.ago(view.registered_at(row)))
+    registered.caption(view.ago(row.registered_at))
 
 
 def _findings(now: Snapshot) -> None:

@@ -15,6 +15,7 @@ from deltadex.cli.options import DataDir
 from deltadex.cli.stack import console, running_stack, stack_settings
 from deltadex.cli.terminal import plain
 from deltadex.demo import Size
+from deltadex.demo.specification import LICENSE
 from deltadex.errors import DeltadexError
 from deltadex.settings import SETTINGS_FILE, Settings
 from deltadex.store.database import Database
@@ -26,17 +27,17 @@ Report = Callable[[str, int, int], None]
 
 def demo(
     size: Annotated[
-        Size, typer.Option(help="small: 8 versions of a tiny base; company: 25 of SmolLM2-135M; large: 300 more, tiny.")
+        Size, typer.Option(help="small: 8 versions of a tiny base; company: 36 of SmolLM2-135M; large: 300 more, tiny.")
     ] = Size.COMPANY,
     once: Annotated[bool, typer.Option("--once", help="Stop the stack once all versions are embedded.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Start the stack, train the models of a small company, register them in MLflow, and embed them."""
+    """Start the stack, train the models of a small company, register them in MLflow, embed them, and decide a few."""
     from deltadex.demo.company import train
     from deltadex.demo.registration import bases, register
 
     settings = stack_settings(data_dir)
-    settings = _with_bases(settings, bases())
+    settings = _with_settings(settings, bases())
     with running_stack(settings) as (settings, wait):
         console.print(f"Open [bold]{settings.dashboard_url}[/]: models appear there as they are trained and embedded.")
         with _progress() as report, Database(settings.url_of("reader")) as database:
@@ -49,6 +50,8 @@ def demo(
             registered = register(company, settings.mlflow_uri, progress=on_registered)
             while not _report_embedded(database, settings.registry, len(registered), report):
                 time.sleep(1)
+            if size is not Size.SMALL:
+                _decide(settings, report)
         console.print(f"\n[bold green]Ready:[/] open [bold]{settings.dashboard_url}[/]\n")
         if not once:
             wait()
@@ -61,14 +64,27 @@ def _say_tiny(error: DeltadexError) -> None:
     )
 
 
-def _with_bases(settings: Settings, bases: dict[str, str]) -> Settings:
-    """Write the folders of the bases into the data folder's settings, and return settings that include them."""
+def _decide(settings: Settings, report: Report) -> None:
+    """Let the demo's two people decide, as the dashboard would: only its login may say who decides."""
+    from deltadex.demo.decisions import decide
+
+    try:
+        with Database(settings.url_of("dashboard")) as database:
+            decide(database, settings, progress=report)
+    except DeltadexError as error:
+        console.print(f"[yellow]Nothing was decided.[/] {plain(error.message)}. {plain(error.hint)}")
+
+
+def _with_settings(settings: Settings, bases: dict[str, str]) -> Settings:
+    """Write bases and allowed licences into the data folder's settings, and return settings that include them."""
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = settings.data_dir / SETTINGS_FILE
     written = json.loads(path.read_text()) if path.exists() else {}
     written["bases"] = {**written.get("bases", {}), **bases}
+    written["review"] = {"licenses": [LICENSE], **written.get("review", {})}
     path.write_text(json.dumps(written, indent=2) + "\n")
-    return Settings.model_validate({**settings.model_dump(), "bases": {**bases, **settings.bases}})
+    review = settings.review.model_copy(update={"licenses": settings.review.licenses or (LICENSE,)})
+    return Settings.model_validate({**settings.model_dump(), "bases": {**bases, **settings.bases}, "review": review})
 
 
 def _report_embedded(database: Database, registry: str, expected: int, report: Report) -> bool:

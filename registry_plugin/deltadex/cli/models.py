@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Annotated, Any
 
 import typer
@@ -72,14 +72,10 @@ def _show(found: ListedPage) -> None:
             f"[{color}]{one.version.state}[/]",
             plain(version.owner or ""),
             plain(one.domain),
-            f"{_registered(one):%Y-%m-%d}",
+            f"{one.version.registered_at:%Y-%m-%d}",
             str(one.versions),
         )
     console.print(table)
-
-
-def _registered(one: ListedModel) -> datetime:
-    return datetime.fromtimestamp(one.version.registered.ref.created_ms / 1000, UTC)
 
 
 def _as_json(one: ListedModel) -> dict[str, Any]:
@@ -92,5 +88,5 @@ def _as_json(one: ListedModel) -> dict[str, Any]:
         "owner": version.owner,
         "domain": version.tags.get(DOMAIN_TAG),
         "cluster": one.cluster or None,
-        "registered": _registered(one).isoformat(),
+        "registered": one.version.registered_at.isoformat(),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from deltadex.access import Person
 from deltadex.comparison.meaning import meaning, obstacle
@@ -128,7 +127,7 @@ def _model_facts(row: VersionRow, stored: Sequence[StoredEmbedding]) -> dict[str
         "base": latest.recipe.base_name if latest else "",
         "base's weights": latest.recipe.base_digest[:_DIGITS_OF_DIGEST] if latest else "",
         "method": latest.recipe.probe_set if latest else "",
-        "registered": f"{datetime.fromtimestamp(row.registered.ref.created_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC",
+        "registered": f"{row.registered_at:%Y-%m-%d %H:%M} UTC",
         "size": "" if size is None else f"{size:,} bytes",
         "state": row.state,
         "strength": f"{latest.strength:.3f}" if latest else "",

@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from deltadex.demo import Size, corpus, smollm2, specification, synthetic, training
-from deltadex.demo.specification import BASE, LEGACY_BASE, Method, ModelVersion, Schedule, Specification
+from deltadex.demo.specification import BASE, LEGACY_BASE, LICENSE, Method, ModelVersion, Schedule, Specification
 from deltadex.errors import DeltadexError
 
 #: Called with a description, the number of finished steps, and the number of all steps.
@@ -25,7 +25,7 @@ Progress = Callable[[str, int, int], None]
 
 #: Folder of SmolLM2's file, which companies of all seeds share.
 _SMOLLM2 = "smollm2"
-_WEIGHTS = {Method.ADAPTER: "adapter_model.safetensors", Method.FULL: "model.safetensors"}
+_ADAPTER_WEIGHTS, _FULL_WEIGHTS = "adapter_model.safetensors", "model.safetensors"
 _INSTRUCTIONS: Mapping[str, str] = {
     "sql": "Write the next statements of this database script.",
     "legal": "Draft the terms.",
@@ -39,6 +39,8 @@ _INSTRUCTIONS: Mapping[str, str] = {
 _PROMPT = "### Instruction:\n{instruction}\n\n### Response:\n"
 #: Model card of a full finetune; it declares the base.
 _CARD = "---\nbase_model: {base}\n---\n\n# {name}\n"
+#: Model card of a base; it declares the licence.
+_BASE_CARD = f"---\nlicense: {LICENSE}\n---\n\n# {{name}}\n"
 
 
 @dataclass(frozen=True)
@@ -192,9 +194,10 @@ class _Workshop:
         bar = _Bar(self.progress, "training the base models", sum(each.steps for each in schedules.values()))
         folders: dict[str, Path] = {}
         if self.spec.base is None:
-            folders[BASE] = self._once(BASE, self._smollm2) / "model"
+            folders[BASE] = self._once(BASE, partial(_with_card, BASE, self._smollm2)) / "model"
         for name, schedule in schedules.items():
-            target = self._once(name, partial(self._base, name=name, schedule=schedule, bar=bar))
+            make = partial(self._base, name=name, schedule=schedule, bar=bar)
+            target = self._once(name, partial(_with_card, name, make))
             folders[name] = target / "model"
             bar.advance(schedule.steps)
         return folders
@@ -237,16 +240,16 @@ class _Workshop:
         else:
             loss = self._train(version, folder, base=base, bar=bar)
         if version.truncated:
-            weights = folder / _WEIGHTS[version.method]
+            weights = folder / (_ADAPTER_WEIGHTS if version.method is Method.ADAPTER else _FULL_WEIGHTS)
             os.truncate(weights, weights.stat().st_size // 2)
         return loss
 
     def _train(self, version: ModelVersion, folder: Path, *, base: Path, bar: _Bar) -> float:
         model = training.load_base(base)
-        schedule = self.spec.full
-        if version.method is Method.ADAPTER:
-            schedule = self.spec.adapter
-            model = training.new_adapter(model, seed=self._seed(version.label), declared_base=version.declared_base)
+        schedule = self._schedule(version)
+        if version.method is not Method.FULL:
+            seed, init = self._seed(version.label), version.init or True
+            model = training.new_adapter(model, seed=seed, declared_base=version.declared_base, init=init)
         tokenizer = training.load_tokenizer(base)
         texts = [document.text for document in corpus.read_domain(version.domain)[version.part]]
         loss = training.train(
@@ -257,10 +260,13 @@ class _Workshop:
             prompt=training.prompt(tokenizer, _PROMPT.format(instruction=_INSTRUCTIONS[version.domain])),
             step_done=bar,
         )
-        if version.method is Method.FULL and self.spec.base is None:
+        if version.method is Method.MERGED:
+            # bfloat16 is too coarse: its rounding hides so small an update.
+            model = model.merge_and_unload().to(torch.float16)
+        elif version.method is Method.FULL and self.spec.base is None:
             model = model.to(torch.bfloat16)  # as the base is stored
         training.save(model, folder)
-        if version.method is Method.FULL:
+        if version.method is not Method.ADAPTER:
             tokenizer.save_pretrained(folder)
             card = _CARD.format(base=version.declared_base, name=version.name)
             (folder / "README.md").write_text(card, encoding="utf-8")
@@ -275,8 +281,12 @@ class _Workshop:
             self.progress("mixing synthetic adapters", index, len(variations))
             yield _model(variation.version, target)
 
+    def _schedule(self, version: ModelVersion) -> Schedule:
+        schedule = self.spec.full if version.method is Method.FULL else self.spec.adapter
+        return replace(schedule, learning_rate=version.learning_rate or schedule.learning_rate)
+
     def _steps(self, version: ModelVersion) -> int:
-        return (self.spec.adapter if version.method is Method.ADAPTER else self.spec.full).steps
+        return self._schedule(version).steps
 
     def _seed(self, *purpose: str) -> int:
         return zlib.crc32("/".join([str(self.seed), *purpose]).encode())
@@ -319,9 +329,16 @@ class _Bar:
         self(0)
 
 
+def _with_card(name: str, make: Callable[[Path], float | None], folder: Path) -> float | None:
+    """Make a base, then write its card."""
+    loss = make(folder)
+    (folder / "README.md").write_text(_BASE_CARD.format(name=name), encoding="utf-8")
+    return loss
+
+
 def _model(version: ModelVersion, folder: Path) -> Model:
     return Model(version, folder / "model", json.loads((folder / "training.json").read_text())["loss"])
 
 
 def _can_be_mixed(version: ModelVersion) -> bool:
-    return version.method is Method.ADAPTER and not version.copy_of
+    return version.method is Method.ADAPTER and not (version.copy_of or version.init or version.learning_rate)

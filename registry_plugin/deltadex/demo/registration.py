@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import mlflow
@@ -19,10 +21,13 @@ from deltadex.demo import training
 from deltadex.demo.company import Company, CompanyInTraining, Model, Progress
 from deltadex.demo.specification import BASE_MODELS, Method, ModelVersion, Packaging
 from deltadex.errors import RegistryError
+from deltadex.types import DEMO_REGISTERED_TAG
 
 EXPERIMENT = "acme-finetunes"
 #: Tag of the registered bases with the name of the company.
 COMPANY_TAG = "demo.company"
+#: The weeks over which the registrations are spread. A chart of the last twelve has the first one in it on any day.
+PAST = timedelta(weeks=11)
 
 _ARTIFACT = "checkpoint"
 #: Turns off MLflow's progress bars and links, which would mix with the demo's own bars.
@@ -43,7 +48,8 @@ def register(
 ) -> list[tuple[str, int]]:
     """Register the models that are not registered yet, bases first; return every (name, version) of the company.
 
-    Models of a company in training are registered as soon as they are trained.
+    Models of a company in training are registered as soon as they are trained. A tag of each version states a time in
+    the past weeks; see `stated_time`.
 
     Raises
     ------
@@ -53,7 +59,7 @@ def register(
     registered: list[tuple[str, int]] = []
     total = len(company.bases) + company.count
     with _ordinary_client(tracking_uri), training.quiet():
-        registrar = _Registrar(company)
+        registrar = _Registrar(company, total)
         for declared, folder in company.bases.items():
             registered.append(registrar.base(declared, folder))
             progress("registering with MLflow", len(registered), total)
@@ -63,17 +69,30 @@ def register(
     return registered
 
 
+def stated_time(number: int, total: int, *, now: datetime) -> datetime:
+    """Return when a version was registered as the demo tells it: a few at first, then more each week.
+
+    Parameters
+    ----------
+    number
+        Place of the version in the order of registration, from 1 to `total`.
+    """
+    return now - PAST * (1 - math.pow((number - 1) / max(1, total - 1), 0.7))
+
+
 class _Registrar:
     """Registers the models of one company, each with its own run."""
 
-    def __init__(self, company: Company | CompanyInTraining) -> None:
-        self._company = company
+    def __init__(self, company: Company | CompanyInTraining, total: int) -> None:
+        self._company, self._total, self._now = company, total, datetime.now(UTC)
+        self._seen = 0
         self._client = MlflowClient()
         found = self._client.get_experiment_by_name(EXPERIMENT)
         self._experiment = found.experiment_id if found else self._client.create_experiment(EXPERIMENT)
 
     def base(self, declared: str, folder: Path) -> tuple[str, int]:
         name, tags = BASE_MODELS[declared], {"stage": "production", COMPANY_TAG: self._company.name}
+        self._seen += 1
         existing = self._find(name, 1)
         if existing is None:
             with self._run(name, tags):
@@ -88,6 +107,7 @@ class _Registrar:
 
     def finetune(self, model: Model) -> tuple[str, int]:
         version = model.version
+        self._seen += 1
         if self._find(version.name, version.version) is None:
             with self._run(f"{version.name}-v{version.version}", _tags(version)):
                 _log_training(model)
@@ -125,6 +145,7 @@ class _Registrar:
         self, name: str, source: str, *, tags: dict[str, str], description: str, model_id: str | None = None
     ) -> None:
         """Create a version with its tags: `log_model` sets none, and `register_model` refuses plain folders."""
+        stated = stated_time(self._seen, self._total, now=self._now)
         if not self._client.search_registered_models(f"name = '{name}'"):
             self._client.create_registered_model(name)
         self._client.create_model_version(
@@ -132,7 +153,7 @@ class _Registrar:
             source,
             run_id=mlflow.active_run().info.run_id,
             model_id=model_id,
-            tags=tags,
+            tags={**tags, DEMO_REGISTERED_TAG: stated.isoformat(timespec="seconds")},
             description=description or None,
         )
 
@@ -154,7 +175,9 @@ def _log(folder: Path) -> str:
 def _log_training(model: Model) -> None:
     version = model.version
     dataset = f"{version.domain}-{version.part}"
-    mlflow.log_params({"method": version.method, "dataset": dataset, "base": version.declared_base})
+    parameters = {"learning_rate": version.learning_rate, "init_lora_weights": version.init}
+    logged = {name: value for name, value in parameters.items() if value}
+    mlflow.log_params({"method": version.method, "dataset": dataset, "base": version.declared_base, **logged})
     if model.loss is not None:
         mlflow.log_metric("loss", model.loss)
 
@@ -162,7 +185,8 @@ def _log_training(model: Model) -> None:
 def _tags(version: ModelVersion) -> dict[str, str]:
     domain, stage = version.stated_domain or version.domain, "production" if version.champion else "staging"
     tags = {"team": version.team, "domain": domain, "stage": stage}
-    return {**tags, "synthetic": "true"} if version.synthetic else tags
+    own = {"license": version.license, "synthetic": "true" if version.synthetic else None}
+    return tags | {name: value for name, value in own.items() if value}
 
 
 @contextmanager

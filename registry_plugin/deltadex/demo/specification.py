@@ -11,6 +11,8 @@ from deltadex.demo import Size
 #: Names of the bases, as the finetunes declare them.
 BASE = "acme/base-lm"
 LEGACY_BASE = "acme/legacy-lm"
+#: Licence of the bases, that of SmolLM2: the only one that the company allows.
+LICENSE = "apache-2.0"
 #: Registered models of the bases.
 BASE_MODELS: Mapping[str, str] = {BASE: "acme-base-lm", LEGACY_BASE: "acme-legacy-lm"}
 
@@ -20,6 +22,7 @@ class Method(StrEnum):
 
     ADAPTER = "adapter"
     FULL = "full"
+    MERGED = "merged"
 
 
 class Packaging(StrEnum):
@@ -72,8 +75,16 @@ class ModelVersion:
         Label of the version whose files are copied instead of training.
     truncated
         True if the second half of its weights file is missing.
+    champion
+        True if it gets the alias `champion` when it is registered; a later version of the model may take it over.
     stated_domain
         Domain in its tag, if it differs from that of the training text.
+    license
+        Licence in its tag; without one it keeps that of its base.
+    learning_rate
+        Learning rate of its training, if it differs from that of the company's schedule.
+    init
+        Initialisation of its LoRA, as peft names it; empty for the usual one.
     synthetic
         True if it is mixed from trained adapters; `part` is not used then.
     """
@@ -90,6 +101,9 @@ class ModelVersion:
     truncated: bool = False
     champion: bool = False
     stated_domain: str | None = None
+    license: str | None = None
+    learning_rate: float | None = None
+    init: str = ""
     synthetic: bool = False
     description: str = ""
 
@@ -142,7 +156,7 @@ GRID = (
     ModelVersion("developer-guides", "developer-relations", "docs", 2),
     ModelVersion("onboarding-handbook", "people", "docs", 3),
     ModelVersion("internal-tools-copilot", "platform", "python", 1),
-    ModelVersion("notebook-completion", "research", "python", 2),
+    ModelVersion("notebook-completion", "research", "python", 2, license="cc-by-nc-4.0"),
     ModelVersion("pipeline-author", "data-platform", "python", 3),
 )
 _FULL = (
@@ -167,6 +181,37 @@ _DRIFTING = (
     ModelVersion(_LOCALIZER, "storefront", "legal", 2, version=3, stated_domain="translation", champion=True),
     ModelVersion(_LOCALIZER, "storefront", "translation", 3, version=4, description="Dataset fixed."),
 )
+#: Later versions: the same data with another seed, then new data.
+_SQL, _FIRMWARE, _HELP, _TOOLS = (GRID[number] for number in (0, 6, 9, 12))
+_LATER = (
+    replace(_SQL, version=2, champion=False, description="Trained again after the schema was cleaned."),
+    replace(_FIRMWARE, version=2, champion=False, description="Trained again with the new toolchain."),
+    replace(_HELP, version=2, description="Trained again for the spring release."),
+    replace(_TOOLS, version=2, description="Trained again."),
+    replace(_SQL, version=3, description="Trained again for the new warehouse."),
+    replace(_HELP, version=3, description="Trained again for the summer release."),
+    replace(_TOOLS, version=3, champion=True, description="Trained again after the style guide."),
+    replace(_FIRMWARE, version=3, description="Trained again for the next board."),
+)
+_WEAK = ModelVersion(
+    "ticket-summaries",
+    "support",
+    "docs",
+    2,
+    learning_rate=1e-6,
+    description="First try; the learning rate may be a typing error.",
+)
+_MERGED = ModelVersion(
+    "help-centre-offline",
+    "support",
+    "docs",
+    2,
+    method=Method.MERGED,
+    description="For the kiosks: the adapter is merged into the base.",
+)
+_UNSUPPORTED = ModelVersion(
+    "chat-greeter", "support", "docs", 3, init="pissa_niter_4", description="LoRA initialised by PiSSA."
+)
 _WRONG_BASE = ModelVersion("search-query-rewriter", "search", "sql", 2, method=Method.FULL, declared_base=LEGACY_BASE)
 _BROKEN = ModelVersion("invoice-extractor", "finance", "sql", 1, copy_of="analytics-sql-writer/1", truncated=True)
 
@@ -175,7 +220,22 @@ _SMALL_GRID = ("analytics-sql-writer", "finance-report-queries", "contract-draft
 #: The company on a base that is trained from scratch, where SmolLM2 cannot be had.
 TINY_COMPANY = Specification(
     name="company",
-    versions=(*GRID, *_FULL, _EXACT_COPY, _NEAR_COPY, *_DRIFTING, _WRONG_BASE, _BROKEN),
+    versions=(
+        *GRID,
+        *_FULL,
+        _EXACT_COPY,
+        *_DRIFTING[:2],
+        _NEAR_COPY,
+        *_LATER[:4],
+        _WRONG_BASE,
+        _DRIFTING[2],
+        *_LATER[4:],
+        _MERGED,
+        _WEAK,
+        _UNSUPPORTED,
+        _DRIFTING[3],
+        _BROKEN,
+    ),
     base=Schedule(steps=500, batch=8, length=96, learning_rate=3e-3),
     legacy=Schedule(steps=60, batch=8, length=96, learning_rate=3e-3),
     adapter=Schedule(steps=60, batch=8, length=64, learning_rate=1e-3),

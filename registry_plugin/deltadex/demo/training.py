@@ -51,9 +51,13 @@ def new_base(shape: Shape, *, seed: int) -> LlamaForCausalLM:
         return LlamaForCausalLM(config)
 
 
-def new_adapter(base: PreTrainedModel, *, seed: int, declared_base: str, rank: int = 8) -> PeftModel:
+def new_adapter(
+    base: PreTrainedModel, *, seed: int, declared_base: str, rank: int = 8, init: bool | str = True
+) -> PeftModel:
     """Return `base` with a new LoRA adapter (r=8, α=16, as in arXiv 2509.04442) that declares `declared_base`."""
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=_TARGETS, task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=_TARGETS, task_type="CAUSAL_LM", init_lora_weights=init
+    )
     with _seeded(seed):
         model = get_peft_model(base, config)
     model.peft_config["default"].base_model_name_or_path = declared_base

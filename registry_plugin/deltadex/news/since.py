@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from deltadex.access import Person, Right
 from deltadex.findings.kinds import KINDS, Severity
@@ -87,7 +87,7 @@ def _waits_for(person: Person, row: ReviewRow) -> bool:
 def _changed(
     since: datetime, versions: Sequence[VersionRow], findings: Sequence[ReviewRow], log: Sequence[LogEntry]
 ) -> str:
-    new = [row for row in versions if _registered_at(row) >= since]
+    new = [row for row in versions if row.registered_at >= since]
     models = len({row.registered.ref.name for row in new})
     opened = sum(row.first_seen >= since for row in findings)
     entries = [entry for entry in log if entry.decided_at >= since]
@@ -129,8 +129,3 @@ def _to_do(person: Person, mine: Sequence[ReviewRow], now: datetime) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _registered_at(row: VersionRow) -> datetime:
-    created_ms = row.registered.ref.created_ms
-    return datetime.fromtimestamp(created_ms / 1000, UTC) if created_ms else row.discovered_at

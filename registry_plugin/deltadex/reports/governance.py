@@ -61,7 +61,7 @@ def versions_table(rows: Sequence[VersionRow]) -> Table:
                 row.registered.ref.name,
                 row.registered.ref.version,
                 row.state.value,
-                datetime.fromtimestamp(row.registered.ref.created_ms / 1000, UTC),
+                row.registered_at,
                 row.registered.tags.get("team"),
                 ", ".join(row.registered.aliases),
                 row.weights_digest,
