@@ -86,17 +86,14 @@ def list_(
     if json:
         print_json([_row_json(row) for row in rows])
         return
-    table = Table("finding", "kind", Column("title", overflow="fold"), "measure", "status", "due", show_lines=True)
+    table = Table("#", Column("finding", overflow="fold", ratio=1), Column("status", no_wrap=True), show_lines=True)
     for row in rows:
-        row_status = "waits for approval" if row.review.requested_by else row.review.status
-        table.add_row(
-            str(row.id),
-            f"{row.finding.kind}\n[{SEVERITY_COLORS[row.severity].terminal}]{row.severity}[/]",
-            plain(title(row)),
-            _measure(row),
-            f"{row_status}\n[dim]{plain(row.assignee)}[/]" if row.assignee else row_status,
-            f"{row.due_at:%Y-%m-%d}",
-        )
+        color, measure = SEVERITY_COLORS[row.severity].terminal, _measure(row)
+        facts = f"[{color}]{row.severity}[/] [dim]{row.finding.kind}{f', {measure}' if measure else ''}[/]"
+        row_status = "waits for approval" if row.review.requested_by else row.review.status.replace("_", " ")
+        whose = [f"[dim]{plain(row.assignee)}[/]"] if row.assignee else []
+        states = [row_status, *whose, f"[dim]due {row.due_at:%Y-%m-%d}[/]"]
+        table.add_row(str(row.id), f"{plain(title(row))}\n{facts}", "\n".join(states))
     console.print(table if rows else "[dim]No findings.[/]")
 
 

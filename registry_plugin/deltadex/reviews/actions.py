@@ -385,6 +385,7 @@ def _masked(person: Person, row: ReviewRow) -> ReviewRow:
         members=tuple(person.view_each(row.members)),
         last=row.last and _masked_entry(person, row.last),
         ruling=row.ruling and _masked_entry(person, row.ruling),
+        review=replace(row.review, decided_on=None),
     )
 
 
