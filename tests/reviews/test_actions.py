@@ -246,14 +246,14 @@ def test_a_decision_needs_a_comment(database: Database, settings: Settings, comm
 
 def test_models_that_a_person_may_not_see_are_masked_and_not_missing(database: Database, settings: Settings) -> None:
     with database.transaction() as tx:
-        ids = pair(tx, "support", "secret-risk", tags={"team": "hush"})
+        ids = pair(tx, "secret-risk", "support", tags={"team": "hush"})
         found(tx, settings, ids)
         dismiss(tx, settings, only(tx, settings))
         row = only(tx, settings, EVE)
         entries = [*reviews.history(tx, EVE, row.id), *reviews.log(tx, EVE, settings)]
         assert {(version.registered.ref.name, version.id) for version in row.members} == {
-            ("support", ids[1]),
-            (HIDDEN, ids[0]),
+            (HIDDEN, ids[1]),
+            ("support", ids[0]),
         }
         assert len(entries) == 2
         for shown in (row, *entries):
