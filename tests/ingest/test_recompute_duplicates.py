@@ -15,15 +15,16 @@ from deltadex.duplicates.queries import Replaced
 from deltadex.embeddings import queries as embeddings
 from deltadex.errors import StoreError
 from deltadex.findings import queries as findings
+from deltadex.findings.thresholds import calibration_for_arrivals, calibration_of, stored_calibration
 from deltadex.ingest.recompute_duplicates import recompute_near_duplicates
 from deltadex.ingest.round import recompute_recipe
 from deltadex.search import neighbors as search
 from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
 from deltadex.store.database import Database, Transaction
-from deltadex.types import Finding, FindingKind, State
+from deltadex.types import Finding, FindingKind, Provenance, State
 from deltadex.versions import queries as versions
 from deltadex.versions import transitions
-from tests.stored import REGISTRY, embedded, embedding
+from tests.stored import REGISTRY, discovered, embedded, embedding
 from tests.synthetic import families
 
 RIGHT, ALMOST, UP = np.array([1.0, 0, 0]), np.array([1.0, 0.1, 0]), np.array([0, 0, 1.0])
@@ -44,7 +45,7 @@ def recompute(settings: Settings, database: Database, **report: Callable[[str, i
 def pairs(database: Database) -> set[tuple[int, int]]:
     with database.transaction() as tx:
         found = findings.listing(tx, REGISTRY, kinds=[NEAR])
-    return {(row.finding.other_id or 0, row.finding.version_id) for row in found}
+    return {(row.finding.other_id, row.finding.version_id) for row in found if row.finding.other_id is not None}
 
 
 def delete(tx: Transaction, version_id: int) -> None:
@@ -73,6 +74,24 @@ def test_it_finds_what_arrivals_find_and_nothing_else(settings: Settings, databa
         similarity = search.neighbors(tx, one, k=2).neighbors[1].similarity
         row = findings.listing(tx, REGISTRY, version_id=one)[0]
     assert (row.finding.measure, row.finding.threshold) == (pytest.approx(similarity, abs=1e-6), 0.95)
+
+
+def test_a_round_groups_by_the_thresholds_by_which_it_compares(settings: Settings, database: Database) -> None:
+    thresholds = settings.thresholds
+    with database.transaction() as tx:
+        embedded(tx, "early", RIGHT)
+        [recipe] = embeddings.recipes(tx, REGISTRY)
+        early = calibration_for_arrivals(tx, recipe.id, REGISTRY, thresholds=thresholds)
+        for number, row in enumerate(families([3] * 5, dimension=3, spread=0.05)):
+            version_id, value = discovered(tx, f"model-{number}"), embedding(row, weights=str(number))
+            data = Provenance(1, f"data {number // 3}")
+            embeddings.save(tx, version_id, value, base_name="base", artifact_uri="", is_weak=False, provenance=data)
+    recompute_recipe(database, settings, recipe)
+    with database.transaction() as tx:
+        now = calibration_of(tx, recipe.id, REGISTRY, thresholds=thresholds)
+        assert stored_calibration(tx, recipe.id, REGISTRY, thresholds=thresholds) == now != early
+        groups = findings.listing(tx, REGISTRY, kinds=[NEAR])
+    assert {row.finding.threshold for row in groups} == {now.near_similarity.value}
 
 
 def test_doing_it_again_changes_nothing_and_leaves_nothing_behind(settings: Settings, database: Database) -> None:

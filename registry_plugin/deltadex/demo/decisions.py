@@ -18,6 +18,7 @@ from deltadex.reviews.reasons import Decision
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import FindingKind
+from deltadex.versions import queries as versions
 
 ADA, BEN = "ada", "ben"
 #: Findings about a repeated task come with the analyses of all versions, which follow the last embedding.
@@ -31,7 +32,7 @@ class Ruling:
     Attributes
     ----------
     model
-        A registered model that the finding concerns; empty for any.
+        A registered model that the finding concerns.
     approved
         Comment with which the other person approves; empty if a request is left to wait.
     """
@@ -47,7 +48,7 @@ class Ruling:
 
 @dataclass(frozen=True)
 class Assignment:
-    """An assignment of undecided findings: those of a team's versions, or of one kind about one model."""
+    """An assignment of undecided findings: those about versions of a team, or of one kind about one model."""
 
     to: str
     by: str
@@ -58,18 +59,19 @@ class Assignment:
 
     def concerns(self, row: ReviewRow) -> bool:
         """Return True if a finding is among them."""
-        return (not self.team or row.owner == self.team) and _concerns(row, self.kind, self.model)
+        teams = {version.registered.owner for version in row.versions}
+        return (not self.team or self.team in teams) and _concerns(row, self.kind, self.model)
 
 
 #: Groups come first: a decision about one of their members may change what a group proposes.
 RULINGS = (
     Ruling(
         FindingKind.SAME_TASK,
-        "",
+        "simulation-kernels",
         BEN,
         Decision.DISMISSED,
         Reason.DIFFERENT_PURPOSE,
-        "I asked the teams: they answer different customers, and will differ more.",
+        "I asked the three teams: each writes for other hardware, and their data will differ more.",
     ),
     Ruling(
         FindingKind.WRONG_BASE,
@@ -78,14 +80,6 @@ RULINGS = (
         Decision.ACCEPTED,
         Reason.CORRECT_DECLARATION,
         "It was trained from acme/base-lm. The search team corrects the card.",
-    ),
-    Ruling(
-        FindingKind.TOO_WEAK,
-        "ticket-summaries",
-        BEN,
-        Decision.ACCEPTED,
-        Reason.RETRAIN,
-        "The run logged a learning rate of 1e-06; 1e-03 was meant.",
     ),
     Ruling(
         FindingKind.FAILED,
@@ -155,7 +149,7 @@ def _wait_for_analyses(
 ) -> None:
     deadline = time.monotonic() + max_seconds
     progress("comparing all versions", 0, 1)
-    while database.run(lambda tx: are_due(tx, settings)):
+    while not database.run(partial(_is_settled, settings=settings)):
         if time.monotonic() > deadline:
             raise DeltadexError(
                 f"The analyses of all versions have not ended within {max_seconds:.0f} s",
@@ -163,6 +157,13 @@ def _wait_for_analyses(
             )
         time.sleep(1)
     progress("comparing all versions", 1, 1)
+
+
+def _is_settled(tx: Transaction, settings: Settings) -> bool:
+    """Return True if the analyses have run, and the watcher has seen each alias where it is now."""
+    rows = versions.listing(tx, settings.registry)
+    aliases = [(row.registered.ref.name, alias) for row in rows for alias in row.registered.aliases]
+    return len(set(aliases)) == len(aliases) and not are_due(tx, settings)
 
 
 def _decide_once(tx: Transaction, *, people: dict[str, Person], settings: Settings) -> bool:

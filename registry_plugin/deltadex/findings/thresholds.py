@@ -21,6 +21,16 @@ def calibration_of(tx: Transaction, recipe_id: int, registry: str, *, thresholds
     return calibrate(models, reseeds, calibration_sample.steps(tx, recipe_id, registry), default=default)
 
 
+def recalibrate(tx: Transaction, recipe_id: int, registry: str, *, thresholds: ThresholdSettings) -> Calibration:
+    """Compute the thresholds of a recipe as `calibration_of` does, and store them for arrivals and groups."""
+    started = time.perf_counter()
+    found = calibration_of(tx, recipe_id, registry, thresholds=thresholds)
+    seconds = time.perf_counter() - started
+    setting = calibration.default_calibration(thresholds)
+    calibration_sample.remember(tx, recipe_id, registry, found, setting=setting, seconds=seconds)
+    return found
+
+
 def calibration_for_arrivals(
     tx: Transaction, recipe_id: int, registry: str, *, thresholds: ThresholdSettings
 ) -> Calibration:
@@ -29,16 +39,11 @@ def calibration_for_arrivals(
     if not thresholds.calibrate:
         return setting
     known = calibration_sample.remembered(tx, recipe_id, registry, setting=setting, lately=True)
-    if known is None:
-        started = time.perf_counter()
-        known = calibration_of(tx, recipe_id, registry, thresholds=thresholds)
-        seconds = time.perf_counter() - started
-        calibration_sample.remember(tx, recipe_id, registry, known, setting=setting, seconds=seconds)
-    return known
+    return known or recalibrate(tx, recipe_id, registry, thresholds=thresholds)
 
 
 def stored_calibration(tx: Transaction, recipe_id: int, registry: str, *, thresholds: ThresholdSettings) -> Calibration:
-    """Return the calibration of the latest arrivals, however old; compute one if there is none."""
+    """Return the calibration of the latest round or arrivals, however old; compute one if there is none."""
     setting = calibration.default_calibration(thresholds)
     known = calibration_sample.remembered(tx, recipe_id, registry, setting=setting) if thresholds.calibrate else setting
     return known or calibration_of(tx, recipe_id, registry, thresholds=thresholds)

@@ -18,7 +18,7 @@ from deltadex.duplicates.queries import Replaced
 from deltadex.duplicates.regroup import regroup
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.errors import StoreError
-from deltadex.findings.thresholds import calibration_of
+from deltadex.findings.thresholds import recalibrate
 from deltadex.ingest.round import replace_findings
 from deltadex.reviews import actions as reviews
 from deltadex.settings import Settings
@@ -44,7 +44,7 @@ def recompute_near_duplicates(settings: Settings, database: Database, recipe: Re
     with _locked(folder):
         members = _exported(database, recipe, registry, folder, report)
         with database.transaction() as tx:
-            calibration = calibration_of(tx, recipe.id, registry, thresholds=settings.thresholds)
+            calibration = recalibrate(tx, recipe.id, registry, thresholds=settings.thresholds)
         vectors = np.load(folder / "vectors.npy", mmap_mode="r")
         limits = calibration.near_similarity.value, calibration.same_task.value
         search = PairSearch(vectors, members["model"], folder, *limits)

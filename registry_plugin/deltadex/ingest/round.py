@@ -24,7 +24,7 @@ from deltadex.embeddings.queries import RecipeRow
 from deltadex.errors import StoreError
 from deltadex.findings import queries as findings
 from deltadex.findings.calibration import Calibration
-from deltadex.findings.thresholds import calibration_of
+from deltadex.findings.thresholds import recalibrate
 from deltadex.reviews import actions as reviews
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
@@ -86,7 +86,8 @@ def judge_pairs(database: Database, settings: Settings, recipe: RecipeRow) -> No
             path = folder / "vectors.npy"
             members = duplicates.export(tx, recipe.id, registry, path=path, on_progress=ignore_progress)
         with database.transaction() as tx:
-            calibration = calibration_of(tx, recipe.id, registry, thresholds=settings.thresholds)
+            # Groups are made by the stored thresholds: they must be those of the pairs.
+            calibration = recalibrate(tx, recipe.id, registry, thresholds=settings.thresholds)
         vectors = np.load(path, mmap_mode="r")
         limits = calibration.near_similarity.value, calibration.same_task.value
         search = PairSearch(vectors, members["model"], folder, *limits)
