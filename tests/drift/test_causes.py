@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deltadex.drift.causes import differences, in_words
 from deltadex.versions.differences import Difference
-from tests.duplicates.test_groups import version
+from tests.duplicates.test_levels import version
 
 BEFORE = {"data": {"dataset": "translation-2"}, "code": {"commit": "a"}, "parameters": {"lr": "1e-3", "r": "8"}}
 AFTER = {"data": {"dataset": "legal-2"}, "code": {"commit": "a"}, "parameters": {"lr": "1e-3", "rank": "8"}}

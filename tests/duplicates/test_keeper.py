@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deltadex.duplicates.keeper import Policy, Proposal, Standing, in_use, propose
 from deltadex.types import Provenance, VersionRow
-from tests.duplicates.test_groups import version
+from tests.duplicates.test_levels import version
 
 POLICY = Policy(deployed_tags=("endpoint",))
 COPIED, WRONG, OUTDATED = (

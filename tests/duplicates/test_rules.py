@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from deltadex.duplicates import rules
 from deltadex.duplicates.all_pairs import MEMBER, PAIR, Members, Pairs
 from deltadex.duplicates.group import Redundancy
-from deltadex.duplicates.groups import redundant_groups
+from deltadex.duplicates.levels import redundant_groups
 from deltadex.duplicates.rules import Compared
 from deltadex.findings import calibration
 from deltadex.settings import ThresholdSettings

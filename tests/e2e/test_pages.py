@@ -133,3 +133,26 @@ def test_every_page_can_be_read_in_the_dark_and_on_a_phone(visit: Visit, path: s
     expect(page.get_by_test_id("stException")).to_have_count(0)
     wide = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0, "nothing makes the page wider than the phone"
+
+
+#: Contrast of the first caption with the page (WCAG 2.1), its opacity included.
+_CONTRAST = """() => {
+  const numbers = text => text.match(/[\\d.]+/g).map(Number)
+  const box = document.querySelector('[data-testid=stCaptionContainer]')
+  const page = numbers(getComputedStyle(document.querySelector('.stApp')).backgroundColor)
+  const text = numbers(getComputedStyle(box.querySelector('p')).color), alpha = Number(getComputedStyle(box).opacity)
+  const shown = text.slice(0, 3).map((value, place) => value * alpha + page[place] * (1 - alpha))
+  const linear = value => value / 255 <= .03928 ? value / 255 / 12.92 : ((value / 255 + .055) / 1.055) ** 2.4
+  const light = ([r, g, b]) => .2126 * linear(r) + .7152 * linear(g) + .0722 * linear(b)
+  const [dim, bright] = [light(shown), light(page)].sort((a, b) => a - b)
+  return (bright + .05) / (dim + .05)
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_captions_can_be_read_in_both_themes(visit: Visit, scheme: str) -> None:
+    page = visit("")
+    page.emulate_media(color_scheme=scheme)
+    page.reload()
+    expect(page.get_by_test_id("stCaptionContainer").first).to_be_visible(timeout=60_000)
+    assert page.evaluate(_CONTRAST) >= 4.5

@@ -55,7 +55,7 @@ def _list(now: Snapshot, rows: Sequence[ReviewRow]) -> None:
         return
     with st.container(horizontal=True):
         for name, query in _VIEWS.items():
-            st.page_link("screens/inbox.py", label=name, query_params=query)
+            st.page_link("screens/inbox.py", label=f":blue[{name}]", query_params=query)
     matching = _filtered(now, rows)
     undecided = sum(row.review.status in UNDECIDED for row in rows)
     overdue = sum(row.due_at < datetime.now(UTC) for row in rows if row.review.status in UNDECIDED)
@@ -108,12 +108,14 @@ def _filtered(now: Snapshot, rows: Sequence[ReviewRow]) -> list[ReviewRow]:
     of_severity = severity.selectbox("Severity", [_ANY, *Severity], key="severity", bind="query-params")
     people = sorted({name for row in rows for name in (row.assignee, row.owner) if name})
     assignee = person.selectbox("Assigned to", [_ANY, _MINE, _UNASSIGNED, *people], key="assignee", bind="query-params")
-    owner, team, domain, age = st.columns(4)
-    tagged = {
-        name: column.selectbox(name.capitalize(), [_ANY, *values_of(rows, name)], key=name, bind="query-params")
-        for name, column in (("owner", owner), ("team", team), ("domain", domain))
-    }
-    days = age.number_input("Older than days", 0, key="older", bind="query-params")
+    is_used = any(name in st.query_params for name in ("owner", "team", "domain", "older"))
+    with st.expander("More conditions", expanded=is_used):
+        owner, team, domain, age = st.columns(4)
+        tagged = {
+            name: column.selectbox(name.capitalize(), [_ANY, *values_of(rows, name)], key=name, bind="query-params")
+            for name, column in (("owner", owner), ("team", team), ("domain", domain))
+        }
+        days = age.number_input("Older than days", 0, key="older", bind="query-params")
     conditions = FindingFilter(
         text=text,
         assignee={_ANY: None, _MINE: now.person.name, _UNASSIGNED: ""}.get(assignee, assignee),

@@ -82,21 +82,22 @@ def _numbers(now: Snapshot, rows: Sequence[VersionRow]) -> None:
     counts = Counter(row.state for row in rows)
     undecided = sum(row.review.status in UNDECIDED for row in reads.all_reviews(now))
     saved = worth(reads.all_reviews(now), rows, now.settings.costs)
-    share = f" ({saved.share:.0%})" if saved.share and saved.freed_bytes else ""
     numbers = (
         ("Model versions", f"{len(rows):,}", "models", "See the models"),
         ("Embedded", f"{counts[State.EMBEDDED] / len(rows):.0%}", "map", "See the map"),
         ("Need attention", str(sum(row.needs_attention for row in rows)), "system", "See the machines"),
         ("To decide", f"{undecided:,}", "inbox", "Open the inbox"),
-        ("Could be freed", f"{decimal(saved.freed_bytes)}{share}" if saved.freed_bytes else "–", "duplicates",
+        ("Could be freed", decimal(saved.freed_bytes) if saved.freed_bytes else "–", "duplicates",
          "See the groups"),
     )  # fmt: skip
     for column, (label, value, screen, link) in zip(st.columns(len(numbers)), numbers, strict=True):
         with column, st.container(border=True):
             st.metric(label, value)
             st.page_link(f"screens/{screen}.py", label=f":blue[{link}]")
-    if money := saved.in_words(now.settings.costs.currency):
-        st.caption(f"What could be freed is worth {view.plain(money)}.")
+    money = saved.in_words(now.settings.costs.currency)
+    if saved.share and saved.freed_bytes:
+        worth_it = f", worth {view.plain(money)}" if money else ""
+        st.caption(f"What could be freed is {saved.share:.1%} of all bytes in the registry{worth_it}.")
     st.html(bars.states_bar(counts))
 
 

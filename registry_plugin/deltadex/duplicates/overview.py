@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from deltadex.access import HIDDEN, Person
 from deltadex.duplicates.all_pairs import PAIR, Pairs
 from deltadex.duplicates.group import Group, Redundancy
-from deltadex.duplicates.groups import redundant_groups
 from deltadex.duplicates.keeper import Policy, Standing
+from deltadex.duplicates.levels import redundant_groups
 from deltadex.duplicates.pairs import similar_pairs
 from deltadex.duplicates.standing_queries import standings
 from deltadex.embeddings import queries as embeddings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deltadex.access import masked
 from deltadex.lineage.graph import Edge, Relation
 from deltadex_dashboard.charts.lineage import lineage_dot, lineage_words
-from tests.duplicates.test_groups import version
+from tests.duplicates.test_levels import version
 
 OWN, OTHER = version(1), version(2)
 EDGES = (

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltadex.duplicates.group import Group, Redundancy, freed_bytes
-from deltadex.duplicates.groups import redundant_groups
+from deltadex.duplicates.levels import redundant_groups
 from deltadex.duplicates.pairs import similar_pairs
 from deltadex.findings.calibration import Calibration, Threshold
 from deltadex.types import Provenance, Queue, State, VersionRow
