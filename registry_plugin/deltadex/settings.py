@@ -62,7 +62,7 @@ class WatchSettings(_Group):
     overlap_seconds: float = Field(
         60, ge=0, description="how far before the newest known version each poll starts reading"
     )
-    sweep_seconds: float = Field(300, gt=0, description="pause between two full comparisons with the registry")
+    sweep_seconds: float = Field(300, gt=0, description="longest pause between two full comparisons with the registry")
     fresh_seconds: float = Field(600, ge=0, description="versions older than this when first seen go to `backfill`")
     max_deleted_share: float = Field(
         0.5,

@@ -13,7 +13,7 @@ from deltadex.app import App
 from deltadex.ingest import discovery
 from deltadex.ingest import queries as watchers
 from deltadex.ingest.submit import submit_waiting
-from deltadex.ingest.watcher import watch
+from deltadex.ingest.watcher import sweep_pause, watch
 from deltadex.registry.client import Registry
 from deltadex.registry.webhook import register_webhook
 from deltadex.settings import MetricsSettings, WatchSettings, WebhookSettings
@@ -156,3 +156,8 @@ def test_a_prefect_that_is_away_leaves_the_versions_waiting(app: App, folder) ->
         wait_for(lambda: count(app, State.DISCOVERED) == 1)
     with watching(app, watch=WatchSettings(poll_seconds=0.2)):
         wait_for(lambda: count(app, State.QUEUED) == 1)
+
+
+def test_a_small_registry_is_compared_every_minute_and_a_large_one_less_often() -> None:
+    assert [sweep_pause(seconds, most=300) for seconds in (0.1, 3, 6, 60)] == [60, 60, 120, 300]
+    assert sweep_pause(0.1, most=0.5) == 0.5

@@ -23,8 +23,6 @@ from deltadex.types import UNDER_WAY, State
 from deltadex.versions import queries as versions
 
 Report = Callable[[str, int, int], None]
-#: The registry is small, and an alias that moved is seen by a sweep.
-_SWEEP_SECONDS = 60
 
 
 def demo(
@@ -84,11 +82,9 @@ def _with_settings(settings: Settings, bases: dict[str, str]) -> Settings:
     written = json.loads(path.read_text()) if path.exists() else {}
     written["bases"] = {**written.get("bases", {}), **bases}
     written["review"] = {"licenses": [LICENSE], **written.get("review", {})}
-    written["watch"] = {"sweep_seconds": _SWEEP_SECONDS, **written.get("watch", {})}
     path.write_text(json.dumps(written, indent=2) + "\n")
     review = settings.review.model_copy(update={"licenses": settings.review.licenses or (LICENSE,)})
-    watch = settings.watch.model_copy(update={"sweep_seconds": min(settings.watch.sweep_seconds, _SWEEP_SECONDS)})
-    own = {"bases": {**bases, **settings.bases}, "review": review, "watch": watch}
+    own = {"bases": {**bases, **settings.bases}, "review": review}
     return Settings.model_validate({**settings.model_dump(), **own})
 
 

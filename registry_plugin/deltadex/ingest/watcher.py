@@ -26,6 +26,9 @@ from deltadex.store.locks import SessionLock
 
 #: Interval between reconciliations of flow runs, reviews and analyses.
 _RECONCILE_SECONDS = 60
+#: A registry that is compared quickly is compared every minute, so that a moved alias or a changed tag is seen soon; a
+#: large one after so many times as long as it took, up to the setting.
+_SHORTEST_SWEEP_PAUSE, _TIMES_AS_LONG = 60.0, 20
 #: Duration of a round after which something hangs; a sweep of a large registry takes minutes.
 _STILL_SECONDS = 1800.0
 
@@ -61,14 +64,14 @@ class _Pause:
     """A minimum interval between two successful runs of a task."""
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._next = time.monotonic()
 
     def is_over(self) -> bool:
         return time.monotonic() >= self._next
 
     def begin(self) -> None:
-        self._next = time.monotonic() + self._seconds
+        self._next = time.monotonic() + self.seconds
 
 
 class _Rounds:
@@ -93,7 +96,7 @@ class _Rounds:
         tasks += [(lambda: submit_searches(app), None), (lambda: submit_replays(app), None)]
         if is_swept:
             tasks.append((lambda: machines.resume(app), None))
-            tasks.append((lambda: discovery.sweep(app), self._before_sweep))
+            tasks.append((self._sweep, self._before_sweep))
         if is_swept or self._before_reconciliation.is_over():
             tasks.append((lambda: reconcile(app), None))
             tasks.append((lambda: submit_analyses(app), self._before_reconciliation))
@@ -114,10 +117,20 @@ class _Rounds:
         discovery.poll(self._app)
         self._is_away = False
 
+    def _sweep(self) -> None:
+        began = time.monotonic()
+        discovery.sweep(self._app)
+        self._before_sweep.seconds = sweep_pause(time.monotonic() - began, most=self._app.settings.watch.sweep_seconds)
+
     def _submit(self, stop: threading.Event) -> None:
         """Start flow runs, unless MLflow is away: each would fail, and count as an attempt of its versions."""
         if not self._is_away:
             submit_waiting(self._app, is_stopping=stop.is_set)
+
+
+def sweep_pause(duration: float, *, most: float) -> float:
+    """Return the pause (seconds) after a full comparison with the registry that took so long."""
+    return min(most, max(_SHORTEST_SWEEP_PAUSE, _TIMES_AS_LONG * duration))
 
 
 def _wait(wake: threading.Event, stop: threading.Event, seconds: float) -> None:
