@@ -10,6 +10,7 @@ from flask import Flask, Response, g, jsonify, make_response, request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from mlflow.server.handlers import _add_static_prefix
 
+from deltadex.access import HIDDEN
 from deltadex.errors import AccessDenied, DeltadexError
 
 _HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'"}
@@ -92,4 +93,6 @@ def _is_number(text: str) -> bool:
 @cache
 def _templates() -> Environment:
     loader = PackageLoader("deltadex.mlflow_plugin", ".")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    environment.globals["hidden"] = HIDDEN
+    return environment
