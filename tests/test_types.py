@@ -29,9 +29,8 @@ def registered(stated: str) -> RegisteredVersion:
     return RegisteredVersion(ref, source="runs:/abc/support", tags={DEMO_REGISTERED_TAG: stated})
 
 
-@pytest.mark.parametrize("stated", ["2026-10-01T08:30:00+00:00", "2026-10-01T08:30:00", "2026-10-01T10:30:00+02:00"])
-def test_a_version_was_registered_when_the_demos_tag_says_so(stated: str) -> None:
-    assert registered(stated).registered_at == datetime(2026, 10, 1, 8, 30, tzinfo=UTC)
+def test_a_version_was_registered_when_the_demos_tag_says_so() -> None:
+    assert registered("2026-10-01T08:30:00+00:00").registered_at == datetime(2026, 10, 1, 8, 30, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -39,10 +38,12 @@ def test_a_version_was_registered_when_the_demos_tag_says_so(stated: str) -> Non
     [
         "",
         "yesterday",
+        "2026-10-01",
+        "2026-02-30T00:00:00+00:00",
+        "1816-01-01T00:00:00+00:00",
         "2026-11-30T00:00:00+00:00",
-        "1816-01-01",
-        "0001-01-01T00:00:00+23:59",
-        "2026-10-01" + " " * 10**6,
+        "2026-10-01T08:30:00+00:00\n",
+        "2026-10-01T08:30:00+00:00" + " " * 10**6,
     ],
 )
 def test_a_malformed_or_impossible_time_leaves_mlflows(stated: str) -> None:
@@ -56,7 +57,7 @@ def test_no_text_of_the_tag_is_an_error_or_later_than_mlflows_time(stated: str) 
 
 
 def test_the_demos_tag_is_not_among_what_people_set() -> None:
-    assert registered("2026-10-01").own_tags == {}
+    assert registered("2026-10-01T08:30:00+00:00").own_tags == {}
 
 
 def test_any_field_of_a_recipe_makes_another_recipe() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -47,7 +48,8 @@ STAGE_TAG = "mlflow.stage"
 BASE_TAG = "deltadex.base"
 #: Tag by which the demo states when it would have registered a version: MLflow's creation times can't be set.
 DEMO_REGISTERED_TAG = "deltadex.demo.registered_at"
-_MAX_TIME_CHARACTERS = 40
+#: Form of its time, such as `2026-11-29T12:00:00+00:00`, for Python and Postgres; the day may still be none.
+DEMO_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9][+]00:00$"
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -121,11 +123,16 @@ class RegisteredVersion:
 
     @property
     def demo_registered_at(self) -> datetime | None:
-        """The earlier time of registration that the demo's tag states; None if it states none that can be right."""
+        """The earlier time of registration that the demo's tag states; None if it states none that can be right.
+
+        `deltadex.versions.queries.REGISTERED_MS` is the same rule in SQL.
+        """
+        text = self.tags.get(DEMO_REGISTERED_TAG, "")
+        if not re.fullmatch(DEMO_TIME, text):
+            return None
         try:
-            stated = datetime.fromisoformat(self.tags.get(DEMO_REGISTERED_TAG, "")[:_MAX_TIME_CHARACTERS])
-            stated = (stated if stated.tzinfo else stated.replace(tzinfo=UTC)).astimezone(UTC)
-        except (ValueError, OverflowError):
+            stated = datetime.fromisoformat(text)
+        except ValueError:
             return None
         return stated if _EPOCH <= stated <= self._created_at else None
 

@@ -102,10 +102,10 @@ def test_the_overview_counts_and_names_what_needs_attention(company: None, open_
 def test_the_overview_says_that_the_demos_times_of_registration_are_stated(store: Database, open_page: Open) -> None:
     with store.transaction() as tx:
         discovered(tx, "real", created_ms=2**40)
-    assert "demo data" not in text(open_page("overview"))
+    assert "Demo data" not in text(open_page("overview"))
     with store.transaction() as tx:
-        discovered(tx, "stated", created_ms=2**40, tags={DEMO_REGISTERED_TAG: "2001-01-01"})
-    assert "demo data" in text(open_page("overview"))
+        discovered(tx, "stated", created_ms=2**40, tags={DEMO_REGISTERED_TAG: "2001-01-01T00:00:00+00:00"})
+    assert "Demo data" in text(open_page("overview"))
 
 
 def test_a_watcher_that_fails_or_never_ran_is_said_on_the_overview(store: Database, open_page: Open) -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
+from psycopg.sql import SQL
 
 from deltadex.errors import Resource, Shortage, StoreError
 from deltadex.store.database import Database
-from deltadex.types import Queue, State
+from deltadex.types import DEMO_REGISTERED_TAG, Queue, State
 from deltadex.versions import queries as versions
 from deltadex.versions import shards, transitions
 from tests.stored import HOUR_MS, REGISTRY, discovered, embedded, registered
@@ -264,3 +267,18 @@ def test_a_state_lasts_since_it_was_entered(database: Database) -> None:
     assert running.state_since > running.discovered_at
     assert later.state_since == running.state_since
     assert later.heartbeat_at > running.heartbeat_at
+
+
+STATED = ("", "2026-10-01T08:30:00+00:00", "2026-10-01", "2026-02-30T00:00:00+00:00", "1816-01-01T00:00:00+00:00",
+          "0000-01-01T00:00:00+00:00", "2026-11-30T00:00:00+00:00", "2026-10-01T08:30:60+00:00", "infinity", "now",
+          "2026-10-01T08:30:00+00:00\n", "2026-10-01T24:00:00+00:00", "2026-11-29T00:00:00+00:00")  # fmt: skip
+
+
+@pytest.mark.parametrize("stated", STATED)
+def test_postgres_and_python_agree_on_when_a_version_was_registered(database: Database, stated: str) -> None:
+    created_ms = int(datetime(2026, 11, 29, tzinfo=UTC).timestamp() * 1000)
+    with database.transaction() as tx:
+        version_id = discovered(tx, created_ms=created_ms, tags={DEMO_REGISTERED_TAG: stated})
+        found = tx.execute(SQL("select {} from model_versions").format(versions.REGISTERED_MS)).fetchone()
+        row = versions.get(tx, version_id)
+    assert found == (int(row.registered_at.timestamp() * 1000),)

@@ -37,7 +37,9 @@ def show(now: Snapshot) -> None:
         view.no_versions()
         return
     if any(row.registered.demo_registered_at for row in rows):
-        st.caption("This is demo data: the demo states the times of registration, by a tag. All else is measured.")
+        st.caption(
+            "Demo data: tags state when versions were registered, and ada and ben are made up. All else is measured."
+        )
     _sentences(now, rows)
     _numbers(now, rows)
     left, right = st.columns([3, 2], gap="large")

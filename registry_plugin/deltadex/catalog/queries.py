@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import LiteralString
 
-from psycopg.sql import SQL, Composed
+from psycopg.sql import SQL, Composable, Composed
 from psycopg.types.json import Jsonb
 
 from deltadex.catalog.wanted import Wanted
 from deltadex.escaping import storable
 from deltadex.store.database import Transaction
 from deltadex.types import DOMAIN_TAG, OWNER_TAGS, TOOL_TAGS
+from deltadex.versions.queries import REGISTERED_MS
 
 _PLAIN: LiteralString = """
     (select bool_and(
@@ -80,7 +81,7 @@ def condition(
     clusters
         Ids of the clusters that are named as the wanted domain.
     """
-    clauses: dict[str, tuple[SQL, object]] = {
+    clauses: dict[str, tuple[Composable, object]] = {
         "registry": (SQL("registry = %(registry)s"), registry),
         "names": (SQL("name = any(%(names)s)"), None if names is None else list(names)),
         "terms": (SQL(_PLAIN), [storable(term) for term in wanted.terms] or None),
@@ -91,8 +92,8 @@ def condition(
         ),
         "domain": (SQL(_DOMAIN), None if wanted.domain is None else _json({DOMAIN_TAG: wanted.domain})),
         "states": (SQL("state = any(%(states)s)"), sorted(wanted.states) or None),
-        "since": (SQL("created_ms >= %(since)s"), _milliseconds(wanted.since)),
-        "until": (SQL("created_ms < %(until)s"), _milliseconds(wanted.until)),
+        "since": (SQL("{} >= %(since)s").format(REGISTERED_MS), _milliseconds(wanted.since)),
+        "until": (SQL("{} < %(until)s").format(REGISTERED_MS), _milliseconds(wanted.until)),
     }
     used = {name: value for name, (_, value) in clauses.items() if value is not None}
     combined = SQL(" and ").join([SQL("state <> 'deleted'"), *(clauses[name][0] for name in used)])

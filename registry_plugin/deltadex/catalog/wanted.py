@@ -30,7 +30,7 @@ class Wanted:
     states
         Any of these states; deleted versions are never listed.
     since, until
-        Registered in MLflow at this time or later, and before this time.
+        Registered at this time or later, and before this time.
     """
 
     terms: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Composable, Composed, Literal
 from psycopg.types.json import Jsonb
 
 from deltadex.types import State
+from deltadex.versions.queries import REGISTERED_MS
 
 _IN_CLUSTER: LiteralString = """
     id in (select assigned.model_version_id from cluster_assignments assigned join clusters on clusters.id = cluster_id
@@ -34,7 +35,7 @@ class Conditions:
     cluster
         Name of a stored cluster of the recipe.
     created_from, created_before
-        Bounds on the time of registration in MLflow.
+        Bounds on the time of registration.
     states
         Any of these states; deleted versions are never returned.
     """
@@ -113,7 +114,7 @@ _SOURCES: dict[str, LiteralString] = {
 def version_filter(conditions: Conditions | None) -> VersionFilter:
     """Return conditions as SQL."""
     wanted = conditions or Conditions()
-    clauses: dict[str, tuple[SQL, object]] = {
+    clauses: dict[str, tuple[Composable, object]] = {
         "name": (SQL("name = %(name)s"), wanted.name),
         "other_than": (SQL("name <> %(other_than)s"), wanted.other_than),
         "names": (SQL("name = any(%(names)s)"), None if wanted.names is None else sorted(wanted.names)),
@@ -121,8 +122,8 @@ def version_filter(conditions: Conditions | None) -> VersionFilter:
         "tags": (SQL("tags @> %(tags)s"), Jsonb(dict(wanted.tags)) if wanted.tags else None),
         "states": (SQL("state = any(%(states)s)"), sorted(wanted.states) or None),
         "cluster": (SQL(_IN_CLUSTER), wanted.cluster),
-        "created_from": (SQL("created_ms >= %(created_from)s"), _milliseconds(wanted.created_from)),
-        "created_before": (SQL("created_ms < %(created_before)s"), _milliseconds(wanted.created_before)),
+        "created_from": (SQL("{} >= %(created_from)s").format(REGISTERED_MS), _milliseconds(wanted.created_from)),
+        "created_before": (SQL("{} < %(created_before)s").format(REGISTERED_MS), _milliseconds(wanted.created_before)),
     }
     used = {name: value for name, (_, value) in clauses.items() if value is not None}
     return VersionFilter(tuple(clauses[name][0] for name in used), used)

@@ -8,12 +8,32 @@ from datetime import datetime
 from typing import Any, LiteralString
 
 from psycopg.rows import dict_row
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Literal
 from psycopg.types.json import Jsonb
 
 from deltadex.errors import Resource, StoreError
 from deltadex.store.database import Transaction
-from deltadex.types import ModelVersionRef, Provenance, Queue, RegisteredVersion, State, VersionRow
+from deltadex.types import (
+    DEMO_REGISTERED_TAG,
+    DEMO_TIME,
+    ModelVersionRef,
+    Provenance,
+    Queue,
+    RegisteredVersion,
+    State,
+    VersionRow,
+)  # fmt: skip
+
+#: When a version was registered, in milliseconds: `RegisteredVersion.registered_at` of a row of `model_versions`.
+REGISTERED_MS = SQL(
+    """
+    coalesce(
+        case when tags ->> {tag} ~ {form} and pg_input_is_valid(tags ->> {tag}, 'timestamptz') then (
+            select stated from (select (extract(epoch from (tags ->> {tag})::timestamptz) * 1000)::bigint as stated) _
+            where stated between 0 and created_ms)
+        end, created_ms)
+    """
+).format(tag=Literal(DEMO_REGISTERED_TAG), form=Literal(DEMO_TIME))
 
 
 @dataclass(frozen=True)
