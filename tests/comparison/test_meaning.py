@@ -26,7 +26,7 @@ def said(
 @pytest.mark.parametrize(
     ("similarity", "expected"),
     [
-        (0.99, "near duplicates: models are from a similarity of 0.950 on (90% of 12 pairs"),
+        (0.99, "near duplicates: models count as such from a similarity of 0.950 (90% of 12 pairs"),
         (0.8, "probably do the same task"),
         (0.2, "probably do different tasks: those for the same one have a similarity of 0.700 or more"),
     ],

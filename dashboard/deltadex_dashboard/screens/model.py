@@ -8,7 +8,6 @@ import streamlit as st
 
 from deltadex.access import HIDDEN
 from deltadex.escaping import markdown_hint
-from deltadex.findings.kinds import KINDS
 from deltadex.reviews.lifecycle import UNDECIDED
 from deltadex.reviews.queries import ReviewRow
 from deltadex.types import State, VersionRow
@@ -113,20 +112,19 @@ def _compare_link(row: VersionRow, label: str, **others: str) -> None:
 
 def _findings(row: VersionRow, found: Sequence[ReviewRow]) -> None:
     for one in found:
-        other = one.other if one.version.id == row.id else one.version
+        others = [other for other in one.versions if other.id != row.id]
         text, link = st.columns([3, 2], vertical_alignment="center")
         is_open = one.review.status in UNDECIDED
-        (text.warning if is_open else text.info)(_sentence(one, newer=one.version.id == row.id))
+        (text.warning if is_open else text.info)(_sentence(one))
         with link, st.container(horizontal=True, vertical_alignment="center"):
             st.page_link("screens/inbox.py", label=":blue[Review]", query_params={"finding": str(one.id)})
-            if other is not None:
-                _link(other, key=f"finding-{one.id}")
+            if others:
+                _link(others[0], key=f"finding-{one.id}")
 
 
-def _sentence(one: ReviewRow, *, newer: bool) -> str:
-    row = KINDS[one.finding.kind]
-    seen_from = row.from_newer if newer else row.from_older
-    return " · ".join(filter(None, (finding.summary(one), seen_from, one.review.status.replace("_", " "))))
+def _sentence(one: ReviewRow) -> str:
+    status = one.review.status.replace("_", " ")
+    return " · ".join(filter(None, (f"**{finding.headline(one)}**", finding.numbers(one), status)))
 
 
 def _numbers(facts: reads.VersionFacts) -> None:

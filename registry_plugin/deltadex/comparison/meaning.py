@@ -18,7 +18,7 @@ def meaning(compared: Comparison, calibration: Calibration, *, have_same_weights
     if have_same_weights:
         return "They have the same weights."
     if is_near(similarity, ratio, calibration):
-        return f"They are near duplicates: models are from a similarity of {near.value:.3f} on ({near.note})."
+        return f"They are near duplicates: models count as such from a similarity of {near.value:.3f} ({near.note})."
     if near.is_known and similarity >= near.value:
         return (
             f"They change the base in the same direction, one {1 / ratio:.1f} times as much as the other. "
@@ -27,7 +27,7 @@ def meaning(compared: Comparison, calibration: Calibration, *, have_same_weights
     if not task.is_known:
         return f"The threshold for the same task is {task.note}. Compare with the neighbours of either version."
     if similarity >= task.value:
-        return f"They probably do the same task: models are taken to from a similarity of {task.value:.3f} on."
+        return f"They probably do the same task: models are taken to do so from a similarity of {task.value:.3f}."
     return f"They probably do different tasks: those for the same one have a similarity of {task.value:.3f} or more."
 
 

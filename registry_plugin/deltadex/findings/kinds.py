@@ -88,8 +88,6 @@ class FindingKindInfo:
         Page of the dashboard with all findings of the kind, besides the page of all reviews; None if there is none.
     sentence
         Format string of `measure` and the evidence's texts, shown instead of the measure.
-    from_newer, from_older
-        Wording from the perspective of the newer and the older version; empty if the label serves for both.
     """
 
     kind: FindingKind
@@ -104,8 +102,6 @@ class FindingKindInfo:
     on_arrival: bool = False
     page: str | None = None
     sentence: str = ""
-    from_newer: str = ""
-    from_older: str = ""
 
     @property
     def words(self) -> str:
@@ -164,8 +160,6 @@ _ROWS = (
         dismissed=(Reason.INTENDED, Reason.SANDBOX),
         unit=NumberUnit.DISTANCE,
         page="drift",
-        from_newer="this version is far from the one before",
-        from_older="the next version is far from this one",
     ),
     FindingKindInfo(
         kind=FindingKind.WRONG_BASE,
