@@ -86,7 +86,7 @@ def test_every_row_is_complete(row: FindingKindInfo) -> None:
     # What is said about a number needs a kind that has one.
     assert row.unit is not None or not row.sentence
     assert "{" in row.headline, "a title names its version"
-    assert len(row.concerns.roles) == (1 if row.concerns is Concerns.VERSION else 2)
+    assert len(row.concerns.roles) == (2 if row.concerns is Concerns.PAIR else 1)
     assert row.page is None or (PACKAGES[2] / "screens" / f"{row.page}.py").is_file()
 
 

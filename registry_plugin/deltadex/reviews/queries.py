@@ -120,7 +120,7 @@ class ReviewRow:
     last_measured: datetime
     status_since: datetime
     last: LogEntry | None
-    ruling: LogEntry | None
+    ruling: LogEntry | None = None
     members: tuple[VersionRow, ...] = ()
 
     @property
