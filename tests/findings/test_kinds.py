@@ -54,7 +54,7 @@ def check(kind: FindingKind, row: FindingKindInfo) -> None:
         one = reviewed(kind, measure=measure)
         assert one.last is not None
         assert one.severity in Severity
-        assert list(tags_of([one])) == [row.tag]
+        assert list(tags_of([one], 2)) == [row.tag]
         assert row.label in page.summary(one)
         assert page.numbers(one)
         assert [cells[1] for cells in findings_table([one]).rows] == [row.words]

@@ -12,8 +12,8 @@ from rich.filesize import decimal
 from deltadex.escaping import markdown_hint
 from deltadex.findings.kinds import KINDS
 from deltadex.news.queries import note_visit
-from deltadex.news.since import AUTOMATIC, fullest_inboxes, news
-from deltadex.reviews.lifecycle import UNDECIDED
+from deltadex.news.since import fullest_inboxes, news
+from deltadex.reviews.lifecycle import RULINGS, UNDECIDED
 from deltadex.reviews.worth import worth
 from deltadex.types import State, VersionRow
 from deltadex_dashboard.charts import bars
@@ -171,7 +171,7 @@ def _inboxes(now: Snapshot) -> None:
 
 def _trend(now: Snapshot, rows: Sequence[VersionRow]) -> None:
     st.subheader("Week by week")
-    decided = [entry.decided_at for entry in reads.log(now, _LOGGED) if entry.action not in AUTOMATIC]
+    decided = [entry.decided_at for entry in reads.log(now, _LOGGED) if entry.action in RULINGS]
     st.html(bars.weeks_bars(bars.weeks(rows, decided, now=datetime.now(UTC))))
 
 

@@ -9,12 +9,10 @@ from datetime import datetime
 
 from deltadex.access import Person, Right
 from deltadex.findings.kinds import KINDS, Severity
-from deltadex.reviews.lifecycle import UNDECIDED, Action
+from deltadex.reviews.lifecycle import RULINGS, UNDECIDED, Action
 from deltadex.reviews.queries import LogEntry, ReviewRow
 from deltadex.types import FindingKind, State, VersionRow
 
-#: Actions that follow from measurements, by nobody.
-AUTOMATIC = (Action.RETURNED, Action.CLOSED)
 _RANK = list(Severity)
 
 
@@ -91,15 +89,15 @@ def _changed(
     models = len({row.registered.ref.name for row in new})
     opened = sum(row.first_seen >= since for row in findings)
     entries = [entry for entry in log if entry.decided_at >= since]
-    by_people = sum(entry.action not in AUTOMATIC for entry in entries)
+    decided = sum(entry.action in RULINGS for entry in entries)
     closed = sum(entry.action is Action.CLOSED for entry in entries)
     parts = [
         f"{_count(len(new), 'version')} registered in {_count(models, 'model')}" if new else "",
-        f"{_count(opened, 'new finding')}" if opened else "",
-        f"{_count(by_people, 'decision')}" if by_people else "",
-        f"{_count(closed, 'finding')} closed by itself" if closed == 1 else f"{closed} findings closed by themselves",
+        _count(opened, "new finding") if opened else "",
+        _count(decided, "decision") if decided else "",
+        f"{_count(closed, 'finding')} closed because the cause is gone" if closed else "",
     ]
-    return ", ".join(part for part in parts if part and not part.startswith("0 ")) or "Nothing has changed"
+    return ", ".join(filter(None, parts)) or "nothing has changed"
 
 
 def _meaning(versions: Sequence[VersionRow], undecided: Sequence[ReviewRow]) -> str:
@@ -109,7 +107,7 @@ def _meaning(versions: Sequence[VersionRow], undecided: Sequence[ReviewRow]) -> 
     parts = [f"{counts[kind]} × {KINDS[kind].label.lower()}" for kind in ranked[:3]]
     if under_way:
         parts.append(f"{_count(under_way, 'version')} still to be embedded")
-    return ", ".join(parts) or "Every version is embedded, and no finding is open"
+    return ", ".join(parts) or "nothing: every version is embedded, and no finding is undecided"
 
 
 def _to_do(person: Person, mine: Sequence[ReviewRow], now: datetime) -> str:

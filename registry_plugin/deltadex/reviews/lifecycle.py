@@ -51,6 +51,8 @@ class Action(StrEnum):
     ERASED = "erased"
 
 
+#: Actions that say what becomes of a finding.
+RULINGS = (Action.REQUESTED, Action.ACCEPTED, Action.APPROVED, Action.DISMISSED, Action.FIXED)
 _FROM_UNDECIDED = {
     Action.ASSIGNED: Status.IN_REVIEW,
     Action.RELEASED: Status.OPEN,

@@ -15,13 +15,11 @@ from psycopg.types.json import Jsonb
 from deltadex.duplicates.group_findings import GroupPlan
 from deltadex.errors import FindingChanged
 from deltadex.findings.kinds import Severity
-from deltadex.reviews.lifecycle import Action, Basis, Review, Status
+from deltadex.reviews.lifecycle import RULINGS, Action, Basis, Review, Status
 from deltadex.store.database import Transaction
 from deltadex.types import Finding, FindingKind, VersionRow
 from deltadex.versions.queries import by_ids
 
-#: Actions that say what becomes of a finding.
-_RULINGS = (Action.REQUESTED, Action.ACCEPTED, Action.APPROVED, Action.DISMISSED, Action.FIXED)
 #: SQLSTATE of `record_decision` for an outdated revision.
 _CHANGED_MEANWHILE = "DX001"
 #: Hint of `FindingChanged`.
@@ -171,7 +169,7 @@ def listing(
                 "kinds": list(kinds),
                 "ids": None if ids is None else list(ids),
                 "version": version_id,
-                "rulings": list(_RULINGS),
+                "rulings": list(RULINGS),
             },
         ).fetchall()
     pairs = {one[key] for one in found for key in ("model_version_id", "other_id") if one[key]}
