@@ -156,3 +156,11 @@ def test_captions_can_be_read_in_both_themes(visit: Visit, scheme: str) -> None:
     page.reload()
     expect(page.get_by_test_id("stCaptionContainer").first).to_be_visible(timeout=60_000)
     assert page.evaluate(_CONTRAST) >= 4.5
+
+
+def test_find_takes_words_and_answers_at_once(visit: Visit) -> None:
+    page = visit("find")
+    words = page.get_by_role("textbox", name=re.compile("words", re.IGNORECASE)).first
+    words.fill("sql writer")
+    words.press("Enter")
+    expect(page.get_by_role("link", name=re.compile("sql-writer")).first).to_be_visible(timeout=60_000)
