@@ -7,12 +7,11 @@ transaction: all or nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from deltadex.access import HIDDEN, Person, Right, read_directory
+from deltadex.access import Person, Right, read_directory
 from deltadex.duplicates.replan import plan_of, replan
 from deltadex.errors import AccessDenied, DeltadexError, FindingChanged, IllegalStep
 from deltadex.findings.kinds import Reason, Severity
@@ -24,18 +23,15 @@ from deltadex.reviews.chain import Chain
 from deltadex.reviews.delegation import Rule, first_matching, parse_rules
 from deltadex.reviews.groups import automatic_step, is_group, require_safe, require_unchanged
 from deltadex.reviews.lifecycle import Action, Status, automatic_action, basis_of, tolerance_of
+from deltadex.reviews.masking import masked, masked_entry, sees_all, without_labels
 from deltadex.reviews.queries import LOOK_AGAIN, LogEntry, ReviewRow
 from deltadex.reviews.reasons import NEEDS_APPROVAL, Decision, action_of
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
-from deltadex.types import Finding, FindingKind, VersionRow
-from deltadex.versions import queries as versions
+from deltadex.types import FindingKind
 
 #: Reviewer of log entries that follow from a measurement.
 SYSTEM_REVIEWER = "deltadex"
-
-#: Evidence whose value is a tag of other versions.
-_LABEL = "moves_like"
 
 _logger = logging.getLogger(__name__)
 
@@ -64,7 +60,7 @@ def listing(
     viewer.require(Right.LOOK)
     rows = reviews.listing(tx, settings.registry, ids=ids, statuses=statuses, kinds=kinds, version_id=version_id)
     wanted = [row for row in rows if row.severity in severities and assignee in (None, row.assignee)]
-    return _without_labels(tx, viewer, settings.registry, [_masked(viewer, row) for row in wanted])
+    return without_labels(tx, viewer, settings.registry, [masked(viewer, row) for row in wanted])
 
 
 def get(tx: Transaction, viewer: Person, settings: Settings, review_id: int) -> ReviewRow:
@@ -84,7 +80,7 @@ def get(tx: Transaction, viewer: Person, settings: Settings, review_id: int) -> 
 def history(tx: Transaction, viewer: Person, *review_ids: int) -> list[LogEntry]:
     """Return the log entries of some findings, oldest first."""
     viewer.require(Right.LOOK)
-    return [_masked_entry(viewer, entry) for entry in reviews.history(tx, *review_ids)]
+    return [masked_entry(viewer, entry) for entry in reviews.history(tx, *review_ids)]
 
 
 def log(
@@ -100,7 +96,7 @@ def log(
     """Return the log entries of all findings, newest first."""
     viewer.require(Right.LOOK)
     entries = reviews.log(tx, settings.registry, reviewer=reviewer, rule=rule, since=since, limit=limit)
-    return [_masked_entry(viewer, entry) for entry in entries]
+    return [masked_entry(viewer, entry) for entry in entries]
 
 
 def count_by_rule(tx: Transaction, viewer: Person, settings: Settings, rule: str) -> int:
@@ -297,7 +293,7 @@ def _rows(tx: Transaction, person: Person, settings: Settings, seen: Mapping[int
     for review_id in sorted(seen):
         if review_id not in rows:
             raise _unknown(review_id)
-        if not _sees_all(person, rows[review_id].versions):
+        if not sees_all(person, rows[review_id].versions):
             raise AccessDenied(
                 f"{person.name} may not see every model that finding {review_id} is about",
                 hint="A person who may see them decides.",
@@ -366,50 +362,3 @@ def _required(comment: str) -> str:
 
 def _unknown(review_id: int) -> DeltadexError:
     return IllegalStep(f"There is no finding {review_id}", hint="`deltadex review list` shows them.")
-
-
-def _sees_all(person: Person, versions: Iterable[VersionRow]) -> bool:
-    return all(person.sees(version.registered.ref.name) for version in versions)
-
-
-def _masked(person: Person, row: ReviewRow) -> ReviewRow:
-    """Return a row as the person may see it: without numbers, evidence and names if one of its models is hidden."""
-    if _sees_all(person, row.versions):
-        return row
-    finding = Finding(row.finding.kind, row.finding.version_id, row.finding.other_id)
-    return replace(
-        row,
-        finding=finding,
-        version=person.view(row.version),
-        other=row.other and person.view(row.other),
-        members=tuple(person.view_each(row.members)),
-        last=row.last and _masked_entry(person, row.last),
-        ruling=row.ruling and _masked_entry(person, row.ruling),
-        review=replace(row.review, decided_on=None),
-    )
-
-
-def _without_labels(tx: Transaction, viewer: Person, registry: str, rows: list[ReviewRow]) -> list[ReviewRow]:
-    """Hide `moves_like` labels that only hidden models carry."""
-    labels = {str(row.finding.evidence[_LABEL]) for row in rows if _LABEL in row.finding.evidence}
-    if viewer.sees_all or not labels:
-        return rows
-    seen = {label for name, label in versions.models_tagged(tx, registry, labels) if viewer.sees(name)}
-    return [
-        row if row.finding.evidence.get(_LABEL) in {None, *seen} else _with_evidence(row, {_LABEL: HIDDEN})
-        for row in rows
-    ]
-
-
-def _with_evidence(row: ReviewRow, evidence: Mapping[str, object]) -> ReviewRow:
-    return replace(row, finding=replace(row.finding, evidence={**row.finding.evidence, **evidence}))
-
-
-def _masked_entry(person: Person, entry: LogEntry) -> LogEntry:
-    if all(person.sees(model) for model in entry.models):
-        return entry
-    other = entry.other_subject and HIDDEN
-    return replace(
-        entry, subject=HIDDEN, other_subject=other, models=(), measure=None, threshold=None, reason="", comment="",
-        evidence={},
-    )  # fmt: skip
