@@ -154,8 +154,8 @@ def _map(now: Snapshot) -> None:
         chart = reads.chart(now, recipes[0].id)
         st.html(small_map(chart))
         elsewhere = int(chart.lies_elsewhere.sum())
-        note = f", {elsewhere} with a ring: they lie elsewhere" if elsewhere else ""
-        st.page_link("screens/map.py", label=f":blue[Map of {len(chart.rows):,} versions by declared domain{note}]")
+        note = f"; {elsewhere} in a ring: elsewhere than declared" if elsewhere else ""
+        st.page_link("screens/map.py", label=f":blue[Map of {len(chart.rows):,} versions{note}]")
 
 
 def _inboxes(now: Snapshot) -> None:
