@@ -13,17 +13,20 @@ from playwright.sync_api import Page, sync_playwright
 from benchmarks.browser import launch
 
 FOLDER = Path(__file__).parents[1] / "docs"
-#: Picture, page, and a text that is there once the page is.
+#: Picture, page, and a text that is there once the page is. One of the demo's two people looks.
 PICTURES = (
+    ("overview", "?as=ben", "For you, ben"),
     ("map", "map", "Selected"),
-    ("overview", "", "Overview"),
-    ("model", "model?model=storefront-localizer&version=3", "Drift"),
-    ("duplicates", "duplicates", "Keep"),
+    ("models", "models", "registered models with"),
+    ("model", "model?model=storefront-localizer&version=3", "has drifted"),
+    ("compare", "compare?a=firmware-copilot/1&b=robotics-copilot/1", "Similarity"),
     ("drift", "drift?model=storefront-localizer", "storefront-localizer"),
-    ("inbox", "inbox", "Inbox"),
+    ("inbox", "inbox", "Mark all"),
     ("domains", "domains", "Domains"),
     ("system", "system", "Machines"),
 )
+#: The group that waits for this person's approval.
+_GROUP = ("group", "inbox?kind=Same weights&as=ben", "asks to")
 
 
 def main(dashboard: str = "http://127.0.0.1:8501") -> None:
@@ -33,9 +36,17 @@ def main(dashboard: str = "http://127.0.0.1:8501") -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         for name, path, text in PICTURES:
             page.goto(f"{dashboard}/{path}")
-            _settle(page, text)
-            page.screenshot(path=FOLDER / f"{name}.png")
+            _take(page, name, text)
+        name, path, text = _GROUP
+        page.goto(f"{dashboard}/{path}")
+        page.get_by_role("link", name="Review", exact=True).first.click()
+        _take(page, name, text)
         browser.close()
+
+
+def _take(page: Page, name: str, text: str) -> None:
+    _settle(page, text)
+    page.screenshot(path=FOLDER / f"{name}.png")
 
 
 def _settle(page: Page, text: str) -> None:

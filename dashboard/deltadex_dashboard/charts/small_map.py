@@ -38,6 +38,6 @@ def _svg(chart: Chart) -> str:
 
 
 def _colors(domains: list[str | None]) -> list[str]:
-    names = sorted({name for name in domains if name})
+    names = dict.fromkeys(name for name in domains if name)  # in the order of the map's own colours
     color = {name: CATEGORIES[place % len(CATEGORIES)] for place, name in enumerate(names)}
     return [color.get(name or "", QUIET) for name in domains]
