@@ -20,11 +20,12 @@ _HERE = Path(__file__).parent
 # Local files: Streamlit fetches icons that are given by name from the internet.
 _MARK, _LOGO = str(_HERE / "mark.svg"), str(_HERE / "logo.svg")
 # Less space above page titles and above progress bars without a label; links aligned with text, and none marked because
-# it leads to the page that it is on; captions with a contrast of 4.5:1 in both themes.
+# it leads to the page that it is on, nor cut off; captions with a contrast of 4.5:1 in both themes.
 _STYLE = """<style>
 .stMainBlockContainer {padding-top: 4.5rem; padding-bottom: 3rem}
 .stProgress {margin-top: -0.5rem}
 [data-testid="stPageLink-NavLink"] {padding-left: 0; background: none}
+[data-testid="stPageLink-NavLink"] * {white-space: normal; overflow-wrap: anywhere}
 [data-testid="stCaptionContainer"] {opacity: .8}
 .st-key-inbox-bar {position: sticky; top: 3.75rem; z-index: 10; backdrop-filter: blur(8px)}
 </style>"""
