@@ -95,6 +95,7 @@ def test_commands_show_hostile_texts_and_act_on_none(database: Database, tmp_pat
         (["review", "assign", findings[0], "--to", ALL], ALL),
         (["review", "list", "--status", "in_review"], ALL),
         (["review", "log"], ALL),
+        (["news"], "Begin with finding"),
         (["report", "-o", str(tmp_path / "[red]report.csv")], "[red]report.csv"),
         *((["review", "show", each], "finding") for each in findings[:3]),
         (["replay", f"{member}/1", f"{second}/1"], second),
