@@ -6,6 +6,7 @@ import numpy as np
 from pgvector import Vector
 
 from benchmarks.store_company import REGISTRY, Company
+from deltadex.duplicates.regroup import regroup
 from deltadex.findings import queries as findings
 from deltadex.findings.thresholds import calibration_for_arrivals
 from deltadex.map import queries as layouts
@@ -29,6 +30,7 @@ def fill(company: Company, count: int) -> int:
         _cluster(tx, company, labels)
         calibration_for_arrivals(tx, company.recipe_id, REGISTRY, thresholds=ThresholdSettings())
         findings.replace(tx, new_findings, version_id=0, recipe_id=company.recipe_id, kinds=list(FindingKind))
+        regroup(tx, Settings(registry=REGISTRY))
         reviews.follow(tx, Settings(registry=REGISTRY))
         tx.execute("update model_versions set tags = tags || jsonb_build_object('domain', 'd' || id % 20)")
     with company.database.connect() as connection:
