@@ -27,7 +27,7 @@ from deltadex.reviews.filters import FindingFilter, Order, ordered
 from deltadex.reviews.lifecycle import UNDECIDED, Action, Status
 from deltadex.reviews.queries import LogEntry, ReviewRow
 from deltadex.reviews.reasons import NEEDS_APPROVAL, Decision
-from deltadex.reviews.titles import title
+from deltadex.reviews.titles import label, title
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
 from deltadex.types import FindingKind
@@ -112,8 +112,11 @@ def show(
     if json:
         print_json({**_row_json(row), "log": [_entry_json(entry) for entry in entries]})
         return
-    for name, value in _row_json(row).items():
+    for name, value in _facts(row).items():
         console.print(f"[dim]{name:>14}[/] {plain(value)}")
+    for member in row.plan.members:
+        facts = [member.why, f"weights {member.weights_digest[:12]}" if member.weights_digest else ""]
+        console.print(f"[dim]{member.role:>14}[/] {plain(' · '.join(filter(None, [member.version, *facts])))}")
     for entry in entries:
         console.print(_sentence(entry))
 
@@ -364,6 +367,13 @@ def _sentence(entry: LogEntry) -> str:
     comment = f" “{entry.comment}”" if entry.comment else " (comment erased)" if entry.is_erased else ""
     text = f"{action}: {entry.plan.reason or ' and '.join(entry.labels)}{comment}"
     return f"[dim]{entry.decided_at:%Y-%m-%d %H:%M:%S}[/] [bold]{plain(actor)}[/] {plain(text)}"
+
+
+def _facts(row: ReviewRow) -> dict[str, Any]:
+    """Return the facts of a finding for the terminal; the members of a group have lines of their own."""
+    values = _row_json(row)
+    evidence = {name: value for name, value in values["evidence"].items() if name != "members"}
+    return {**values, "versions": ", ".join(label(version) for version in row.versions), "evidence": evidence}
 
 
 def _row_json(row: ReviewRow) -> dict[str, Any]:
