@@ -21,7 +21,7 @@ from deltadex.reviews import follow as review_changes
 from deltadex.reviews import queries as reviews
 from deltadex.reviews.chain import Chain
 from deltadex.reviews.delegation import Rule, first_matching, parse_rules
-from deltadex.reviews.groups import automatic_step, is_group, require_safe, require_unchanged
+from deltadex.reviews.groups import automatic_step, is_group, require_safe, require_same_roles, require_unchanged
 from deltadex.reviews.lifecycle import Action, Status, automatic_action, basis_of, tolerance_of
 from deltadex.reviews.masking import masked, masked_entry, sees_all, without_labels
 from deltadex.reviews.queries import LOOK_AGAIN, LogEntry, ReviewRow
@@ -202,8 +202,11 @@ def approve(tx: Transaction, person: Person, settings: Settings, seen: Mapping[i
     """Approve another person's request. Raises as `decide`, and IllegalStep for a request of one's own."""
     person.require(Right.APPROVE)
     for row in _rows(tx, person, settings, seen):
-        if is_group(row):
-            require_unchanged(row, plan_of(tx, settings, [version.id for version in row.members], keeper=None))
+        if is_group(row) and row.plan.keeper is not None:
+            # By the rules of this moment: the keeper may have been superseded since, or a target be the newest now.
+            now = plan_of(tx, settings, [version.id for version in row.members], keeper=row.plan.keeper.id)
+            require_unchanged(row, now)
+            require_same_roles(row, now)
         _step(tx, person, row, Action.APPROVED, seen, comment=_required(comment))
 
 

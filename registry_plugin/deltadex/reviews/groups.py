@@ -46,6 +46,14 @@ def require_unchanged(row: ReviewRow, now: GroupPlan) -> None:
         raise FindingChanged(f"Finding {row.id} has changed: {difference}", hint=LOOK_AGAIN)
 
 
+def require_same_roles(row: ReviewRow, now: GroupPlan) -> None:
+    """Raise FindingChanged if what was asked for can't be asked for any more, by the rules and facts of this moment."""
+    if [(one.id, one.role) for one in row.plan.members] != [(one.id, one.role) for one in now.members]:
+        raise FindingChanged(
+            f"Finding {row.id} has changed: {now.reason}", hint="Refuse the request: it can be asked for anew."
+        )
+
+
 def automatic_step(row: ReviewRow, *, tolerance: float, is_new: bool) -> tuple[Action, str] | None:
     """Return the step that follows from a group's change, with the reason in words; None if its decision stands.
 
