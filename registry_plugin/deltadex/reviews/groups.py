@@ -64,8 +64,8 @@ def automatic_step(row: ReviewRow, *, tolerance: float, is_new: bool) -> tuple[A
     decided = row.ruling.plan if row.ruling is not None else GroupPlan(())
     difference = decided.voided_by(now) if decided.members else ""
     is_retiring = row.ruling is not None and row.ruling.reason == Reason.RETIRE
-    if status is Status.IN_REVIEW and row.review.requested_by and difference:
-        return Action.RETURNED, difference
+    if status is Status.IN_REVIEW and row.review.requested_by and (void := decided.request_voided_by(now)):
+        return Action.RETURNED, void
     if status is Status.ACCEPTED and is_retiring and not decided.remaining(now):
         return Action.CLOSED, ""
     if status is Status.ACCEPTED and difference:
