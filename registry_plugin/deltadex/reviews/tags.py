@@ -15,6 +15,7 @@ from deltadex.registry.tags import tag_reviews
 from deltadex.reviews import follow
 from deltadex.reviews import queries as reviews
 from deltadex.reviews.groups import is_group
+from deltadex.reviews.lifecycle import Status
 from deltadex.reviews.queries import ReviewRow
 from deltadex.types import State, VersionRow
 
@@ -40,21 +41,26 @@ def write_back_decisions(app: App) -> int:
 def tags_of(rows: Iterable[ReviewRow], version_id: int) -> dict[str, str]:
     """Return a version's tags, one per kind of finding, without the names of other models.
 
-    Of a group, only the versions to retire are tagged so.
+    Of a group, only the versions to retire are tagged so, as long as that is asked for or decided.
     """
     texts_by_tag = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.id):
         if row.last is not None:
-            said = _role(row, version_id) or row.last.reason
+            said = _role(row, version_id) if _is_retiring(row) else row.last.reason
             reason = f" ({said})" if said else ""
             texts_by_tag[KINDS[row.finding.kind].tag].append(f"finding {row.id}: {row.review.status}{reason}")
     return {key: "; ".join(texts)[:1000] for key, texts in texts_by_tag.items()}
 
 
+def _is_retiring(row: ReviewRow) -> bool:
+    """Return True if the latest request or decision about a group, which may be void, is to retire versions."""
+    return is_group(row) and row.ruling is not None and row.ruling.reason == Reason.RETIRE
+
+
 def _role(row: ReviewRow, version_id: int) -> str:
-    """Return the role of a version where its group is to be retired, or is asked to be; else empty."""
-    is_retiring = row.ruling is not None and row.ruling.reason == Reason.RETIRE
-    return str(row.plan.role_of(version_id) or "") if is_group(row) and is_retiring else ""
+    """Return the role of a version in a group's request or decision; empty if it is void, refused or carried out."""
+    is_binding = row.review.status is Status.ACCEPTED or row.review.requested_by
+    return str(row.plan.role_of(version_id) or "") if is_binding else ""
 
 
 def _tag(app: App, versions: Iterable[VersionRow]) -> set[int]:
