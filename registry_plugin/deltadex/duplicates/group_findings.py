@@ -148,13 +148,14 @@ class GroupPlan:
         """
         if difference := self.voided_by(now):
             return difference
-        there = {one.id for one in now.members}
-        if gone := [one.version for one in self.members if one.id not in there]:
-            return f"{', '.join(gone)} {'is' if len(gone) == 1 else 'are'} gone"
+        if {one.id for one in self.members} != {one.id for one in now.members}:
+            return "a version of the group is gone"
         return "" if _facts(self) == _facts(now) else "what is known about a version has changed"
 
     def voided_by(self, now: GroupPlan) -> str:
         """Return what has changed since this plan was decided, in words; empty if the decision still stands.
+
+        The words name no version that is not in the group any more: who reads them may not see it.
 
         Members that are gone change nothing: that is how a decision is carried out.
         """
@@ -166,7 +167,7 @@ class GroupPlan:
                 return difference
         keeper = self.keeper
         if keeper is not None and keeper.id not in {one.id for one in now.members} and self.remaining(now):
-            return f"{keeper.version}, which was to be kept, is gone"
+            return "the version to keep is gone"
         return ""
 
 
