@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
 from deltadex.duplicates.group import Group, Redundancy, freed_bytes
-from deltadex.duplicates.keeper import Policy, Proposal, Standing, holds
+from deltadex.duplicates.keeper import NEEDED_ELSEWHERE, Policy, Proposal, Standing, holds
 from deltadex.findings.calibration import Threshold
 from deltadex.findings.kinds import Concerns, kinds_about
 from deltadex.types import Finding, FindingKind, VersionRow
@@ -141,8 +141,21 @@ class GroupPlan:
                 return f"{one.version} has other weights"
         return ""
 
+    def request_voided_by(self, now: GroupPlan) -> str:
+        """Return what has changed since this plan was asked for, in words; empty if it can still be approved.
+
+        As `record_decision` compares it: a request is for all its members, with their names and sizes.
+        """
+        if difference := self.voided_by(now):
+            return difference
+        if {one.id for one in self.members} != {one.id for one in now.members}:
+            return "a version of the group is gone"
+        return "" if _facts(self) == _facts(now) else "what is known about a version has changed"
+
     def voided_by(self, now: GroupPlan) -> str:
         """Return what has changed since this plan was decided, in words; empty if the decision still stands.
+
+        The words name no version that is not in the group any more: who reads them may not see it.
 
         Members that are gone change nothing: that is how a decision is carried out.
         """
@@ -154,7 +167,7 @@ class GroupPlan:
                 return difference
         keeper = self.keeper
         if keeper is not None and keeper.id not in {one.id for one in now.members} and self.remaining(now):
-            return f"{keeper.version}, which was to be kept, is gone"
+            return "the version to keep is gone"
         return ""
 
 
@@ -210,12 +223,19 @@ def _sentence(proposal: Proposal) -> str:
     return f"keep {proposal.keeper.label} ({proposal.reason}), retire {retired}"
 
 
+def _facts(plan: GroupPlan) -> list[Member]:
+    return [replace(one, role=MemberRole.STAY, why="") for one in plan.members]
+
+
 def _difference(before: Member, now: Member) -> str:
     """Return what else a decision binds and has changed: aliases, use, open findings."""
     if now.aliases != before.aliases:
         names = ", ".join(now.aliases) or "none"
         return f"the aliases of {now.version} have changed: now {names}"
-    if now.holds != before.holds:
+    lost, gained = set(before.holds) - set(now.holds), set(now.holds) - set(before.holds)
+    if before.role is MemberRole.KEEP or now.holds:
+        lost.discard(NEEDED_ELSEWHERE)  # as when a copy of it is retired: what stays may stay all the same
+    if lost or gained:
         return f"{now.version} {' and '.join(now.holds) or 'is in use no more'}"
     if now.flaws != before.flaws:
         found = f"has an open finding ({', '.join(now.flaws)})" if now.flaws else "has no open finding any more"

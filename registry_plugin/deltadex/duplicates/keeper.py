@@ -18,6 +18,8 @@ from deltadex.types import VersionRow
 
 #: Tag of a version with its usage, such as requests per day: any number, higher is more; another text is some use.
 USAGE_TAG = "deltadex.usage"
+#: Of a hidden version nothing is told but that something needs the one in view.
+NEEDED_ELSEWHERE = "is needed elsewhere"
 #: Values of a deployment tag that say that the version isn't deployed.
 _NOT_DEPLOYED = frozenset(("", "no", "none", "false", "0", "archived", "retired"))
 

@@ -7,14 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from deltadex.access import Person
 from deltadex.bases.declared import REGISTERED, place_of
-from deltadex.duplicates.keeper import Standing
+from deltadex.duplicates.keeper import NEEDED_ELSEWHERE, Standing
 from deltadex.findings.kinds import KINDS
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
 from deltadex.types import BASE_TAG, FindingKind, VersionRow
-
-#: Of a hidden version nothing is told but that something needs the one in view.
-_ELSEWHERE = "is needed elsewhere"
 
 
 def standings(tx: Transaction, viewer: Person, settings: Settings, rows: Sequence[VersionRow]) -> dict[int, Standing]:
@@ -23,10 +20,11 @@ def standings(tx: Transaction, viewer: Person, settings: Settings, rows: Sequenc
     needed = _copies(tx, viewer, ids)
     for version_id, models in _finetunes(tx, settings, rows).items():
         seen = [name for name in models if viewer.sees(name)]
-        needed[version_id].append(f"is the base of {', '.join(seen)}" if len(seen) == len(models) else _ELSEWHERE)
+        needed[version_id].append(f"is the base of {', '.join(seen)}" if len(seen) == len(models) else NEEDED_ELSEWHERE)
     high, outdated = _open_high(tx, ids), _outdated(tx, ids)
     return {
-        each: Standing(tuple(needed.get(each, ())), tuple(high.get(each, ())), each not in outdated) for each in ids
+        each: Standing(tuple(dict.fromkeys(needed.get(each, ()))), tuple(high.get(each, ())), each not in outdated)
+        for each in ids
     }
 
 
@@ -43,7 +41,7 @@ def _copies(tx: Transaction, viewer: Person, ids: Sequence[int]) -> defaultdict[
         [ids],
     )
     for original, name, version in rows:
-        found[original].append(f"has the copy {name}/{version}" if viewer.sees(name) else _ELSEWHERE)
+        found[original].append(f"has the copy {name}/{version}" if viewer.sees(name) else NEEDED_ELSEWHERE)
     return found
 
 

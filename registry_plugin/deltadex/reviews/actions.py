@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from deltadex.access import Person, Right, read_directory
-from deltadex.duplicates.replan import plan_of, replan
+from deltadex.duplicates.replan import plan_of, present, replan
 from deltadex.errors import AccessDenied, DeltadexError, FindingChanged, IllegalStep
 from deltadex.findings.kinds import Reason, Severity
 from deltadex.replay import reads as replays
@@ -21,7 +21,7 @@ from deltadex.reviews import follow as review_changes
 from deltadex.reviews import queries as reviews
 from deltadex.reviews.chain import Chain
 from deltadex.reviews.delegation import Rule, first_matching, parse_rules
-from deltadex.reviews.groups import automatic_step, is_group, require_safe, require_unchanged
+from deltadex.reviews.groups import automatic_step, is_group, require_safe, require_same_roles, require_unchanged
 from deltadex.reviews.lifecycle import Action, Status, automatic_action, basis_of, tolerance_of
 from deltadex.reviews.masking import masked, masked_entry, sees_all, without_labels
 from deltadex.reviews.queries import LOOK_AGAIN, LogEntry, ReviewRow
@@ -202,8 +202,11 @@ def approve(tx: Transaction, person: Person, settings: Settings, seen: Mapping[i
     """Approve another person's request. Raises as `decide`, and IllegalStep for a request of one's own."""
     person.require(Right.APPROVE)
     for row in _rows(tx, person, settings, seen):
-        if is_group(row):
-            require_unchanged(row, plan_of(tx, settings, [version.id for version in row.members], keeper=None))
+        if is_group(row) and row.plan.keeper is not None:
+            # By the rules of this moment: the keeper may have been superseded since, or a target be the newest now.
+            now = plan_of(tx, settings, [version.id for version in row.members], keeper=row.plan.keeper.id)
+            require_unchanged(row, now)
+            require_same_roles(row, now)
         _step(tx, person, row, Action.APPROVED, seen, comment=_required(comment))
 
 
@@ -240,12 +243,14 @@ def follow(tx: Transaction, settings: Settings, *, name: str | None = None) -> N
     review = settings.review
     replan(tx, settings, name=name)
     opened, changed = review_changes.follow(tx, settings.registry, name=name, due_days=review.due_days)
-    for row in reviews.listing(tx, settings.registry, ids=changed):
+    rows = reviews.listing(tx, settings.registry, ids=changed)
+    active = present(tx, {one.id for row in rows if row.ruling is not None for one in row.ruling.plan.targets})
+    for row in rows:
         # A finding that was closed automatically reopens as soon as it is found again, even with an old measurement.
         is_new = row.last_measured > row.status_since or (row.last is not None and row.last.action is Action.CLOSED)
         tolerance = tolerance_of(row.finding.kind, review)
         if is_group(row) and row.is_found:
-            step, why = automatic_step(row, tolerance=tolerance, is_new=is_new) or (None, "")
+            step, why = automatic_step(row, active=active, tolerance=tolerance, is_new=is_new) or (None, "")
         else:
             basis = basis_of(row.finding) if row.is_found else None
             step, why = automatic_action(row.review, basis, is_new=is_new, amount=tolerance), ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from deltadex.duplicates.group import Group
 from deltadex.duplicates.group_findings import GROUP_KINDS, KINDS_OF_LEVELS, GroupPlan, Member
@@ -46,23 +46,41 @@ def require_unchanged(row: ReviewRow, now: GroupPlan) -> None:
         raise FindingChanged(f"Finding {row.id} has changed: {difference}", hint=LOOK_AGAIN)
 
 
-def automatic_step(row: ReviewRow, *, tolerance: float, is_new: bool) -> tuple[Action, str] | None:
+def require_same_roles(row: ReviewRow, now: GroupPlan) -> None:
+    """Raise FindingChanged if what was asked for can't be asked for any more, by the rules and facts of this moment."""
+    if [(one.id, one.role) for one in row.plan.members] != [(one.id, one.role) for one in now.members]:
+        raise FindingChanged(
+            f"Finding {row.id} has changed: {now.reason}", hint="Refuse the request: it can be asked for anew."
+        )
+
+
+def automatic_step(
+    row: ReviewRow, *, active: Collection[int], tolerance: float, is_new: bool
+) -> tuple[Action, str] | None:
     """Return the step that follows from a group's change, with the reason in words; None if its decision stands.
 
     A decision to retire ends by itself once none of its targets is left. A dismissed group returns with a new member,
     or when its similarity has moved by more than the tolerance.
+
+    Parameters
+    ----------
+    active
+        The versions to retire, by the latest decision of any group, that are neither deleted nor archived.
     """
     status, now = row.review.status, GroupPlan.of(row.finding.evidence)
     decided = row.ruling.plan if row.ruling is not None else GroupPlan(())
     difference = decided.voided_by(now) if decided.members else ""
     is_retiring = row.ruling is not None and row.ruling.reason == Reason.RETIRE
-    if status is Status.IN_REVIEW and row.review.requested_by and difference:
-        return Action.RETURNED, difference
-    if status is Status.ACCEPTED and is_retiring and not decided.remaining(now):
+    if status is Status.IN_REVIEW and row.review.requested_by and (void := decided.request_voided_by(now)):
+        return Action.RETURNED, void
+    remaining = decided.remaining(now)
+    if status is Status.ACCEPTED and is_retiring and len(remaining) < sum(one.id in active for one in decided.targets):
+        return Action.RETURNED, "a version to retire is not redundant any more"
+    if status is Status.ACCEPTED and is_retiring and not remaining:
         return Action.CLOSED, ""
     if status is Status.ACCEPTED and difference:
         return Action.RETURNED, difference
-    if status is Status.FIXED and is_new and (difference or not is_retiring or decided.remaining(now)):
+    if status is Status.FIXED and is_new and (difference or not is_retiring or remaining):
         return Action.RETURNED, difference
     if status is Status.DISMISSED and (joined := decided.joined_by(now)):
         return Action.RETURNED, joined

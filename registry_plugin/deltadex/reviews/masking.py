@@ -21,20 +21,24 @@ def sees_all(person: Person, versions: Iterable[VersionRow]) -> bool:
 
 
 def masked(person: Person, row: ReviewRow) -> ReviewRow:
-    """Return a row as the person may see it: without numbers, evidence and names if one of its models is hidden."""
-    if sees_all(person, row.versions):
+    """Return a row as the person may see it: without numbers, evidence and names if one of its models is hidden.
+
+    A group may have left a hidden version behind, at which it is stored, or which an earlier decision names.
+    """
+    if person.sees_all:
         return row
-    finding = Finding(row.finding.kind, row.finding.version_id, row.finding.other_id)
-    return replace(
+    row = replace(
         row,
-        finding=finding,
         version=person.view(row.version),
         other=row.other and person.view(row.other),
         members=tuple(person.view_each(row.members)),
         last=row.last and masked_entry(person, row.last),
         ruling=row.ruling and masked_entry(person, row.ruling),
-        review=replace(row.review, decided_on=None),
     )
+    if all(version.registered.ref.name != HIDDEN for version in row.versions):
+        return row
+    finding = Finding(row.finding.kind, row.finding.version_id, row.finding.other_id)
+    return replace(row, finding=finding, review=replace(row.review, decided_on=None))
 
 
 def without_labels(tx: Transaction, person: Person, registry: str, rows: list[ReviewRow]) -> list[ReviewRow]:

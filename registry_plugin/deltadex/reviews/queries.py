@@ -123,8 +123,8 @@ class ReviewRow:
 
     @property
     def owner(self) -> str:
-        """The owner of the version according to its tags; empty if unknown."""
-        return self.version.registered.owner or ""
+        """The owner of the version, or of the oldest one of a group, by its tags; empty if unknown."""
+        return self.versions[0].registered.owner or ""
 
     @property
     def versions(self) -> tuple[VersionRow, ...]:

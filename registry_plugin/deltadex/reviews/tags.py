@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -15,8 +15,10 @@ from deltadex.registry.tags import tag_reviews
 from deltadex.reviews import follow
 from deltadex.reviews import queries as reviews
 from deltadex.reviews.groups import is_group
+from deltadex.reviews.lifecycle import Status
 from deltadex.reviews.queries import ReviewRow
-from deltadex.types import State, VersionRow
+from deltadex.types import State
+from deltadex.versions.queries import by_ids
 
 #: Limit per round; writing a tag takes 70 ms.
 _FINDINGS_PER_ROUND = 100
@@ -29,8 +31,8 @@ def write_back_decisions(app: App) -> int:
     registry = app.registry.name
     pending = app.database.run(lambda tx: follow.with_outdated_tags(tx, registry, limit=_FINDINGS_PER_ROUND))
     rows = app.database.run(lambda tx: reviews.listing(tx, registry, ids=pending))
-    failed = _tag(app, {version.id: version for row in rows for version in row.versions}.values())
-    tagged = [row for row in rows if not failed & {version.id for version in row.versions}]
+    failed = _tag(app, rows)
+    tagged = [row for row in rows if not failed & _concerned(row)]
     for row in tagged:
         if row.last is not None:
             app.database.run(partial(follow.mark_tagged, review_id=row.id, decision_id=row.last.id))
@@ -40,30 +42,43 @@ def write_back_decisions(app: App) -> int:
 def tags_of(rows: Iterable[ReviewRow], version_id: int) -> dict[str, str]:
     """Return a version's tags, one per kind of finding, without the names of other models.
 
-    Of a group, only the versions to retire are tagged so.
+    Of a group, only the versions to retire are tagged so, as long as that is asked for or decided.
     """
     texts_by_tag = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.id):
         if row.last is not None:
-            said = _role(row, version_id) or row.last.reason
+            said = _role(row, version_id) if _is_retiring(row) else row.last.reason
             reason = f" ({said})" if said else ""
             texts_by_tag[KINDS[row.finding.kind].tag].append(f"finding {row.id}: {row.review.status}{reason}")
     return {key: "; ".join(texts)[:1000] for key, texts in texts_by_tag.items()}
 
 
+def _is_retiring(row: ReviewRow) -> bool:
+    """Return True if the latest request or decision about a group, which may be void, is to retire versions."""
+    return is_group(row) and row.ruling is not None and row.ruling.reason == Reason.RETIRE
+
+
 def _role(row: ReviewRow, version_id: int) -> str:
-    """Return the role of a version where its group is to be retired, or is asked to be; else empty."""
-    is_retiring = row.ruling is not None and row.ruling.reason == Reason.RETIRE
-    return str(row.plan.role_of(version_id) or "") if is_group(row) and is_retiring else ""
+    """Return the role of a version in a group's request or decision; empty if it is void, refused or carried out."""
+    is_binding = row.review.status is Status.ACCEPTED or row.review.requested_by
+    return str(row.plan.role_of(version_id) or "") if is_binding else ""
 
 
-def _tag(app: App, versions: Iterable[VersionRow]) -> set[int]:
-    """Tag these versions; return the ids of those to retry."""
+def _concerned(row: ReviewRow) -> set[int]:
+    """Return the ids of a finding's versions, and of those that the latest decision about its group names."""
+    named = row.ruling.plan.members if row.ruling is not None else ()
+    return {*(version.id for version in row.versions), *(one.id for one in named)}
+
+
+def _tag(app: App, rows: Sequence[ReviewRow]) -> set[int]:
+    """Tag the versions of findings; return the ids of those to retry."""
     failed = set()
-    for version in versions:
+    for version in app.database.run(partial(by_ids, ids=sorted(set[int]().union(*map(_concerned, rows))))).values():
         if version.state is State.DELETED:
             continue
         about = app.database.run(partial(reviews.listing, registry=app.registry.name, version_id=version.id))
+        known = {row.id for row in about}
+        about += [row for row in rows if row.id not in known and version.id in _concerned(row)]
         try:
             # Known tags are dropped so that all tags are written: they may have changed since they were read.
             tag_reviews(app.registry, replace(version.registered, tags={}), tags_of(about, version.id))

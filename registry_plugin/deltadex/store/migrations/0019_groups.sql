@@ -20,6 +20,20 @@ set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function bound_members is 'What is true of a group''s members, whoever is kept: weights, aliases, use, open findings.';
 
+create function is_plan(evidence jsonb) returns boolean language sql immutable
+set search_path = pg_catalog, pg_temp as $$
+    select coalesce(jsonb_typeof(evidence -> 'reason'), 'string') = 'string'
+        and coalesce(jsonb_typeof(evidence -> 'advice'), 'string') = 'string'
+        and coalesce(jsonb_typeof(evidence -> 'freed_bytes'), 'null') in ('number', 'null')
+        and coalesce(jsonb_typeof(evidence -> 'replays'), 'array') = 'array'
+        and not evidence @? '$.replays[*] ? (!exists(@.replay) || !(@.verdict.type() == "string"))'
+        and coalesce(bool_and(member ->> 'role' in ('keep', 'retire', 'stay') and jsonb_typeof(member -> 'why') = 'string'
+            and member ?& '{role,why}'), true)
+        and count(*) filter (where member ->> 'role' = 'keep') = 1 and bool_or(member ->> 'role' = 'retire')
+    from jsonb_array_elements(coalesce(evidence -> 'members', '[]')) member
+$$;
+comment on function is_plan is 'Whether a plan can be read, keeps one version, and retires another.';
+
 -- A person may choose another keeper: the entry says whom. Nothing that is in use or needed can be retired, nothing with an
 -- open finding of high severity kept, and a request whose group has changed can't be approved.
 drop function record_decision;
@@ -79,6 +93,11 @@ begin
     if record_decision.action <> 'refused' and bound_members(ruled) <> bound_members(review.evidence)
         or record_decision.chosen - '{members,reason,advice,freed_bytes,replays}'::text[] <> '{}' then
         raise exception 'finding % is not what was asked for any more', review_id using errcode = 'DX001';
+    elsif record_decision.chosen <> '{}' and (record_decision.action <> 'requested' or not is_plan(ruled))
+        or record_decision.action in ('requested', 'approved') and 'retire' in (record_decision.reason, request.reason)
+            and ruled -> 'members' <> '[]' and not is_plan(ruled) then
+        raise exception 'finding %: that is not a plan that keeps one version and retires another', review_id
+            using errcode = 'check_violation';
     elsif record_decision.reason = 'retire' and exists (
         select from jsonb_array_elements(coalesce(ruled -> 'members', '[]')) member
         where member ->> 'role' = 'retire' and member -> 'holds' <> '[]'
