@@ -18,6 +18,7 @@ from deltadex.escaping import figure_text, markdown, markdown_code, markdown_hin
 from deltadex.findings.kinds import Severity
 from deltadex.notifications.message import Notice, message
 from deltadex.types import FindingKind
+from deltadex_dashboard.charts.colors import CATEGORIES
 from deltadex_dashboard.charts.map import MapPoint, map_figure
 
 HOSTILE = [
@@ -100,6 +101,9 @@ def test_a_hint_keeps_its_commands_and_nothing_else(text: str) -> None:
     assert tags <= {"<p>", "</p>", "<code>", "</code>"}
 
 
+_DOTS = {f'<span style="color:{color}">' for color in CATEGORIES}
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_figures_show_text(text: str) -> None:
     escaped = figure_text(text)
@@ -109,12 +113,14 @@ def test_figures_show_text(text: str) -> None:
     figure = map_figure(points, np.eye(3, 2))
     for trace in figure.data:
         texts = [trace.name or "", *(trace.hovertext if trace.hovertext is not None else [])]
-        assert not [one for one in texts if "<" in one]
+        assert set(re.findall(r"<[^>]*>?", "".join(texts))) <= {"<b>", "</b>", "<br>"}, "the card's own tags only"
         template = (trace.hovertemplate or "").replace("%{hovertext}", "").replace("%{text}", "")
         assert trace.hovertext is not None or not re.search("[<&]", "".join(trace.text or ()))
         assert set(re.findall(r"<[^>]*>|%\{[^}]*\}", template)) <= {"<b>", "</b>", "<br>", "<extra>", "</extra>"}
     for annotation in figure.layout.annotations:
-        assert re.findall(r"<[^>]*>", annotation.text) == ["<b>", "</b>"]
+        # A group's name has a dot in the colour of its points.
+        assert re.findall(r"<[^>]*>", annotation.text)[-2:] == ["<b>", "</b>"]
+        assert set(re.findall(r"<[^>]*>", annotation.text)) <= {"<b>", "</b>", "</span>", *_DOTS}
     assert [trace.text[0] for trace in figure.data if trace.text is not None] == [f"{text}/0"], "a selection names it"
 
 

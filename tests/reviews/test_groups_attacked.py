@@ -13,7 +13,17 @@ from deltadex.reviews.lifecycle import Action, Status
 from deltadex.reviews.tags import tags_of
 from deltadex.store.database import Database
 from tests.reviews.test_groups import (
-    ADA, BEN, EXACT, SETTINGS, approve, ask, change, delete, only, pair_up, roles, same,
+    BEN,
+    EXACT,
+    SETTINGS,
+    approve,
+    ask,
+    change,
+    delete,
+    only,
+    pair_up,
+    roles,
+    same,
 )  # fmt: skip
 from tests.stored import embedded, grouped
 
@@ -35,7 +45,9 @@ def test_the_database_takes_no_plan_that_retires_everything_or_that_cannot_be_re
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("forged", [{"freed_bytes": "much"}, {"reason": 1}, {"advice": []}, {"replays": "none"}, {"replays": [{}]}])
+@pytest.mark.parametrize(
+    "forged", [{"freed_bytes": "much"}, {"reason": 1}, {"advice": []}, {"replays": "none"}, {"replays": [{}]}]
+)
 def test_the_database_takes_no_plan_of_other_types(database: Database, forged: dict[str, object]) -> None:
     with database.transaction() as tx:
         same(tx, "a", "b")
@@ -146,7 +158,7 @@ def test_the_name_of_a_hidden_keeper_that_is_gone_stays_hidden(database: Databas
         assert row.last.action is Action.RETURNED
         [seen] = reviews.listing(tx, guest, SETTINGS, kinds=[EXACT])
         said = repr([seen, reviews.history(tx, guest, row.id), reviews.log(tx, guest, SETTINGS)])
-    assert "secret" not in said, said[max(0, said.find("secret") - 300):said.find("secret") + 60]
+    assert "secret" not in said, said[max(0, said.find("secret") - 300) : said.find("secret") + 60]
 
 
 def test_the_owner_of_a_hidden_oldest_version_stays_hidden_when_it_is_gone(database: Database) -> None:

@@ -30,7 +30,7 @@ from deltadex.types import Finding, FindingKind, State
 from deltadex.versions import queries as versions
 from deltadex.versions import transitions
 from tests.company_server import MAJORS, company_server
-from tests.stored import REGISTRY, discovered, embedded, embedding
+from tests.stored import REGISTRY, discovered, embedded, embedding, grouped
 
 RIGHT = np.array([1.0, 0.0, 0.0])
 _numbers = itertools.count(1)
@@ -155,6 +155,7 @@ def fill(tx: Transaction) -> None:
     [recipe] = embeddings.recipes(tx, REGISTRY)
     pair = Finding(FindingKind.NEAR_DUPLICATE, newer, older, measure=1.0, threshold=0.95)
     findings.replace(tx, [pair], version_id=newer, recipe_id=recipe.id, kinds=[FindingKind.NEAR_DUPLICATE])
+    grouped(tx, [older, newer])
     follow.follow(tx, REGISTRY, name=None)
     watchers.record_poll(tx, REGISTRY, watermark_ms=1)
 
@@ -267,7 +268,7 @@ def test_who_decides_reads_and_decides_and_nothing_else(
     with Database(filled) as owner, owner.transaction() as tx:
         [row] = tx.execute("select action, reviewer, decided_by, measure from decisions").fetchall()
         assert chain.verify(tx).broken is None
-    assert row == ("dismissed", "ada" if role is DatabaseRole.DASHBOARD else user, user, 1.0)
+    assert row == ("dismissed", "ada" if role is DatabaseRole.DASHBOARD else user, user, 0.96)
     assert_refused(url, *WRITES, "select record_decision(id, revision, 'returned', '', '', 'deltadex') from reviews")
     # A rule would have been decided in the name of its author.
     assert_refused(url, "select record_decision(id, revision, 'reopened', '', 'c', 'ceo', 'rule') from reviews")

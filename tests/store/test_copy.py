@@ -23,7 +23,7 @@ from deltadex.types import Finding, FindingKind, Queue, State
 from deltadex.versions import queries as versions
 from deltadex.versions import shards, transitions
 from tests.company_server import MAJORS, company_server
-from tests.stored import REGISTRY, discovered, embedded, embedding
+from tests.stored import REGISTRY, discovered, embedded, embedding, grouped
 
 
 def ignore(*_: object) -> None:
@@ -44,6 +44,7 @@ def filled(database: Database) -> Database:
         [recipe] = embeddings.recipes(tx, REGISTRY)
         pair = Finding(FindingKind.NEAR_DUPLICATE, two, one, measure=0.99, threshold=0.95, evidence={"why": [1, None]})
         findings.replace(tx, [pair], version_id=two, recipe_id=recipe.id, kinds=[FindingKind.NEAR_DUPLICATE])
+        grouped(tx, [one, two])
         reviews.follow(tx, Settings(registry=REGISTRY))
         tx.execute("select record_decision(id, revision, 'requested', 'retire', 'yes', 'ada') from reviews limit 1")
         tx.execute(
@@ -58,6 +59,7 @@ def filled(database: Database) -> Database:
             "insert into notified values ('r', 'rule', 1, 1);"
             "insert into deliveries (registry, rule, channel, events) values ('r', 'rule', 'channel', 1);"
             "select ask_task_search('r', 'base', '[{}]', 'digest', 'ada');"
+            "select note_visit('r', 'ada');"
             "select ask_replay('r', 1, 2, '[\"x\"]', 'digest', 'file', 64, 'ada')"
         )
         watchers.record_poll(tx, REGISTRY, watermark_ms=7)

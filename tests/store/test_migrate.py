@@ -178,14 +178,20 @@ _DECIDE = (
 )
 
 
+#: The review of a finding, as it was opened before 0007.
+_FOLLOW = """
+    insert into reviews (kind, model_version_id, other_id, measure, threshold, evidence, recipe_id, severity, due_at)
+    select kind, model_version_id, other_id, measure, threshold, evidence, recipe_id, 'low', now() from findings
+"""
+
+
 @pytest.fixture
 def before_proofs(empty: Database) -> Database:
     """A database from before 0007 with a decision."""
     _as_released(empty, [one for one in shipped() if one.name < "0007"])
     with empty.connect() as tx:
         tx.execute(_COMPANY)
-        follow.follow(tx, "acme", name=None)
-        tx.execute("delete from findings where kind <> 'near_duplicate'")
+        tx.execute(_FOLLOW)
         tx.execute(_DECIDE)
     return empty
 
@@ -257,7 +263,7 @@ _COMPANY: LiteralString = """
         weights_digest
     from model_versions where weights_digest is not null;
     insert into findings (kind, model_version_id, other_id, recipe_id, measure, threshold, evidence)
-    select 'near_duplicate', two.id, one.id, 1, 0.8, 0.7, '{"a": 1}'
+    select 'drift', two.id, one.id, 1, 0.8, 0.7, '{"a": 1}'
     from model_versions one, model_versions two where one.name = 'one' and two.name = 'two';
     insert into watchers (registry, watermark_ms, polled_at) values ('acme', 9, now());
 """
