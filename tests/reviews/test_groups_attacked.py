@@ -11,6 +11,7 @@ from deltadex.duplicates.group_queries import stored_groups
 from deltadex.duplicates.regroup import _anchored, regroup, regroup_around
 from deltadex.errors import FindingChanged, IllegalStep
 from deltadex.findings import queries as findings
+from deltadex.ingest.round import judge_relabelled
 from deltadex.reviews import actions as reviews
 from deltadex.reviews import queries
 from deltadex.reviews.lifecycle import Action, Status
@@ -40,7 +41,9 @@ def test_the_database_takes_no_plan_that_retires_everything_or_that_cannot_be_re
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("forged", [{"freed_bytes": "much"}, {"reason": 1}, {"advice": []}, {"replays": "none"}, {"replays": [{}]}])
+@pytest.mark.parametrize(
+    "forged", [{"freed_bytes": "much"}, {"reason": 1}, {"advice": []}, {"replays": "none"}, {"replays": [{}]}]
+)
 def test_the_database_takes_no_plan_of_other_types(database: Database, forged: dict[str, object]) -> None:
     with database.transaction() as tx:
         same(tx, "a", "b")
@@ -151,7 +154,7 @@ def test_the_name_of_a_hidden_keeper_that_is_gone_stays_hidden(database: Databas
         assert row.last.action is Action.RETURNED
         [seen] = reviews.listing(tx, guest, SETTINGS, kinds=[EXACT])
         said = repr([seen, reviews.history(tx, guest, row.id), reviews.log(tx, guest, SETTINGS)])
-    assert "secret" not in said, said[max(0, said.find("secret") - 300):said.find("secret") + 60]
+    assert "secret" not in said, said[max(0, said.find("secret") - 300) : said.find("secret") + 60]
 
 
 def test_the_owner_of_a_hidden_oldest_version_stays_hidden_when_it_is_gone(database: Database) -> None:
@@ -200,3 +203,26 @@ def test_a_group_whose_keys_are_all_taken_is_left_out_and_stops_nothing(database
         [group] = stored_groups(tx, REGISTRY)
         taken = {(EXACT, each) for each in group.ids}
         assert _anchored([], [group], taken) == []
+
+
+def test_a_later_version_that_is_archived_supersedes_nothing(database: Database) -> None:
+    with database.transaction() as tx:
+        same(tx, "a", "b", aliases=("champion",))
+        embedded(tx, "b", np.ones(3), version=2, created_ms=50, tags={"mlflow.stage": "Archived"})
+        change(tx, "a")
+        reviews.follow(tx, SETTINGS)
+        assert roles(only(tx)) == {"a/1": "retire", "b/1": "keep"}
+
+
+def test_a_version_that_is_restored_joins_its_group_again(database: Database) -> None:
+    with database.transaction() as tx:
+        same(tx, "a", "b", aliases=("champion",))
+        ask(tx)
+        approve(tx)
+        change(tx, "b", tags={"mlflow.stage": "Archived"})
+        reviews.follow(tx, SETTINGS)
+        assert only(tx).review.status is Status.FIXED
+        change(tx, "b")
+    judge_relabelled(database, SETTINGS)
+    with database.transaction() as tx:
+        assert (only(tx).is_found, only(tx).review.status) == (True, Status.OPEN)
