@@ -19,7 +19,17 @@ from deltadex.reviews.tags import tags_of
 from deltadex.store.database import Database, Transaction
 from deltadex.types import Finding, FindingKind
 from tests.reviews.test_groups import (
-    ADA, BEN, EXACT, SETTINGS, approve, ask, change, delete, only, pair_up, roles, same,
+    BEN,
+    EXACT,
+    SETTINGS,
+    approve,
+    ask,
+    change,
+    delete,
+    only,
+    pair_up,
+    roles,
+    same,
 )  # fmt: skip
 from tests.stored import REGISTRY, embedded, grouped
 

@@ -102,7 +102,7 @@ def judge_pairs(database: Database, settings: Settings, recipe: RecipeRow) -> No
 
 
 def judge_relabelled(database: Database, settings: Settings) -> int:
-    """Judge labels and drifts again where a label, a stage or an alias has changed; return the number of changed versions.
+    """Judge labels and drifts again where a label, a stage or an alias has changed; return how many did.
 
     A label is a witness for other versions too, so all of a recipe are judged.
     """
