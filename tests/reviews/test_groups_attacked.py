@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 
 from deltadex.access import Person, Role
+from deltadex.duplicates import overview
+from deltadex.duplicates.group_queries import stored_groups
+from deltadex.duplicates.regroup import _anchored, regroup, regroup_around
 from deltadex.errors import FindingChanged, IllegalStep
+from deltadex.findings import queries as findings
+from deltadex.ingest.round import judge_relabelled
 from deltadex.reviews import actions as reviews
 from deltadex.reviews import queries
 from deltadex.reviews.lifecycle import Action, Status
 from deltadex.reviews.tags import tags_of
-from deltadex.store.database import Database
+from deltadex.store.database import Database, Transaction
+from deltadex.types import Finding, FindingKind
 from tests.reviews.test_groups import (
     BEN,
     EXACT,
@@ -25,7 +31,7 @@ from tests.reviews.test_groups import (
     roles,
     same,
 )  # fmt: skip
-from tests.stored import embedded, grouped
+from tests.stored import REGISTRY, embedded, grouped
 
 TAG = "deltadex.review.exact_duplicate"
 
@@ -171,3 +177,62 @@ def test_the_owner_of_a_hidden_oldest_version_stays_hidden_when_it_is_gone(datab
         [seen] = reviews.listing(tx, guest, SETTINGS, kinds=[EXACT])
     assert "mallory" not in seen.owner
     assert "secret" not in repr(seen)
+
+
+def near(tx: Transaction, *ids: int) -> None:
+    """Let the pairs of near duplicates be found."""
+    newer = ids[-1]
+    found = [Finding(FindingKind.NEAR_DUPLICATE, newer, older, 1.0, 0.95) for older in ids[:-1]]
+    recipe_id = tx.execute("select id from recipes").fetchone()[0]
+    findings.replace(tx, found, version_id=newer, recipe_id=recipe_id, kinds=[FindingKind.NEAR_DUPLICATE])
+
+
+@pytest.mark.parametrize("most", [overview.COMPARED_AT_MOST, 0])
+def test_groups_of_a_large_registry_do_not_change_between_arrivals_and_rounds(
+    database: Database, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Versions of one model that supersede each other are no findings, from which the pairs of many are read."""
+    monkeypatch.setattr(overview, "COMPARED_AT_MOST", most)
+    with database.transaction() as tx:
+        first = embedded(tx, "m", np.ones(3), created_ms=1)
+        second = embedded(tx, "m", np.ones(3), version=2, created_ms=2)
+        other = embedded(tx, "x", np.ones(3), created_ms=3)
+        archived = embedded(tx, "old", np.ones(3), created_ms=4, tags={"mlflow.stage": "Archived"})
+        near(tx, first, second, other, archived)
+        near(tx, first, second, other)
+        regroup_around(tx, SETTINGS, [other])
+        before = stored_groups(tx, REGISTRY)
+        assert [one.ids for one in before] == [frozenset({second, other})]
+        regroup(tx, SETTINGS)
+        assert [one.ids for one in stored_groups(tx, REGISTRY)] == [frozenset({second, other})]
+
+
+def test_a_group_whose_keys_are_all_taken_is_left_out_and_stops_nothing(database: Database) -> None:
+    with database.transaction() as tx:
+        same(tx, "a", "b")
+        [group] = stored_groups(tx, REGISTRY)
+        taken = {(EXACT, each) for each in group.ids}
+        assert _anchored([], [group], taken) == []
+
+
+def test_a_later_version_that_is_archived_supersedes_nothing(database: Database) -> None:
+    with database.transaction() as tx:
+        same(tx, "a", "b", aliases=("champion",))
+        embedded(tx, "b", np.ones(3), version=2, created_ms=50, tags={"mlflow.stage": "Archived"})
+        change(tx, "a")
+        reviews.follow(tx, SETTINGS)
+        assert roles(only(tx)) == {"a/1": "retire", "b/1": "keep"}
+
+
+def test_a_version_that_is_restored_joins_its_group_again(database: Database) -> None:
+    with database.transaction() as tx:
+        same(tx, "a", "b", aliases=("champion",))
+        ask(tx)
+        approve(tx)
+        change(tx, "b", tags={"mlflow.stage": "Archived"})
+        reviews.follow(tx, SETTINGS)
+        assert only(tx).review.status is Status.FIXED
+        change(tx, "b")
+    judge_relabelled(database, SETTINGS)
+    with database.transaction() as tx:
+        assert (only(tx).is_found, only(tx).review.status) == (True, Status.OPEN)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -124,8 +125,8 @@ def candidates(
 ) -> list[Candidates]:
     """Return the versions that may be redundant under each recipe.
 
-    At most `COMPARED_AT_MOST` versions are all compared. With more, the pairs are read from the findings, which lack
-    versions of one model that supersede each other. A preview always compares all versions.
+    At most `COMPARED_AT_MOST` versions are all compared. With more, the pairs are read from the findings, and only the
+    versions of each model that are in some are compared. A preview always compares all versions.
 
     Parameters
     ----------
@@ -155,7 +156,7 @@ def _of_recipe(
     registry = settings.registry
     calibration = stored_calibration(tx, recipe.id, registry, thresholds=settings.thresholds)
     if lowest is None and ids is None and recipe.embedded > COMPARED_AT_MOST:
-        table, pairs = _pairs_of_findings(tx, recipe, registry)
+        table, pairs = _pairs_of_findings(tx, recipe, registry, near=calibration.near_similarity.value)
     else:
         table = embeddings.table(tx, recipe.id, registry=registry, ids=ids).of(lambda row: row.is_active)
         limits = (calibration.near_similarity.value, calibration.same_task.value, lowest)
@@ -203,15 +204,31 @@ def _places(table: EmbeddingTable, found: Sequence[Finding]) -> list[tuple[int, 
     return [(one, other) for one, other in pairs if one is not None and other is not None]
 
 
-def _pairs_of_findings(tx: Transaction, recipe: RecipeRow, registry: str) -> tuple[EmbeddingTable, Pairs]:
-    """Return the versions in findings about pairs, and those pairs."""
+def _pairs_of_findings(
+    tx: Transaction, recipe: RecipeRow, registry: str, *, near: float
+) -> tuple[EmbeddingTable, Pairs]:
+    """Return the versions in findings about pairs, those pairs, and the pairs of versions of one model that are near.
+
+    The latter are no findings, but a version stands for those that it supersedes.
+    """
     known = [one.finding for one in findings.listing(tx, registry, kinds=kinds_about(Concerns.GROUP))]
     ids = sorted({each for one in known for each in (one.version_id, one.other_id) if each is not None})
-    table = embeddings.table(tx, recipe.id, registry=registry, ids=ids)
+    table = embeddings.table(tx, recipe.id, registry=registry, ids=ids).of(lambda row: row.is_active)
     place = {row.id: number for number, row in enumerate(table.rows)}
-    pairs = [
+    of_findings = [
         (place[one.version_id], place[one.other_id], one.measure)
         for one in known
         if one.measure is not None and one.version_id in place and one.other_id in place
     ]
-    return table, np.array(pairs, dtype=PAIR)
+    return table, np.concatenate([np.array(of_findings, dtype=PAIR), *_within_models(table, near)])
+
+
+def _within_models(table: EmbeddingTable, near: float) -> Iterator[Pairs]:
+    """Yield the near pairs of each model with several versions."""
+    places = defaultdict[str, list[int]](list)
+    for place, row in enumerate(table.rows):
+        places[row.registered.ref.name].append(place)
+    for several in (np.array(each) for each in places.values() if len(each) > 1):
+        pairs = similar_pairs(table.vectors[several], near)
+        pairs["first"], pairs["second"] = several[pairs["first"]], several[pairs["second"]]
+        yield pairs

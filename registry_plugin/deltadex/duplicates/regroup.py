@@ -98,7 +98,10 @@ def _anchored(
         former = [key for key, ids in free.items() if key[0] is one.kind and not ids.isdisjoint(one.ids)]
         key = max(former, key=lambda each: len(free[each] & one.ids), default=None)
         if key is None:
-            key = next(each for member in one.plan.members if (each := (one.kind, member.id)) not in taken)
+            keys = ((one.kind, member.id) for member in one.plan.members)
+            key = next((each for each in keys if each not in taken), None)
+        if key is None:  # all its members are keys of groups that they have left: the next round has some of them free
+            continue
         free.pop(key, None)
         taken.add(key)
         anchored.append(replace(one, finding=replace(one.finding, version_id=key[1])))

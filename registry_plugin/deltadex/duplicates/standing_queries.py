@@ -11,7 +11,7 @@ from deltadex.duplicates.keeper import NEEDED_ELSEWHERE, Standing
 from deltadex.findings.kinds import KINDS
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
-from deltadex.types import BASE_TAG, FindingKind, VersionRow
+from deltadex.types import BASE_TAG, STAGE_TAG, FindingKind, VersionRow
 
 
 def standings(tx: Transaction, viewer: Person, settings: Settings, rows: Sequence[VersionRow]) -> dict[int, Standing]:
@@ -89,14 +89,14 @@ def _open_high(tx: Transaction, ids: Sequence[int]) -> dict[int, list[str]]:
 
 
 def _outdated(tx: Transaction, ids: Sequence[int]) -> set[int]:
-    """Return the versions whose model has a later one."""
+    """Return the versions whose model has a later one that is not archived."""
     found = tx.execute(
         """
         select id from model_versions this where id = any(%s) and exists (
             select from model_versions later
             where (later.registry, later.name) = (this.registry, this.name) and later.version > this.version
-                and later.state <> 'deleted')
+                and later.state <> 'deleted' and later.tags ->> %s is distinct from 'Archived')
         """,
-        [ids],
+        [ids, STAGE_TAG],
     )
     return {version_id for (version_id,) in found}

@@ -18,7 +18,7 @@ from deltadex.duplicates import queries as duplicates
 from deltadex.duplicates import rules
 from deltadex.duplicates.all_pairs import Members, Pairs, PairSearch, ignore_progress
 from deltadex.duplicates.queries import Replaced
-from deltadex.duplicates.regroup import regroup
+from deltadex.duplicates.regroup import regroup, regroup_around
 from deltadex.embeddings import queries as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.errors import StoreError
@@ -102,7 +102,7 @@ def judge_pairs(database: Database, settings: Settings, recipe: RecipeRow) -> No
 
 
 def judge_relabelled(database: Database, settings: Settings) -> int:
-    """Judge labels and drifts again where a label or an alias has changed; return the number of changed versions.
+    """Judge labels and drifts again where a label, a stage or an alias has changed; return how many did.
 
     A label is a witness for other versions too, so all of a recipe are judged.
     """
@@ -116,6 +116,8 @@ def judge_relabelled(database: Database, settings: Settings) -> int:
 
     def end(tx: Transaction) -> None:
         transitions.mark_judged(tx, changed)
+        # A version that is archived no more joins its groups again.
+        regroup_around(tx, settings, rows)
         reviews.follow(tx, settings)
 
     if changed:

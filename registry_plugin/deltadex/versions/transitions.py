@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 from deltadex.errors import DeltadexError, Shortage, StoreError
 from deltadex.escaping import storable
 from deltadex.store.database import Transaction
-from deltadex.types import BASE_TAG, DOMAIN_TAG, UNDER_WAY, Queue, RegisteredVersion, State, VersionRow
+from deltadex.types import BASE_TAG, DOMAIN_TAG, STAGE_TAG, UNDER_WAY, Queue, RegisteredVersion, State, VersionRow
 
 
 def discover(tx: Transaction, versions: Collection[RegisteredVersion], *, fresh_since_ms: int) -> list[int]:
@@ -59,7 +59,8 @@ def discover(tx: Transaction, versions: Collection[RegisteredVersion], *, fresh_
             tags = excluded.tags,
             aliases = excluded.aliases,
             relabelled_at = case
-                when (known.tags ->> %s, known.aliases) is distinct from (excluded.tags ->> %s, excluded.aliases)
+                when (known.tags ->> %s, known.tags ->> %s, known.aliases)
+                    is distinct from (excluded.tags ->> %s, excluded.tags ->> %s, excluded.aliases)
                 then now() else known.relabelled_at end,
             attempt = known.attempt + (known.state = 'deleted')::integer,
             shard_id = case known.state when 'deleted' then null else known.shard_id end,
@@ -71,13 +72,13 @@ def discover(tx: Transaction, versions: Collection[RegisteredVersion], *, fresh_
             (excluded.source, excluded.run_id, excluded.description, excluded.tags, excluded.aliases)
         returning id, state_since = now() and state = 'discovered'
         """,
-        [Jsonb(listed), DOMAIN_TAG, DOMAIN_TAG],
+        [Jsonb(listed), DOMAIN_TAG, STAGE_TAG, DOMAIN_TAG, STAGE_TAG],
     )
     return sorted(version_id for version_id, is_new in changed if is_new)
 
 
 def relabelled(tx: Transaction, registry: str) -> list[tuple[int, datetime]]:
-    """Return the embedded versions whose domain tag or aliases have changed since they were judged, and when."""
+    """Return the embedded versions whose domain tag, stage or aliases have changed since they were judged, and when."""
     found = tx.execute(
         """
         select id, relabelled_at from model_versions
