@@ -61,7 +61,7 @@ def grouped(
 ) -> None:
     """Let a round find that some versions are a group of near duplicates, or that none are if there is no measure."""
     settings = Settings(registry=REGISTRY)
-    before = [one for one in stored_groups(tx, REGISTRY) if not one.ids.isdisjoint(ids)]
+    before = [one for one in stored_groups(tx, REGISTRY, kinds=[kind]) if not one.ids.isdisjoint(ids)]
     after = []
     if measure is not None:
         plan = plan_of(tx, settings, ids, keeper=None)

@@ -24,7 +24,7 @@ from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import Finding, FindingKind, State
 from deltadex.versions import transitions
-from tests.stored import REGISTRY, embedded, registered
+from tests.stored import REGISTRY, embedded, grouped, registered
 
 ADA, BEN = (Person(name, Role.APPROVER) for name in ("ada", "ben"))
 EXACT = FindingKind.EXACT_DUPLICATE
@@ -254,3 +254,21 @@ def test_groups_of_a_round_are_those_of_the_arrivals(database: Database) -> None
         reviews.follow(tx, SETTINGS)
         after = only(tx)
     assert (after.id, after.revision, after.finding) == (before.id, before.revision, before.finding)
+
+
+def test_two_decisions_never_contradict_each_other(database: Database) -> None:
+    """A version can be in a group of equal weights and, as their newest, in one of near duplicates."""
+    with database.transaction() as tx:
+        _, kept = same(tx, "a", "b")
+        other = embedded(tx, "c", np.array([1, 1, 1.01]), created_ms=99)
+        grouped(tx, [kept, other])
+        reviews.follow(tx, SETTINGS)
+        exact = ask(tx)
+        assert roles(exact) == {"a/1": "retire", "b/1": "keep"}
+        [near] = reviews.listing(tx, ADA, SETTINGS, kinds=[FindingKind.NEAR_DUPLICATE])
+        assert near.plan.role_of(kept) == "retire"
+        with pytest.raises(IllegalStep, match=rf"would contradict finding {exact.id} about b/1"):
+            reviews.decide(
+                tx, BEN, SETTINGS, {near.id: near.revision}, decision=Decision.ACCEPTED, reason=Reason.RETIRE,
+                comment="alike",
+            )  # fmt: skip

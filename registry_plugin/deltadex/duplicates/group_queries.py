@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from psycopg.types.json import Jsonb
 
@@ -32,12 +33,12 @@ class StoredGroup:
         """Its identity: its kind, and the version at which it is stored."""
         return self.kind, self.finding.version_id
 
-    @property
+    @cached_property
     def plan(self) -> GroupPlan:
         """Its members and their roles."""
         return GroupPlan.of(self.finding.evidence)
 
-    @property
+    @cached_property
     def ids(self) -> frozenset[int]:
         """Its members."""
         return frozenset(one.id for one in self.plan.members)

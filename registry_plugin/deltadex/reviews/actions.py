@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from deltadex.access import Person, Right, read_directory
+from deltadex.duplicates.group_findings import GROUP_KINDS
 from deltadex.duplicates.replan import plan_of, present, replan
 from deltadex.errors import AccessDenied, DeltadexError, FindingChanged, IllegalStep
 from deltadex.findings.kinds import Reason, Severity
@@ -21,7 +22,14 @@ from deltadex.reviews import follow as review_changes
 from deltadex.reviews import queries as reviews
 from deltadex.reviews.chain import Chain
 from deltadex.reviews.delegation import Rule, first_matching, parse_rules
-from deltadex.reviews.groups import automatic_step, is_group, require_safe, require_same_roles, require_unchanged
+from deltadex.reviews.groups import (
+    automatic_step,
+    is_group,
+    require_consistent,
+    require_safe,
+    require_same_roles,
+    require_unchanged,
+)
 from deltadex.reviews.lifecycle import Action, Status, automatic_action, basis_of, tolerance_of
 from deltadex.reviews.masking import masked, masked_entry, sees_all, without_labels
 from deltadex.reviews.queries import LOOK_AGAIN, LogEntry, ReviewRow
@@ -207,6 +215,7 @@ def approve(tx: Transaction, person: Person, settings: Settings, seen: Mapping[i
             now = plan_of(tx, settings, [version.id for version in row.members], keeper=row.plan.keeper.id)
             require_unchanged(row, now)
             require_same_roles(row, now)
+            require_consistent(row, now, _ruled(tx, settings))
         _step(tx, person, row, Action.APPROVED, seen, comment=_required(comment))
 
 
@@ -354,9 +363,17 @@ def _plan(
     plan = plan_of(tx, settings, [version.id for version in row.members], keeper=keeper)
     require_unchanged(row, plan)
     kept = require_safe(row.id, plan)
+    require_consistent(row, plan, _ruled(tx, settings))
     found = (replays.latest_between(tx, person, settings, kept.id, one.id, is_done=True) for one in plan.targets)
     shown = [replays.evidence_of(one) for one in found if one is not None]
     return {**plan.evidence(), **({"replays": shown} if shown else {})}
+
+
+def _ruled(tx: Transaction, settings: Settings) -> list[ReviewRow]:
+    """Return the groups about which something is asked for, or accepted."""
+    statuses = (Status.IN_REVIEW, Status.ACCEPTED)
+    rows = reviews.listing(tx, settings.registry, statuses=statuses, kinds=GROUP_KINDS)
+    return [row for row in rows if row.review.requested_by or row.review.status is Status.ACCEPTED]
 
 
 def _required(comment: str) -> str:

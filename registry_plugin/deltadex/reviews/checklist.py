@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from deltadex.duplicates.keeper import deployed_by
-from deltadex.findings.kinds import Reason
 from deltadex.reviews.lifecycle import Status
 from deltadex.reviews.queries import ReviewRow
 from deltadex.types import STAGE_TAG, VersionRow
@@ -41,8 +40,7 @@ def checklist(row: ReviewRow, deployed_tags: Sequence[str]) -> list[Task]:
 
     Once the versions are deleted or archived in MLflow, the finding closes by itself.
     """
-    is_retiring = row.ruling is not None and row.ruling.reason == Reason.RETIRE
-    if row.review.status is not Status.ACCEPTED or not is_retiring:
+    if row.review.status is not Status.ACCEPTED or not row.is_retiring:
         return []
     targets = [(one.id, one.version) for one in row.plan.targets] or [(row.version.id, row.version.label)]
     there = {version.id: version for version in row.versions if version.is_active}

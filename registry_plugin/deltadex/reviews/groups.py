@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping
 from deltadex.duplicates.group import Group
 from deltadex.duplicates.group_findings import GROUP_KINDS, KINDS_OF_LEVELS, GroupPlan, Member
 from deltadex.errors import FindingChanged, IllegalStep
-from deltadex.findings.kinds import Reason
 from deltadex.reviews.lifecycle import Action, Status
 from deltadex.reviews.queries import LOOK_AGAIN, ReviewRow
 from deltadex.types import FindingKind
@@ -54,6 +53,25 @@ def require_same_roles(row: ReviewRow, now: GroupPlan) -> None:
         )
 
 
+def require_consistent(row: ReviewRow, plan: GroupPlan, others: Iterable[ReviewRow]) -> None:
+    """Raise IllegalStep if another decision, or request, retires the version to keep, or keeps one to retire.
+
+    A version can be in one group per level: of equal weights, of near duplicates, of one task.
+    """
+    for other in others:
+        if other.id == row.id or not other.is_retiring:
+            continue
+        kept, retired = other.plan.keeper, {one.id for one in other.plan.targets}
+        clash = next((one for one in plan.targets if kept is not None and one.id == kept.id), None)
+        if plan.keeper is not None and plan.keeper.id in retired:
+            clash = plan.keeper
+        if clash is not None:
+            raise IllegalStep(
+                f"Finding {row.id} would contradict finding {other.id} about {clash.version}",
+                hint="Keep the same version in both, or reopen the other one first.",
+            )
+
+
 def automatic_step(
     row: ReviewRow, *, active: Collection[int], tolerance: float, is_new: bool
 ) -> tuple[Action, str] | None:
@@ -70,17 +88,20 @@ def automatic_step(
     status, now = row.review.status, GroupPlan.of(row.finding.evidence)
     decided = row.ruling.plan if row.ruling is not None else GroupPlan(())
     difference = decided.voided_by(now) if decided.members else ""
-    is_retiring = row.ruling is not None and row.ruling.reason == Reason.RETIRE
     if status is Status.IN_REVIEW and row.review.requested_by and (void := decided.request_voided_by(now)):
         return Action.RETURNED, void
     remaining = decided.remaining(now)
-    if status is Status.ACCEPTED and is_retiring and len(remaining) < sum(one.id in active for one in decided.targets):
+    if (
+        status is Status.ACCEPTED
+        and row.is_retiring
+        and len(remaining) < sum(one.id in active for one in decided.targets)
+    ):
         return Action.RETURNED, "a version to retire is not redundant any more"
-    if status is Status.ACCEPTED and is_retiring and not remaining:
+    if status is Status.ACCEPTED and row.is_retiring and not remaining:
         return Action.CLOSED, ""
     if status is Status.ACCEPTED and difference:
         return Action.RETURNED, difference
-    if status is Status.FIXED and is_new and (difference or not is_retiring or remaining):
+    if status is Status.FIXED and is_new and (difference or not row.is_retiring or remaining):
         return Action.RETURNED, difference
     if status is Status.DISMISSED and (joined := decided.joined_by(now)):
         return Action.RETURNED, joined

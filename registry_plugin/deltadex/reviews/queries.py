@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from deltadex.duplicates.group_findings import GroupPlan
 from deltadex.errors import FindingChanged
-from deltadex.findings.kinds import Severity
+from deltadex.findings.kinds import Reason, Severity
 from deltadex.reviews.lifecycle import RULINGS, Action, Basis, Review, Status
 from deltadex.store.database import Transaction
 from deltadex.types import Finding, FindingKind, VersionRow
@@ -130,6 +130,11 @@ class ReviewRow:
     def versions(self) -> tuple[VersionRow, ...]:
         """The versions concerned, the newer one of a pair first, the oldest one of a group."""
         return self.members or ((self.version,) if self.other is None else (self.version, self.other))
+
+    @property
+    def is_retiring(self) -> bool:
+        """True if the latest request or decision is to retire; it may be void since."""
+        return self.ruling is not None and self.ruling.reason == Reason.RETIRE
 
     @property
     def plan(self) -> GroupPlan:

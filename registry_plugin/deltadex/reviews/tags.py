@@ -10,7 +10,7 @@ from functools import partial
 
 from deltadex.app import App
 from deltadex.errors import RegistryError
-from deltadex.findings.kinds import KINDS, Reason
+from deltadex.findings.kinds import KINDS
 from deltadex.registry.tags import tag_reviews
 from deltadex.reviews import follow
 from deltadex.reviews import queries as reviews
@@ -55,7 +55,7 @@ def tags_of(rows: Iterable[ReviewRow], version_id: int) -> dict[str, str]:
 
 def _is_retiring(row: ReviewRow) -> bool:
     """Return True if the latest request or decision about a group, which may be void, is to retire versions."""
-    return is_group(row) and row.ruling is not None and row.ruling.reason == Reason.RETIRE
+    return is_group(row) and row.is_retiring
 
 
 def _role(row: ReviewRow, version_id: int) -> str:

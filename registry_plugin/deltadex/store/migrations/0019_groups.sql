@@ -1,10 +1,8 @@
--- A group of redundant versions is one finding, at its oldest member: whom to keep, whom to retire, who stays.
+-- A group of redundant versions is one finding: whom to keep, whom to retire, who stays.
 -- Pairs of these kinds are evidence of their group's finding, and are not reviewed themselves.
 
 comment on column findings.other_id is
     'The older one of a pair; null for a group, whose members are in the evidence. Pairs of a group''s kind are evidence.';
-create index findings_members on findings using gin ((evidence -> 'members') jsonb_path_ops) where evidence ? 'members';
-create index reviews_members on reviews using gin ((evidence -> 'members') jsonb_path_ops) where evidence ? 'members';
 
 create function member_ids(evidence jsonb) returns bigint[] language sql immutable
 set search_path = pg_catalog, pg_temp as $$
@@ -12,6 +10,8 @@ set search_path = pg_catalog, pg_temp as $$
     from jsonb_array_elements(coalesce(evidence -> 'members', '[]')) with ordinality as each (member, place)
 $$;
 comment on function member_ids is 'Versions of a group, the oldest first; empty for a finding about one version or a pair.';
+create index findings_members on findings using gin (member_ids(evidence));
+create index reviews_members on reviews using gin (member_ids(evidence));
 
 create function bound_members(evidence jsonb) returns jsonb language sql immutable
 set search_path = pg_catalog, pg_temp as $$
