@@ -144,7 +144,8 @@ class GroupPlan:
     def request_voided_by(self, now: GroupPlan) -> str:
         """Return what has changed since this plan was asked for, in words; empty if it can still be approved.
 
-        As `record_decision` compares it by `bound_members` (0019_groups.sql): a request is for all its members, with their names and sizes.
+        As `record_decision` compares it by `bound_members` (0019_groups.sql): a request is for all its members, with
+        their names and sizes.
         """
         if difference := self.voided_by(now):
             return difference
