@@ -58,7 +58,7 @@ def test_a_finetune_registered_by_hand_is_everywhere(
     logged = registry.client.list_artifacts(
         version.run_id or "", tagged.tags["deltadex.artifact"].split("/artifacts/")[1]
     )
-    assert {Path(entry.path).name for entry in logged} == {"embedding.safetensors", "manifest.json"}
+    assert {Path(entry.path).name for entry in logged} == {"embedding.safetensors", "manifest.json", "summary.md"}
     assert company.read("neighbors", "registered-by-hand/1")
 
     page = browser.new_page()
