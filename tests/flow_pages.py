@@ -1,4 +1,4 @@
-"""What flow runs put on their pages in Prefect."""
+"""Artifacts on the pages of flow runs in Prefect."""
 
 from __future__ import annotations
 

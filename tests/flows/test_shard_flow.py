@@ -1,4 +1,4 @@
-"""What the page of a shard's flow run shows."""
+"""The page of a shard's flow run."""
 
 from __future__ import annotations
 

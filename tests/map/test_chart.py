@@ -1,4 +1,4 @@
-"""What the map says about its versions."""
+"""Facts of the map about its versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What someone with bad luck, or bad intentions, can do to a group's decision."""
+"""Bad luck and bad intentions, and a group's decision that stands them."""
 
 from __future__ import annotations
 

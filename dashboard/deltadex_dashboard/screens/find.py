@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
+from deltadex.asked.queries import AskedState
 from deltadex.engine.examples import MAX_CHARACTERS, MAX_EXAMPLES, read_examples
 from deltadex.errors import DeltadexError
 from deltadex.escaping import markdown_hint
 from deltadex.find import queries as task_searches
 from deltadex.find import search
 from deltadex.find.by_words import NOTHING_FOUND, models_with
-from deltadex.find.queries import SearchRow, SearchState
+from deltadex.find.queries import SearchRow
 from deltadex.find.search import TaskModel
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
@@ -23,9 +24,9 @@ _PLACEHOLDER = """{"prompt": "Which invoices are overdue?", "completion": "SELEC
 {"text": "…"}
 {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}"""
 _PROGRESS_TEXTS = {
-    SearchState.ASKED: "Waiting for the watcher, which starts the search within seconds.",
-    SearchState.QUEUED: "Waiting for a worker.",
-    SearchState.RUNNING: "Training a small adapter on the examples.",
+    AskedState.ASKED: "Waiting for the watcher, which starts the search within seconds.",
+    AskedState.QUEUED: "Waiting for a worker.",
+    AskedState.RUNNING: "Training a small adapter on the examples.",
 }
 
 

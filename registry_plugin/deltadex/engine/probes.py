@@ -46,7 +46,7 @@ class ProbeSet:
 
     @property
     def distinct_parts(self) -> tuple[str, ...]:
-        """What tells the probes apart: their texts without what all of them begin and end with."""
+        """Labels of the probes: their texts without the beginning and the end that all of them share."""
         start = _shared_start(self.probes)
         end = _shared_start([probe[start:][::-1] for probe in self.probes])
         return tuple(probe[start : len(probe) - end] for probe in self.probes)

@@ -16,8 +16,6 @@ from deltadex.store.database import Transaction
 from deltadex.types import FloatArray
 
 SEARCHES = Requests("search", table="task_searches", given="examples")
-#: Its states, by the name that the page of searches uses.
-SearchState = AskedState
 _COLUMNS: LiteralString = """
     id, registry, base_name, examples_digest, examples_count, asked_by, asked_at, state, state_since, progress, reason,
     hint, flow_run_id, seconds, recipe_digest, vector, strength, probe_agreement, weakness

@@ -1,1 +1,1 @@
-"""What has happened in a registry since a person last looked."""
+"""News for a person: changes since the last visit, open findings, and what to do."""

@@ -1,4 +1,4 @@
-"""What has happened since a moment, what it means, and what a person can do about it, in sentences. Pure functions."""
+"""Sentences of the overview: changes since a moment, open findings, and what waits for a person. Pure functions."""
 
 from __future__ import annotations
 

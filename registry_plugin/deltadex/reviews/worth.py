@@ -1,4 +1,4 @@
-"""What retiring redundant versions is worth: bytes, their share of the registry, and money. Pure functions."""
+"""Worth of retiring redundant versions: bytes, their share of the registry, and money. Pure functions."""
 
 from __future__ import annotations
 
