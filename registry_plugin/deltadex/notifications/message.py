@@ -10,6 +10,7 @@ from deltadex.errors import SettingsError
 from deltadex.escaping import message_text
 from deltadex.findings.kinds import KINDS, Severity
 from deltadex.reviews.lifecycle import Action
+from deltadex.reviews.titles import listed
 from deltadex.settings import NotificationRule, NotifySettings
 from deltadex.types import FindingKind
 
@@ -18,8 +19,6 @@ OPENED = "opened"
 EVENTS = (OPENED, *Action)
 #: Lines of one message; a changed threshold can give thousands of notices.
 _LINES = 20
-#: Versions of a group that are named.
-_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,5 @@ def message(notices: Sequence[Notice], *, link: str | None) -> Message:
 
 
 def _line(one: Notice) -> str:
-    named = [f"{message_text(name)}/{version}" for name, version in one.versions[:_NAMED]]
-    more = [f"{len(one.versions) - _NAMED} more"] if len(one.versions) > _NAMED else []
-    versions = " and ".join([*named, *more])
+    versions = listed([f"{message_text(name)}/{version}" for name, version in one.versions])
     return f"{one.event}: {KINDS[one.kind].words} ({one.severity}) {versions}, finding {one.review_id}"

@@ -9,7 +9,7 @@ from deltadex.findings.kinds import KINDS
 from deltadex.reviews.queries import ReviewRow
 from deltadex.types import VersionRow
 
-#: Versions that a title names; more are counted.
+#: Names in a list; more are counted.
 _NAMED = 3
 
 
@@ -20,7 +20,7 @@ def title(row: ReviewRow) -> str:
     return KINDS[row.finding.kind].headline.format(
         version=label(row.version),
         other=label(row.other) if row.other else "",
-        others=_listed([label(one) for one in others]),
+        others=listed([label(one) for one in others]),
         kept=label(kept) + (f", which is {', '.join(kept.registered.aliases)}" if kept.registered.aliases else ""),
         have="has" if is_one else "have",
         are="is" if is_one else "are",
@@ -41,7 +41,7 @@ def _parts(row: ReviewRow) -> tuple[Sequence[VersionRow], VersionRow]:
     return [one for one in versions if one.id != kept.id], kept
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Return names as an English list; beyond a few they are counted."""
     shown = list(names[:_NAMED])
     if len(names) > _NAMED:
