@@ -56,9 +56,8 @@ class FindingFilter:
     def matches(self, row: ReviewRow) -> bool:
         """Return True if a finding fulfils all conditions."""
         versions = [version.registered for version in row.versions]
-        words = searched(row)
         return (
-            all(word in words for word in self.text.casefold().split())
+            (not self.text or all(word in searched(row) for word in self.text.casefold().split()))
             and (not self.owner or any(version.owner == self.owner for version in versions))
             and (not self.team or any(version.tags.get("team") == self.team for version in versions))
             and (not self.domain or any(version.tags.get(DOMAIN_TAG) == self.domain for version in versions))

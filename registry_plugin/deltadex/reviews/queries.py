@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, LiteralString
 
 import psycopg
@@ -68,7 +69,7 @@ class LogEntry:
     is_erased: bool
     evidence: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
     def plan(self) -> GroupPlan:
         """For a group: its members and their roles, as they were decided."""
         return GroupPlan.of(self.evidence)
@@ -136,7 +137,7 @@ class ReviewRow:
         """True if the latest request or decision is to retire; it may be void since."""
         return self.ruling is not None and self.ruling.reason == Reason.RETIRE
 
-    @property
+    @cached_property
     def plan(self) -> GroupPlan:
         """For a group: whom to keep and retire, as it was decided or asked for, or else as it is proposed."""
         is_ruled = self.review.status in (Status.ACCEPTED, Status.FIXED) or self.review.requested_by
