@@ -11,6 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 from deltadex.access import Person, Role
 from deltadex.ingest.round import recompute_where_due
+from deltadex.replay import queries as replays
+from deltadex.replay.agreement import Agreement, Estimate
+from deltadex.replay.ask import ask
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.lifecycle import Status
 from deltadex.reviews.queries import ReviewRow
@@ -227,3 +230,19 @@ def test_a_failed_version_is_retried_from_the_page(
     with filled.transaction() as tx:
         [row] = versions.find(tx, REGISTRY, "invoice-extractor", 1)
     assert row.attempt == 2
+
+
+def test_what_a_replay_has_shown_is_on_the_page_and_in_the_decision(filled: Database, open_page: Open) -> None:
+    row = found(filled, FindingKind.EXACT_DUPLICATE)
+    keeper, [target, *_] = row.plan.keeper, row.plan.targets
+    page = open_page("inbox", finding=str(row.id), **{"as": "ann"})
+    assert "Do they answer alike?" in text(page)
+    assert f"{target.version}: never replayed" in text(page)
+    with filled.transaction() as tx:
+        replay_id = ask(tx, ANYBODY, load_settings(), keeper.id, target.id, ["x"])
+        replays.begin(tx, replay_id, flow_run_id="run")
+        half = Estimate(0.5, 0.4, 0.6)
+        assert replays.finish(tx, replay_id, Agreement(100, half, half, half), digests=("a", "b"), seconds=1)
+    shown = "Both give the same answer to 50 of 100 prompts"
+    page = decide(open_page("inbox", finding=str(row.id), **{"as": "ann"}), "accepted", "They answer alike.")
+    assert text(page).count(shown) == 2, "beside the evidence, and with the request"
