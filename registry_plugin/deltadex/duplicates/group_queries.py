@@ -95,6 +95,18 @@ def replace(tx: Transaction, before: Sequence[StoredGroup], after: Sequence[Stor
         )  # fmt: skip
 
 
+def have_pairs(tx: Transaction, ids: Collection[int]) -> bool:
+    """Return True if any of these versions has the same weights as another one, or is its near duplicate."""
+    row = tx.execute(
+        """
+        select exists (select from findings where kind = any(%(pairs)s) and other_id is not null
+            and (model_version_id = any(%(ids)s) or other_id = any(%(ids)s)))
+        """,
+        {"ids": list(ids), "pairs": list(ON_ARRIVAL)},
+    ).fetchone()
+    return row == (True,)
+
+
 def neighborhood(tx: Transaction, registry: str, ids: Collection[int], *, most: int) -> list[int] | None:
     """Return the versions that pairs, or a common model, connect with some versions; None if they exceed `most`.
 

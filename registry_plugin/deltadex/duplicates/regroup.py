@@ -39,6 +39,8 @@ def regroup_around(tx: Transaction, settings: Settings, ids: Collection[int]) ->
         return
     everywhere = stored.stored_groups(tx, settings.registry, kinds=stored.ON_ARRIVAL)
     before = [one for one in everywhere if not one.ids.isdisjoint(around)]
+    if not before and not stored.have_pairs(tx, around):
+        return  # most arrivals: there is nothing to compare
     after = [*_exact(tx, settings, around), *_alike(tx, settings, around)]
     occupied = {one.key for one in everywhere}
     stored.replace(tx, before, _anchored(before, [one for one in after if one.kind in stored.ON_ARRIVAL], occupied))
