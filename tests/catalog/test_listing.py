@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deltadex.access import Person, Role
-from deltadex.catalog.listing import ListedPage, Order, choices, labels, listing
+from deltadex.catalog.listing import ListedPage, ModelOrder, choices, labels, listing
 from deltadex.catalog.wanted import Wanted, parse_words
 from deltadex.store.database import Database, Transaction
 from deltadex.types import State
@@ -46,7 +46,7 @@ def test_each_model_is_listed_once_with_its_newest_version(filled: Transaction) 
     assert names(page) == ["sql-checker/1", "contract-drafter/1", "sql-writer/2"]
     assert [one.versions for one in page.entries] == [1, 1, 2]
     assert page.in_words == "3 registered models with 4 versions"
-    by_name = listing(filled, ADMIN, REGISTRY, Wanted(), order=Order.NAME)
+    by_name = listing(filled, ADMIN, REGISTRY, Wanted(), order=ModelOrder.NAME)
     assert names(by_name) == ["contract-drafter/1", "sql-checker/1", "sql-writer/2"]
 
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from deltadex.checkpoints.digest import identical_tensors
 from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
-from deltadex.checkpoints.low_rank import Difference, LowRank, is_adaptable, low_rank, singular_values
+from deltadex.checkpoints.low_rank import LowRank, MatrixDifference, is_adaptable, low_rank, singular_values
 from deltadex.checkpoints.merge_check import ROUNDINGS
 from deltadex.downloads.files import LocalFiles
 from tests import tiny_models
@@ -119,7 +119,7 @@ def test_the_rank_is_told_from_half_a_rounding_step_on_and_hidden_below(
     base = ROUNDINGS["bfloat16"](base) if is_rounded_before else base
     factors = random.standard_normal((256, 6)), random.standard_normal((6, 256))
     update = (factors[0] @ factors[1] / np.sqrt(6) * strength * 2 * step).astype(np.float32)
-    difference = Difference.of(ROUNDINGS["bfloat16"](base + update), base)
+    difference = MatrixDifference.of(ROUNDINGS["bfloat16"](base + update), base)
     is_clear = difference.energy >= 2.5 * difference.rounding
     assert is_clear == (strength >= 0.5)
     if is_clear:
@@ -132,7 +132,7 @@ def test_the_rank_is_told_from_half_a_rounding_step_on_and_hidden_below(
 def test_the_rank_of_an_exact_product_is_found(rank: int, rows: int, columns: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     values = (random.standard_normal((rows, rank)) @ random.standard_normal((rank, columns))).astype(np.float32)
-    found = Difference(values, 0.0).smallest_rank(singular_values(values))
+    found = MatrixDifference(values, 0.0).smallest_rank(singular_values(values))
     assert found is not None
     assert found <= min(rank, rows, columns)
     left = singular_values(values)[found:]

@@ -19,7 +19,7 @@ from deltadex.checkpoints.low_rank import LowRank
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.agreement import greedy_agreement
 from deltadex.engine.extraction import extract
-from deltadex.engine.messages import BaseModel, Comparison, Extraction, Finetune, ignore_progress
+from deltadex.engine.messages import AdapterComparison, BaseModel, Extraction, Finetune, ignore_progress
 from deltadex.errors import UnsupportedCheckpoint
 from tests import tiny_models
 
@@ -49,7 +49,7 @@ def extracted(finetune: Path, base: Path, output: Path, *, rank: int | None = No
 
 def agreement(finetune: Path, adapter: Path, base: Path) -> float | None:
     return greedy_agreement(
-        Comparison(local(finetune), local(adapter), BaseModel(local(base), "base", "float32"), tokens=8)
+        AdapterComparison(local(finetune), local(adapter), BaseModel(local(base), "base", "float32"), tokens=8)
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from deltadex.findings import queries as findings
 from deltadex.reviews import actions as reviews
-from deltadex.reviews.filters import FindingFilter, Order, ordered, values_of
+from deltadex.reviews.filters import FindingFilter, FindingOrder, ordered, values_of
 from deltadex.store.database import Database, Transaction
 from deltadex.types import Finding, FindingKind
 from tests.reviews.test_groups import ADA, SETTINGS, same
@@ -46,12 +46,12 @@ def tx(database: Database) -> Transaction:
 def test_all_conditions_are_met(tx: Transaction, conditions: dict[str, object], expected: list[str]) -> None:
     wanted = FindingFilter(**conditions)
     rows = [row for row in reviews.listing(tx, ADA, SETTINGS) if wanted.matches(row)]
-    assert [row.finding.kind for row in ordered(rows, Order.URGENT)] == expected
+    assert [row.finding.kind for row in ordered(rows, FindingOrder.URGENT)] == expected
 
 
 def test_every_order_keeps_all(tx: Transaction) -> None:
     rows = reviews.listing(tx, ADA, SETTINGS)
-    for order in Order:
+    for order in FindingOrder:
         assert {row.id for row in ordered(rows, order)} == {row.id for row in rows}
     assert values_of(rows, "team") == ["search"]
     assert values_of(rows, "owner") == ["lea", "search"]

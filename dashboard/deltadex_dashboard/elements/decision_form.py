@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import streamlit as st
 
 from deltadex.access import HIDDEN, Right
-from deltadex.duplicates.group_findings import Member
+from deltadex.duplicates.group_findings import GroupMember
 from deltadex.errors import DeltadexError
 from deltadex.escaping import markdown_hint
 from deltadex.findings.kinds import Reason
@@ -106,7 +106,7 @@ def _keeper(group: ReviewRow) -> Mapping[int, int]:
     return {group.id: chosen}
 
 
-def _choice(member: Member) -> str:
+def _choice(member: GroupMember) -> str:
     against = f"open finding: {', '.join(member.flaws)}" if member.flaws else " and ".join(member.holds)
     return f"{member.version} · {against}" if against else member.version
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deltadex.catalog import listing as catalog
-from deltadex.catalog.listing import ListedPage, Order
+from deltadex.catalog.listing import ListedPage, ModelOrder
 from deltadex.catalog.wanted import Choices, Wanted
 from deltadex.comparison.compare_two import TwoVersions, compare_two
 from deltadex.lineage.graph import Edge
@@ -13,7 +13,7 @@ from deltadex.versions.labels import known_version, parse_label
 from deltadex_dashboard.reads.snapshots import Snapshot, cached
 
 
-def listing(now: Snapshot, wanted: Wanted, *, number: int, order: Order) -> ListedPage:
+def listing(now: Snapshot, wanted: Wanted, *, number: int, order: ModelOrder) -> ListedPage:
     """Return a page of the list. Not cached: conditions rarely come twice, and the database pages."""
     with now.transaction() as tx:
         return catalog.listing(tx, now.person, now.settings.registry, wanted, number=number, order=order)

@@ -10,7 +10,7 @@ import streamlit as st
 from deltadex.access import Right
 from deltadex.findings.kinds import KINDS, Severity
 from deltadex.reports.table import Table
-from deltadex.reviews.filters import FindingFilter, Order, ordered, values_of
+from deltadex.reviews.filters import FindingFilter, FindingOrder, ordered, values_of
 from deltadex.reviews.lifecycle import UNDECIDED, Status
 from deltadex.reviews.queries import ReviewRow
 from deltadex.reviews.titles import title
@@ -30,7 +30,7 @@ _VIEWS: Mapping[str, Mapping[str, str]] = {
     "Mine": {"assignee": _MINE},
     "Waits for approval": {"status": "in_review"},
     "High severity": {"severity": "high"},
-    "Groups that free most": {"order": Order.LARGEST.value},
+    "Groups that free most": {"order": FindingOrder.LARGEST.value},
     "Decided": {"status": "accepted"},
 }
 
@@ -95,7 +95,7 @@ def _mark(rows: Sequence[ReviewRow], is_marked: bool) -> None:
 def _filtered(now: Snapshot, rows: Sequence[ReviewRow]) -> list[ReviewRow]:
     words, order = st.columns([4, 1])
     text = words.text_input("Search", key="text", bind="query-params", placeholder="model, owner or word of a title")
-    sort = order.selectbox("Order", list(Order), key="order", bind="query-params")
+    sort = order.selectbox("Order", list(FindingOrder), key="order", bind="query-params")
     status, kind, severity, person = st.columns(4)
     wanted = status.selectbox(
         "Status", [_UNDECIDED, _ALL, *Status], key="status", bind="query-params", format_func=_without_underscores
@@ -130,7 +130,7 @@ def _filtered(now: Snapshot, rows: Sequence[ReviewRow]) -> list[ReviewRow]:
         and of_severity in (_ANY, row.severity)
         and conditions.matches(row)
     ]
-    return ordered(found, Order(sort or Order.URGENT))
+    return ordered(found, FindingOrder(sort or FindingOrder.URGENT))
 
 
 def _is_in(status: Status, wanted: str) -> bool:

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from deltadex.catalog.listing import ListedModel, ListedPage, Order
+from deltadex.catalog.listing import ListedModel, ListedPage, ModelOrder
 from deltadex.catalog.wanted import Wanted, parse_words
 from deltadex.types import State
 from deltadex_dashboard.elements import text as view
@@ -16,7 +16,7 @@ from deltadex_dashboard.reads import models as reads
 from deltadex_dashboard.reads import pages
 from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
-_ORDERS = {Order.NEWEST: "Newest first", Order.NAME: "By name"}
+_ORDERS = {ModelOrder.NEWEST: "Newest first", ModelOrder.NAME: "By name"}
 _STATES = tuple(state for state in State if state is not State.DELETED)
 _MOST_CHARACTERS = 200
 #: Streamlit's own range ends ten years from now, on both sides.
@@ -31,7 +31,7 @@ def show(now: Snapshot) -> None:
         view.no_versions()
         return
     wanted = _wanted(now)
-    order = Order(st.session_state.get("order") or Order.NEWEST)
+    order = ModelOrder(st.session_state.get("order") or ModelOrder.NEWEST)
     page = reads.listing(now, wanted, number=int(st.session_state.get("page") or 1), order=order)
     _summary(page, is_filtered=wanted != Wanted())
     for one in page.entries:
@@ -57,7 +57,7 @@ def _wanted(now: Snapshot) -> Wanted:
         column.date_input(f"Registered {key}", None, _FIRST_DAY, _LAST_DAY, key=key, bind="query-params")
         for column, key in ((middle, "from"), (right, "until"))
     )
-    order.selectbox("Order", list(Order), key="order", bind="query-params", format_func=lambda each: _ORDERS[each])
+    order.selectbox("Order", list(ModelOrder), key="order", bind="query-params", format_func=lambda each: _ORDERS[each])
     if state is not None and state not in _STATES:
         problems.append(f"There is no state {state!r}; it is left out.")
     terms, tags = parse_words(typed)

@@ -19,7 +19,7 @@ from deltadex.versions.queries import by_ids
 PAGE_SIZE = 25
 
 
-class Order(StrEnum):
+class ModelOrder(StrEnum):
     """Order of the list."""
 
     NEWEST = "newest"
@@ -90,7 +90,7 @@ def listing(
     *,
     number: int = 1,
     size: int = PAGE_SIZE,
-    order: Order = Order.NEWEST,
+    order: ModelOrder = ModelOrder.NEWEST,
 ) -> ListedPage:
     """Return a page of the registered models that have a version meeting the conditions.
 
@@ -105,7 +105,9 @@ def listing(
     matching = queries.count(tx, condition, parameters)
     pages = max(1, -(-matching.models // size))
     number = min(max(1, number), pages)
-    hits = queries.page(tx, condition, parameters, by_name=order is Order.NAME, offset=(number - 1) * size, limit=size)
+    hits = queries.page(
+        tx, condition, parameters, by_name=order is ModelOrder.NAME, offset=(number - 1) * size, limit=size
+    )
     ids = [hit.version_id for hit in hits]
     rows, clusters = by_ids(tx, ids), queries.clusters_of(tx, ids)
     entries = [

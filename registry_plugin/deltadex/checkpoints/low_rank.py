@@ -72,7 +72,7 @@ class LowRank:
 
 
 @dataclass(frozen=True, eq=False)
-class Difference:
+class MatrixDifference:
     """The difference of one matrix from the base's.
 
     Attributes
@@ -87,7 +87,7 @@ class Difference:
     rounding: float
 
     @classmethod
-    def of(cls, matrix: FloatArray, base: FloatArray) -> Difference:
+    def of(cls, matrix: FloatArray, base: FloatArray) -> MatrixDifference:
         """Return the difference of two matrices of one shape; the base may have been rounded before the merge."""
         dtype = _coarsest_dtype(matrix)
         values, from_rounded = matrix - base, matrix - ROUNDINGS[dtype](base)
@@ -208,16 +208,16 @@ def _looks_rounded(tensor: StoredTensor, other: StoredTensor) -> bool:
     return is_rounded(tensor.floats(count), other.floats(count))
 
 
-def _sample(tensor: StoredTensor, other: StoredTensor) -> Difference:
+def _sample(tensor: StoredTensor, other: StoredTensor) -> MatrixDifference:
     """Return the difference at random rows and columns."""
     random = np.random.default_rng(0)
     rows, columns = (np.sort(random.permutation(length)[:_SIDE]) for length in tensor.shape)
     positions = (rows[:, None] * tensor.shape[1] + columns).ravel()
     shape = (len(rows), len(columns))
-    return Difference.of(tensor.at(positions).reshape(shape), other.at(positions).reshape(shape))
+    return MatrixDifference.of(tensor.at(positions).reshape(shape), other.at(positions).reshape(shape))
 
 
-def _rank(difference: Difference) -> tuple[int | None, float]:
+def _rank(difference: MatrixDifference) -> tuple[int | None, float]:
     """Return the rank of a sampled difference, None if it is too large, and the energy that it leaves."""
     if not np.isfinite(difference.values).all():
         return None, 0.0

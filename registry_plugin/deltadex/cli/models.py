@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from deltadex.catalog.listing import ListedModel, ListedPage, Order, choices, listing
+from deltadex.catalog.listing import ListedModel, ListedPage, ModelOrder, choices, listing
 from deltadex.catalog.wanted import Wanted, parse_words
 from deltadex.cli.filters import Since, States, Until
 from deltadex.cli.options import DatabaseUrl, DataDir, Json
@@ -32,7 +32,7 @@ def models(
     state: States = None,
     since: Since = None,
     until: Until = None,
-    order: Annotated[Order, typer.Option(help="Order of the list.")] = Order.NEWEST,
+    order: Annotated[ModelOrder, typer.Option(help="Order of the list.")] = ModelOrder.NEWEST,
     limit: Annotated[int, typer.Option("--limit", "-k", help="Models of one page.", min=1)] = 50,
     page: Annotated[int, typer.Option(help="Number of the page.", min=1)] = 1,
     json: Json = False,

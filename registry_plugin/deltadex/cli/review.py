@@ -23,7 +23,7 @@ from deltadex.reviews import actions as reviews
 from deltadex.reviews import chain as proofs
 from deltadex.reviews.checklist import checklist
 from deltadex.reviews.delegation import parse_rules
-from deltadex.reviews.filters import FindingFilter, Order, ordered
+from deltadex.reviews.filters import FindingFilter, FindingOrder, ordered
 from deltadex.reviews.lifecycle import UNDECIDED, Action, Status
 from deltadex.reviews.queries import LogEntry, ReviewRow
 from deltadex.reviews.reasons import NEEDS_APPROVAL, Decision
@@ -63,7 +63,7 @@ def list_(
     team: Annotated[str, typer.Option(help="Only findings about a version of this team.")] = "",
     domain: Annotated[str, typer.Option(help="Only findings about a version of this declared domain.")] = "",
     older_than: Annotated[int, typer.Option(metavar="DAYS", help="Only findings of this age.", min=0)] = 0,
-    order: Annotated[Order, typer.Option(help="Order of the findings.")] = Order.URGENT,
+    order: Annotated[FindingOrder, typer.Option(help="Order of the findings.")] = FindingOrder.URGENT,
     as_: As = None,
     json: Json = False,
     data_dir: DataDir = None,

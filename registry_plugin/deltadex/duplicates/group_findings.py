@@ -34,7 +34,7 @@ class MemberRole(StrEnum):
 
 
 @dataclass(frozen=True)
-class Member:
+class GroupMember:
     """A version of a group, as it was when the group was judged.
 
     Attributes
@@ -74,7 +74,7 @@ class GroupPlan:
         What would make a proposal possible; empty if there is one.
     """
 
-    members: tuple[Member, ...]
+    members: tuple[GroupMember, ...]
     reason: str = ""
     advice: str = ""
     freed_bytes: int | None = None
@@ -85,7 +85,7 @@ class GroupPlan:
         if not evidence.get("members"):
             return cls(())
         members = tuple(
-            Member(
+            GroupMember(
                 **{
                     **each,
                     "role": MemberRole(each["role"]),
@@ -113,12 +113,12 @@ class GroupPlan:
         return values
 
     @property
-    def keeper(self) -> Member | None:
+    def keeper(self) -> GroupMember | None:
         """The version to keep; None if nothing is proposed."""
         return next((one for one in self.members if one.role is MemberRole.KEEP), None)
 
     @property
-    def targets(self) -> tuple[Member, ...]:
+    def targets(self) -> tuple[GroupMember, ...]:
         """The versions to retire."""
         return tuple(one for one in self.members if one.role is MemberRole.RETIRE)
 
@@ -126,7 +126,7 @@ class GroupPlan:
         """Return the role of a version; None if it is no member."""
         return next((one.role for one in self.members if one.id == version_id), None)
 
-    def remaining(self, now: GroupPlan) -> tuple[Member, ...]:
+    def remaining(self, now: GroupPlan) -> tuple[GroupMember, ...]:
         """Return the versions to retire that are still in the group."""
         there = {one.id for one in now.members}
         return tuple(one for one in self.targets if one.id in there)
@@ -201,10 +201,10 @@ def group_finding(
     return Finding(kind, anchor, measure=similarity, threshold=limit.value, evidence={**plan, **numbers})
 
 
-def _member(row: VersionRow, proposal: Proposal, standing: Standing, policy: Policy) -> Member:
+def _member(row: VersionRow, proposal: Proposal, standing: Standing, policy: Policy) -> GroupMember:
     is_keeper = proposal.keeper is not None and proposal.keeper.id == row.id
     is_retired = any(row.id == each.id for each in proposal.retired)
-    return Member(
+    return GroupMember(
         id=row.id,
         version=row.label,
         role=MemberRole.KEEP if is_keeper else MemberRole.RETIRE if is_retired else MemberRole.STAY,
@@ -224,11 +224,11 @@ def _sentence(proposal: Proposal) -> str:
     return f"keep {proposal.keeper.label} ({proposal.reason}), retire {retired}"
 
 
-def _facts(plan: GroupPlan) -> list[Member]:
+def _facts(plan: GroupPlan) -> list[GroupMember]:
     return [replace(one, role=MemberRole.STAY, why="") for one in plan.members]
 
 
-def _difference(before: Member, now: Member) -> str:
+def _difference(before: GroupMember, now: GroupMember) -> str:
     """Return what else a decision binds and has changed: aliases, use, open findings."""
     if now.aliases != before.aliases:
         names = ", ".join(now.aliases) or "none"

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from deltadex.engine.delta import load_tokenizer
-from deltadex.engine.messages import Comparison
+from deltadex.engine.messages import AdapterComparison
 from deltadex.engine.probes import METHODS, PROBE_SETS
 from deltadex.engine.readout import Readout
 from deltadex.engine.weights.compute import Compute
@@ -18,7 +18,7 @@ from deltadex.engine.weights.stored_model import StoredModel
 from deltadex.engine.weights.whole_model import load_decoder
 
 
-def greedy_agreement(request: Comparison) -> float | None:
+def greedy_agreement(request: AdapterComparison) -> float | None:
     """Return the share of the full model's greedy tokens after the probes that the adapter would choose too.
 
     The adapter reads the full model's own tokens, so that one other token does not make all later ones differ.

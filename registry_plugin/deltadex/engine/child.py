@@ -32,11 +32,11 @@ from deltadex.engine.delta import Base
 from deltadex.engine.extraction import extract
 from deltadex.engine.failures import as_deltadex_error, is_out_of_memory
 from deltadex.engine.messages import (
+    AdapterComparison,
     Answer,
     BaseModel,
     Check,
     Checked,
-    Comparison,
     Conversion,
     Converted,
     Digest,
@@ -114,7 +114,7 @@ class Child:
                 self._tune(request)
             case Extraction():
                 return as_json(LowRank, extract(request, on_progress=_Progress(self)))
-            case Comparison():
+            case AdapterComparison():
                 return greedy_agreement(request)
             case Replay():
                 return as_json(Replies, self._replay(request))

@@ -28,11 +28,11 @@ from deltadex.downloads.files import Files
 from deltadex.embeddings.artifact import read_artifact
 from deltadex.engine.isolation import isolated_environment, kill_group
 from deltadex.engine.messages import (
+    AdapterComparison,
     Answer,
     BaseModel,
     Check,
     Checked,
-    Comparison,
     Conversion,
     Converted,
     Digest,
@@ -312,7 +312,7 @@ class EmbeddingProcess:
                 on_progress(answer.part, answer.read_bytes)
         return found
 
-    def compare(self, comparison: Comparison, *, deadline_seconds: float) -> float | None:
+    def compare(self, comparison: AdapterComparison, *, deadline_seconds: float) -> float | None:
         """Return the greedy agreement of an adapter with its full model; see `deltadex.engine.agreement`.
 
         Raises

@@ -15,8 +15,8 @@ from transformers.pytorch_utils import Conv1D
 from deltadex.checkpoints.low_rank import (
     LARGEST_SHARE,
     TOLERANCE,
-    Difference,
     LowRank,
+    MatrixDifference,
     is_adaptable,
     is_clear,
     is_rounded,
@@ -114,7 +114,7 @@ def _is_unchanged(tensor: Tensor, base: Tensor) -> bool:
 def _update(request: Extraction, module: str, matrix: Tensor, base: Tensor, *, is_turned: bool) -> _Update:
     if is_turned:
         matrix, base = matrix.T, base.T
-    difference = Difference.of(matrix.float().numpy(), base.float().numpy())
+    difference = MatrixDifference.of(matrix.float().numpy(), base.float().numpy())
     values = torch.from_numpy(difference.values).to(Compute.resolve("float32", request.base.device).device)
     energy = difference.energy
     if not math.isfinite(energy):
@@ -127,7 +127,9 @@ def _update(request: Extraction, module: str, matrix: Tensor, base: Tensor, *, i
     return _Update(module, up.cpu(), down.cpu(), energy, difference.rounding, left)
 
 
-def _leading(request: Extraction, module: str, difference: Difference, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _leading(
+    request: Extraction, module: str, difference: MatrixDifference, values: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the singular vectors and values that the adapter keeps."""
     most = largest_rank(tuple(values.shape))
     count = min(request.rank or _FIRST_TRY, min(values.shape) if request.rank else most)

@@ -263,7 +263,7 @@ class Extraction:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class AdapterComparison:
     """A full model and an adapter extracted from it, which both continue the probes by so many tokens."""
 
     finetune: LocalCheckpoint
@@ -315,7 +315,7 @@ class Replies:
     cut: int
 
 
-Request = Inspection | Conversion | Digest | Check | Job | Tuning | Lens | Extraction | Comparison | Replay
+Request = Inspection | Conversion | Digest | Check | Job | Tuning | Lens | Extraction | AdapterComparison | Replay
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from deltadex.checkpoints.low_rank import LowRank
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine import shared
 from deltadex.engine.client import EmbeddingProcess
-from deltadex.engine.messages import Comparison, Extraction, Finetune, OnProgress, ignore_progress
+from deltadex.engine.messages import AdapterComparison, Extraction, Finetune, OnProgress, ignore_progress
 from deltadex.errors import DeltadexError, UnsupportedCheckpoint
 from deltadex.ingest.resolve import Fetched, fetch, resolve, workspace
 from deltadex.types import VersionRow
@@ -99,7 +99,7 @@ def extract_adapter(
         on_stage("embedding")
         similarity = _similarity(process, fetched, adapter, deadline_seconds=seconds, on_progress=on_progress)
         on_stage("comparing the next tokens")
-        comparison = Comparison(fetched.finetune.checkpoint, adapter, fetched.base, _TOKENS)
+        comparison = AdapterComparison(fetched.finetune.checkpoint, adapter, fetched.base, _TOKENS)
         agreement = process.compare(comparison, deadline_seconds=seconds)
         extracted = ExtractedAdapter(resolved.base_name, found, similarity, agreement)
         if extracted.acts_alike or keeps_any:

@@ -13,7 +13,7 @@ from deltadex.reviews.titles import title
 from deltadex.types import DOMAIN_TAG
 
 
-class Order(StrEnum):
+class FindingOrder(StrEnum):
     """Order of findings."""
 
     URGENT = "most urgent"
@@ -22,11 +22,11 @@ class Order(StrEnum):
     LARGEST = "frees most"
 
 
-_ORDERS: Mapping[Order, Callable[[ReviewRow], tuple[float, ...]]] = {
-    Order.URGENT: lambda row: (list(Severity).index(row.severity), row.due_at.timestamp(), row.id),
-    Order.NEWEST: lambda row: (-row.first_seen.timestamp(), -row.id),
-    Order.OLDEST: lambda row: (row.first_seen.timestamp(), row.id),
-    Order.LARGEST: lambda row: (-(row.plan.freed_bytes or 0), row.id),
+_ORDERS: Mapping[FindingOrder, Callable[[ReviewRow], tuple[float, ...]]] = {
+    FindingOrder.URGENT: lambda row: (list(Severity).index(row.severity), row.due_at.timestamp(), row.id),
+    FindingOrder.NEWEST: lambda row: (-row.first_seen.timestamp(), -row.id),
+    FindingOrder.OLDEST: lambda row: (row.first_seen.timestamp(), row.id),
+    FindingOrder.LARGEST: lambda row: (-(row.plan.freed_bytes or 0), row.id),
 }
 
 
@@ -72,7 +72,7 @@ def searched(row: ReviewRow) -> str:
     return " ".join(parts).casefold()
 
 
-def ordered(rows: Iterable[ReviewRow], order: Order) -> list[ReviewRow]:
+def ordered(rows: Iterable[ReviewRow], order: FindingOrder) -> list[ReviewRow]:
     """Return findings in an order."""
     return sorted(rows, key=_ORDERS[order])
 

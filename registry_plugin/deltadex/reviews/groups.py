@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from deltadex.duplicates.group import Group
-from deltadex.duplicates.group_findings import GROUP_KINDS, KINDS_OF_LEVELS, GroupPlan, Member
+from deltadex.duplicates.group_findings import GROUP_KINDS, KINDS_OF_LEVELS, GroupMember, GroupPlan
 from deltadex.errors import FindingChanged, IllegalStep
 from deltadex.reviews.lifecycle import Action, Status
 from deltadex.reviews.queries import LOOK_AGAIN, ReviewRow
@@ -32,7 +32,7 @@ def finding_of(group: Group, rows: Mapping[tuple[FindingKind, frozenset[int]], R
     return rows.get((kind, frozenset(row.id for row in group.versions))) if kind else None
 
 
-def require_safe(review_id: int, plan: GroupPlan) -> Member:
+def require_safe(review_id: int, plan: GroupPlan) -> GroupMember:
     """Return the keeper; raise IllegalStep if a plan retires nothing: the rule that stands in the way is its reason."""
     if plan.keeper is None:
         raise IllegalStep(f"Finding {review_id}: {plan.reason.removeprefix('nothing is proposed: ')}", hint=plan.advice)
@@ -48,9 +48,7 @@ def require_unchanged(row: ReviewRow, now: GroupPlan) -> None:
 def require_same_roles(row: ReviewRow, now: GroupPlan) -> None:
     """Raise FindingChanged if what was asked for can't be asked for any more, by the rules and facts of this moment."""
     if [(one.id, one.role) for one in row.plan.members] != [(one.id, one.role) for one in now.members]:
-        raise FindingChanged(
-            f"Finding {row.id} has changed: {now.reason}", hint="Refuse the request: it can be asked for anew."
-        )
+        raise FindingChanged(f"Finding {row.id} has changed: {now.reason}", hint="Refuse the request, then ask again.")
 
 
 def require_consistent(row: ReviewRow, plan: GroupPlan, others: Iterable[ReviewRow]) -> None:
