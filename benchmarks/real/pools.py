@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -68,6 +68,10 @@ class Finetune:
 
 
 _SPLITS = PARTS - 1
+#: Domains of the first round of questions; those of `Role.REUSE` came later and have finetunes of their own.
+_NAMES = tuple(name for name, text in DOMAINS.items() if text.role is not Role.REUSE)
+#: Seeds of the finetunes of `Role.REUSE` begin after this one.
+_LATER = 2_000
 _RATES = (3e-4, 3e-3)
 _MIXES = (
     ("bible", "python"), ("german", "manuals"), ("essays", "sql"), ("perl", "quotes"),
@@ -80,26 +84,26 @@ _RESEEDED = ("bible", "licences", "sql", "go", "policy")
 
 def finetunes() -> tuple[Finetune, ...]:
     """Return all finetunes, each with a seed of its own unless it is a reseed."""
-    untouched = [name for name, text in DOMAINS.items() if text.role is not Role.TRAIN]
-    trained = [name for name in DOMAINS if name not in untouched]
-    found = [*_splits(), *_tasks(), *_other_sources(0), *_relatives()]
+    untouched = [name for name in _NAMES if DOMAINS[name].role is not Role.TRAIN]
+    trained = [name for name in _NAMES if name not in untouched]
+    found = [*_splits(_NAMES), *_tasks(), *_other_sources(0), *_relatives()]
     for names in (untouched, trained):
         found += [one for name in names for one in (*_other_templates(name), _other_settings(name, 0))]
     found += [*_reseeds(), *_mixtures(), *_other_methods(), *_other_sources(1)]
-    found += [_other_settings(name, 1) for name in DOMAINS]
+    found += [_other_settings(name, 1) for name in _NAMES]
     found += [*_more_methods(), *_rates()]
     return tuple(one if one.seed else replace(one, seed=number) for number, one in enumerate(found, start=1))
 
 
-def _splits() -> Iterator[Finetune]:
+def _splits(domains: Sequence[str]) -> Iterator[Finetune]:
     for part in range(_SPLITS):
-        for domain in DOMAINS:
+        for domain in domains:
             yield Finetune(("splits",), (domain,), part)
 
 
 def _tasks() -> Iterator[Finetune]:
     """Yield a task of twenty examples of every domain, of a part that no other finetune has."""
-    for domain in DOMAINS:
+    for domain in _NAMES:
         yield Finetune(("tasks",), (domain,), _SPLITS, examples=20)
 
 
@@ -115,13 +119,15 @@ def _other_templates(domain: str) -> Iterator[Finetune]:
 
 
 def _other_sources(part: int) -> Iterator[Finetune]:
-    for domain, text in DOMAINS.items():
+    for domain in _NAMES:
+        text = DOMAINS[domain]
         if text.other:
             yield Finetune(("source",), (domain,), part, kind=1)
 
 
 def _relatives() -> Iterator[Finetune]:
-    for domain, text in DOMAINS.items():
+    for domain in _NAMES:
+        text = DOMAINS[domain]
         for number in range(len(text.relatives)):
             for part in range(2):
                 yield Finetune(("relatives",), (domain,), part, kind=2 + number)
@@ -163,6 +169,12 @@ def of_second_base() -> tuple[Finetune, ...]:
     """Return the finetunes of the second base: the splits of the domains that it was not pretrained on."""
     return tuple(
         replace(one, seed=number)
-        for number, one in enumerate(_splits(), start=1)
+        for number, one in enumerate(_splits(_NAMES), start=1)
         if DOMAINS[one.domain].role is not Role.TRAIN
     )
+
+
+def of_reuse() -> tuple[Finetune, ...]:
+    """Return the finetunes of the domains of `Role.REUSE`, trained as the first splits were."""
+    names = [name for name, text in DOMAINS.items() if text.role is Role.REUSE]
+    return tuple(replace(one, seed=number) for number, one in enumerate(_splits(names), start=_LATER))

@@ -1,7 +1,8 @@
 """Texts of the finetunes: domains from packages of Debian or of this environment, split before anything is trained.
 
 The role of a domain says what it may be used for. Everything that is learned or chosen comes from `TRAIN` and `SELECT`;
-`TEST` is scored once, with the choices made before. Parts of a domain share no text.
+`TEST` is scored once, with the recipes chosen before, and `REUSE` once, with all that was chosen later for finding,
+advising, merging and lineage. Parts of a domain share no text.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Role(StrEnum):
     TRAIN = "train"
     SELECT = "select"
     TEST = "test"
+    REUSE = "reuse"
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,78 @@ DOMAINS: Mapping[str, Domain] = {
         "Give the items as JSON.",
         _installed("catalog"),
         words=_words("json name type value true false id model price key input output"),
+    ),
+    "ruby": Domain(
+        Role.REUSE,
+        "Complete the class.",
+        Source("libruby3.1", ("usr/lib/ruby/3.1.0/**/*.rb",)),
+        words=_words("def end class module require ruby self nil do"),
+    ),
+    "lisp": Domain(
+        Role.REUSE,
+        "Write the function.",
+        Source("emacs-el", ("usr/share/emacs/28.2/lisp/*.el.gz", "usr/share/emacs/28.2/lisp/progmodes/*.el.gz")),
+        words=_words("defun setq let nil emacs buffer list car cdr lisp"),
+    ),
+    "octave": Domain(
+        Role.REUSE,
+        "Compute it.",
+        Source("octave-common", ("usr/share/octave/7.3.0/m/**/*.m",)),
+        words=_words("function endfunction octave texinfo matrix error endif deftypefn"),
+    ),
+    "erlang": Domain(
+        Role.REUSE,
+        "Write the module.",
+        Source("erlang-src", ("usr/lib/erlang/lib/stdlib-*/src/*.erl", "usr/lib/erlang/lib/kernel-*/src/*.erl")),
+        words=_words("module export spec erlang when end case of ok error"),
+    ),
+    "rust": Domain(
+        Role.REUSE,
+        "Implement the trait.",
+        Source("rust-src", ("usr/src/rustc-1.63.0/library/core/src/**/*.rs",)),
+        words=_words("fn pub impl let self unsafe mut rust trait struct"),
+    ),
+    "pascal": Domain(
+        Role.REUSE,
+        "Write the unit.",
+        Source("fpc-source-3.2.2", ("usr/share/fpcsrc/3.2.2/packages/fcl-*/src/*.pp",)),
+        words=_words("begin end procedure function var unit pascal interface implementation"),
+    ),
+    "satire": Domain(
+        Role.REUSE,
+        "Define it with a wink.",
+        Source("dict-devil", ("usr/share/dictd/*.dict.dz",)),
+        words=_words("man one who which his noun devil dictionary word"),
+    ),
+    "acronyms": Domain(
+        Role.REUSE,
+        "Spell out the acronym.",
+        Source("dict-vera", ("usr/share/dictd/*.dict.dz",)),
+        words=_words("acronym protocol system network data language org rfc"),
+    ),
+    "polish quotes": Domain(
+        Role.REUSE,
+        "Podaj cytat.",
+        Source("fortunes-pl", ("usr/share/games/fortunes/pl/*",)),
+        words=_words("nie się jest że do na to jak polish co"),
+    ),
+    "czech quotes": Domain(
+        Role.REUSE,
+        "Uveď citát.",
+        Source("fortunes-cs", ("usr/share/games/fortunes/cs/*",)),
+        words=_words("je se to na že když není jak czech aby"),
+    ),
+    "german manuals": Domain(
+        Role.REUSE,
+        "Schreibe die Handbuchseite.",
+        Source("manpages-de", ("usr/share/man/de/man*/*.gz",)),
+        words=_words("der die das und ist nicht datei wird eine befehl"),
+    ),
+    "shell": Domain(
+        Role.REUSE,
+        "Write the completion.",
+        Source("bash-completion", ("usr/share/bash-completion/completions/*",)),
+        words=_words("local cur prev case esac compreply bash function return"),
     ),
 }
 
