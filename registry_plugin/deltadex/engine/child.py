@@ -24,7 +24,7 @@ from deltadex.checkpoints.inspect import Description, Kind, inspect
 from deltadex.checkpoints.low_rank import LowRank, low_rank
 from deltadex.checkpoints.merge_check import imprint
 from deltadex.embeddings.artifact import write_artifact
-from deltadex.engine import replies, tuning
+from deltadex.engine import likelihood, replies, tuning
 from deltadex.engine.agreement import greedy_agreement
 from deltadex.engine.conversion.convert import write_plain_copy
 from deltadex.engine.conversion.methods import method_for
@@ -48,6 +48,8 @@ from deltadex.engine.messages import (
     Replay,
     Replies,
     Request,
+    Scored,
+    Scoring,
     Tuning,
     as_json,
     error_fields,
@@ -118,6 +120,10 @@ class Child:
                 return greedy_agreement(request)
             case Replay():
                 return as_json(Replies, self._replay(request))
+            case Scoring():
+                self._loaded = None  # free the memory of the last base
+                scored = likelihood.score(request, on_examples=lambda done: self.send(Answer(number=done)))
+                return as_json(list[Scored], scored)
             case Lens():
                 vectors = np.load(request.vectors)
                 return as_json(list[Words], self._base(request.base).words(vectors, base_digest=request.base_digest))

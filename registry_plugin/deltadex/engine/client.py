@@ -45,6 +45,8 @@ from deltadex.engine.messages import (
     Replay,
     Replies,
     Request,
+    Scored,
+    Scoring,
     Tuning,
     from_json,
     ignore_progress,
@@ -269,6 +271,23 @@ class EmbeddingProcess:
             if answer.number is not None:
                 on_share(answer.number / total)
         return from_json(Replies, answer.result)
+
+    def score(
+        self, request: Scoring, *, deadline_seconds: float, on_share: Callable[[float], None] = lambda _: None
+    ) -> list[Scored]:
+        """Return how likely a model finds the completion of each example; see `deltadex.engine.likelihood`.
+
+        Raises
+        ------
+        Shortage
+            The deadline passed; the child was killed.
+        DeltadexError
+            The model could not be run.
+        """
+        for answer in self._answers(request, deadline_seconds, _too_late("Scoring the examples", deadline_seconds)):
+            if answer.number is not None:
+                on_share(answer.number / len(request.examples))
+        return from_json(list[Scored], answer.result)
 
     def words(self, base: BaseModel, base_digest: str, vectors: FloatArray, *, deadline_seconds: float) -> list[Words]:
         """Return the promoted tokens of each of `(n, hidden_size)` vectors, through the base's output head.

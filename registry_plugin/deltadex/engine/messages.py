@@ -315,7 +315,53 @@ class Replies:
     cut: int
 
 
-Request = Inspection | Conversion | Digest | Check | Job | Tuning | Lens | Extraction | AdapterComparison | Replay
+@dataclass(frozen=True)
+class Scoring:
+    """Examples whose completions a model scores.
+
+    Attributes
+    ----------
+    checkpoint
+        A finetune of the base; None for the base itself.
+    contexts
+        In-context examples before each example; empty for none at all.
+    max_tokens
+        Token limit per example; a completion gets at most half, and of a longer prompt only the end is read.
+    """
+
+    base: BaseModel
+    checkpoint: LocalCheckpoint | None
+    examples: tuple[Example, ...]
+    contexts: tuple[tuple[Example, ...], ...] = ()
+    max_tokens: int = 1024
+    task: Literal["score"] = "score"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Likelihood of one completion.
+
+    Attributes
+    ----------
+    nats
+        Negative log-likelihood of the completion after its prompt, in nats.
+    tokens
+        Number of tokens of the completion.
+    is_greedy
+        True if greedy decoding writes exactly this completion.
+    prompt_tokens
+        Number of tokens before it.
+    """
+
+    nats: float
+    tokens: int
+    is_greedy: bool
+    prompt_tokens: int
+
+
+Request = (
+    Inspection | Conversion | Digest | Check | Job | Tuning | Lens | Extraction | AdapterComparison | Replay | Scoring
+)
 
 
 @dataclass(frozen=True)

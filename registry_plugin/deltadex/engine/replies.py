@@ -105,8 +105,8 @@ class Decoder:
             do_sample=False, num_beams=1, max_new_tokens=at_most, eos_token_id=ends or None, pad_token_id=pad
         )
         replies: list[TokenIds] = [()] * len(prompts)
-        for batch in _batches([len(prompt) for prompt in prompts], most=_BATCH):
-            ids, mask = _padded([prompts[number] for number in batch], pad, on_left=True)
+        for batch in batches([len(prompt) for prompt in prompts], most=_BATCH):
+            ids, mask = padded([prompts[number] for number in batch], pad, on_left=True)
             made = model.generate(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
             for number, row in zip(batch, made[:, ids.shape[1] :].tolist(), strict=True):
                 replies[number] = _until(row, ends)
@@ -127,8 +127,8 @@ class Decoder:
         scores = [0.0] * len(prompts)
         rows = [(*prompt, *reply) for prompt, reply in zip(prompts, replies, strict=True)]
         most = max(1, _MOST_LOGITS // (max(map(len, rows)) * self.vocabulary))
-        for batch in _batches([len(row) for row in rows], most=min(most, _BATCH)):
-            ids, mask = _padded([rows[number] for number in batch], 0, on_left=False)
+        for batch in batches([len(row) for row in rows], most=min(most, _BATCH)):
+            ids, mask = padded([rows[number] for number in batch], 0, on_left=False)
             logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
             for number, row in zip(batch, logits, strict=True):
                 scores[number] = _mean_log_likelihood(row, replies[number], after=len(prompts[number]))
@@ -144,14 +144,14 @@ class Decoder:
         return [end for end in dict.fromkeys([*ends, self.tokenizer.eos_token_id]) if end is not None]
 
 
-def _batches(lengths: Sequence[int], *, most: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], *, most: int) -> Iterator[list[int]]:
     """Yield numbers of rows of similar length, the longest first, so that too little memory is known at once."""
     order = sorted(range(len(lengths)), key=lambda number: -lengths[number])
     for start in range(0, len(order), most):
         yield order[start : start + most]
 
 
-def _padded(rows: Sequence[TokenIds], pad: int, *, on_left: bool) -> tuple[Tensor, Tensor]:
+def padded(rows: Sequence[TokenIds], pad: int, *, on_left: bool) -> tuple[Tensor, Tensor]:
     """Return `(n_rows, n_tokens)` ids and mask; the mask hides the padding."""
     width = max(map(len, rows))
     ids, mask = torch.full((len(rows), width), pad), torch.zeros(len(rows), width, dtype=torch.long)

@@ -1,0 +1,65 @@
+"""Likelihood of reference answers under a model, with or without in-context examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from deltadex.engine.examples import Example
+from deltadex.engine.messages import Scored, Scoring, TokenIds
+from deltadex.engine.prompts import completion_ids, prompt_ids
+from deltadex.engine.replies import Decoder, batches, padded
+from deltadex.engine.weights.whole_model import load_decoder
+from deltadex.errors import EmbeddingError
+
+_BATCH = 8
+#: Most logits of a batch: 256 MB in float32.
+_MOST_LOGITS = 1 << 26
+
+
+def score(request: Scoring, *, on_examples: Callable[[int], None] = lambda _: None) -> list[Scored]:
+    """Return how likely a model finds the completion of each example after its prompt.
+
+    Parameters
+    ----------
+    on_examples
+        Called with the number of examples that were scored so far.
+
+    Raises
+    ------
+    DeltadexError
+        The model cannot be loaded or run, does not generate text, or its likelihoods are not finite.
+    """
+    decoder = Decoder.of(request.base, request.checkpoint or request.base.checkpoint)
+    at_most = min(request.max_tokens, decoder.positions)
+    contexts: Sequence[tuple[Example, ...]] = request.contexts or ((),) * len(request.examples)
+    completions = [completion_ids(decoder.tokenizer, one)[: at_most // 2] for one in request.examples]
+    prompts = [
+        prompt_ids(decoder.tokenizer, one, context)[-(at_most - len(completion)) :]
+        for one, context, completion in zip(request.examples, contexts, completions, strict=True)
+    ]
+    scored: list[Scored] = [Scored(0.0, 0, True, 0)] * len(prompts)
+    model, done = load_decoder(decoder.stored, decoder.device, adapter=decoder.adapter), 0
+    rows = [(*prompt, *completion) for prompt, completion in zip(prompts, completions, strict=True)]
+    most = max(1, _MOST_LOGITS // (max(map(len, rows)) * decoder.vocabulary))
+    with torch.inference_mode():
+        for batch in batches([len(row) for row in rows], most=min(most, _BATCH)):
+            ids, mask = padded([rows[number] for number in batch], 0, on_left=False)
+            logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
+            for number, row in zip(batch, logits, strict=True):
+                scored[number] = _scored(row, completions[number], after=len(prompts[number]))
+            done += len(batch)
+            on_examples(done)
+    if not all(one.nats < torch.inf for one in scored):  # NaN, too
+        raise EmbeddingError(f"The likelihoods of {decoder} are not finite", hint="Do its weights hold NaN?")
+    return scored
+
+
+def _scored(logits: Tensor, completion: TokenIds, *, after: int) -> Scored:
+    """Return the score of a completion from the `(n_tokens, vocabulary)` logits of its row."""
+    said = logits[after - 1 : after - 1 + len(completion)].float().log_softmax(dim=-1)
+    truth = torch.tensor(completion, device=said.device)
+    nats = -float(said.gather(1, truth[:, None]).sum())
+    return Scored(nats, len(completion), bool(said.argmax(dim=-1).eq(truth).all()), after)
