@@ -20,9 +20,7 @@ _HEALING = Schedule(steps=200, batch=4, length=64, learning_rate=5e-4)
 
 def workshop(smollm2: Workshop) -> Workshop:
     """Return a workshop for the sibling, beside that of SmolLM2; texts are those of SmolLM2's."""
-    return Workshop(
-        smollm2.folder / "sibling", smollm2.texts, lambda into: _save(into, smollm2.base, smollm2.texts)
-    )
+    return Workshop(smollm2.folder / "sibling", smollm2.texts, lambda into: _save(into, smollm2.base, smollm2.texts))
 
 
 def _save(folder: Path, base: Path, texts: Texts) -> None:
