@@ -29,8 +29,8 @@ def shifts(finetune: Sequence[float], base: Sequence[float], texts: MeaningSet =
         `n_texts` negative log-likelihoods of the continuations, in nats.
     """
     lengths = [len(one.continuation.encode()) for one in texts.texts]
-    gained: FloatArray = (np.asarray(base) - np.asarray(finetune)).astype(np.float32)
-    return gained / np.array(lengths, dtype=np.float32)
+    gained = np.asarray(base, dtype=np.float32) - np.asarray(finetune, dtype=np.float32)
+    return np.divide(gained, np.array(lengths, dtype=np.float32), dtype=np.float32)
 
 
 def comparable(
