@@ -108,7 +108,8 @@ def save(
         values (%s, %s, %s, %s, %s, %s)
         on conflict (model_version_id, texts_digest) do update set
             weights_digest = excluded.weights_digest, base_digest = excluded.base_digest,
-            base_name = excluded.base_name, shifts = excluded.shifts, computed_at = clock_timestamp()
+            base_name = excluded.base_name, shifts = excluded.shifts, revision = known.revision + 1,
+            computed_at = clock_timestamp()
         """,
         [version_id, texts_digest, weights_digest, base_digest, base_name, shifts.tolist()],
     )

@@ -7,6 +7,7 @@ create table meanings (
     base_digest      text not null,
     base_name        text not null,
     shifts           real[] not null check (array_position(shifts, null) is null),
+    revision         bigint not null default 1,
     computed_at      timestamptz not null default clock_timestamp(),
     primary key (model_version_id, texts_digest)
 );
