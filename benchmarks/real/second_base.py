@@ -26,7 +26,7 @@ def workshop(folder: Path) -> Workshop:
 
 
 def _save(folder: Path, texts: Texts) -> None:
-    documents = [text for part in range(PARTS - 1) for text in _texts(texts, part)]
+    documents = [text for part in range(PARTS - 1) for text in texts_of_train(texts, part)]
     tokenizer = training.train_tokenizer(documents, _SHAPE.vocabulary)
     model = training.new_base(_SHAPE, seed=0)
     training.train(model, training.examples(tokenizer, documents, _SCHEDULE.length), _SCHEDULE, seed=0)
@@ -34,7 +34,8 @@ def _save(folder: Path, texts: Texts) -> None:
         part.save_pretrained(folder)
 
 
-def _texts(texts: Texts, part: int) -> Iterator[str]:
+def texts_of_train(texts: Texts, part: int) -> Iterator[str]:
+    """Yield the texts of one part of the train domains, on which further bases are trained."""
     for text in DOMAINS.values():
         if text.role is Role.TRAIN:
             yield from texts.part(text.source, part)
@@ -44,7 +45,7 @@ def bits_per_byte(base: Path, texts: Texts) -> float:
     """Return a base's loss on the last part of the train domains' text, in stretches of 64 tokens."""
     model, tokenizer = training.load_base(base).eval(), training.load_tokenizer(base)
     nats, count = 0.0, 0
-    for text in _texts(texts, PARTS - 1):
+    for text in texts_of_train(texts, PARTS - 1):
         ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"][0]
         for rows in ids[: len(ids) // 64 * 64].view(-1, 64)[:2]:  # the same text for both, as far as tokens end alike
             with torch.inference_mode():

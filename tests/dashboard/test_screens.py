@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import deltadex_dashboard
+from deltadex.across import queries as meanings
+from deltadex.across.texts import MEANING_TEXTS
 from deltadex.geometry.measure import measure_where_due
 from deltadex.ingest import machines
 from deltadex.ingest import queries as watchers
@@ -16,6 +18,7 @@ from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.types import DEMO_REGISTERED_TAG
 from deltadex.versions import transitions
+from tests.dashboard.company import fill
 from tests.dashboard.conftest import Open
 from tests.dashboard.seen import links, numbers, text
 from tests.importing import imported_by
@@ -327,3 +330,28 @@ def test_the_dashboard_imports_neither_torch_nor_mlflow() -> None:
     modules = ("charts.drift", "charts.map", "elements.text", "reads.pages")
     found = imported_by("; ".join(f"import deltadex_dashboard.{name}" for name in modules))
     assert {"torch", "mlflow", "prefect", "transformers"} & found == set()
+
+
+def test_the_map_across_bases_is_named_as_what_it_is_and_lists_counterparts(store: Database, open_page: Open) -> None:
+    with store.transaction() as tx:
+        fill(tx)
+    assert not open_page("map").toggle, "nothing was compared across bases yet"
+    with store.transaction() as tx:
+        rows = tx.execute(
+            """
+            select candidate.model_version_id, candidate.weights_digest, base_name
+            from meaning_candidates candidate order by 1
+            """
+        ).fetchall()
+        for number, (version_id, weights, base) in enumerate(rows):
+            shifts = np.random.default_rng(number).normal(size=len(MEANING_TEXTS.texts)).astype(np.float32)
+            meanings.save(
+                tx, version_id, shifts, texts_digest=MEANING_TEXTS.digest, weights_digest=weights, base_digest=base,
+                base_name=base,
+            )  # fmt: skip
+    page = open_page("map", across="true", **{"across-selected": "legacy-queries/1"})
+    assert page.toggle[0].value
+    assert "finetunes of 2 bases by Delta Meaning" in text(page)
+    assert "never a duplicate" in text(page)
+    assert text(page).count("similarity of meaning") == 10
+    assert "Few models of acme/legacy-lm" in text(page)

@@ -1,4 +1,4 @@
-"""The map page: every embedded version of one recipe in two dimensions, with its clusters."""
+"""The map page: every embedded version of one recipe in two dimensions, with its clusters; or those of all bases."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from deltadex.reports.table import Table
 from deltadex.types import DOMAIN_TAG, VersionRow
 from deltadex_dashboard.charts.colors import TEXT_COLORS
 from deltadex_dashboard.charts.map import MapPoint, map_figure
+from deltadex_dashboard.elements import across_bases
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import pages as reads
 from deltadex_dashboard.reads.map import cards
@@ -31,6 +32,9 @@ def show(now: Snapshot) -> None:
     """Draw the page."""
     view.heading("Map", "Finetunes that change their base in similar ways are close. Click a point, or select several.")
     if view.nothing_embedded(now):
+        return
+    if across_bases.is_chosen(now):
+        across_bases.show(now)
         return
     recipe, color, until = st.columns([3, 2, 2])
     with recipe:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 import deltadex
 from deltadex.cli import (
+    across,
     backfill,
     clusters,
     compare,
@@ -90,6 +91,7 @@ for command in (
     news.news,
     models.models,
     neighbors.neighbors,
+    across.across,
     find.find,
     replay.replay,
     duplicates.duplicates,

@@ -19,6 +19,7 @@ def revision(tx: Transaction, registry: str) -> str:
             (select sum(revision) from cluster_runs where registry = %(registry)s),
             (select sum(revision) from geometries where registry = %(registry)s),
             (select concat_ws('.', count(*), sum(x)) from layouts),
+            (select concat_ws('.', count(*), sum(revision)) from meanings),
             (select concat_ws('.', count(*), sum(revision)) from reviews),
             (select md5(error) from watchers where registry = %(registry)s and error <> ''))
         """,

@@ -1,0 +1,141 @@
+"""Readings of finetunes that may be compared across bases, and states of the bases; with transformers and peft."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from benchmarks.real.pools import Finetune
+from benchmarks.real.training import Workshop
+from deltadex.across.texts import MEANING_TEXTS
+from deltadex.demo import training
+from deltadex.engine.probes import CONTENT_PROBES
+
+Array = NDArray[np.float32]
+_BATCH = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Across:
+    """Differences between a finetune and its base, float32.
+
+    Attributes
+    ----------
+    meaning
+        `(n_texts,)`: log-likelihood of each continuation of `MEANING_TEXTS`, nats.
+    logits
+        `(n_shared,)`: log-probability of each shared token, among those, mean over the ends of the beginnings.
+    everywhere
+        `(n_shared,)`: the same, mean over all tokens of the texts.
+    content
+        `(hidden_size,)`: what the product's method `content` reads.
+    """
+
+    meaning: Array
+    logits: Array
+    everywhere: Array
+    content: Array
+
+
+class AcrossReader:
+    """Reads finetunes of one base; readings are kept beside their weights.
+
+    Parameters
+    ----------
+    shared
+        Tokens that all bases have, as their byte-level vocabularies write them.
+    """
+
+    def __init__(self, workshop: Workshop, shared: Sequence[str]) -> None:
+        self._workshop = workshop
+        self._tokenizer = training.load_tokenizer(workshop.base)
+        self._shared = torch.tensor(self._tokenizer.convert_tokens_to_ids(list(shared)))
+        key = [Path(__file__).read_text(), MEANING_TEXTS.digest, *shared]
+        self._code = hashlib.sha256("\0".join(key).encode()).hexdigest()[:12]
+
+    def read(self, one: Finetune) -> Across:
+        """Return the readings of a finetune, which is trained if it was not before."""
+        folder = self._workshop.finetune(one)
+        file = folder / f"across-{self._code}.npz"
+        if not file.exists():
+            model = training.load_adapter(self._workshop.base, folder).merge_and_unload()
+            own = self._readings(model.eval())
+            np.savez(file, **{name: own[name] - self._of_base[name] for name in own})
+        with np.load(file) as arrays:
+            return Across(**{field.name: arrays[field.name] for field in fields(Across)})
+
+    def states(self, texts: Sequence[str]) -> Array:
+        """Return the base's states of texts, mean over their tokens: `(n_texts, hidden_size)` float32."""
+        key = hashlib.sha256("\0".join([self._code, *texts]).encode()).hexdigest()[:12]
+        file = self._workshop.folder / f"states-{key}.npy"
+        if not file.exists():
+            np.save(file, _mean_states(self._base, [self._encode(text) for text in texts]))
+        return np.asarray(np.load(file))
+
+    @cached_property
+    def _base(self) -> LlamaForCausalLM:
+        return training.load_base(self._workshop.base).eval()
+
+    @cached_property
+    def _of_base(self) -> dict[str, Array]:
+        return self._readings(self._base)
+
+    def _encode(self, text: str) -> list[int]:
+        return [int(token) for token in self._tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+    @torch.inference_mode()
+    def _readings(self, model: LlamaForCausalLM) -> dict[str, Array]:
+        begun = [self._encode(one.beginning) for one in MEANING_TEXTS.texts]
+        rows = [first + self._encode(one.continuation) for first, one in zip(begun, MEANING_TEXTS.texts, strict=True)]
+        nats, ends, sums = torch.zeros(len(rows)), [], []
+        for numbers, ids, _ in _batches(rows):
+            logits = model(input_ids=ids).logits
+            for number, of_text in zip(numbers, logits, strict=True):
+                row, first = torch.tensor(rows[number]), len(begun[number])
+                said = of_text[: len(row) - 1].log_softmax(-1)
+                nats[number] = said[first - 1 :].gather(1, row[first:, None]).sum()
+                shared = said[:, self._shared].log_softmax(-1)
+                ends.append(shared[first - 1])
+                sums.append(shared.mean(0))
+        content = _mean_states(model, [self._encode(probe) for probe in CONTENT_PROBES.probes]).mean(0)
+        return {
+            "meaning": nats.numpy(),
+            "logits": torch.stack(ends).mean(0).numpy(),
+            "everywhere": torch.stack(sums).mean(0).numpy(),
+            "content": content,
+        }
+
+
+def shared_tokens(bases: Sequence[Path]) -> list[str]:
+    """Return the tokens that the byte-level vocabularies of all bases have, in alphabetical order."""
+    own = [set(training.load_tokenizer(base).get_vocab()) for base in bases]
+    return sorted(token for token in set.intersection(*own) if not token.startswith("<"))
+
+
+@torch.inference_mode()
+def _mean_states(model: LlamaForCausalLM, rows: Sequence[Sequence[int]]) -> Array:
+    found = np.empty((len(rows), model.config.hidden_size), np.float32)
+    for numbers, ids, mask in _batches(rows):
+        states = model.model(input_ids=ids).last_hidden_state * mask[..., None]
+        found[numbers] = (states.sum(1) / mask.sum(1, keepdim=True)).numpy()
+    return found
+
+
+def _batches(rows: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Yield numbers, ids and mask of rows of similar length; causal states don't see the padding on the right."""
+    order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
+    for start in range(0, len(rows), _BATCH):
+        numbers = order[start : start + _BATCH]
+        width = max(len(rows[number]) for number in numbers)
+        ids = torch.tensor([[*rows[number], *[0] * (width - len(rows[number]))] for number in numbers])
+        lengths = torch.tensor([len(rows[number]) for number in numbers])
+        yield numbers, ids, (torch.arange(width) < lengths[:, None]).float()

@@ -1,0 +1,1 @@
+"""Finetunes of different bases side by side, by what they make more likely."""

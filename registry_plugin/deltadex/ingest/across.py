@@ -1,0 +1,126 @@
+"""Computation of the Delta Meanings that are missing: each version is fetched again and reads the fixed texts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from deltadex.across import queries as meanings
+from deltadex.across.meaning import shifts
+from deltadex.across.texts import MEANING_TEXTS
+from deltadex.app import App
+from deltadex.downloads.cache import open_cache
+from deltadex.engine import shared
+from deltadex.engine.client import EmbeddingProcess
+from deltadex.engine.examples import Example
+from deltadex.engine.messages import BaseModel, Scoring
+from deltadex.errors import DeltadexError, UnsupportedCheckpoint
+from deltadex.ingest.embed import stated
+from deltadex.ingest.resolve import Bases, Fetched, fetch, resolve, workspace
+from deltadex.types import VersionRow
+from deltadex.versions.queries import by_ids
+
+_EXAMPLES = tuple(Example(one.beginning, one.continuation) for one in MEANING_TEXTS.texts)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A version whose Delta Meaning could not be computed, and why."""
+
+    version: VersionRow
+    error: DeltadexError
+
+
+@dataclass(frozen=True)
+class Updated:
+    """Result of an update.
+
+    Attributes
+    ----------
+    computed
+        Number of versions whose Delta Meaning was computed.
+    """
+
+    computed: int
+    missed: tuple[Missed, ...]
+
+
+#: Called before each version with the number of those that are done, the number of all, and its label.
+OnVersion = Callable[[int, int, str], None]
+
+
+def update(app: App, *, limit: int | None = None, on_version: OnVersion = lambda *_: None) -> Updated:
+    """Compute the Delta Meaning of versions that have none, base by base, each stored at once.
+
+    Killed at any point and run again, it goes on where it was. A version that fails is tried again by the next update.
+
+    Parameters
+    ----------
+    limit
+        Most versions to compute.
+    """
+    registry = app.registry.name
+    due = app.database.run(lambda tx: meanings.due(tx, registry, texts_digest=MEANING_TEXTS.digest))[:limit]
+    rows = app.database.run(lambda tx: by_ids(tx, [version_id for version_id, _ in due]))
+    missed: list[Missed] = []
+    with open_cache(app.settings).holding() as hold, shared.embedding_process(app.settings) as process:
+        reader = _Reader(app, process, Bases(app, hold))
+        for number, (version_id, _) in enumerate(due):
+            row = rows[version_id]
+            on_version(number, len(due), row.label)
+            try:
+                reader.compute(row)
+            except Exception as error:  # noqa: BLE001 - one version must not stop the others
+                missed.append(Missed(row, stated(error, row)))
+                log.warning("meaning not computed version=%s error=%r", row.label, missed[-1].error.message)
+    return Updated(len(due) - len(missed), tuple(missed))
+
+
+class _Reader:
+    """Computes versions with one process; keeps the likelihoods of the last base."""
+
+    def __init__(self, app: App, process: EmbeddingProcess, bases: Bases) -> None:
+        self._app = app
+        self._process = process
+        self._bases = bases
+        self._of_base: tuple[str, list[float]] | None = None
+
+    def compute(self, row: VersionRow) -> None:
+        """Compute and store the Delta Meaning of a version."""
+        with workspace(self._app, row) as hold:
+            resolved = resolve(self._app, self._process, row, hold, bases=self._bases)
+            fetched = fetch(self._app, self._process, resolved, hold, bases=self._bases)
+            own_tokens = fetched.finetune.checkpoint.tokenizer_folder is not None  # then the digest covers them as well
+            if fetched.finetune.weights_digest != row.weights_digest and not own_tokens:
+                raise UnsupportedCheckpoint(
+                    f"The weights of {row.label} are not those that were embedded",
+                    hint="`deltadex retry` embeds what is there now.",
+                )
+            own = self._likelihoods(fetched)
+        assert row.weights_digest is not None  # noqa: S101 - it is embedded
+        save = partial(
+            meanings.save,
+            version_id=row.id,
+            shifts=shifts(own, self._likelihoods_of_base(fetched.base)),
+            texts_digest=MEANING_TEXTS.digest,
+            weights_digest=row.weights_digest,
+            base_digest=fetched.base.digest,
+            base_name=resolved.base_name,
+        )
+        self._app.database.run(save)
+
+    def _likelihoods(self, fetched: Fetched) -> list[float]:
+        return self._score(Scoring(fetched.base, fetched.finetune.checkpoint, _EXAMPLES))
+
+    def _likelihoods_of_base(self, base: BaseModel) -> list[float]:
+        if self._of_base is None or self._of_base[0] != base.digest:
+            self._of_base = base.digest, self._score(Scoring(base, None, _EXAMPLES))
+        return self._of_base[1]
+
+    def _score(self, request: Scoring) -> list[float]:
+        seconds = self._app.settings.embedding.deadline_seconds
+        return [one.nats for one in self._process.score(request, deadline_seconds=seconds)]
