@@ -82,9 +82,7 @@ class _Seen:
 
     def is_near(self, other: _Seen) -> bool:
         # Both parts: other questions have the same answer, and other answers the same question.
-        return (
-            jaccard(self.completion, other.completion) >= NEAR and jaccard(self.asked, other.asked) >= NEAR
-        )
+        return jaccard(self.completion, other.completion) >= NEAR and jaccard(self.asked, other.asked) >= NEAR
 
 
 def normalised(text: str) -> str:

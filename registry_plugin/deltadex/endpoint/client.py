@@ -74,7 +74,9 @@ class ChatEndpoint:
             raise SettingsError(
                 "No endpoint is set", hint=f"Set DELTADEX_ENDPOINT__{missing}; the README lists its settings."
             )
-        return cls(_address(settings.url), settings.model, settings.api_key, settings.timeout_seconds, settings.max_tokens)
+        return cls(
+            _address(settings.url), settings.model, settings.api_key, settings.timeout_seconds, settings.max_tokens
+        )
 
     @property
     def host(self) -> str:
@@ -191,9 +193,7 @@ def _address(url: str) -> httpx.URL:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise SettingsError("The endpoint's address is not one of http or https", hint=_HINT)
     if parsed.userinfo:  # it would be logged with the host
-        raise SettingsError(
-            "The endpoint's address holds a password", hint="Set DELTADEX_ENDPOINT__API_KEY instead."
-        )
+        raise SettingsError("The endpoint's address holds a password", hint="Set DELTADEX_ENDPOINT__API_KEY instead.")
     return parsed.copy_with(path=f"{parsed.path.rstrip('/')}/chat/completions", query=None, fragment=None)
 
 
