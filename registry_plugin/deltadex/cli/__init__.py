@@ -12,6 +12,7 @@ from rich.console import Console
 
 import deltadex
 from deltadex.cli import (
+    augment,
     backfill,
     clusters,
     compare,
@@ -21,6 +22,7 @@ from deltadex.cli import (
     drift,
     duplicates,
     embed,
+    endpoint,
     extract_adapter,
     find,
     geometry,
@@ -91,6 +93,7 @@ for command in (
     models.models,
     neighbors.neighbors,
     find.find,
+    augment.augment,
     replay.replay,
     duplicates.duplicates,
     drift.drift,
@@ -107,6 +110,7 @@ for command in (
 app.add_typer(backfill.backfill)
 app.add_typer(clusters.commands, name="clusters")
 app.add_typer(db.commands, name="db")
+app.add_typer(endpoint.endpoint)
 app.add_typer(method.method)
 app.add_typer(review.review)
 app.add_typer(notify.notify)

@@ -1,4 +1,4 @@
-"""Queries of the log of texts that were sent to an endpoint. Rows are appended, never edited; the texts are not kept."""
+"""Queries of the log of sent texts. Rows are appended, never edited; the texts themselves are not kept."""
 
 from __future__ import annotations
 
