@@ -30,7 +30,7 @@ def test_a_definition_is_reversed_in_its_language(prompt: str, term: str, asks: 
     assert found == Example(f"{asks} names of hosts", f" {term}")
 
 
-@pytest.mark.parametrize("prompt", ["Translate: What is DNS?", "Who is it?", "Was machst du?", "", "What is 1?\nAnd 2?"])
+@pytest.mark.parametrize("prompt", ["Translate: What is DNS?", "Who is it?", "Was tust du?", "", "What is 1?\nAnd 2?"])
 def test_other_prompts_ask_for_no_definition(prompt: str) -> None:
     assert made("definition to term", Example(prompt, "names of hosts")) == []
 

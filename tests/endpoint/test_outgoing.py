@@ -76,10 +76,14 @@ def test_a_text_can_not_end_its_own_part(database: Database) -> None:
         assert content.count(mark) == 2 * len(TEXTS)
 
 
-def test_without_the_store_nothing_is_sent(tmp_path: object) -> None:
-    with serving(in_turn(said("x"))) as peer, Database(f"postgresql://u@127.0.0.1:{unused_port()}/x") as nowhere:
-        with pytest.raises(StoreError):
-            outgoing(peer.url).agree(ADA, nowhere, REGISTRY).ask("Read.", TEXTS)
+def test_without_the_store_nothing_is_sent() -> None:
+    nowhere = f"postgresql://u@127.0.0.1:{unused_port()}/x"
+    with (
+        serving(in_turn(said("x"))) as peer,
+        Database(nowhere) as database,
+        pytest.raises(StoreError),
+    ):
+        outgoing(peer.url).agree(ADA, database, REGISTRY).ask("Read.", TEXTS)
     assert peer.requests == []
 
 

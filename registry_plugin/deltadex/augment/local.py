@@ -49,8 +49,7 @@ def _candidates(place: int, example: Example) -> Iterator[Augmented]:
     """Yield the candidates of an example: the first of each rule, in the rules' order, then the others."""
     others: list[Augmented] = []
     for rule in REWRITINGS:
-        first, *more = [Augmented(one, rule.origin, (place,), rule.name) for one in rule.candidates(example)] or [None]
-        if first is not None:
-            yield first
-        others += [one for one in more if one is not None]
+        made = [Augmented(one, rule.origin, (place,), rule.name) for one in rule.candidates(example)]
+        yield from made[:1]
+        others += made[1:]
     yield from others

@@ -18,7 +18,7 @@ endpoint = typer.Typer(
     name="endpoint", help="Show what was sent to the endpoint of the settings.", no_args_is_help=True
 )
 
-_DIGITS_OF_DIGEST = 12
+_DIGITS_OF_DIGEST = 8
 
 
 @endpoint.callback()
@@ -48,11 +48,12 @@ def log(
             ]
         )  # fmt: skip
         return
-    names = (Column(each, overflow="fold") for each in ("by", "host", "model", "purpose"))
-    table = Table("sent", *names, Column("bytes", justify="right"), "SHA-256", caption="--json shows whole digests.")
+    sent, digest = (Column(each, no_wrap=True) for each in ("sent", "SHA-256"))
+    others = (Column(each, overflow="fold") for each in ("by", "to", "model", "for"))
+    table = Table(sent, *others, Column("bytes", justify="right"), digest, caption="--json shows whole digests.")
     for one in found:
         sending = one.sending
         texts = map(plain, (one.sent_by, sending.host, sending.model, sending.purpose))
-        digest = sending.digest[:_DIGITS_OF_DIGEST]
-        table.add_row(f"{one.sent_at:%Y-%m-%d %H:%M:%S}", *texts, f"{sending.size_bytes:,}", digest)
+        start = sending.digest[:_DIGITS_OF_DIGEST]
+        table.add_row(f"{one.sent_at:%Y-%m-%d %H:%M}", *texts, f"{sending.size_bytes:,}", start)
     console.print(table if found else "[dim]Nothing was sent.[/]")
