@@ -34,8 +34,8 @@ from deltadex.vectors import cosine_similarity
 
 _MEASURED = Path(__file__).with_name("augment.json")
 #: Per part: facts that are trained on, and as many that are not.
-_FACTS, _PARTS = 24, 3
-_STEPS, _BATCH, _TOKENS, _RATE = 24, 4, 96, 1e-3
+_FACTS, _PARTS = 20, 2
+_STEPS, _BATCH, _TOKENS, _RATE = 20, 4, 96, 1e-3
 _LONGEST = 160
 
 _QUESTIONS = (
@@ -108,17 +108,21 @@ class Task:
 
 
 def tasks(texts: Path) -> Iterator[Task]:
-    """Yield the tasks, with entries spread evenly over each dictionary."""
-    for one in DICTIONARIES:
-        [file] = (texts / one.package / "usr/share/dictd").glob("*.dict.dz")
-        text = gzip.decompress(file.read_bytes()).decode("utf-8", "replace")
-        found = {term: " ".join(definition.split()) for term, definition in one.entry.findall(text)}
-        facts = [fact for fact in found.items() if 12 <= len(fact[1]) <= _LONGEST]
-        needed = 2 * _FACTS * _PARTS
-        spread = facts[:: len(facts) // needed][:needed]
-        for part in range(_PARTS):
-            own = spread[part::_PARTS]
+    """Yield the tasks, one part of every dictionary after the other, with entries spread evenly over each."""
+    spread = {one: _facts(one, texts) for one in DICTIONARIES}
+    for part in range(_PARTS):
+        for one, facts in spread.items():
+            own = facts[part::_PARTS]
             yield Task(one, part, tuple(own[::2]), tuple(own[1::2]))
+
+
+def _facts(one: Dictionary, texts: Path) -> list[tuple[str, str]]:
+    [file] = (texts / one.package / "usr/share/dictd").glob("*.dict.dz")
+    text = gzip.decompress(file.read_bytes()).decode("utf-8", "replace")
+    found = {term: " ".join(definition.split()) for term, definition in one.entry.findall(text)}
+    facts = [fact for fact in found.items() if 12 <= len(fact[1]) <= _LONGEST]
+    needed = 2 * _FACTS * _PARTS
+    return facts[:: len(facts) // needed][:needed]
 
 
 def measure(folder: Path) -> None:
@@ -138,7 +142,7 @@ def measure(folder: Path) -> None:
     for dictionary in DICTIONARIES:
         workshop.texts.part(DOMAINS[dictionary.domain].source, 0)  # loads the package
     measured = _read()
-    with EmbeddingProcess() as process:
+    with EmbeddingProcess(threads=1) as process:
         for task in tasks(workshop.texts.folder):
             if task.name not in measured:
                 with TemporaryDirectory() as temporary:
