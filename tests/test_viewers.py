@@ -33,12 +33,14 @@ from deltadex.embeddings import promoted_tokens
 from deltadex.embeddings import queries as stored_embeddings
 from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.queries import RecipeRow
+from deltadex.endpoint import queries as sent_texts
 from deltadex.errors import AccessDenied, StoreError
 from deltadex.find import search as task_search
 from deltadex.find.by_words import models_with
 from deltadex.find.queries import TaskDelta
 from deltadex.geometry import reads as geometry
 from deltadex.ingest import backfill
+from deltadex.justify.sources import source_texts
 from deltadex.lineage.graph import lineage
 from deltadex.map import chart as maps
 from deltadex.replay import reads as replays
@@ -156,6 +158,8 @@ READS: Mapping[Callable[..., object], Read] = {
         for (other, ids) in zip([*list(made.ids)[1:], next(iter(made.ids))], made.ids.values(), strict=True)
     ],
     lineage: of_versions(lineage),
+    source_texts: of_versions(lambda tx, viewer, each: source_texts(tx, viewer, [each])),
+    sent_texts.listing: lambda tx, viewer, made: sent_texts.listing(tx, viewer, REGISTRY, limit=10),
     overview.redundancies: lambda tx, viewer, made: [
         overview.redundancies(tx, viewer, SETTINGS, similarity=each) for each in (None, 0.5)
     ],
@@ -225,10 +229,10 @@ def test_a_read_says_nothing_of_hidden_models(
         assert not leaked, f"{viewer.models} are told of {sorted(leaked)}"
 
 
-#: Reads that answer with numbers, or with whether something is so.
+#: Reads that answer with numbers, or with whether something is so, or that name no models.
 _WITHOUT_TEXT = {
     versions.sees_versions, compare.compare, reviews.count_by_rule, reviews.verify, embeddings.same_weights,
-    embeddings.of_version, standings,
+    embeddings.of_version, standings, sent_texts.listing,
 }  # fmt: skip
 
 

@@ -169,6 +169,16 @@ class ReplaySettings(_Group):
     )
 
 
+class EndpointSettings(_Group):
+    """An OpenAI-compatible endpoint. Off without an address; what is sent is shown first, agreed to and logged."""
+
+    url: str | None = Field(None, description="address before /chat/completions, such as https://host/v1; off: none")
+    model: str | None = Field(None, description="model that the endpoint is asked for")
+    api_key: SecretStr | None = Field(None, description="key that is sent as a bearer token")
+    timeout_seconds: float = Field(120, gt=0, description="longest wait for one answer, with all attempts")
+    max_tokens: int = Field(1024, ge=16, description="longest answer that is asked for, in tokens")
+
+
 class CacheSettings(_Group):
     """The cache of fetched files, shared by the workers of a machine."""
 
@@ -384,6 +394,7 @@ class Settings(BaseSettings):
     shards: ShardSettings = ShardSettings()
     find: FindSettings = FindSettings()
     replay: ReplaySettings = ReplaySettings()
+    endpoint: EndpointSettings = EndpointSettings()
     cache: CacheSettings = CacheSettings()
     sources: SourceSettings = SourceSettings()
     thresholds: ThresholdSettings = ThresholdSettings()

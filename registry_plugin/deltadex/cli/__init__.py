@@ -13,6 +13,7 @@ from rich.console import Console
 import deltadex
 from deltadex.cli import (
     across,
+    augment,
     backfill,
     clusters,
     compare,
@@ -22,6 +23,7 @@ from deltadex.cli import (
     drift,
     duplicates,
     embed,
+    endpoint,
     extract_adapter,
     find,
     geometry,
@@ -93,6 +95,7 @@ for command in (
     neighbors.neighbors,
     across.across,
     find.find,
+    augment.augment,
     replay.replay,
     duplicates.duplicates,
     drift.drift,
@@ -109,6 +112,7 @@ for command in (
 app.add_typer(backfill.backfill)
 app.add_typer(clusters.commands, name="clusters")
 app.add_typer(db.commands, name="db")
+app.add_typer(endpoint.endpoint)
 app.add_typer(method.method)
 app.add_typer(review.review)
 app.add_typer(notify.notify)

@@ -40,6 +40,7 @@ TABLES: dict[str, LiteralString] = {
     "task_searches": "id",
     "visits": 'registry collate "C", person collate "C"',
     "replays": "id",
+    "sent_texts": "id",
     "machines": 'registry collate "C", name collate "C"',
     "work_done": 'registry collate "C", kind collate "C", name collate "C"',
 }

@@ -49,16 +49,16 @@ _MORE: dict[DatabaseRole, LiteralString] = {
         grant update (recipe_id, measure, threshold, evidence, severity, is_found, last_measured, tagged_id)
             on reviews to {role};
         grant execute on function record_decision, rename_cluster, start_over, ask_task_search, ask_replay,
-            note_visit to {role};
+            note_visit, record_sent_text to {role};
     """,
     DatabaseRole.READER: """
         grant execute on function record_decision, rename_cluster, start_over, ask_task_search, ask_replay,
-            note_visit to {role};
+            note_visit, record_sent_text to {role};
     """,
     DatabaseRole.AUDITOR: "",
     DatabaseRole.DASHBOARD: """
         grant execute on function record_decision, rename_cluster, start_over, ask_task_search, ask_replay,
-            note_visit, erase_text to {role};
+            note_visit, erase_text, record_sent_text to {role};
     """,
 }
 
