@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltadex.advise.costs import Tariff, Usage
-from deltadex.advise.folds import Task
+from deltadex.advise.folds import FoldedTask
 from deltadex.advise.measured import Candidate, OptionReading, Readings, nats_of, options_of, per_token
 from deltadex.advise.rule import Choice, Weighed, choose, eligible
 from deltadex.advise.style import StyleGain, style_gain
@@ -129,7 +129,7 @@ class Asked:
 
 
 def advice_of(
-    task: Task, asked: Asked, candidates: Sequence[Candidate], readings: Readings, *, tariff: Tariff
+    task: FoldedTask, asked: Asked, candidates: Sequence[Candidate], readings: Readings, *, tariff: Tariff
 ) -> Advice:
     """Compare the options of a task and recommend one."""
     found = options_of(task, readings)
@@ -209,7 +209,7 @@ def _exact(one: OptionReading) -> Estimate | None:
 
 def _style(recommended: Choice | None, found: Sequence[OptionReading]) -> StyleGain | None:
     """Return the gains of the finetune that is recommended, or else of the better one of those that were run."""
-    run = {one.choice: one for one in found if one.choice in (Choice.REUSE, Choice.TRAIN)}
+    run: dict[Choice, OptionReading] = {one.choice: one for one in found if one.choice in (Choice.REUSE, Choice.TRAIN)}
     if not run:
         return None
     shown = run.get(recommended) if recommended else None

@@ -13,7 +13,7 @@ _HINT = "Give more examples with other prompts."
 
 
 @dataclass(frozen=True)
-class Task:
+class FoldedTask:
     """Distinct examples of a task in folds.
 
     Attributes
@@ -29,7 +29,7 @@ class Task:
     duplicates: int = 0
 
     @classmethod
-    def of(cls, examples: Sequence[Example], *, folds: int) -> Task:
+    def of(cls, examples: Sequence[Example], *, folds: int) -> FoldedTask:
         """Leave out examples that repeat others, and draw folds of nearly equal size with a fixed seed.
 
         Texts that differ only in case and blanks count as equal.
@@ -39,7 +39,10 @@ class Task:
         ExamplesError
             There are fewer different prompts than folds.
         """
-        distinct = tuple({(prompt_of(one), _plain(one.completion)): one for one in reversed(examples)}.values())[::-1]
+        known: dict[tuple[str, str], Example] = {}
+        for one in examples:
+            known.setdefault((prompt_of(one), _plain(one.completion)), one)
+        distinct = tuple(known.values())
         groups: dict[str, list[int]] = {}
         for number, one in enumerate(distinct):
             # Examples without a prompt have nothing in common but that.

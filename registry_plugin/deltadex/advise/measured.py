@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from deltadex.advise.folds import Task
+from deltadex.advise.folds import FoldedTask
 from deltadex.advise.rule import Choice
 from deltadex.engine.messages import Scored
 
@@ -83,11 +83,11 @@ class OptionReading:
         return cls(choice, nats_of(scored), _prompt_tokens(scored), scored, members)
 
 
-def options_of(task: Task, readings: Readings) -> list[OptionReading]:
+def options_of(task: FoldedTask, readings: Readings) -> list[OptionReading]:
     """Return the options, the base first.
 
-    A candidate, or a pair of them, is chosen for each fold by its score on the other folds: a score on the examples that
-    it was chosen by would be too good.
+    A candidate, or a pair of them, is chosen for each fold by its score on the other folds: a score on the examples
+    that it was chosen by would be too good.
     """
     base = readings.base
     found = [OptionReading.of(Choice.BASE, base)]
@@ -122,7 +122,7 @@ def _mixed(one: Scored, other: Scored) -> float:
     return float(-(np.logaddexp(*pair) - np.log(2)).sum())
 
 
-def _reuse(task: Task, readings: Readings) -> OptionReading:
+def _reuse(task: FoldedTask, readings: Readings) -> OptionReading:
     nats = [nats_of(each) for each in readings.candidates]
     choice, _ = _cross_fitted(task, dict(enumerate(nats)), per_token(readings.base))
     scored = [readings.candidates[choice[fold]][number] for number, fold in enumerate(task.folds)]
@@ -130,7 +130,7 @@ def _reuse(task: Task, readings: Readings) -> OptionReading:
     return OptionReading.of(Choice.REUSE, scored, members)
 
 
-def _merge(task: Task, readings: Readings) -> OptionReading:
+def _merge(task: FoldedTask, readings: Readings) -> OptionReading:
     pairs = list(combinations(range(len(readings.candidates)), 2))
     nats = {
         number: mixture(readings.candidates[one], readings.candidates[other])
@@ -143,7 +143,7 @@ def _merge(task: Task, readings: Readings) -> OptionReading:
 
 
 def _cross_fitted(
-    task: Task, nats: Mapping[int, _Values], scale: Callable[[_Values], _Values]
+    task: FoldedTask, nats: Mapping[int, _Values], scale: Callable[[_Values], _Values]
 ) -> tuple[list[int], _Values]:
     """Return for each fold what was chosen by the other folds, and the `(n,)` nats of what was chosen for each."""
     choice = []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deltadex.advise.folds import Task, prompt_of
+from deltadex.advise.folds import FoldedTask, prompt_of
 from deltadex.engine.examples import Example
 from deltadex.types import FloatArray
 from deltadex.vectors import cosine_similarity
@@ -98,7 +98,9 @@ SELECTORS: Mapping[str, Selector] = {
 }
 
 
-def contexts(task: Task, name: str, *, shots: int, states: FloatArray | None = None) -> tuple[tuple[Example, ...], ...]:
+def contexts(
+    task: FoldedTask, name: str, *, shots: int, states: FloatArray | None = None
+) -> tuple[tuple[Example, ...], ...]:
     """Return the in-context examples of each example, all from other folds, the nearest last.
 
     Parameters

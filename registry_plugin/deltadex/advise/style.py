@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from deltadex.engine.messages import Scored
 from deltadex.replay.agreement import Estimate, bootstrap
@@ -78,4 +78,11 @@ def _plain(token: str) -> str:
 
 
 def _is_form(token: str) -> bool:
-    return not any(character.isalnum() for character in token) or token in ENGLISH_STOP_WORDS
+    return not any(character.isalnum() for character in token) or token in _function_words()
+
+
+@cache
+def _function_words() -> frozenset[str]:
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS  # takes time to import, and pages only read results
+
+    return frozenset(ENGLISH_STOP_WORDS)

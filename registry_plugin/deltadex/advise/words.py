@@ -21,8 +21,8 @@ _REVERSALS = (
     "needs facts in another order or combination than the examples state them, compare with in-context examples there."
 )
 _IMITATION = (
-    "Imitation data moves style, not knowledge (arXiv 2305.15717): a better likelihood of the same kind of answer is no "
-    "proof of better facts."
+    "Imitation data moves style, not knowledge (arXiv 2305.15717): a better likelihood of the same kind of answer is "
+    "no proof of better facts."
 )
 
 
@@ -87,8 +87,8 @@ def _against_others(advice: Advice, chosen: OptionScore) -> Iterator[str]:
         if one.gain.low > 0:
             why = "at a higher cost" if one.cost_of_year is not None else "and is less simple"
             yield (
-                f"{_title(one.choice)} saves more, {why}; the loss against the best is {_signed(chosen.worse)} nats per "
-                f"token, within the margin of {advice.margin:.2f}."
+                f"{_title(one.choice)} saves more, {why}; the loss against the best is {_signed(chosen.worse)} nats "
+                f"per token, within the margin of {advice.margin:.2f}."
             )
         else:
             yield f"{_title(one.choice)} looks better, but its interval against the base includes zero."
@@ -109,8 +109,8 @@ def _costs(advice: Advice) -> Iterator[str]:
             f"as much as {tariff.of_training(train.usage):,.0f} prompt tokens"
         )  # fmt: skip
         yield (
-            f"This training costs {cost}; in-context examples cost more after {calls:,.0f} calls. Serving and upkeep of "
-            "a finetune are not counted."
+            f"This training costs {cost}; in-context examples cost more after {calls:,.0f} calls. Serving and upkeep "
+            "of a finetune are not counted."
         )
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 import deltadex
 from deltadex.cli import (
+    advise,
     backfill,
     clusters,
     compare,
@@ -91,6 +92,7 @@ for command in (
     models.models,
     neighbors.neighbors,
     find.find,
+    advise.advise,
     replay.replay,
     duplicates.duplicates,
     drift.drift,

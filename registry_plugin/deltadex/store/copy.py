@@ -39,6 +39,7 @@ TABLES: dict[str, LiteralString] = {
     "task_searches": "id",
     "visits": 'registry collate "C", person collate "C"',
     "replays": "id",
+    "advice_requests": "id",
     "machines": 'registry collate "C", name collate "C"',
     "work_done": 'registry collate "C", kind collate "C", name collate "C"',
 }
