@@ -27,7 +27,7 @@ from benchmarks.real.pools import Finetune, finetunes, of_reuse
 from benchmarks.real.scores import Answer, _share
 from benchmarks.real.texts import DOMAINS, PARTS, Role
 from benchmarks.real.training import Workshop
-from deltadex.advise.advice import Advice, Asked, advice_of
+from deltadex.advise.advice import Advice, AskedTask, advice_of
 from deltadex.advise.costs import Tariff
 from deltadex.advise.folds import FoldedTask
 from deltadex.advise.measured import Candidate, Readings, mixture, nats_of
@@ -128,7 +128,7 @@ def _case(stored: Mapping[str, _Nats], domain: str, has_finetune: bool, margin: 
     task, fresh = (_readings(stored, domain, names, part) for part in ("task", "fresh"))
     folds = tuple(int(each) for each in stored[f"{domain}|folds"])
     folded = FoldedTask((Example("", "x"),) * len(folds), folds)
-    asked = Asked("SmolLM2", _SELECTOR, _SHOTS, margin)
+    asked = AskedTask("SmolLM2", _SELECTOR, _SHOTS, margin)
     candidates = [Candidate(number, name) for number, name in enumerate(names)]
     advice = advice_of(folded, asked, candidates, task, tariff=Tariff())
     return Case(domain, has_finetune, advice, _on_fresh(advice, fresh))

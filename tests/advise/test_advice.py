@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deltadex.advise import words
-from deltadex.advise.advice import Advice, Asked, advice_of
+from deltadex.advise.advice import Advice, AskedTask, advice_of
 from deltadex.advise.costs import Tariff
 from deltadex.advise.folds import FoldedTask
 from deltadex.advise.measured import Candidate, Readings, mixture, options_of
@@ -37,7 +37,7 @@ def near(mean: float, *, seed: int, count: int = 40, spread: float = 0.1) -> lis
 
 
 def advised(readings: Readings, *, count: int = 40, calls: int | None = None, margin: float = 0.05) -> Advice:
-    asked = Asked("acme/base", "bm25", 4, margin)
+    asked = AskedTask("acme/base", "bm25", 4, margin)
     chosen = CANDIDATES[: len(readings.candidates)]
     return advice_of(task(count), asked, chosen, readings, tariff=Tariff(calls_per_month=calls))
 

@@ -60,6 +60,7 @@ def filled(database: Database) -> Database:
             "insert into deliveries (registry, rule, channel, events) values ('r', 'rule', 'channel', 1);"
             "select ask_task_search('r', 'base', '[{}]', 'digest', 'ada');"
             "select note_visit('r', 'ada');"
+            "select ask_advice('r', 'base', '[{}]', 'digest', '{}', '{*}', 'ada');"
             "select ask_replay('r', 1, 2, '[\"x\"]', 'digest', 'file', 64, 'ada')"
         )
         watchers.record_poll(tx, REGISTRY, watermark_ms=7)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from deltadex.advise.costs import Tariff, Usage
 from deltadex.advise.folds import FoldedTask
-from deltadex.advise.measured import Candidate, OptionReading, Readings, nats_of, options_of, per_token
+from deltadex.advise.measured import Candidate, OptionReading, Readings, Unscored, nats_of, options_of, per_token
 from deltadex.advise.rule import Choice, Weighed, choose, eligible
 from deltadex.advise.style import StyleGain, style_gain
 from deltadex.replay.agreement import Estimate, bootstrap, wilson
@@ -78,6 +78,8 @@ class Advice:
         Gain of the recommended finetune (or of the best one) on style and on content; None if nothing is known.
     cut
         Examples of which a part was not read.
+    unscored
+        Candidates that could not be scored.
     note
         Reason why there are no candidates; empty if there are some.
     justification
@@ -98,6 +100,7 @@ class Advice:
     wins: tuple[int, int] | None = None
     style: StyleGain | None = None
     cut: int = 0
+    unscored: tuple[Unscored, ...] = ()
     note: str = ""
     justification: str | None = None
 
@@ -112,12 +115,12 @@ class Advice:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedTask:
     """What an advice was asked with.
 
     Attributes
     ----------
-    margin
+    margin, unscored, note
         See `Advice`.
     """
 
@@ -125,11 +128,12 @@ class Asked:
     selector: str
     shots: int
     margin: float
+    unscored: tuple[Unscored, ...] = ()
     note: str = ""
 
 
 def advice_of(
-    task: FoldedTask, asked: Asked, candidates: Sequence[Candidate], readings: Readings, *, tariff: Tariff
+    task: FoldedTask, asked: AskedTask, candidates: Sequence[Candidate], readings: Readings, *, tariff: Tariff
 ) -> Advice:
     """Compare the options of a task and recommend one."""
     found = options_of(task, readings)
@@ -169,6 +173,7 @@ def advice_of(
         _wins(found, readings),
         _style(recommended, found),
         max(sum(each.is_cut for each in one.scored or ()) for one in found),
+        asked.unscored,
         asked.note,
     )
 

@@ -9,7 +9,7 @@ from deltadex.access import Person, Right
 from deltadex.advise import queries as advice
 from deltadex.advise.estimate import work_of
 from deltadex.advise.folds import FoldedTask
-from deltadex.advise.queries import ADVICE, Wanted
+from deltadex.advise.queries import ADVICE, AdviceOrder
 from deltadex.advise.selectors import SELECTORS
 from deltadex.engine.examples import Example
 from deltadex.errors import AccessDenied, DeltadexError
@@ -23,7 +23,7 @@ _MOST_UNFINISHED = 2
 _MOST_CANDIDATES = 10
 
 
-def checked(settings: Settings, wanted: Wanted, examples: Sequence[Example]) -> Wanted:
+def checked(settings: Settings, wanted: AdviceOrder, examples: Sequence[Example]) -> AdviceOrder:
     """Return a request with its work, for distinct examples.
 
     Raises
@@ -41,7 +41,12 @@ def checked(settings: Settings, wanted: Wanted, examples: Sequence[Example]) -> 
 
 
 def ask(
-    tx: Transaction, person: Person, settings: Settings, base_name: str, examples: Sequence[Example], wanted: Wanted
+    tx: Transaction,
+    person: Person,
+    settings: Settings,
+    base_name: str,
+    examples: Sequence[Example],
+    wanted: AdviceOrder,
 ) -> int:
     """Store a request and return its id; the watcher starts its flow within seconds.
 

@@ -32,6 +32,14 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Unscored:
+    """A candidate that could not be scored, and why."""
+
+    candidate: Candidate
+    reason: str
+
+
+@dataclass(frozen=True)
 class Readings:
     """Scores of the examples of a task, in their order.
 

@@ -26,7 +26,7 @@ _LATEST = 10
 
 
 @dataclass(frozen=True)
-class Wanted:
+class AdviceOrder:
     """What an advice is asked with.
 
     Attributes
@@ -68,7 +68,7 @@ class AdviceRow:
     base_name: str
     examples_digest: str
     examples_count: int
-    wanted: Wanted
+    wanted: AdviceOrder
     sees: tuple[str, ...]
     asked_by: str
     asked_at: datetime
@@ -91,13 +91,13 @@ def ask(
     registry: str,
     base_name: str,
     examples: Sequence[Example],
-    wanted: Wanted,
+    wanted: AdviceOrder,
     *,
     sees: Sequence[str],
     by: str,
 ) -> int:
     """Store a request for a flow to run, and return its id."""
-    given = [Jsonb(to_json(examples)), digest(examples), Jsonb(as_json(Wanted, wanted)), list(sees)]
+    given = [Jsonb(to_json(examples)), digest(examples), Jsonb(as_json(AdviceOrder, wanted)), list(sees)]
     row = tx.execute("select ask_advice(%s, %s, %s, %s, %s, %s, %s)", [registry, base_name, *given, by]).fetchone()
     assert row is not None  # noqa: S101 - a select without a table has one row
     return int(row[0])
@@ -150,7 +150,7 @@ def _row(*values: Any) -> AdviceRow:
     row = AdviceRow(*values)
     return replace(
         row,
-        wanted=from_json(Wanted, row.wanted),
+        wanted=from_json(AdviceOrder, row.wanted),
         sees=tuple(row.sees),
         state=AskedState(row.state),
         advice=None if row.advice is None else from_json(Advice, row.advice),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from deltadex.access import HIDDEN, Person, Right
 from deltadex.advise import queries as advice
 from deltadex.advise.advice import Advice, CandidateScore
+from deltadex.advise.measured import Unscored
 from deltadex.advise.queries import AdviceRow
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
@@ -22,7 +23,8 @@ def get(tx: Transaction, viewer: Person, settings: Settings, request_id: int) ->
         There is none with this id.
     """
     viewer.require(Right.LOOK)
-    row = advice.get(tx, settings.registry, request_id)
+    # The patterns may be names.
+    row = replace(advice.get(tx, settings.registry, request_id), sees=())
     if row.advice is None:
         # A reason may name what was to be read.
         is_own = row.asked_by == viewer.name or viewer.sees_all
@@ -31,15 +33,24 @@ def get(tx: Transaction, viewer: Person, settings: Settings, request_id: int) ->
 
 
 def _masked(tx: Transaction, viewer: Person, found: Advice) -> Advice:
-    rows = by_ids(tx, [one.candidate.version_id for one in found.candidates])
+    rows = by_ids(
+        tx,
+        [
+            *(one.candidate.version_id for one in found.candidates),
+            *(one.candidate.version_id for one in found.unscored),
+        ],
+    )
 
-    def masked(one: CandidateScore) -> CandidateScore:
+    def sees(one: CandidateScore | Unscored) -> bool:
         row = rows.get(one.candidate.version_id)
-        if row is not None and viewer.sees(row.registered.ref.name):
-            return one
-        return replace(one, candidate=replace(one.candidate, version_id=0, label=HIDDEN))
+        return row is not None and viewer.sees(row.registered.ref.name)
 
-    shown = tuple(map(masked, found.candidates))
-    # It quotes their cards.
+    shown = tuple(
+        one if sees(one) else replace(one, candidate=replace(one.candidate, version_id=0, label=HIDDEN))
+        for one in found.candidates
+    )
+    # The justification quotes their cards.
     quoted = found.justification if shown == found.candidates else None
-    return replace(found, candidates=shown, justification=quoted)
+    return replace(
+        found, candidates=shown, unscored=tuple(one for one in found.unscored if sees(one)), justification=quoted
+    )

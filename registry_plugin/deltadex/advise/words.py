@@ -79,6 +79,8 @@ def _reasons(advice: Advice) -> Iterator[str]:
         yield "Training was not measured; `--train` trains on one part of the examples and scores on the other."
     if advice.note:
         yield advice.note
+    for lost in advice.unscored:
+        yield f"{lost.candidate.label} could not be scored: {lost.reason}."
 
 
 def _against_others(advice: Advice, chosen: OptionScore) -> Iterator[str]:

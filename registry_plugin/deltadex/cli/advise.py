@@ -16,7 +16,7 @@ from deltadex.advise import words
 from deltadex.advise.advice import Advice, OptionScore
 from deltadex.advise.ask import ask, checked
 from deltadex.advise.estimate import estimate
-from deltadex.advise.queries import AdviceRow, Wanted
+from deltadex.advise.queries import AdviceOrder, AdviceRow
 from deltadex.advise.rule import ENOUGH_EXAMPLES
 from deltadex.advise.selectors import SELECTORS
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, parse_label, settings_from
@@ -75,7 +75,7 @@ def advise(
         if examples is not None and base is not None:
             given = read_examples(examples.read())
             ids = tuple(_version_id(database, viewer, settings, label) for label in candidates or ())
-            wanted = Wanted(selector, shots or settings.advise.shots, ids, train, calls_per_month)
+            wanted = AdviceOrder(selector, shots or settings.advise.shots, ids, train, calls_per_month)
             number = _ask(database, viewer, settings, base, given, wanted, yes=yes)
         row = _read(database, viewer, settings, number or 0)
         if wait:
@@ -97,7 +97,7 @@ def _ask(
     settings: Settings,
     base: str,
     given: tuple[Example, ...],
-    wanted: Wanted,
+    wanted: AdviceOrder,
     *,
     yes: bool,
 ) -> int:

@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 
 from deltadex.access import Person, Role
 from deltadex.advise import queries as advice
-from deltadex.advise.advice import Advice, Asked, advice_of
+from deltadex.advise.advice import Advice, AskedTask, advice_of
 from deltadex.advise.costs import Tariff
 from deltadex.advise.estimate import BATCH
 from deltadex.advise.folds import FoldedTask, prompt_of
-from deltadex.advise.measured import Candidate, Readings
+from deltadex.advise.measured import Candidate, Readings, Unscored
 from deltadex.advise.queries import ADVICE, AdviceRow
 from deltadex.advise.selectors import SELECTORS, contexts
 from deltadex.app import App
@@ -72,7 +72,7 @@ def run(app: App, request_id: int, *, flow_run_id: str) -> bool:
 def _advise(app: App, row: AdviceRow, examples: Sequence[Example], on_share: OnShare) -> Advice:
     settings, wanted = app.settings, row.wanted
     task = FoldedTask.of(examples, folds=settings.advise.folds)
-    versions, similarities, notes = _candidates(app, row, task)
+    versions, similarities, note = _candidates(app, row, task)
     on_share(_FOUND)
     with open_cache(settings).holding() as hold, shared.embedding_process(settings) as process:
         base = Bases(app, hold).fetch(row.base_name, process)
@@ -80,6 +80,7 @@ def _advise(app: App, row: AdviceRow, examples: Sequence[Example], on_share: OnS
         scoring = _Scorer(process, base, task, settings, _Steps(on_share, models))
         plain, prompted = scoring.base(wanted.selector, wanted.shots)
         scored: list[tuple[Candidate, list[Scored]]] = []
+        unscored: list[Unscored] = []
         for version in versions:
             candidate = Candidate(version.id, version.label, similarities.get(version.id))
             try:
@@ -87,26 +88,26 @@ def _advise(app: App, row: AdviceRow, examples: Sequence[Example], on_share: OnS
             except DeltadexError as error:
                 if error.retryable:
                     raise
-                notes.append(f"{version.label} could not be scored: {error.message}.")
+                unscored.append(Unscored(candidate, error.message))
         trained, seconds = scoring.trained() if wanted.is_trained else (None, 0.0)
     tokens = round(settings.advise.steps * BATCH * sum(one.prompt_tokens + one.tokens for one in plain) / len(plain))
     readings = Readings(plain, prompted, [each for _, each in scored], trained, tokens, seconds)
     rate = tokens / seconds * 3600 if seconds else None
     return advice_of(
         task,
-        Asked(row.base_name, wanted.selector, wanted.shots, settings.advise.margin, " ".join(notes)),
+        AskedTask(row.base_name, wanted.selector, wanted.shots, settings.advise.margin, tuple(unscored), note),
         [candidate for candidate, _ in scored],
         readings,
         tariff=Tariff.of(settings.costs, wanted.calls_per_month, training_rate=rate),
     )
 
 
-def _candidates(app: App, row: AdviceRow, task: FoldedTask) -> tuple[list[VersionRow], dict[int, float], list[str]]:
-    """Return the versions to score, the similarities of those that were found, and remarks for the person."""
+def _candidates(app: App, row: AdviceRow, task: FoldedTask) -> tuple[list[VersionRow], dict[int, float], str]:
+    """Return the versions to score, the similarities of those that were found, and why there are none."""
     settings, database = app.settings, app.database
     if row.wanted.candidates:
         rows = database.run(lambda tx: by_ids(tx, row.wanted.candidates))
-        return [rows[each] for each in row.wanted.candidates], {}, []
+        return [rows[each] for each in row.wanted.candidates], {}, ""
     method, kept = database.run(lambda tx: manner_of(tx, settings, row.base_name))
     delta = task_delta(kept, app.registry, row.base_name, task.examples, method=method)
     viewer = Person(row.asked_by, Role.VIEWER, row.sees)
@@ -117,8 +118,8 @@ def _candidates(app: App, row: AdviceRow, task: FoldedTask) -> tuple[list[Versio
         if viewer.sees(name):
             nearest.setdefault(name, (one.version, one.similarity))
     kept_versions = list(nearest.values())[: settings.advise.candidates]
-    notes = [] if kept_versions else [found.note or _ABSENT]
-    return [version for version, _ in kept_versions], {one.id: near for one, near in kept_versions}, notes
+    note = "" if kept_versions else found.note or _ABSENT
+    return [version for version, _ in kept_versions], {one.id: near for one, near in kept_versions}, note
 
 
 def _score_version(app: App, scoring: _Scorer, version: VersionRow) -> list[Scored]:
