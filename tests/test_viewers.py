@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import deltadex
 import deltadex_dashboard
 from deltadex.access import HIDDEN, Person, Role, system_user
+from deltadex.advise import reads as advice
 from deltadex.catalog import listing as catalog
 from deltadex.catalog.wanted import Wanted
 from deltadex.cli import app
@@ -175,6 +176,7 @@ READS: Mapping[Callable[..., object], Read] = {
     ],
     replays.get: lambda tx, viewer, made: first_replay(tx, viewer),
     replays.latest_between: replays_of_all,
+    advice.get: lambda tx, viewer, made: advice.get(tx, viewer, SETTINGS, 1),
     reviews.listing: lambda tx, viewer, made: reviews.listing(tx, viewer, SETTINGS),
     reviews.get: lambda tx, viewer, made: [
         reviews.get(tx, viewer, SETTINGS, row.id) for row in reviews.listing(tx, ADMIN, SETTINGS)

@@ -32,6 +32,7 @@ PLACES: Mapping[str, tuple[Screen, ...]] = {
         Screen("compare", "Compare"),
         Screen("drift", "Drift"),
         Screen("find", "Find a model"),
+        Screen("advise", "Advice"),
     ),
     "Map": (Screen("map", "Map"), Screen("domains", "Domains"), Screen("geometry", "Geometry")),
     "Audit": (Screen("audit", "Log"),),

@@ -179,6 +179,20 @@ class EndpointSettings(_Group):
     max_tokens: int = Field(1024, ge=16, description="longest answer that is asked for, in tokens")
 
 
+class AdviseSettings(_Group):
+    """The flow that compares a registered finetune, a prompt, a merge and training for a task."""
+
+    candidates: int = Field(3, ge=1, le=10, description="registered finetunes that an advice scores")
+    shots: int = Field(4, ge=1, le=64, description="in-context examples before each input")
+    folds: int = Field(2, ge=2, le=10, description="parts of the examples; what is made of others is scored on each")
+    margin: float = Field(
+        0.05, ge=0, description="loss (nats per token) up to which a simpler option counts as good as the best"
+    )
+    steps: int = Field(20, ge=1, description="training steps of a few-shot finetune that an advice measures")
+    max_tokens: int = Field(1024, ge=32, description="tokens of an example that are read, with its in-context examples")
+    deadline_seconds: float = Field(3600, gt=0, description="maximum time of an advice")
+
+
 class CacheSettings(_Group):
     """The cache of fetched files, shared by the workers of a machine."""
 
@@ -328,11 +342,16 @@ class PortSettings(_Group):
 
 
 class CostSettings(_Group):
-    """Prices with which savings are shown as money."""
+    """Prices with which savings, and the costs of a task's options, are shown as money."""
 
     gb_month: float | None = Field(None, ge=0, description="price of a gigabyte of storage per month")
     endpoint_hour: float | None = Field(None, ge=0, description="price of an endpoint per hour")
     endpoint_tag: str = Field("endpoint", description="tag of versions that have an endpoint of their own")
+    million_prompt_tokens: float | None = Field(None, ge=0, description="price of a million prompt tokens")
+    million_training_tokens: float | None = Field(None, ge=0, description="price of a million training tokens")
+    gpu_hour: float | None = Field(
+        None, ge=0, description="price of an hour of the machine that trains, if there is none of training tokens"
+    )
     currency: str = Field("USD", max_length=8, description="currency of the prices")
 
 
@@ -395,6 +414,7 @@ class Settings(BaseSettings):
     find: FindSettings = FindSettings()
     replay: ReplaySettings = ReplaySettings()
     endpoint: EndpointSettings = EndpointSettings()
+    advise: AdviseSettings = AdviseSettings()
     cache: CacheSettings = CacheSettings()
     sources: SourceSettings = SourceSettings()
     thresholds: ThresholdSettings = ThresholdSettings()

@@ -36,10 +36,11 @@ PAGES = (
     "domains",
     "geometry",
     "find",
+    "advise",
     "audit",
     "system",
 )
-TITLES = {"find": "Find a model"}
+TITLES = {"find": "Find a model", "advise": "Advice"}
 #: Pages that say so themselves if the store is empty.
 ABOUT_VERSIONS = tuple(page for page in PAGES if page not in ("inbox", "audit"))
 
@@ -52,7 +53,7 @@ def test_an_empty_page_says_what_to_do_next(store: Database, open_page: Open, na
     assert "`deltadex demo`" in text(page)
 
 
-@pytest.mark.parametrize("name", ["map", "duplicates", "drift", "domains", "geometry", "find"])
+@pytest.mark.parametrize("name", ["map", "duplicates", "drift", "domains", "geometry", "find", "advise"])
 def test_versions_that_wait_are_not_taken_for_an_empty_registry(store: Database, open_page: Open, name: str) -> None:
     with store.transaction() as tx:
         discovered(tx)

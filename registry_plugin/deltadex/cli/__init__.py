@@ -13,6 +13,7 @@ from rich.console import Console
 import deltadex
 from deltadex.cli import (
     across,
+    advise,
     augment,
     backfill,
     clusters,
@@ -96,6 +97,7 @@ for command in (
     across.across,
     find.find,
     augment.augment,
+    advise.advise,
     replay.replay,
     duplicates.duplicates,
     drift.drift,

@@ -47,6 +47,7 @@ from deltadex.engine.messages import (
     Request,
     Scored,
     Scoring,
+    Texts,
     Tuning,
     from_json,
     ignore_progress,
@@ -288,6 +289,24 @@ class EmbeddingProcess:
             if answer.number is not None:
                 on_share(answer.number / len(request.examples))
         return from_json(list[Scored], answer.result)
+
+    def text_states(self, base: BaseModel, texts: Sequence[str], *, deadline_seconds: float) -> FloatArray:
+        """Return `(n, hidden_size)` mean hidden states of texts; see `deltadex.engine.text_states`.
+
+        Raises
+        ------
+        DeltadexError
+            The base could not be run, or time or memory ran out.
+        """
+        with TemporaryDirectory(dir=self._results.name) as folder:
+            file = Path(folder) / "states.npy"
+            list(
+                self._answers(
+                    Texts(base, tuple(texts), file), deadline_seconds, _too_late("Reading texts", deadline_seconds)
+                )
+            )
+            states: FloatArray = np.load(file)
+        return states
 
     def words(self, base: BaseModel, base_digest: str, vectors: FloatArray, *, deadline_seconds: float) -> list[Words]:
         """Return the promoted tokens of each of `(n, hidden_size)` vectors, through the base's output head.

@@ -208,6 +208,8 @@ class Tuning:
         Examples per step; limited to their number.
     max_tokens
         Token limit per example; the completion gets at most half.
+    as_scored
+        True to train on prompts as `Scoring` has them, False for the instructions of the probes before them.
     """
 
     base: BaseModel
@@ -219,6 +221,7 @@ class Tuning:
     batch: int = 8
     max_tokens: int = 256
     seed: int = 0
+    as_scored: bool = False
     task: Literal["tune"] = "tune"
 
 
@@ -351,16 +354,58 @@ class Scored:
         True if greedy decoding writes exactly this completion.
     prompt_tokens
         Number of tokens before it.
+    is_cut
+        True if the limit cut the completion, or the start of what stands before it.
+    bytes
+        Length of the scored part of the completion in UTF-8.
+    token_nats
+        Negative log-likelihood of each of its tokens; their sum is `nats`.
+    token_texts
+        Text of each of its tokens, with its blanks.
     """
 
     nats: float
     tokens: int
     is_greedy: bool
     prompt_tokens: int
+    is_cut: bool = False
+    bytes: int = 0
+    token_nats: tuple[float, ...] = ()
+    token_texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts to read with a base.
+
+    Attributes
+    ----------
+    states
+        File to write the mean hidden state of each to, as a `(n, hidden_size)` float32 array.
+    max_tokens
+        Token limit per text.
+    """
+
+    base: BaseModel
+    texts: tuple[str, ...]
+    states: Path
+    max_tokens: int = 256
+    task: Literal["texts"] = "texts"
 
 
 Request = (
-    Inspection | Conversion | Digest | Check | Job | Tuning | Lens | Extraction | AdapterComparison | Replay | Scoring
+    Inspection
+    | Conversion
+    | Digest
+    | Check
+    | Job
+    | Tuning
+    | Lens
+    | Extraction
+    | AdapterComparison
+    | Replay
+    | Scoring
+    | Texts
 )
 
 

@@ -15,6 +15,7 @@ from deltadex.engine.delta import load_tokenizer
 from deltadex.engine.examples import Example
 from deltadex.engine.messages import Tuning
 from deltadex.engine.probes import PAPER_PROBES
+from deltadex.engine.prompts import completion_ids, prompt_ids
 from deltadex.engine.weights.compute import Compute
 from deltadex.engine.weights.stored_model import StoredModel
 from deltadex.engine.weights.whole_model import load_decoder
@@ -37,7 +38,9 @@ def tune(tuning: Tuning) -> Iterator[int]:
     stored = StoredModel(tuning.base.checkpoint)
     tokenizer = load_tokenizer(tuning.base.checkpoint)
     encoded = [
-        encode(tokenizer, example, instruction=instruction, max_tokens=tuning.max_tokens)
+        _as_scored(tokenizer, example, tuning.max_tokens)
+        if tuning.as_scored
+        else encode(tokenizer, example, instruction=instruction, max_tokens=tuning.max_tokens)
         for example, instruction in zip(tuning.examples, cycle(_INSTRUCTIONS), strict=False)
     ]
     torch.manual_seed(tuning.seed)
@@ -60,6 +63,12 @@ def encode(tokenizer: Tokenizer, example: Example, *, instruction: str, max_toke
     if tokenizer.eos_token_id is not None:
         completion.append(tokenizer.eos_token_id)
     return _ids(tokenizer, _prompt(tokenizer, example, instruction))[len(completion) - max_tokens :], completion
+
+
+def _as_scored(tokenizer: Tokenizer, example: Example, max_tokens: int) -> tuple[list[int], list[int]]:
+    """Return the tokens of prompt and completion as `deltadex.engine.likelihood` reads them."""
+    completion = completion_ids(tokenizer, example)[: max_tokens // 2]
+    return list(prompt_ids(tokenizer, example)[len(completion) - max_tokens :]), list(completion)
 
 
 def _prompt(tokenizer: Tokenizer, example: Example, instruction: str) -> str:

@@ -41,6 +41,7 @@ TABLES: dict[str, LiteralString] = {
     "visits": 'registry collate "C", person collate "C"',
     "replays": "id",
     "sent_texts": "id",
+    "advice_requests": "id",
     "machines": 'registry collate "C", name collate "C"',
     "work_done": 'registry collate "C", kind collate "C", name collate "C"',
 }
