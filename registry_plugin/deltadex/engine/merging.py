@@ -113,7 +113,8 @@ def _sampled(layer: LoraLayer, name: str, generator: torch.Generator) -> Tensor:
     up, down = layer.lora_B[name].weight, layer.lora_A[name].weight
     rows = torch.randperm(len(up), generator=generator)[:_SAMPLED]
     columns = torch.randperm(down.shape[1], generator=generator)[:_SAMPLED]
-    return layer.scaling[name] * (up[rows].flatten(1) @ down[:, columns].flatten(1))
+    update: Tensor = layer.scaling[name] * (up[rows].flatten(1) @ down[:, columns].flatten(1))
+    return update
 
 
 def _is_large(update: Tensor) -> Tensor:

@@ -459,6 +459,12 @@ class FoundWeights:
     singles: tuple[Weighting, ...]
     tried: int
 
+    @property
+    def overfits(self) -> bool:
+        """True if another weighting does better on what was held out; False without held-out examples."""
+        others = [one.held_out_nats for one in (self.base, self.equal, *self.singles) if one.held_out_nats is not None]
+        return self.found.held_out_nats is not None and any(self.found.held_out_nats > one for one in others)
+
 
 Request = (
     Inspection

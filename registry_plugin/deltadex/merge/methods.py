@@ -37,7 +37,7 @@ class MergeMethod(StrEnum):
 
     @property
     def for_full_models(self) -> str | None:
-        """mergekit's name of the method; None if it has none."""
+        """Name of the method in mergekit; None if it has none."""
         return _MERGEKIT.get(self)
 
     def default_weights(self, count: int) -> tuple[float, ...]:

@@ -126,6 +126,7 @@ class AdaptedModel:
 
 
 def empty_slots(slots: list[Slot], compute: Compute) -> None:
+    """Replace parameters of the base by placeholders that take no memory."""
     placeholder = compute.placeholder()
     for slot in slots:
         slot.empty(placeholder)
