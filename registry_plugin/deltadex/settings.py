@@ -403,6 +403,10 @@ class Settings(BaseSettings):
     bases: dict[str, str] = Field(
         default_factory=dict, description="declared base name → folder or models:/ URI, as JSON"
     )
+    mergekit: str | None = Field(
+        None,
+        description="program `mergekit-yaml`, which merges full models; default: found beside Python or on the path",
+    )
     hub_url: str | None = Field(None, description="hub mirror for other bases; default: nothing is downloaded")
     database: DatabaseSettings = DatabaseSettings()
     watch: WatchSettings = WatchSettings()

@@ -24,7 +24,7 @@ from deltadex.checkpoints.inspect import Description, Kind, inspect
 from deltadex.checkpoints.low_rank import LowRank, low_rank
 from deltadex.checkpoints.merge_check import imprint
 from deltadex.embeddings.artifact import write_artifact
-from deltadex.engine import likelihood, replies, text_states, tuning
+from deltadex.engine import likelihood, merging, replies, text_states, tuning, weight_search
 from deltadex.engine.agreement import greedy_agreement
 from deltadex.engine.conversion.convert import write_plain_copy
 from deltadex.engine.conversion.methods import method_for
@@ -33,6 +33,7 @@ from deltadex.engine.extraction import extract
 from deltadex.engine.failures import as_deltadex_error, is_out_of_memory
 from deltadex.engine.messages import (
     AdapterComparison,
+    AdapterMerge,
     Answer,
     BaseModel,
     Check,
@@ -42,9 +43,11 @@ from deltadex.engine.messages import (
     Digest,
     Extraction,
     Finetune,
+    FoundWeights,
     Inspection,
     Job,
     Lens,
+    MergedAdapter,
     Replay,
     Replies,
     Request,
@@ -52,6 +55,7 @@ from deltadex.engine.messages import (
     Scoring,
     Texts,
     Tuning,
+    WeightSearch,
     as_json,
     error_fields,
     parse_request,
@@ -128,6 +132,12 @@ class Child:
             case Texts():
                 self._loaded = None
                 np.save(request.states, text_states.mean_states(request).numpy())
+            case AdapterMerge():
+                return as_json(MergedAdapter, merging.merge_adapters(request))
+            case WeightSearch():
+                self._loaded = None
+                found = weight_search.search(request, on_tried=lambda tried: self.send(Answer(number=tried)))
+                return as_json(FoundWeights, found)
             case Lens():
                 vectors = np.load(request.vectors)
                 return as_json(list[Words], self._base(request.base).words(vectors, base_digest=request.base_digest))
