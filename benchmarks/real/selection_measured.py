@@ -1,4 +1,4 @@
-"""Losses of the pool's models on held-out text of every task, and deltas of models and tasks: what selection is told by."""
+"""Losses of a pool's models on held-out text of every task, and the deltas of models and tasks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
+from benchmarks.real.content import ContentReader
 from benchmarks.real.pools import Finetune, finetunes, of_reuse
-from benchmarks.real.readings import Reader
 from benchmarks.real.texts import DOMAINS, PARTS, Role
 from benchmarks.real.training import LENGTH, Workshop
 from deltadex.demo import training
@@ -22,7 +23,7 @@ from deltadex.demo import training
 #: The committed measurements.
 FILE = Path(__file__).with_name("selection.npz")
 #: Examples that a task is trained on, and as many again to score on: of the task, and for what the runs logged.
-_TASK, _SCORED = 20, 24
+_TASK, _SCORED = 20, 16
 #: Seeds of the tasks begin after this one.
 _LATER = 4_000
 
@@ -52,9 +53,9 @@ class Scored:
 
 
 def pool() -> tuple[Finetune, ...]:
-    """Return the models to select from: all of the domains of `Role.REUSE`, and the first split of every other one."""
+    """Return the models to select from: all of the domains of `Role.REUSE`, and a split of every second other one."""
     older = [one for one in finetunes() if one.pools == ("splits",) and one.part == 0]
-    return (*of_reuse(), *older)
+    return (*of_reuse(), *older[::2])
 
 
 def tasks() -> tuple[Finetune, ...]:
@@ -81,8 +82,8 @@ def measure(folder: Path) -> Scored:
     with training.quiet():
         losses = [scorer.losses(one) for one in track(models, "scoring the pool", console=console)]
         base = scorer.losses(None)
-        reader = Reader(workshop)
-        vectors = [reader.read(one).wrapped_mean for one in track((*models, *asked), "reading", console=console)]
+        reader = ContentReader(workshop)
+        vectors = [reader.delta(one) for one in track((*models, *asked), "reading", console=console)]
     return Scored(
         tuple(one.domain for one in models),
         tuple(one.domain for one in asked),
@@ -131,7 +132,7 @@ class _Scorer:
             for domain in dict.fromkeys([*(one.domain for one in tasks()), *(one.domain for one in pool())])
         }
 
-    def _of(self, tokenizer: training.Tokenizer, domain: str) -> Tensor:
+    def _of(self, tokenizer: PreTrainedTokenizerFast, domain: str) -> Tensor:
         """Return `(2, examples, length)`: the text of the task, and the text for what the runs log."""
         parts = self._workshop.texts.part(DOMAINS[domain].source, PARTS - 1)
         examples = training.examples(tokenizer, parts, LENGTH)
