@@ -33,7 +33,7 @@ PLACES: Mapping[str, tuple[Screen, ...]] = {
         Screen("drift", "Drift"),
         Screen("find", "Find a model"),
     ),
-    "Map": (Screen("map", "Map"), Screen("domains", "Domains"), Screen("geometry", "Geometry")),
+    "Map": (Screen("map", "Map"), Screen("domains", "Domains")),
     "Audit": (Screen("audit", "Log"),),
     "System": (Screen("system", "System"),),
 }
