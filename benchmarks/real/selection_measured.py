@@ -1,9 +1,8 @@
-"""Losses of a pool's models on held-out text of every task, and the deltas of models and tasks."""
+"""Training and scoring for `selection.py`: a pool's models on held-out text of every task."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,40 +15,15 @@ from transformers import PreTrainedTokenizerFast
 
 from benchmarks.real.content import ContentReader
 from benchmarks.real.pools import Finetune, finetunes, of_reuse
+from benchmarks.real.selection import Scored
 from benchmarks.real.texts import DOMAINS, PARTS, Role
 from benchmarks.real.training import LENGTH, Workshop
 from deltadex.demo import training
 
-#: The committed measurements.
-FILE = Path(__file__).with_name("selection.npz")
 #: Examples that a task is trained on, and as many again to score on: of the task, and for what the runs logged.
 _TASK, _SCORED = 20, 16
 #: Seeds of the tasks begin after this one.
 _LATER = 4_000
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """Pool and tasks.
-
-    Attributes
-    ----------
-    models, tasks
-        Names of the domains of the `n` models and of the `t` tasks.
-    losses
-        `(n + 1, t)`: mean nats per token on the text of each task; the last row is the base.
-    logged
-        `(n,)`: nats per token of each model on other text of its own domain, as its run would have logged it.
-    model_vectors, task_vectors
-        `(n, d)` and `(t, d)`: deltas by the product's recipe.
-    """
-
-    models: tuple[str, ...]
-    tasks: tuple[str, ...]
-    losses: NDArray[np.float32]
-    logged: NDArray[np.float32]
-    model_vectors: NDArray[np.float32]
-    task_vectors: NDArray[np.float32]
 
 
 def pool() -> tuple[Finetune, ...]:
@@ -92,32 +66,6 @@ def measure(folder: Path) -> Scored:
         np.array(vectors[: len(models)], dtype=np.float32),
         np.array(vectors[len(models) :], dtype=np.float32),
     )
-
-
-def save(file: Path, scored: Scored) -> None:
-    """Write the measurements, vectors as float16."""
-    np.savez_compressed(
-        file,
-        models=np.array(scored.models),
-        tasks=np.array(scored.tasks),
-        losses=scored.losses,
-        logged=scored.logged,
-        model_vectors=scored.model_vectors.astype(np.float16),
-        task_vectors=scored.task_vectors.astype(np.float16),
-    )
-
-
-def load(file: Path) -> Scored:
-    """Read what `save` wrote."""
-    with np.load(file) as arrays:
-        return Scored(
-            tuple(map(str, arrays["models"])),
-            tuple(map(str, arrays["tasks"])),
-            arrays["losses"],
-            arrays["logged"],
-            arrays["model_vectors"].astype(np.float32),
-            arrays["task_vectors"].astype(np.float32),
-        )
 
 
 class _Scorer:
