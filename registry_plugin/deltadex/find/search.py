@@ -147,12 +147,20 @@ def bases(tx: Transaction, settings: Settings) -> list[str]:
     return list(dict.fromkeys([*embedded, *sorted(settings.bases)]))
 
 
-def require_base(tx: Transaction, settings: Settings, base_name: str) -> None:
-    """Raise BaseNotFound, with the known bases as a hint, if this is none of them."""
+def known_base(tx: Transaction, settings: Settings, base_name: str | None) -> str:
+    """Return a base that a search can use; for None the only one.
+
+    Raises
+    ------
+    BaseNotFound
+        There is none of this name, or none was named and there are several; the hint has the known ones.
+    """
     known = bases(tx, settings)
-    if base_name not in known:
-        hint = f"Known bases: {', '.join(known)}." if known else "No base is known yet: set DELTADEX_BASES."
-        raise BaseNotFound(f"No base is called {base_name}", hint=hint)
+    if base_name in known or (base_name is None and len(known) == 1):
+        return base_name or known[0]
+    hint = f"Known bases: {', '.join(known)}." if known else "No base is known yet: set DELTADEX_BASES."
+    message = "Name the base of the finetunes" if base_name is None else f"No base is called {base_name}"
+    raise BaseNotFound(message, hint=hint)
 
 
 def ask(tx: Transaction, person: Person, settings: Settings, base_name: str, examples: Sequence[Example]) -> int:
@@ -166,7 +174,7 @@ def ask(tx: Transaction, person: Person, settings: Settings, base_name: str, exa
         The base is not known.
     """
     person.require(Right.LOOK)
-    require_base(tx, settings, base_name)
+    known_base(tx, settings, base_name)
     if SEARCHES.unfinished(tx, settings.registry, by=person.name) >= _MOST_UNFINISHED:
         raise AccessDenied(f"{_MOST_UNFINISHED} of your searches are under way", hint="Wait for one of them to end.")
     return task_searches.ask(tx, settings.registry, base_name, examples, by=person.name)
