@@ -17,6 +17,7 @@ from deltadex.access import Person, at_terminal
 from deltadex.bases.manner import manner_of
 from deltadex.cli.filters import Alias, Cluster, Model, Since, States, Tags, Until, conditions_from
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, TrackingUri, settings_from
+from deltadex.cli.ranking import LowerIsBetter, MetricName, Order, Rank, order_from, score_json, score_text
 from deltadex.cli.reading import print_json, version_json
 from deltadex.cli.terminal import plain
 from deltadex.engine.example_files import MAX_BYTES, read_file, read_text
@@ -26,6 +27,8 @@ from deltadex.find.mixtures import mixed_query, parse
 from deltadex.find.queries import TaskDelta
 from deltadex.find.search import TaskModel, TaskModels, known_base, models_for, models_like
 from deltadex.search.filters import Conditions
+from deltadex.selection.rank import Ranking
+from deltadex.selection.ranking import Placed, RankBy
 from deltadex.settings import Settings
 from deltadex.store.database import Database
 
@@ -64,6 +67,9 @@ def find(
         typer.Option(help="With --examples: also train halves of them, to know how certain the answer is."),
     ] = True,
     limit: Annotated[int, typer.Option("--limit", "-k", help="Maximum number of models.", min=1)] = 10,
+    by: Rank = RankBy.SIMILARITY,
+    metric: MetricName = None,
+    lower_is_better: LowerIsBetter = False,
     model: Model = None,
     alias: Alias = None,
     tag: Tags = None,
@@ -85,21 +91,23 @@ def find(
         raise typer.BadParameter("give either words, or --examples, or --like")
     if base and words:
         raise typer.BadParameter("--base goes with --examples and --like, not with words")
+    if words and (metric or by is not RankBy.SIMILARITY):
+        raise typer.BadParameter("--rank and --metric go with --examples and --like, not with words")
     conditions = conditions_from(
         model=model, alias=alias, tag=tag, state=state, cluster=cluster, since=since, until=until
     )
     conditions = None if conditions == Conditions() else conditions
     given = None if examples is None else _read(examples)
     settings = settings_from(data_dir, tracking_uri=tracking_uri, database_url=database_url)
-    viewer = at_terminal(settings)
+    order, viewer = order_from(settings, by, metric, lower_is_better=lower_is_better), at_terminal(settings)
     with Database(settings.url_of("reader")) as database:
         if words:
             _find_words(database, viewer, settings, " ".join(words), limit, conditions, json=json)
         elif like is not None:
-            _find_like(database, viewer, settings, like, base, limit, conditions, json=json)
+            _find_like(database, viewer, settings, like, base, limit, conditions, order, json=json)
         elif given is not None:
             chosen = database.run(lambda tx: known_base(tx, settings, base))
-            search = _ExampleSearch(database, viewer, settings, chosen, given, limit, conditions)
+            search = _ExampleSearch(database, viewer, settings, chosen, given, limit, conditions, order)
             search.run(wait=wait, json=json)
 
 
@@ -145,22 +153,24 @@ def _find_like(
     base: str | None,
     limit: int,
     conditions: Conditions | None,
+    order: Order,
     *,
     json: bool,
 ) -> None:
     parts = parse(text)
     query = database.run(lambda tx: mixed_query(tx, viewer, settings, parts, base=base))
     found = database.run(lambda tx: models_like(tx, viewer, query, k=limit, conditions=conditions))
+    ranking = database.run(lambda tx: order.of(tx, viewer, settings, found))
     mixture = [
         {"weight": part.weight, "name": part.name, "meant": meant}
         for part, meant in zip(parts, query.meant, strict=True)
     ]
     if json:
-        print_json({"base": query.recipe.base_name, "mixture": mixture, **_as_json(settings, found)})
+        print_json({"base": query.recipe.base_name, "mixture": mixture, **_as_json(settings, found, ranking)})
         return
     said = " + ".join(f"{part.weight:g} × {plain(meant)}" for part, meant in zip(parts, query.meant, strict=True))
     console.print(f"[dim]{said}, finetunes of {plain(query.recipe.base_name)}[/]")
-    _show(settings, found)
+    _show(settings, found, ranking)
 
 
 class _ExampleSearch:
@@ -175,9 +185,10 @@ class _ExampleSearch:
         examples: Sequence[Example],
         limit: int,
         conditions: Conditions | None,
+        order: Order,
     ) -> None:
         self._database, self._viewer, self._settings, self._base = database, viewer, settings, base
-        self._examples, self._limit, self._conditions = examples, limit, conditions
+        self._examples, self._limit, self._conditions, self._order = examples, limit, conditions, order
 
     def run(self, *, wait: bool, json: bool) -> None:
         """Print the first answer at once, and the certainty when it is known; as JSON, both at the end."""
@@ -185,13 +196,13 @@ class _ExampleSearch:
         for delta in self._deltas(wait=wait):
             is_first, found = not delta.halves, self._found(delta)
             if is_first and not json:
-                _show(self._settings, found)
+                _show(self._settings, found, self._ranked(found))
         if delta is None or found is None:
             return
         if json:
             facts = {"base": self._base, "examples": len(self._examples), "recipe": delta.recipe_digest}
             strength = {"strength": delta.strength, "probe_agreement": delta.probe_agreement}
-            print_json({**facts, **strength, **_as_json(self._settings, found)})
+            print_json({**facts, **strength, **_as_json(self._settings, found, self._ranked(found))})
         elif found.certainty:
             console.print(plain(found.certainty.in_words))
 
@@ -199,6 +210,9 @@ class _ExampleSearch:
         return self._database.run(
             lambda tx: models_for(tx, self._viewer, self._settings, delta, k=self._limit, conditions=self._conditions)
         )
+
+    def _ranked(self, found: TaskModels) -> Ranking[TaskModel]:
+        return self._database.run(lambda tx: self._order.of(tx, self._viewer, self._settings, found))
 
     def _deltas(self, *, wait: bool) -> Iterator[TaskDelta]:
         """Yield the delta of the examples, then with one more trained half of them each time."""
@@ -227,7 +241,7 @@ def _bar(text: str) -> Iterator[Any]:
         yield lambda share: progress.update(bar, completed=share)
 
 
-def _as_json(settings: Settings, found: TaskModels) -> dict[str, Any]:
+def _as_json(settings: Settings, found: TaskModels, ranking: Ranking[TaskModel]) -> dict[str, Any]:
     certainty = found.certainty
     return {
         "exact": found.is_exact,
@@ -242,16 +256,19 @@ def _as_json(settings: Settings, found: TaskModels) -> dict[str, Any]:
             "highest_similarity": certainty.highest,
         },
         "note": found.note,
+        "rank_note": ranking.note,
         "domains": [{"name": one.cluster.name, "similarity": one.similarity} for one in found.domains],
-        "models": [_model_json(settings, one) for one in found.models],
+        "models": [_model_json(settings, one) for one in ranking.placed],
     }
 
 
-def _model_json(settings: Settings, one: TaskModel) -> dict[str, Any]:
+def _model_json(settings: Settings, place: Placed[TaskModel]) -> dict[str, Any]:
+    one = place.candidate
     version = one.version.registered
     return {
         **version_json(one.version),
         "similarity": one.similarity,
+        "score": score_json(place),
         "cluster": one.cluster and one.cluster.name,
         "words": list(one.words),
         "owner": version.owner,
@@ -259,7 +276,7 @@ def _model_json(settings: Settings, one: TaskModel) -> dict[str, Any]:
     }
 
 
-def _show(settings: Settings, found: TaskModels) -> None:
+def _show(settings: Settings, found: TaskModels, ranking: Ranking[TaskModel]) -> None:
     console.print(f"[bold]{plain(found.in_words)}[/]")
     if not found.models:
         return
@@ -267,7 +284,11 @@ def _show(settings: Settings, found: TaskModels) -> None:
         Column("version", overflow="fold"), "similarity", "domain", "promotes", "owner",
         caption=None if found.is_exact else "Approximate: others may be as close.",
     )  # fmt: skip
-    for one in found.models:
+    has_scores = any(place.score for place in ranking.placed)
+    if has_scores:
+        table.add_column("metric")
+    for place in ranking.placed:
+        one = place.candidate
         ref = one.version.registered.ref
         link = settings.version_link(ref.name, ref.version)
         label = plain(one.version.label)
@@ -277,8 +298,11 @@ def _show(settings: Settings, found: TaskModels) -> None:
             plain(one.cluster.name) if one.cluster else "",
             plain(" ".join(word.strip() for word in one.words)),
             plain(one.version.registered.owner or ""),
+            *([score_text(place.score)] if has_scores else []),
         )
     console.print(table)
+    if ranking.note:
+        console.print(f"[dim]{plain(ranking.note)}[/]")
     if found.domains:
         said = ", ".join(f"{plain(one.cluster.name)} {one.similarity:.2f}" for one in found.domains)
         console.print(f"[dim]Nearest domains by their mean directions: {said}.[/]")
