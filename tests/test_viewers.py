@@ -50,6 +50,8 @@ from deltadex.reviews import actions as reviews
 from deltadex.search import reads as search
 from deltadex.search.filters import Conditions
 from deltadex.search.query_vector import Questions
+from deltadex.selection.rank import rank
+from deltadex.selection.ranking import Metric, RankBy
 from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
@@ -113,6 +115,15 @@ def replays_of_all(tx: Transaction, viewer: Person, made: Strangers) -> list[obj
     return [replays.latest_between(tx, viewer, SETTINGS, *pair) for pair in combinations(newest, 2)]
 
 
+def ranked_of_all(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
+    questions = Questions(made.recipe_id, REGISTRY, vector())
+    loss = Metric("eval_loss", lower_is_better=True)
+    return [
+        rank(tx, viewer, found.neighbors, recipe_id=made.recipe_id, registry=REGISTRY, by=RankBy.BOTH, metric=loss)
+        for found in search.answer(tx, viewer, questions, k=100)
+    ]
+
+
 def first_replay(tx: Transaction, viewer: Person) -> object:
     try:
         return replays.get(tx, viewer, SETTINGS, 1)
@@ -174,6 +185,7 @@ READS: Mapping[Callable[..., object], Read] = {
         task_search.models_for(tx, viewer, SETTINGS, TaskDelta(recipe(tx).digest, each, 0.1, 1.0, ""))
         for each in vector()
     ],
+    rank: ranked_of_all,
     replays.get: lambda tx, viewer, made: first_replay(tx, viewer),
     replays.latest_between: replays_of_all,
     advice.get: lambda tx, viewer, made: advice.get(tx, viewer, SETTINGS, 1),

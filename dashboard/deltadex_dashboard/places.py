@@ -34,7 +34,7 @@ PLACES: Mapping[str, tuple[Screen, ...]] = {
         Screen("find", "Find a model"),
         Screen("advise", "Advice"),
     ),
-    "Map": (Screen("map", "Map"), Screen("domains", "Domains"), Screen("geometry", "Geometry")),
+    "Map": (Screen("map", "Map"), Screen("domains", "Domains")),
     "Audit": (Screen("audit", "Log"),),
     "System": (Screen("system", "System"),),
 }
