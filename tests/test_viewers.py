@@ -40,6 +40,7 @@ from deltadex.find.queries import TaskDelta
 from deltadex.geometry import reads as geometry
 from deltadex.ingest import backfill
 from deltadex.lineage.graph import lineage
+from deltadex.lineage.remarks import base_and_remarks
 from deltadex.map import chart as maps
 from deltadex.replay import reads as replays
 from deltadex.reports import governance
@@ -156,6 +157,7 @@ READS: Mapping[Callable[..., object], Read] = {
         for (other, ids) in zip([*list(made.ids)[1:], next(iter(made.ids))], made.ids.values(), strict=True)
     ],
     lineage: of_versions(lineage),
+    base_and_remarks: of_versions(base_and_remarks),
     overview.redundancies: lambda tx, viewer, made: [
         overview.redundancies(tx, viewer, SETTINGS, similarity=each) for each in (None, 0.5)
     ],

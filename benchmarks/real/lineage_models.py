@@ -51,9 +51,7 @@ def descendants(*, reuse: bool) -> tuple[Descendant, ...]:
 def first_parts(*roles: Role) -> list[Finetune]:
     """Return the finetune on the first part of each domain of some roles."""
     pool = of_reuse() if Role.REUSE in roles else finetunes()
-    return [
-        one for one in pool if one.pools == ("splits",) and one.part == 0 and DOMAINS[one.domain].role in roles
-    ]
+    return [one for one in pool if one.pools == ("splits",) and one.part == 0 and DOMAINS[one.domain].role in roles]
 
 
 def _on_select() -> Iterator[Descendant]:

@@ -242,9 +242,7 @@ def is_plain_sum(config: Mapping[str, object]) -> bool:
     return not chain_obstacle(config) and not any(config.get(name) for name in _UNPREDICTABLE)
 
 
-def factors_of(
-    tensors: Mapping[str, StoredTensor], parameter: str, base: StoredTensor
-) -> Factors | None:
+def factors_of(tensors: Mapping[str, StoredTensor], parameter: str, base: StoredTensor) -> Factors | None:
     """Return A and B of one matrix; None if its update is not a product of two float matrices."""
     module = parameter.removesuffix(".weight")
     down, up = (tensors.get(f"{module}.{part}.weight") for part in ("lora_A", "lora_B"))

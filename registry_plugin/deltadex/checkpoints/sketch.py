@@ -8,10 +8,9 @@ a training that goes on from an adapter keeps the random numbers that its A bega
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,8 @@ from deltadex.types import FloatArray
 _PLACES, _FEWEST_PLACES, _MOST_MATRICES = 4096, 2, 1024
 #: Components of an adapter that are sampled, at least, in whole modules; the fewest modules; entries of each factor.
 _COMPONENTS, _FEWEST_MODULES, _ENTRIES = 384, 4, 4
+#: Places and components of the part that is read of every version.
+_COARSE_PLACES, _COARSE_COMPONENTS = 512, 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,20 +69,41 @@ class Sketch:
         found: FloatArray = self.base + self.deltas
         return found
 
+    def coarse(self) -> Sketch:
+        """Return a part of the sketch, small enough to read that of every version; without the base."""
+        stride = max(1, len(self.deltas) // _COARSE_PLACES)
+        first = slice(_COARSE_COMPONENTS)
+        nothing = np.empty(0, np.float32)
+        deltas = self.deltas[::stride]
+        return Sketch(self.layout, nothing, deltas, self.modules[first], self.down[first], self.up[first])
+
     def to_bytes(self) -> bytes:
-        """Return the arrays as a file of numpy; the layout is kept beside it."""
-        stream = io.BytesIO()
-        np.savez(stream, **{name: getattr(self, name) for name in _ARRAYS})
-        return stream.getvalue()
+        """Return the arrays as little-endian bytes, after their lengths; the layout is kept beside them."""
+        lengths = np.array([len(self.base), len(self.deltas), len(self.modules)], "<i8")
+        floats = (self.base, self.deltas, self.down, self.up)
+        return b"".join([lengths.tobytes(), self.modules.astype("<i8").tobytes(), *map(_float_bytes, floats)])
 
     @classmethod
     def from_bytes(cls, layout: str, content: bytes) -> Sketch:
-        """Return the sketch that `to_bytes` wrote."""
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return cls(layout, **{name: arrays[name] for name in _ARRAYS})
+        """Return the sketch that `to_bytes` wrote.
+
+        Raises
+        ------
+        ValueError
+            The content is not one.
+        """
+        base, deltas, components = (int(length) for length in np.frombuffer(content, "<i8", 3))
+        modules = np.frombuffer(content, "<i8", components, 24).astype(np.int64)
+        floats = np.frombuffer(content, "<f4", offset=24 + 8 * components).astype(np.float32)
+        parts = np.split(floats, np.cumsum([base, deltas, components * _ENTRIES]))
+        if [len(part) for part in parts] != [base, deltas, *[components * _ENTRIES] * 2]:
+            raise ValueError(f"a sketch of {len(content)} bytes has other lengths than it says")
+        down, up = (part.reshape(components, _ENTRIES) for part in parts[2:])
+        return cls(layout, parts[0], parts[1], modules, down, up)
 
 
-_ARRAYS = tuple(field.name for field in fields(Sketch) if field.name != "layout")
+def _float_bytes(values: FloatArray) -> bytes:
+    return values.astype("<f4").tobytes()
 
 
 def sketch(checkpoint: LocalCheckpoint, base: LocalCheckpoint) -> Sketch | None:

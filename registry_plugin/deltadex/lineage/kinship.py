@@ -126,7 +126,7 @@ def independence(products: NDArray[np.float64]) -> float:
 
 def beyond(correlation: float, count: int, *, null: float = UNRELATED_CORRELATION) -> float:
     """Return the probability that a sample correlates so much where all weights correlate by `null` (Fisher's z)."""
-    if not math.isfinite(correlation) or count < 4:  # noqa: PLR2004 - of Fisher's formula
+    if not math.isfinite(correlation) or count < 4:
         return 1.0
     at_most = 1 - 1e-9
     z = (math.atanh(min(correlation, at_most)) - math.atanh(null)) * math.sqrt(count - 3)

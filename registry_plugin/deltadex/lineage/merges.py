@@ -67,7 +67,7 @@ def _by_factors(target: Sketch, candidates: Mapping[int, Sketch], comparisons: i
             p = comparisons * independence(np.einsum("me,me->m", target.down[mine], one.down[its], dtype=np.float64))
             if p <= SIGNIFICANT:
                 p_values[number] = p
-    if len(p_values) < 2:  # noqa: PLR2004 - two make a merge
+    if len(p_values) < 2:
         return None
     rows = {number: _factors(candidates[number], target) for number in p_values}
     found = _greedy(_factors(target, target), rows)
@@ -81,9 +81,7 @@ def _by_factors(target: Sketch, candidates: Mapping[int, Sketch], comparisons: i
 
 def _factors(one: Sketch, unit: Sketch) -> NDArray[np.float64]:
     """Return A and B in a row, each in the length of the target's."""
-    parts = [
-        mine.ravel() / (np.linalg.norm(its) or 1.0) for mine, its in ((one.down, unit.down), (one.up, unit.up))
-    ]
+    parts = [mine.ravel() / (np.linalg.norm(its) or 1.0) for mine, its in ((one.down, unit.down), (one.up, unit.up))]
     return np.concatenate(parts).astype(np.float64)
 
 
@@ -102,7 +100,9 @@ def _any_kin(candidates: Mapping[int, Sketch], chosen: Sequence[int]) -> bool:
 
 def _by_updates(target: Sketch, candidates: Mapping[int, Sketch]) -> MergedFrom | None:
     """Return parents whose updates sum up to the target's."""
-    usable = {number: one for number, one in candidates.items() if one.deltas.any() and not quantized_alike(one, target)}
+    usable = {
+        number: one for number, one in candidates.items() if one.deltas.any() and not quantized_alike(one, target)
+    }
     found = _greedy(
         target.deltas.astype(np.float64), {number: one.deltas.astype(np.float64) for number, one in usable.items()}
     )
@@ -126,7 +126,7 @@ def _greedy(
     One row is added at a time: the one that correlates most with what is left.
     """
     length = float(target @ target)
-    if not length or len(rows) < 2:  # noqa: PLR2004 - two make a merge
+    if not length or len(rows) < 2:
         return None
     numbers = list(rows)
     matrix = np.stack([rows[number] for number in numbers], axis=1)
@@ -147,7 +147,7 @@ def _greedy(
         chosen, weights = [*chosen, best], tried
         left = target - matrix[:, chosen] @ weights
     kept = [(numbers[place], float(weight)) for place, weight in zip(chosen, weights, strict=True) if weight > 0]
-    if len(kept) < 2:  # noqa: PLR2004 - two make a merge
+    if len(kept) < 2:
         return None
     scaled = {number: weight / float(np.linalg.norm(rows[number])) for number, weight in kept}
     total = sum(scaled.values())

@@ -24,6 +24,7 @@ TABLES: dict[str, LiteralString] = {
     "codes": "recipe_id, model_version_id",
     "words": 'model_version_id, recipe_id, weights_digest collate "C"',
     "imprints": 'model_version_id, recipe_id, weights_digest collate "C"',
+    "lineage_sketches": 'model_version_id, recipe_id, weights_digest collate "C"',
     "calibrations": 'recipe_id, registry collate "C"',
     "layouts": "recipe_id, model_version_id",
     "findings": "id",
