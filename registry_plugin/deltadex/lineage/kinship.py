@@ -1,14 +1,14 @@
-"""Relation of two versions by their sketches: a test for a shared origin, what they share, and which came first. Pure.
+"""Relation of two versions by their sketches: a test for a shared origin, what they share, and their order. Pure.
 
-**Test.** peft draws the A of an adapter at random, from a distribution that is symmetric about 0, and B begins at 0. The
-sign of one component, a row of A with its column of B, changes neither the update nor, under Adam or SGD, how it is
-trained. So for two adapters with independent beginnings, the signs of the scalar products of their components are fair
-coins, whatever base, domain, data and settings they share. That gives a p-value that holds for any number of
-components (Chernoff's bound of a sum with random signs), and no threshold to tune. Full models have no random beginning
-of their own: there the null is the largest correlation that independent trainings on one domain were seen to reach.
+**Test.** peft draws the A of an adapter at random, symmetrically about 0, and B begins at 0. The sign of one
+component, a row of A with its column of B, changes neither the update nor, under Adam or SGD, how it is trained. So
+for two adapters with independent beginnings, the signs of the scalar products of their components are fair coins,
+whatever base, domain, data and settings they share. That gives a p-value that holds for any number of components
+(Chernoff's bound of a sum with random signs), and no threshold to tune. Full models have no random beginning of their
+own: there the null is the largest correlation that independent trainings on one domain were seen to reach.
 
-**Relation.** A shared origin may be a seed: two trainings that begin with the same A are no relatives. B begins at 0, so
-what two B have in common was learned. docs/lineage.md has what was measured.
+**Relation.** A shared origin may be a seed: two trainings that begin with the same A are no relatives. What a version
+learned is its update; one that was trained on from another holds all of it. docs/lineage.md has what was measured.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ SIGNIFICANT = 1e-3
 #: Correlation of what independent trainings of all weights on one domain may learn: more than was measured.
 UNRELATED_CORRELATION = 0.5
 #: A version that goes on from another one holds its update: in each of four sizes of change the slope is at least this,
-#: up to so many standard errors; in all, it is 1 within an error, or more.
+#: up to so many standard errors.
 _BINS, _FEWEST_IN_BIN = 4, 16
-_LEAST_SLOPE, _SLOPE_ERROR, _STANDARD_ERRORS = 0.9, 0.03, 3.0
-#: Cosine of the updates where the step goes further the same way: trainings that were only longer had less.
+_LEAST_SLOPE, _STANDARD_ERRORS = 0.85, 3.0
+#: Largest slope of a later version, of adapters that began alike and of full models, and cosine of the updates from
+#: which a larger one is accepted: trainings that were only longer had less in common.
+_LARGEST_SLOPE, _LARGEST_SLOPE_OF_FULL = 1.25, 1.05
 _LEAST_SHARED = 0.8
 #: Relative step under which two versions are one, and their order is that of their rounding alone.
 _SAME_STEP = 0.02
@@ -95,13 +97,13 @@ def kinship(one: Sketch, other: Sketch, *, comparisons: int = 1) -> Kinship | No
         p = independence(np.einsum("me,me->m", one.down[mine], other.down[its], dtype=np.float64)) * comparisons
         if p > SIGNIFICANT:
             return None
-        return Kinship(*_learned(one, other), min(1.0, p), by_factors=True)
+        return Kinship(*_learned(one, other, by_factors=True), min(1.0, p), by_factors=True)
     if quantized_alike(one, other):
         return None
     p = beyond(cosine(one.deltas, other.deltas), len(one.deltas)) * comparisons
     if p > SIGNIFICANT:
         return None
-    origin, first, shared = _learned(one, other)
+    origin, first, shared = _learned(one, other, by_factors=False)
     # Two trainings of all weights learn alike: that alone is no origin.
     return None if origin is Origin.SHARED else Kinship(origin, first, shared, p, by_factors=False)
 
@@ -167,7 +169,7 @@ def quantized_alike(one: Sketch, other: Sketch) -> bool:
     return bool(np.median(sizes) >= _QUANTIZED_STEPS)
 
 
-def _learned(one: Sketch, other: Sketch) -> tuple[Origin, First, float]:
+def _learned(one: Sketch, other: Sketch, *, by_factors: bool) -> tuple[Origin, First, float]:
     """Return what two versions of one origin are to each other, by what both learned, and the cosine of that."""
     mine, its = one.deltas.astype(np.float64), other.deltas.astype(np.float64)
     shared, longest = cosine(mine, its), max(np.linalg.norm(mine), np.linalg.norm(its))
@@ -175,7 +177,8 @@ def _learned(one: Sketch, other: Sketch) -> tuple[Origin, First, float]:
         return Origin.SHARED, First.UNKNOWN, shared
     if np.linalg.norm(mine - its) <= _SAME_STEP * longest:
         return Origin.SAME, _rounded_first(one, other), shared
-    holds = [_holds(mine, its, shared), _holds(its, mine, shared)]
+    largest = _LARGEST_SLOPE if by_factors else _LARGEST_SLOPE_OF_FULL
+    holds = [_holds(*pair, shared, largest=largest) for pair in ((mine, its), (its, mine))]
     if not any(holds):
         return Origin.SHARED, First.UNKNOWN, shared
     # Where the step is small, each holds the other: the earlier one is shorter.
@@ -183,33 +186,34 @@ def _learned(one: Sketch, other: Sketch) -> tuple[Origin, First, float]:
     return Origin.TRAINED_ON, first, shared
 
 
-def _holds(earlier: NDArray[np.float64], later: NDArray[np.float64], shared: float) -> bool:
+def _holds(earlier: NDArray[np.float64], later: NDArray[np.float64], shared: float, *, largest: float) -> bool:
     """Return True if one update can hold all of another one, large and small changes alike.
 
     Training goes on from where it was, so the later update is the earlier one and a step. If the step has nothing in
-    common with the earlier update, the regression of the later on the earlier has slope 1 in all sizes; if the step goes
-    further the same way, more. A second training that only learned the same lacks what chance brought to the first one,
-    and has slopes below 1, unless it went on for longer; then it has less in common than one that was trained on.
+    common with the earlier update, the regression of the later on the earlier has slope 1 in all sizes; if the step
+    goes further the same way, more. A second training that only learned the same lacks what chance brought to the
+    first one, and has slopes below 1, unless it went on for much longer; then its slope is large.
     """
     sizes = np.abs(earlier)
-    edges = np.quantile(sizes[sizes > 0], np.linspace(0, 1, _BINS + 1)) if sizes.any() else np.zeros(_BINS + 1)
-    slopes, errors = [], []
+    moved = sizes > 0
+    edges = np.quantile(sizes[moved], np.linspace(0, 1, _BINS + 1)) if moved.any() else np.zeros(_BINS + 1)
     for low, high in pairwise(edges):
-        within = (sizes >= low) & (sizes <= high) & (sizes > 0)
-        known, now = earlier[within], later[within]
-        if len(known) < _FEWEST_IN_BIN:
+        within = moved & (sizes >= low) & (sizes <= high)
+        if within.sum() < _FEWEST_IN_BIN:
             return False
-        slopes.append(float(known @ now) / float(known @ known))
-        left = now - slopes[-1] * known
-        errors.append(math.sqrt(float(left @ left) / (len(known) - 1) / float(known @ known)))
-    if any(slope + _STANDARD_ERRORS * error < _LEAST_SLOPE for slope, error in zip(slopes, errors, strict=True)):
-        return False
-    length = float(earlier @ earlier)
-    slope = float(earlier @ later) / length
-    left = later - slope * earlier
-    error = math.sqrt(float(left @ left) / len(left) / length)
-    is_beside = abs(slope - 1) <= _SLOPE_ERROR + _STANDARD_ERRORS * error
-    return is_beside or (slope >= 1 and shared >= _LEAST_SHARED)
+        slope, error = _slope(earlier[within], later[within])
+        if slope + _STANDARD_ERRORS * error < _LEAST_SLOPE:
+            return False
+    slope, error = _slope(earlier, later)
+    return slope >= _LEAST_SLOPE and (slope - _STANDARD_ERRORS * error <= largest or shared >= _LEAST_SHARED)
+
+
+def _slope(known: NDArray[np.float64], now: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the slope of a regression through 0, and its standard error."""
+    length = float(known @ known)
+    slope = float(known @ now) / length
+    left = now - slope * known
+    return slope, math.sqrt(float(left @ left) / len(known) / length)
 
 
 def _shorter(one: NDArray[np.float64], other: NDArray[np.float64]) -> First:

@@ -102,8 +102,8 @@ def relations(version_id: int, coarse: Mapping[int, Sketch], load: Load) -> list
     parents = [] if own_merge is None else _of_merge(version_id, own_merge, search)
     into = [link for other in search.maybe_merges(version_id) if (link := search.link_to_merge(version_id, other))]
     taken = {link.earlier for link in parents} | {link.later for link in into}
-    direct = [] if own_merge is not None else _nearest(version_id, kin, search, first=First.OTHER)
-    later = _nearest(version_id, kin, search, first=First.ONE)
+    direct = [] if own_merge is not None else _nearest(kin, search, first=First.OTHER)
+    later = _nearest(kin, search, first=First.ONE)
     near = [
         _link(version_id, other, one)
         for other, one in [*direct, *later, *_unordered(kin)]
@@ -190,9 +190,7 @@ def _of_merge(version_id: int, found: MergedFrom, search: _Search) -> list[Link]
     ]
 
 
-def _nearest(
-    version_id: int, kin: Mapping[int, Kinship], search: _Search, *, first: First
-) -> list[tuple[int, Kinship]]:
+def _nearest(kin: Mapping[int, Kinship], search: _Search, *, first: First) -> list[tuple[int, Kinship]]:
     """Return the versions trained on before or after one, without those that another of them is between."""
     found = {other: one for other, one in kin.items() if one.origin is Origin.TRAINED_ON and one.first is first}
     ordered = sorted(found, key=lambda other: -found[other].shared)

@@ -1,7 +1,7 @@
 """Versions that one version is merged from, by their sketches. Pure.
 
-A merge is a sum of its parents with non-negative weights: of their updates (full models; `cat` and `svd` of adapters), or
-of their factors (`linear`, `ties`, `dare` of adapters, which add up A and B apart).
+A merge is a sum of its parents with non-negative weights: of their updates (full models; `cat` and `svd` of adapters),
+or of their factors (`linear`, `ties`, `dare` of adapters, which add up A and B apart).
 """
 
 from __future__ import annotations
