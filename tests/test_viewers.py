@@ -43,6 +43,7 @@ from deltadex.geometry import reads as geometry
 from deltadex.ingest import backfill
 from deltadex.justify.sources import source_texts
 from deltadex.lineage.graph import lineage
+from deltadex.lineage.remarks import base_and_remarks
 from deltadex.map import chart as maps
 from deltadex.replay import reads as replays
 from deltadex.reports import governance
@@ -172,6 +173,7 @@ READS: Mapping[Callable[..., object], Read] = {
     lineage: of_versions(lineage),
     source_texts: of_versions(lambda tx, viewer, each: source_texts(tx, viewer, [each])),
     sent_texts.listing: lambda tx, viewer, made: sent_texts.listing(tx, viewer, REGISTRY, limit=10),
+    base_and_remarks: of_versions(base_and_remarks),
     overview.redundancies: lambda tx, viewer, made: [
         overview.redundancies(tx, viewer, SETTINGS, similarity=each) for each in (None, 0.5)
     ],

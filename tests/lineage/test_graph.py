@@ -87,7 +87,10 @@ def test_the_command_tells_declared_from_measured(database: Database) -> None:
     assert max(map(len, shown.output.splitlines())) <= 80
     assert "near duplicate, 0.980" in shown.output
     found = json.loads(CliRunner().invoke(cli.app, ["lineage", "own/2", "--json"], env=variables).output)
-    assert found[0] == {
+    assert found["relations"][0] == {
         "from": "acme/lm", "to": {"name": "own", "version": 2}, "relation": "base of", "is_declared": True,
-        "similarity": None,
+        "has_order": True, "similarity": None, "p": None, "weight": None,
     }  # fmt: skip
+    assert found["base"] is None
+    drawn = CliRunner().invoke(cli.app, ["lineage", "own/2", "--dot"], env=variables, catch_exceptions=False)
+    assert drawn.output.startswith("digraph {")

@@ -23,6 +23,7 @@ from deltadex.checkpoints.fit import check_fit
 from deltadex.checkpoints.inspect import Description, Kind, inspect
 from deltadex.checkpoints.low_rank import LowRank, low_rank
 from deltadex.checkpoints.merge_check import imprint
+from deltadex.checkpoints.sketch import sketch
 from deltadex.embeddings.artifact import write_artifact
 from deltadex.engine import likelihood, merging, replies, text_states, tuning, weight_search
 from deltadex.engine.agreement import greedy_agreement
@@ -234,7 +235,8 @@ def _check(request: Check) -> Checked:
     fit = check_fit(finetune, base, base_name=request.base_name)
     identical = identical_tensors(finetune, base, memo=memo) if finetune.kind is Kind.FULL else frozenset()
     described = Finetune(finetune, weights_digest(finetune, memo=memo), identical)
-    return Checked.of(described, fit, imprint(finetune, base), low_rank(finetune, base, identical=identical))
+    rank = low_rank(finetune, base, identical=identical)
+    return Checked.of(described, fit, imprint(finetune, base), rank, sketch(finetune, base))
 
 
 @contextmanager

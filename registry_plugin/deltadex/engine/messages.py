@@ -17,6 +17,7 @@ from deltadex.checkpoints.fit import Fit
 from deltadex.checkpoints.inspect import LocalCheckpoint
 from deltadex.checkpoints.low_rank import LowRank
 from deltadex.checkpoints.merge_check import Imprint
+from deltadex.checkpoints.sketch import Sketch
 from deltadex.engine.examples import Example
 from deltadex.errors import DeltadexError
 from deltadex.types import FloatArray
@@ -155,6 +156,8 @@ class Checked:
         The arrays of its `Imprint` in hexadecimal; None if it has none.
     low_rank
         The rank of its difference from the base, if an adapter can hold it.
+    layout, sampled
+        The layout of its `Sketch`, and its bytes in hexadecimal; None if it has none.
     """
 
     finetune: Finetune
@@ -163,13 +166,18 @@ class Checked:
     updates: str | None = None
     base: str | None = None
     low_rank: LowRank | None = None
+    layout: str | None = None
+    sampled: str | None = None
 
     @classmethod
-    def of(cls, finetune: Finetune, fit: Fit, imprint: Imprint | None, low_rank: LowRank | None) -> Checked:
+    def of(
+        cls, finetune: Finetune, fit: Fit, imprint: Imprint | None, low_rank: LowRank | None, sketch: Sketch | None
+    ) -> Checked:
         """Return the message of these values."""
         arrays = (imprint.values, imprint.updates, imprint.base) if imprint else (None, None, None)
         weights, updates, base = map(_to_hex, arrays)
-        return cls(finetune, fit, weights, updates, base, low_rank)
+        sketched = (sketch.layout, sketch.to_bytes().hex()) if sketch else (None, None)
+        return cls(finetune, fit, weights, updates, base, low_rank, *sketched)
 
     @property
     def imprint(self) -> Imprint | None:
@@ -177,6 +185,13 @@ class Checked:
         values = _from_hex(self.weights)
         bits = self.finetune.checkpoint.bits
         return values if values is None else Imprint(values, _from_hex(self.updates), bits, _from_hex(self.base))
+
+    @property
+    def sketch(self) -> Sketch | None:
+        """Return the sampled weights, if lineage can be measured from them."""
+        if self.layout is None or self.sampled is None:
+            return None
+        return Sketch.from_bytes(self.layout, bytes.fromhex(self.sampled))
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ from deltadex.types import VersionRow
 from deltadex.versions.queries import by_ids
 
 #: Among so many nearest versions are the candidates, one of each registered model.
+#: Tokens of an example that a few-shot finetune is trained on.
+_TRAINED_TOKENS = 256
 _NEAREST = 30
 #: Progress after the candidates were found.
 _FOUND = 0.25
@@ -192,7 +194,14 @@ class _Scorer:
     def _train(self, examples: Sequence[Example], folder: Path) -> None:
         advise, rate = self.settings.advise, self.settings.find.learning_rate
         request = Tuning(
-            self.own_base, tuple(examples), folder, steps=advise.steps, learning_rate=rate, batch=BATCH, as_scored=True
+            self.own_base,
+            tuple(examples),
+            folder,
+            steps=advise.steps,
+            learning_rate=rate,
+            batch=BATCH,
+            max_tokens=_TRAINED_TOKENS,
+            as_scored=True,
         )
         self.process.tune(request, deadline_seconds=advise.deadline_seconds)
 

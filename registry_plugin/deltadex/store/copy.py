@@ -25,6 +25,7 @@ TABLES: dict[str, LiteralString] = {
     "words": 'model_version_id, recipe_id, weights_digest collate "C"',
     "imprints": 'model_version_id, recipe_id, weights_digest collate "C"',
     "meanings": 'model_version_id, texts_digest collate "C"',
+    "lineage_sketches": 'model_version_id, recipe_id, weights_digest collate "C"',
     "calibrations": 'recipe_id, registry collate "C"',
     "layouts": "recipe_id, model_version_id",
     "findings": "id",

@@ -1,4 +1,4 @@
-"""The lineage of a version as a Graphviz graph. Pure functions."""
+"""The lineage of a version in Graphviz's language, and in words. Pure."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from deltadex.access import HIDDEN
 from deltadex.escaping import printable
 from deltadex.lineage.graph import Edge
 from deltadex.types import VersionRow
-from deltadex_dashboard.charts.colors import CALM
 
 _LONGEST_NAME = 32
-#: Text and lines on a light and on a dark page.
+#: Text and lines on a light and on a dark page, and the frame of the version whose lineage it is.
 _INK = {False: "#3d4655", True: "#c9d1dc"}
+_OWN = "#3f7dd1"
 
 
-def lineage_dot(edges: Sequence[Edge], own: VersionRow, *, is_dark: bool) -> str:
+def lineage_dot(edges: Sequence[Edge], own: VersionRow, *, is_dark: bool = False) -> str:
     """Return the graph in the DOT language: declared relations are solid lines, measured ones are dashed.
+
+    A line without an arrow has no known order.
 
     Parameters
     ----------
@@ -43,14 +45,13 @@ def lineage_words(edges: Sequence[Edge]) -> str:
 def _node(key: str, each: VersionRow | str, *, is_own: bool) -> str:
     name = _name(each)
     short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
-    look = f' penwidth=2.5 color="{CALM}"' if is_own else " shape=plaintext" * isinstance(each, str)
+    look = f' penwidth=2.5 color="{_OWN}"' if is_own else " shape=plaintext" * isinstance(each, str)
     return f"{key} [label={_quoted(short)} tooltip={_quoted(name)}{look}]"
 
 
 def _edge(edge: Edge) -> str:
     style = "solid" if edge.relation.is_declared else "dashed"
-    # Nobody was first by measurement alone: no arrow, and no rank.
-    direction = "" if edge.relation.is_declared else " dir=none"
+    direction = "" if edge.has_order else " dir=none"
     return f"{_key(edge.source)} -> {_key(edge.target)} [label={_quoted(edge.in_words)} style={style}{direction}]"
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from deltadex.access import masked
+from deltadex.lineage.dot import lineage_dot, lineage_words
 from deltadex.lineage.graph import Edge, Relation
-from deltadex_dashboard.charts.lineage import lineage_dot, lineage_words
 from tests.duplicates.test_levels import version
 
 OWN, OTHER = version(1), version(2)
 EDGES = (
     Edge(Relation.BASE, 'acme "lm" \\N', OWN),
-    Edge(Relation.MERGE, OWN, OTHER),
+    Edge(Relation.MERGE, OWN, OTHER, has_order=False),
+    Edge(Relation.MERGED, OTHER, OWN, 0.7, p=1e-200, weight=0.25),
     Edge(Relation.NEAR, OWN, masked(version(3)), 0.98),
 )
 
@@ -19,6 +20,7 @@ def test_declared_relations_are_solid_and_measured_ones_dashed() -> None:
     dot = lineage_dot(EDGES, OWN, is_dark=False)
     assert 'base -> v1 [label="base of" style=solid]' in dot
     assert 'v1 -> v2 [label="adapter and its merge" style=dashed dir=none]' in dot
+    assert 'v2 -> v1 [label="merged into, 25%, p < 1e-99" style=dashed]' in dot
     assert "penwidth=2.5" in dot
 
 
