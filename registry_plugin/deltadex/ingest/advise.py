@@ -36,9 +36,9 @@ from deltadex.settings import Settings
 from deltadex.types import VersionRow
 from deltadex.versions.queries import by_ids
 
-#: Among so many nearest versions are the candidates, one of each registered model.
 #: Tokens of an example that a few-shot finetune is trained on.
 _TRAINED_TOKENS = 256
+#: Among so many nearest versions are the candidates, one of each registered model.
 _NEAREST = 30
 #: Progress after the candidates were found.
 _FOUND = 0.25
