@@ -29,7 +29,7 @@ from deltadex.engine.examples import Example
 from deltadex.engine.messages import BaseModel, Scored, Scoring, Tuning
 from deltadex.errors import DeltadexError, EmbeddingError
 from deltadex.find.search import models_for
-from deltadex.find.train import task_delta
+from deltadex.find.train import trainer
 from deltadex.ingest.embed import heartbeats
 from deltadex.ingest.resolve import Bases, fetch, resolve, workspace
 from deltadex.settings import Settings
@@ -111,7 +111,8 @@ def _candidates(app: App, row: AdviceRow, task: FoldedTask) -> tuple[list[Versio
         rows = database.run(lambda tx: by_ids(tx, row.wanted.candidates))
         return [rows[each] for each in row.wanted.candidates], {}, ""
     method, kept = database.run(lambda tx: manner_of(tx, settings, row.base_name))
-    delta = task_delta(kept, app.registry, row.base_name, task.examples, method=method)
+    with trainer(kept, app.registry, row.base_name, method=method) as training:
+        delta = training.delta(task.examples)
     viewer = Person(row.asked_by, Role.VIEWER, row.sees)
     found = database.run(lambda tx: models_for(tx, viewer, settings, delta, k=_NEAREST))
     nearest: dict[str, tuple[VersionRow, float]] = {}
