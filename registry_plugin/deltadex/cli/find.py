@@ -85,10 +85,8 @@ def find(
         raise typer.BadParameter("give either words, or --examples, or --like")
     if base and words:
         raise typer.BadParameter("--base goes with --examples and --like, not with words")
-    conditions = conditions_from(
-        model=model, alias=alias, tag=tag, state=state, cluster=cluster, since=since, until=until
-    )
-    conditions = None if conditions == Conditions() else conditions
+    wanted = conditions_from(model=model, alias=alias, tag=tag, state=state, cluster=cluster, since=since, until=until)
+    conditions = None if wanted == Conditions() else wanted
     given = None if examples is None else _read(examples)
     settings = settings_from(data_dir, tracking_uri=tracking_uri, database_url=database_url)
     viewer = at_terminal(settings)
