@@ -144,7 +144,7 @@ def _of_table(rows: Iterable[object]) -> tuple[Example, ...]:
 
 
 def _examples(rows: Iterable[tuple[int, object]], noun: str, hint: str) -> tuple[Example, ...]:
-    found = []
+    found: list[Example] = []
     for number, row in islice(rows, MAX_EXAMPLES + 1):
         if len(found) == MAX_EXAMPLES:
             raise ExamplesError(f"There are more than {MAX_EXAMPLES} examples", hint="Use a random sample of them.")
