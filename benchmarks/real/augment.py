@@ -30,12 +30,14 @@ from deltadex.augment.effect import Trials
 from deltadex.augment.local import augment_locally
 from deltadex.engine.examples import Example
 from deltadex.replay.agreement import bootstrap
+from deltadex.settings import FindSettings
 from deltadex.vectors import cosine_similarity
 
 _MEASURED = Path(__file__).with_name("augment.json")
 #: Per part: facts that are trained on, and as many that are not.
 _FACTS, _PARTS = 20, 2
-_STEPS, _BATCH, _TOKENS, _RATE = 20, 4, 96, 1e-3
+#: Twice the steps and tokens of a search, because facts are to be learned; all else as there.
+_STEPS, _TOKENS = 24, 96
 _LONGEST = 160
 
 _QUESTIONS = (
@@ -146,9 +148,8 @@ def measure(folder: Path) -> None:
         for task in tasks(workshop.texts.folder):
             if task.name not in measured:
                 with TemporaryDirectory() as temporary:
-                    tuning = Tuning(
-                        base, (), Path(temporary), steps=_STEPS, learning_rate=_RATE, batch=_BATCH, max_tokens=_TOKENS
-                    )
+                    rate = FindSettings().learning_rate
+                    tuning = Tuning(base, (), Path(temporary), _STEPS, rate, max_tokens=_TOKENS)
                     measured[task.name] = _measured(task, Trials(process, tuning, 3600))
                 _MEASURED.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 

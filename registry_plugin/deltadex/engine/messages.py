@@ -207,7 +207,7 @@ class Tuning:
     batch
         Examples per step; limited to their number.
     max_tokens
-        Token limit per example; the completion gets at most half.
+        Token limit per example; the prompt gets at most a third.
     """
 
     base: BaseModel
@@ -216,8 +216,8 @@ class Tuning:
     steps: int
     learning_rate: float
     rank: int = 8
-    batch: int = 8
-    max_tokens: int = 256
+    batch: int = 4
+    max_tokens: int = 48
     seed: int = 0
     task: Literal["tune"] = "tune"
 
