@@ -103,7 +103,7 @@ def with_asked(example: Example, text: str, *, completion: str | None = None) ->
 
 
 def texts_of(example: Example) -> list[str]:
-    """Return the texts of an example in their order: its prompt, or the turns of its conversation, and its completion."""
+    """Return the texts of an example in their order: its prompt, or all turns of it, and its completion."""
     prompt = example.prompt
     return [*([prompt] if isinstance(prompt, str) else [turn.content for turn in prompt]), example.completion]
 
