@@ -18,8 +18,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -30,12 +32,18 @@ from deltadex.augment.effect import Trials
 from deltadex.augment.local import augment_locally
 from deltadex.engine.examples import Example
 from deltadex.replay.agreement import bootstrap
+from deltadex.settings import FindSettings
 from deltadex.vectors import cosine_similarity
 
+Vector = NDArray[np.float64]
+#: What was measured of a task, by its name.
+Measurements = dict[str, dict[str, Any]]
+_RESAMPLES = 2_000
 _MEASURED = Path(__file__).with_name("augment.json")
 #: Per part: facts that are trained on, and as many that are not.
 _FACTS, _PARTS = 20, 2
-_STEPS, _BATCH, _TOKENS, _RATE = 20, 4, 96, 1e-3
+#: Twice the steps and tokens of a search, because facts are to be learned; all else as there.
+_STEPS, _TOKENS = 24, 96
 _LONGEST = 160
 
 _QUESTIONS = (
@@ -146,14 +154,13 @@ def measure(folder: Path) -> None:
         for task in tasks(workshop.texts.folder):
             if task.name not in measured:
                 with TemporaryDirectory() as temporary:
-                    tuning = Tuning(
-                        base, (), Path(temporary), steps=_STEPS, learning_rate=_RATE, batch=_BATCH, max_tokens=_TOKENS
-                    )
+                    rate = FindSettings().learning_rate
+                    tuning = Tuning(base, (), Path(temporary), _STEPS, rate, max_tokens=_TOKENS)
                     measured[task.name] = _measured(task, Trials(process, tuning, 3600))
                 _MEASURED.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 
-def _measured(task: Task, trials: Trials) -> dict[str, object]:
+def _measured(task: Task, trials: Trials) -> dict[str, Any]:
     augmentation = augment_locally(task.examples)
     finetunes = trials.train(augmentation)
     similarity = cosine_similarity(trials.vectors(finetunes))
@@ -178,7 +185,7 @@ def _by_rule(augmentation: Augmentation) -> dict[str, int]:
     return {rule: rules.count(rule) for rule in dict.fromkeys(rules)}
 
 
-def _read() -> dict[str, dict[str, object]]:
+def _read() -> Measurements:
     return json.loads(_MEASURED.read_text(encoding="utf-8")) if _MEASURED.exists() else {}
 
 
@@ -203,16 +210,35 @@ def report(folder: Path, console: Console, *, quick: bool) -> dict[str, object]:
             said = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], n = {len(nats['base'])}"
             answers[f"gain, {domain}, {question}"] = said
             table.add_row(domain, question, *(f"{each.mean():.2f}" for each in nats.values()), said)
+        for direction in ("same direction", "reversed"):
+            trained, others = (
+                _gains(measured, domain, f"{direction}, {facts} facts") for facts in ("trained", "other")
+            )
+            said = _difference(trained, others)
+            answers[f"gain of facts over form, {domain}, {direction}"] = said
+            table.add_row(domain, f"{direction}, trained less other facts", "", "", "", said)
     console.print(table)
     return answers
 
 
-def _domains(measured: dict[str, dict[str, object]]) -> Sequence[str]:
+def _gains(measured: Measurements, domain: str, question: str) -> Vector:
+    return _nats(measured, domain, "without", question) - _nats(measured, domain, "augmented", question)
+
+
+def _difference(one: Vector, other: Vector) -> str:
+    """Return the difference of two means with the 95 % interval of a bootstrap over both."""
+    draw = np.random.default_rng(0)
+    means = [np.mean(draw.choice(one, len(one))) - np.mean(draw.choice(other, len(other))) for _ in range(_RESAMPLES)]
+    low, high = np.quantile(means, (0.025, 0.975))
+    return f"{one.mean() - other.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def _domains(measured: Measurements) -> Sequence[str]:
     return list(dict.fromkeys(name.rpartition(" ")[0] for name in measured))
 
 
-def _nats(measured: dict[str, dict[str, object]], domain: str, name: str, question: str) -> np.ndarray:
-    rows = [one["nats"][name][question] for key, one in measured.items() if key.rpartition(" ")[0] == domain]  # type: ignore[index]
+def _nats(measured: Measurements, domain: str, name: str, question: str) -> Vector:
+    rows = [one["nats"][name][question] for key, one in measured.items() if key.rpartition(" ")[0] == domain]
     return np.concatenate([np.array(row) for row in rows])
 
 

@@ -11,6 +11,7 @@ from deltadex.augment.local import augment_locally
 from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.inspect import inspect
 from deltadex.downloads.files import LocalFiles
+from deltadex.engine import tuning
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.examples import ChatMessage, Example
 from deltadex.engine.messages import BaseModel, Tuning
@@ -27,10 +28,10 @@ HELD_OUT = (Example("What is task?", "the task below"), Example("Who wins?", "ap
 def test_augmentation_moves_the_embedding_and_the_score_is_paired(tmp_path: Path) -> None:
     checkpoint = inspect(LocalFiles(tiny_models.build_base(tmp_path / "base"))).fetch()
     base = BaseModel(checkpoint, weights_digest(checkpoint), "float32", words=False)
-    tuning = Tuning(base, (), tmp_path / "adapters", steps=8, learning_rate=3e-4, max_tokens=64)
+    request = Tuning(base, (), tmp_path / "adapters", steps=8, learning_rate=3e-4, max_tokens=64)
     done: list[int] = []
     with EmbeddingProcess() as process:
-        trials = Trials(process, tuning, 300)
+        trials = Trials(process, request, 300)
         augmented = effect_of(trials, augment_locally(EXAMPLES), HELD_OUT, on_step=done.append)
         equal = effect_of(trials, augment_locally(EXAMPLES, at_most_each=0), HELD_OUT)
     assert done == list(range(1, 25))
@@ -59,7 +60,8 @@ def test_the_verdict_says_how_much_the_numbers_carry() -> None:
     assert "show little" in effect(0.8, 0.1, 0.3, held_out=5).verdict
 
 
-def test_plain_prompts_are_scored_in_the_frame_of_training() -> None:
-    assert in_frame(Example("Do it", "done")).prompt == FRAME.format(prompt="Do it")
-    chat = Example((ChatMessage("user", "Do it"),), "done")
-    assert in_frame(chat) == chat
+def test_examples_are_scored_as_training_reads_them() -> None:
+    assert in_frame(Example("Do it", "done")) == Example("### Text:\nDo it\n", "done")
+    turns = (ChatMessage("system", "Be brief."), ChatMessage("user", "Do it"))
+    assert in_frame(Example(turns, "done")) == Example("### Text:\nBe brief.\n\nDo it\n", "done")
+    assert FRAME.startswith(tuning._HEADER)

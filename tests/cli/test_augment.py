@@ -95,3 +95,8 @@ def test_compare_trains_with_and_without(examples: Path, tmp_path: Path) -> None
     assert "held-out" in effect["verdict"]
     sources = [json.loads(line)["sources"] for line in output.read_text().splitlines()[len(FACTS) :]]
     assert {3, 7} & {place for each in sources for place in each} == set()
+
+
+def test_find_augments_only_examples() -> None:
+    refused = deltadex("find", "contracts", "--augment")
+    assert (refused.returncode, "--augment goes with --examples" in refused.stderr) == (2, True)

@@ -48,7 +48,10 @@ def test_without_an_endpoint_texts_or_agreement_it_is_off_and_says_so() -> None:
     assert outgoing(EndpointSettings(), TASK, [CARD]) == NO_ENDPOINT
     assert outgoing(EndpointSettings(url="https://host/v1"), TASK, [CARD]) == NO_ENDPOINT
     assert outgoing(named, TASK, []) == NO_TEXTS
-    assert justify(None, TASK, [CARD]) == Justification(off_reason=NOT_AGREED)
+    off = justify(None, TASK, [CARD])
+    assert off == Justification(off_reason=NOT_AGREED)
+    assert off.in_words == "Justification: off: nothing was agreed to be sent."
+    assert "nothing was written" in Justification().in_words
 
 
 def test_a_plan_is_executed_and_its_quotes_are_checked_and_corrected(database: Database) -> None:
@@ -62,6 +65,9 @@ def test_a_plan_is_executed_and_its_quotes_are_checked_and_corrected(database: D
         ("texts of our shop", CARD.name),
     ]
     assert (found.dropped, found.off_reason, found.plan) == (2, "", PlanOrigin.PLANNED)
+    first, _, last = found.in_words.splitlines()
+    assert first == f"It is made for such texts. ({CARD.name}: “Writes product texts in German”)"
+    assert last == "Dropped, because they quote nothing of these texts: 2."
     assert CARD.text not in peer.bodies[0].decode(), "the plan is made without the documents"
     assert len(peer.requests) == 5
     assert len(database.run(lambda tx: sent_texts.listing(tx, ADMIN, REGISTRY, limit=10))) == 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -102,12 +102,15 @@ def with_asked(example: Example, text: str, *, completion: str | None = None) ->
     return Example(prompt, example.completion if completion is None else completion)
 
 
+def texts_of(example: Example) -> list[str]:
+    """Return the texts of an example in their order: its prompt, or all turns of it, and its completion."""
+    prompt = example.prompt
+    return [*([prompt] if isinstance(prompt, str) else [turn.content for turn in prompt]), example.completion]
+
+
 def whole_text(example: Example) -> str:
-    """Return all text of an example, in its order."""
-    turns: Sequence[str] = (
-        [example.prompt] if isinstance(example.prompt, str) else [turn.content for turn in example.prompt]
-    )
-    return "\n".join([*turns, example.completion])
+    """Return all text of an example."""
+    return "\n".join(texts_of(example))
 
 
 def _json(example: Example) -> dict[str, object]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deltadex.augment.augmented import Augmentation, asked, with_asked
+from deltadex.augment.augmented import Augmentation, texts_of
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.examples import Example
@@ -17,8 +17,8 @@ from deltadex.replay.agreement import Estimate, bootstrap
 from deltadex.types import FloatArray
 from deltadex.vectors import cosine_similarity
 
-#: The end of the text that training puts around a plain prompt: without it the finetune would be scored elsewhere.
-FRAME = "### Instruction:\n{prompt}\n\n### Response:\n"
+#: What training writes before a completion: in another text the finetune would be scored elsewhere.
+FRAME = "### Text:\n{prompt}\n"
 #: Fewer held-out examples show little; the verdict says so.
 ENOUGH_HELD_OUT = 30
 
@@ -159,7 +159,6 @@ def effect_of(
 
 
 def in_frame(example: Example) -> Example:
-    """Return an example with its plain prompt in the frame of training; conversations have their template."""
-    if not isinstance(example.prompt, str):
-        return example
-    return with_asked(example, FRAME.format(prompt=asked(example)))
+    """Return an example as training reads it: one text, whose prompt is all turns before the completion."""
+    *before, _ = texts_of(example)
+    return Example(FRAME.format(prompt="\n\n".join(before)), example.completion)

@@ -29,7 +29,8 @@ from deltadex.cli.terminal import plain
 from deltadex.endpoint.client import ChatEndpoint
 from deltadex.endpoint.outgoing import Outgoing, Purpose
 from deltadex.engine.client import EmbeddingProcess
-from deltadex.engine.examples import Example, read_examples
+from deltadex.engine.example_files import read_file
+from deltadex.engine.examples import Example
 from deltadex.engine.messages import BaseModel, Tuning
 from deltadex.engine.probes import DEFAULT_METHOD
 from deltadex.escaping import printable
@@ -40,7 +41,7 @@ console = Console(highlight=False)
 
 
 def augment(
-    examples: Annotated[typer.FileText, typer.Argument(help="JSON lines, as for `find`.", errors="replace")],
+    examples: Annotated[Path, typer.Argument(help="Inputs and outputs of the task, as for `find`.", exists=True)],
     output: Annotated[Path, typer.Option(help="The .jsonl file to write: all examples, marked with their origin.")],
     local: Annotated[bool, typer.Option("--local/--no-local", help="Rephrase and reverse by rules.")] = True,
     across: Annotated[
@@ -69,7 +70,7 @@ def augment(
     if not output.absolute().parent.is_dir():
         raise typer.BadParameter(printable(f"{output.absolute().parent} is not a folder"), param_hint="--output")
     settings = settings_from(data_dir, tracking_uri=tracking_uri, database_url=database_url)
-    given = read_examples(examples.read())
+    given = read_file(examples)
     folds = Folds.of(given) if compare else Folds(given, given, (), tuple(range(len(given))))
     sieve = Sieve(folds.training, folds.held_out)
     if local:
@@ -100,7 +101,7 @@ def _effect(settings: Settings, base: str, augmentation: Augmentation, held_out:
         process = stack.enter_context(EmbeddingProcess(memory_bytes=limits.memory_bytes))
         folder = stack.enter_context(TemporaryDirectory(prefix="deltadex-augment-"))
         model = _base(settings, process, base, stack)
-        tuning = Tuning(model, (), Path(folder), steps=find.steps, learning_rate=find.learning_rate)
+        tuning = Tuning(model, (), Path(folder), find.steps, find.learning_rate, max_tokens=find.tokens)
         progress = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
         bar = progress.add_task("Training three times", total=3 * find.steps)
         trials = Trials(process, tuning, limits.deadline_seconds)

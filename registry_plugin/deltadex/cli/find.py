@@ -14,6 +14,7 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from deltadex.access import Person, at_terminal
+from deltadex.augment.local import augment_locally
 from deltadex.bases.manner import manner_of
 from deltadex.cli.filters import Alias, Cluster, Model, Since, States, Tags, Until, conditions_from
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, TrackingUri, settings_from
@@ -49,6 +50,9 @@ def find(
             allow_dash=True,
         ),
     ] = None,
+    augment: Annotated[
+        bool, typer.Option("--augment", help="With --examples: train on rephrasings and reversals of them as well.")
+    ] = False,
     like: Annotated[
         str | None,
         typer.Option(
@@ -91,11 +95,15 @@ def find(
         raise typer.BadParameter("give either words, or --examples, or --like")
     if base and words:
         raise typer.BadParameter("--base goes with --examples and --like, not with words")
+    if augment and examples is None:
+        raise typer.BadParameter("--augment goes with --examples")
     if words and (metric or by is not RankBy.SIMILARITY):
         raise typer.BadParameter("--rank and --metric go with --examples and --like, not with words")
     wanted = conditions_from(model=model, alias=alias, tag=tag, state=state, cluster=cluster, since=since, until=until)
     conditions = None if wanted == Conditions() else wanted
     given = None if examples is None else _read(examples)
+    if given and augment:
+        given = augment_locally(given).examples
     settings = settings_from(data_dir, tracking_uri=tracking_uri, database_url=database_url)
     order, viewer = order_from(settings, by, metric, lower_is_better=lower_is_better), at_terminal(settings)
     with Database(settings.url_of("reader")) as database:

@@ -54,6 +54,16 @@ class Justification:
     off_reason: str = ""
     plan: PlanOrigin | None = None
 
+    @property
+    def in_words(self) -> str:
+        """Lines for a person: each claim under its quote's source, or the reason why there are none."""
+        if self.off_reason:
+            return f"Justification: {self.off_reason[0].lower()}{self.off_reason[1:]}"
+        lines = [f"{claim.text} ({claim.source}: “{claim.quote}”)" for claim in self.claims]
+        if self.dropped:
+            lines.append(f"Dropped, because they quote nothing of these texts: {self.dropped}.")
+        return "\n".join(lines or ["Justification: nothing was written that the texts bear out."])
+
 
 def outgoing(settings: EndpointSettings, task: str, sources: Sequence[SourceText]) -> Outgoing | str:
     """Return the texts that a person must agree to, or the reason why a justification is off."""
