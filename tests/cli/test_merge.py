@@ -73,7 +73,7 @@ def embedded(app: App, name: str, folder: Path, *, base: str = NAME) -> np.ndarr
 
 
 def adapter(base: Path, folder: Path, **changes: object) -> Path:
-    return tiny_models.build_adapter(base, folder, **{"targets": tiny_models.ALL_LINEAR, "strength": 0.3, **changes})
+    return tiny_models.build_adapter(base, folder, **{"targets": tiny_models.ALL_LINEAR, "strength": 0.03, **changes})
 
 
 def said(*arguments: str, code: int = 0, environment: Mapping[str, str]) -> dict[str, object]:
