@@ -59,7 +59,7 @@ class Merged:
         prediction = predict(measured["parent_vectors"], method.default_weights(count))
         at = [measured["texts"].index(domain) for domain, _ in measured["parents"]]
         base, merge = (np.array(measured[name])[at] for name in ("base", "merge"))
-        own = np.array([measured["single"][number][text] for number, text in enumerate(at)])
+        own = np.array(measured["single"])
         return cls(
             method,
             tuple(f"{domain} {part}" for domain, part in measured["parents"]),
@@ -107,7 +107,9 @@ def report(folder: Path, console: Console, *, quick: bool) -> dict[str, object]:
 
 
 def _show(merges: Sequence[Merged], console: Console, title: str) -> dict[str, object]:
-    table = Table("method", "merges", "cosine to the prediction", "lowest", "gain kept, mean", "lose", title=f"merges, {title}")
+    table = Table(
+        "method", "merges", "cosine to the prediction", "lowest", "gain kept, mean", "lose", title=f"merges, {title}"
+    )
     numbers: dict[str, object] = {}
     for method in dict.fromkeys(one.method for one in merges):
         own = [one for one in merges if one.method is method]
@@ -133,9 +135,7 @@ def _show(merges: Sequence[Merged], console: Console, title: str) -> dict[str, o
     return numbers
 
 
-def _show_warnings(
-    merges: Sequence[Merged], sums: Sequence[Merged], console: Console, title: str
-) -> dict[str, object]:
+def _show_warnings(merges: Sequence[Merged], sums: Sequence[Merged], console: Console, title: str) -> dict[str, object]:
     """Print how often merges with and without each warning lost a parent's gain."""
     table = Table("warning", "of", "warned that lose", "not warned that lose", "losing that were warned")
     table.title = f"warnings, {title}: a merge loses if it keeps less than {KEPT_GAIN:.0%} of a parent's gain"
@@ -165,7 +165,9 @@ def _show_tasks(tasks: Sequence[Mapping[str, Any]], console: Console) -> list[di
     table = Table("task", "base", "best single", "equal", "found", "fitted", title="weights found on 16 examples: nats")
     rows = []
     for one in tasks:
-        best = min(one["singles"], key=lambda single: float(single["nats"]))  # chosen on the 16 examples, as a user would
+        best = min(
+            one["singles"], key=lambda single: float(single["nats"])
+        )  # chosen on the 16 examples, as a user would
         row = {name: float(one[name]["held_out_nats"]) for name in ("base", "equal", "found")}
         row["single"] = float(best["held_out_nats"])
         table.add_row(
