@@ -46,6 +46,8 @@ from deltadex.justify.sources import source_texts
 from deltadex.lineage.graph import lineage
 from deltadex.lineage.remarks import base_and_remarks
 from deltadex.map import chart as maps
+from deltadex.merge.methods import MergeMethod
+from deltadex.merge.plan import plan
 from deltadex.replay import reads as replays
 from deltadex.reports import governance
 from deltadex.reviews import actions as reviews
@@ -197,6 +199,13 @@ READS: Mapping[Callable[..., object], Read] = {
     overview.candidates: lambda tx, viewer, made: [each.groups() for each in overview.candidates(tx, viewer, SETTINGS)],
     geometry.latest: lambda tx, viewer, made: geometry.latest(tx, viewer, REGISTRY, recipe(tx)),
     maps.chart: lambda tx, viewer, made: maps.chart(tx, viewer, REGISTRY, recipe(tx)),
+    plan: lambda tx, viewer, made: [
+        plan(tx, viewer, pair, method=MergeMethod.CAT, weights=(0.5, 0.5))
+        for pair in (
+            *combinations([ids[0] for ids in made.ids.values()], 2),
+            *(ids[:2] for ids in made.ids.values() if len(ids) > 1),
+        )
+    ],
     maps.too_weak: lambda tx, viewer, made: maps.too_weak(tx, viewer, REGISTRY),
     task_search.models_for: lambda tx, viewer, made: [
         task_search.models_for(tx, viewer, SETTINGS, TaskDelta(recipe(tx).digest, each, 0.1, 1.0, ""))
@@ -385,7 +394,8 @@ def test_commands_say_nothing_of_hidden_models(strangers: Strangers, variables: 
     assert not said_of(report, hidden)
     for name in ("status", "words", "explain", "neighbors", "retry"):
         assert "is not known" in str(run([name, f"{other}/1"]).exception)
-    assert "is not known" in str(run(["replay", f"{own}/1", f"{other}/1"]).exception)
+    for name in ("replay", "merge"):
+        assert "is not known" in str(run([name, f"{own}/1", f"{other}/1"]).exception)
 
 
 def test_without_a_list_of_people_a_command_shows_every_model(strangers: Strangers, variables: dict[str, str]) -> None:

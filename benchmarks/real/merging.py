@@ -67,15 +67,19 @@ def sets(domains: Sequence[str], *, pairs: int, triples: int, alike: int) -> Ite
 def chosen_on() -> list[Case]:
     """Return the merges on which thresholds and the method by default are chosen."""
     names = [name for name, text in DOMAINS.items() if text.role in (Role.TRAIN, Role.SELECT)]
-    methods = (MergeMethod.CAT, MergeMethod.SVD, MergeMethod.LINEAR, MergeMethod.TIES, MergeMethod.DARE_TIES)
-    return [Case(one, method) for one in sets(names, pairs=10, triples=4, alike=4) for method in methods]
+    fewer = list(sets(names, pairs=3, triples=1, alike=1))
+    methods = (MergeMethod.SVD, MergeMethod.LINEAR, MergeMethod.TIES, MergeMethod.DARE_TIES)
+    return [
+        *(Case(one, MergeMethod.CAT) for one in sets(names, pairs=10, triples=4, alike=4)),
+        *(Case(one, method) for method in methods for one in fewer),
+    ]
 
 
 def tested_on() -> list[Case]:
     """Return the merges of the test, of domains that nothing was chosen on."""
     names = [name for name, text in DOMAINS.items() if text.role is Role.REUSE]
-    all_sets = list(sets(names, pairs=28, triples=8, alike=6))
-    fewer = list(sets(names, pairs=10, triples=3, alike=3))
+    all_sets = list(sets(names, pairs=20, triples=6, alike=6))
+    fewer = list(sets(names, pairs=4, triples=1, alike=1))
     return [
         *(Case(one, MergeMethod.CAT) for one in all_sets),
         *(Case(one, method) for method in (MergeMethod.LINEAR, MergeMethod.TIES) for one in fewer),
@@ -206,19 +210,27 @@ class Measurer:
             "texts": texts,
             "merge": [self._nats(folder, text) for text in texts],
             "base": [self._nats(None, text) for text in texts],
-            "single": [[self._nats(parent, text) for text in texts] for parent in parents],
+            "single": [self._nats(one, domain) for one, (domain, _) in zip(parents, case.parents, strict=True)],
         }
 
 
-def main(folder: Path, which: str) -> None:
-    """Measure one of the sets: `choose`, `test` or `tasks`."""
+SETS = ("choose", "test", "tasks")
+
+
+def main(folder: Path, which: str) -> list[dict[str, Any]]:
+    """Measure one of the sets, or read what was measured of it."""
     torch.set_num_threads(1)
     with EmbeddingProcess(threads=1) as process:
         measurer = Measurer(Workshop.of_smollm2(folder), process)
         if which == "tasks":
-            for task, domains in tasks():
-                found = measurer.search(task, domains)
-                print(task, found["found"], flush=True)
-        else:
-            cases = chosen_on() if which == "choose" else tested_on()
-            print(len(measurer.measure(cases)), "merges measured", flush=True)
+            return [measurer.search(task, domains) for task, domains in tasks()]
+        return measurer.measure(chosen_on() if which == "choose" else tested_on())
+
+
+def write(folder: Path, file: Path, which: Sequence[str] = SETS) -> None:
+    """Write what was measured, one merge to a line."""
+    found = {name: main(folder, name) for name in which}
+    lines = [
+        f"{json.dumps(name)}: [\n" + ",\n".join(json.dumps(one) for one in rows) + "\n]" for name, rows in found.items()
+    ]
+    file.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

@@ -94,7 +94,7 @@ def merge(
         weights = tuple(weight) if weight else assumed.default_weights(len(labels))
         ids = [row.id for row in parents]
         expected = plan(tx, viewer, ids, method=assumed, weights=weights, base=base)
-    said = Console(stderr=True, highlight=False, soft_wrap=True) if json else console
+    said = Console(quiet=True) if json else console
     _show_plan(said, parents, weights, expected)
     done = registered = None
     if output and not dry_run:
@@ -121,8 +121,9 @@ def _check(
         raise typer.BadParameter("name at least two versions, each once")
     if weight and (len(weight) != len(parsed) or not all(map(isfinite, weight)) or not any(weight)):
         raise typer.BadParameter(f"give one weight for each of the {len(parsed)} versions", param_hint="--weight")
-    if register is not None and (output is None or not register.strip()):
-        raise typer.BadParameter("it needs a name, and --output", param_hint="--register")
+    # Names that MLflow refuses are refused before anything is built.
+    if register is not None and (output is None or not register.strip() or {*register} & {"/", ":"}):
+        raise typer.BadParameter("it needs --output, and a name without / and :", param_hint="--register")
     if output is not None:
         output = output.absolute()
         if not output.parent.is_dir():
@@ -188,8 +189,6 @@ def _show_plan(
 
 
 def _show_built(said: Console, parents: list[VersionRow], done: BuiltMerge, output: Path) -> None:
-    from deltadex.merge.build import LEAST_AS_PREDICTED
-
     if done.search:
         _show_search(said, parents, done.search)
     rank = f" of rank {done.rank}" if done.rank else ""
@@ -197,14 +196,21 @@ def _show_built(said: Console, parents: list[VersionRow], done: BuiltMerge, outp
         f"[bold]{plain(str(output))}[/]: {done.kind}{rank} on {plain(done.base_name)} by {done.method}, "
         f"{done.size_bytes / 1e6:,.1f} MB"
     )
-    verdict = "as predicted" if done.is_as_predicted else f"[red]not as predicted[/] (at least {LEAST_AS_PREDICTED})"
-    said.print(f"similarity of its embedding to the prediction {done.similarity:.4f}: {verdict}")
+    said.print(f"similarity of its embedding to the prediction {done.similarity:.4f}: {_verdict(done)}")
     each = zip(parents, done.to_parents, strict=True)
     said.print("to its parents: " + ", ".join(f"{plain(row.label)} {one:.3f}" for row, one in each))
     if done.words:
         for name, words in zip(("prediction", "merge"), done.words, strict=True):
             tokens = " ".join(plain(word.text) for word in words.promoted[:_WORDS])
             said.print(f"words that the {name} promotes: {tokens or plain(words.note)}")
+
+
+def _verdict(done: BuiltMerge) -> str:
+    from deltadex.merge.build import LEAST_AS_PREDICTED
+
+    if not done.is_sum:
+        return f"[dim]the prediction is that of a sum, which {done.method} is not[/]"
+    return "as predicted" if done.is_as_predicted else f"[red]not as predicted[/] (at least {LEAST_AS_PREDICTED})"
 
 
 def _show_search(said: Console, parents: list[VersionRow], search: FoundWeights) -> None:

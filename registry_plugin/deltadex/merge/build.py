@@ -106,9 +106,14 @@ class BuiltMerge:
     search: FoundWeights | None
 
     @property
+    def is_sum(self) -> bool:
+        """True if the prediction is of such a merge: methods that prune or merge factors may lead elsewhere."""
+        return self.method.is_sum or (self.kind is Kind.FULL and self.method is MergeMethod.LINEAR)
+
+    @property
     def is_as_predicted(self) -> bool:
-        """False if the merge is far from what its parents' embeddings promise."""
-        return self.similarity >= LEAST_AS_PREDICTED
+        """False if a sum is far from what its parents' embeddings promise."""
+        return not self.is_sum or self.similarity >= LEAST_AS_PREDICTED
 
 
 def build(
@@ -158,6 +163,7 @@ def build(
         if options.examples:
             on_stage("searching weights")
             search = _search(process, fetched, options, seconds, on_share)
+            _refuse_nothing(search)
         weights = search.found.weights if search else options.weights or method.default_weights(len(parents))
         on_stage("merging")
         rank = _merge(app, process, folder, fetched, resolved[0].base_name, method, weights, options)
@@ -248,6 +254,16 @@ def _search(
     seen, held_out = options.examples[::2], options.examples[1::2]
     request = WeightSearch(fetched[0].base, adapters, seen, held_out, options.budget, seed=options.seed)
     return process.search_weights(request, deadline_seconds=seconds, on_share=on_share)
+
+
+def _refuse_nothing(search: FoundWeights) -> None:
+    if not any(search.found.weights):
+        best = min(one.nats for one in search.singles)
+        raise DeltadexError(
+            f"No weighting that was tried is better on the examples than the base alone: {search.base.nats:.3f} nats "
+            f"per token, against {best:.3f} of the best adapter alone and {search.equal.nats:.3f} of equal weights",
+            hint="Merge other adapters, or give --weight instead of --examples.",
+        )
 
 
 def _merge(

@@ -132,7 +132,6 @@ def _config(
         ],
         # TIES divides by the number of parents that agree, as peft's does; sums are sums.
         "parameters": {"normalize": "ties" in method},
-        "tokenizer_source": "base",
         "dtype": "float32" if _is_float32(base) else "bfloat16",
     }
 
