@@ -1,4 +1,4 @@
-"""Finetunes of two bases side by side: is the nearest one of another base of the same domain?"""
+"""Finetunes of two bases side by side, and how often the nearest one of another base is of the same domain."""
 
 from __future__ import annotations
 

@@ -37,19 +37,13 @@ class Across:
     ----------
     meaning
         `(n_texts, n_cuts)`: log-likelihood of the beginning of each of `MEANING_TEXTS`, nats.
-    first
-        `(n_shared,)`: log-probability of each shared token, among those, after the start of all texts.
-    logits
-        `(n_shared,)`: the same, mean over the ends of the product's probes.
     everywhere
-        `(n_shared,)`: the same, mean over all tokens of the texts.
+        `(n_shared,)`: log-probability of each shared token, among those, mean over all tokens of the texts.
     content
         `(hidden_size,)`: what the product's method `content` reads.
     """
 
     meaning: Array
-    first: Array
-    logits: Array
     everywhere: Array
     content: Array
 
@@ -112,13 +106,9 @@ class AcrossReader:
                 said = of_text[: len(row)].log_softmax(-1)
                 nats[number] = self._up_to(said.gather(1, row[:, None])[:, 0], row.tolist())
                 sums.append(said[:, self._shared].log_softmax(-1).mean(0))
-                first = said[0, self._shared].log_softmax(-1)  # of any text: all begin alike
         probes = [self._encode(probe) for probe in CONTENT_PROBES.probes]
-        ends = torch.stack([model(input_ids=torch.tensor([probe])).logits[0, -1, self._shared] for probe in probes])
         return {
             "meaning": nats,
-            "first": first.numpy(),
-            "logits": ends.log_softmax(-1).mean(0).numpy(),
             "everywhere": torch.stack(sums).mean(0).numpy(),
             "content": _mean_states(model, probes).mean(0),
         }
