@@ -97,7 +97,7 @@ class AcrossReader:
     @torch.inference_mode()
     def _readings(self, model: LlamaForCausalLM) -> dict[str, Array]:
         start = self._encode(_START)
-        rows = [start + self._encode(one.beginning + one.continuation) for one in MEANING_TEXTS.texts]
+        rows = [start + self._encode(one.text) for one in MEANING_TEXTS.texts]
         nats, sums = np.zeros((len(rows), len(_CUTS)), np.float32), []
         for numbers, ids, _ in _batches(rows):
             logits = model(input_ids=ids).logits[:, len(start) - 1 :]

@@ -17,7 +17,7 @@ Matrix = NDArray[np.float64]
 #: may depend on domains. What is read of `TRAIN` domains' finetunes comes third and fourth: other models of the bases.
 Way = Callable[[Read, Read], tuple[Matrix, Matrix]]
 
-_BYTES = np.array([len((one.beginning + one.continuation).encode()) for one in MEANING_TEXTS.texts], dtype=float)
+_BYTES = np.array([len(one.text.encode()) for one in MEANING_TEXTS.texts], dtype=float)
 _CUTS = (16, 32, 64, 1_000)
 
 

@@ -24,7 +24,7 @@ from deltadex.checkpoints.inspect import Description, Kind, inspect
 from deltadex.checkpoints.low_rank import LowRank, low_rank
 from deltadex.checkpoints.merge_check import imprint
 from deltadex.embeddings.artifact import write_artifact
-from deltadex.engine import likelihood, replies, tuning
+from deltadex.engine import likelihood, replies, text_scan, tuning
 from deltadex.engine.agreement import greedy_agreement
 from deltadex.engine.conversion.convert import write_plain_copy
 from deltadex.engine.conversion.methods import method_for
@@ -48,8 +48,10 @@ from deltadex.engine.messages import (
     Replay,
     Replies,
     Request,
+    Scanned,
     Scored,
     Scoring,
+    TextScan,
     Tuning,
     as_json,
     error_fields,
@@ -124,6 +126,10 @@ class Child:
                 self._loaded = None  # free the memory of the last base
                 scored = likelihood.score(request, on_examples=lambda done: self.send(Answer(number=done)))
                 return as_json(list[Scored], scored)
+            case TextScan():
+                self._loaded = None  # free the memory of the last base
+                scanned = text_scan.scan(request, on_texts=lambda done: self.send(Answer(number=done)))
+                return as_json(Scanned, scanned)
             case Lens():
                 vectors = np.load(request.vectors)
                 return as_json(list[Words], self._base(request.base).words(vectors, base_digest=request.base_digest))

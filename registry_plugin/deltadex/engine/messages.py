@@ -359,8 +359,58 @@ class Scored:
     prompt_tokens: int
 
 
+@dataclass(frozen=True)
+class TextScan:
+    """Texts and tokens whose likelihood a model gives.
+
+    Attributes
+    ----------
+    checkpoint
+        A finetune of the base; None for the base itself.
+    start
+        Text before each of the texts, at least one token.
+    tokens
+        Short strings; those that the tokenizer reads as one token count.
+    """
+
+    base: BaseModel
+    checkpoint: LocalCheckpoint | None
+    start: str
+    texts: tuple[str, ...]
+    tokens: tuple[str, ...]
+    task: Literal["scan"] = "scan"
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """Likelihoods that a model gives to texts and tokens.
+
+    Attributes
+    ----------
+    texts
+        Log-likelihood of each text, in nats.
+    tokens
+        Log-probability of each token among those of the scan, mean over all places of a text and then over the texts;
+        None for a string that is not one token.
+    """
+
+    texts: tuple[float, ...]
+    tokens: tuple[float | None, ...]
+
+
 Request = (
-    Inspection | Conversion | Digest | Check | Job | Tuning | Lens | Extraction | AdapterComparison | Replay | Scoring
+    Inspection
+    | Conversion
+    | Digest
+    | Check
+    | Job
+    | Tuning
+    | Lens
+    | Extraction
+    | AdapterComparison
+    | Replay
+    | Scoring
+    | TextScan
 )
 
 
