@@ -293,7 +293,8 @@ def _takes_viewer(function: ast.FunctionDef) -> bool:
 
 #: Spaces, searches by examples, the watcher and deliveries are for everybody.
 _ABOUT_MODELS = (
-    "across", "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "replay", "reviews", "search",
+    "across", "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "replay", "reviews",
+    "search",
 )  # fmt: skip
 
 

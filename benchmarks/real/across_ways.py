@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.real.across_pools import Read
+from deltadex.across.meaning import comparable
 from deltadex.across.texts import MEANING_TEXTS
 from deltadex.vectors import unit_vectors
 
@@ -108,15 +109,14 @@ def rotated(centring: Centring) -> Way:
     return compare
 
 
-def joined(*ways: Way) -> Way:
-    """Compare by several ways at once: their unit vectors side by side, each with equal weight."""
-
-    def compare(one: Read, other: Read) -> tuple[Matrix, Matrix]:
-        pairs = [way(one, other) for way in ways]
-        first, second = (np.concatenate(side, axis=1) for side in zip(*pairs, strict=True))
-        return unit_vectors(first), unit_vectors(second)
-
-    return compare
+def product(one: Read, other: Read) -> tuple[Matrix, Matrix]:
+    """Compare by texts and tokens together, by the product's own function."""
+    count = len(one.models), len(other.models)
+    texts = np.concatenate([_meaning(each, _WHOLE, per_byte=True) for each in (one, other)])
+    tokens = np.concatenate([each.readings["everywhere"] for each in (one, other)])
+    bases = ["one"] * count[0] + ["other"] * count[1]
+    vectors, _ = comparable(texts.astype(np.float32), tokens, bases, [str(number) for number in range(sum(count))])
+    return vectors[: count[0]], vectors[count[0] :]
 
 
 _BOTH = Centring(own=True, base=True, scale=True)
@@ -128,7 +128,7 @@ _LOGITS = logits("everywhere", _BOTH, tokens=_TOKENS)
 WAYS: Mapping[str, Way] = {
     "Delta Meaning": _MEANING,
     "Delta Logits": _LOGITS,
-    "meaning and logits": joined(_MEANING, _LOGITS),
+    "meaning and logits, as the product": product,
     "anchor texts, rotated": rotated(Centring()),
     "anchor texts, ridge": mapped(Centring(), ridge=1),
 }
