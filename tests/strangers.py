@@ -11,6 +11,9 @@ from types import MappingProxyType
 
 import numpy as np
 
+from deltadex.across import queries as meanings
+from deltadex.across.meaning import Meaning
+from deltadex.across.texts import MEANING_TEXTS
 from deltadex.advise import queries as advice
 from deltadex.advise.advice import AskedTask, advice_of
 from deltadex.advise.costs import Tariff
@@ -112,6 +115,7 @@ def fill(database: Database, settings: Settings, made: Strangers | None = None) 
         _fail(tx, made)
         [recipe] = embeddings.recipes(tx, REGISTRY)
         made.recipe_id = recipe.id
+        _mean(tx, made)
     recompute_where_due(database, settings)
     measure_where_due(database, settings)
     lay_out(settings, database)
@@ -127,6 +131,17 @@ def fill(database: Database, settings: Settings, made: Strangers | None = None) 
         _replay(tx, made, settings)
         _advice(tx, made)
     return made
+
+
+def _mean(tx: Transaction, made: Strangers) -> None:
+    """Store a Delta Meaning of every version, as if half of them were finetunes of another base."""
+    for version_id, weights in tx.execute("select model_version_id, weights_digest from meaning_candidates").fetchall():
+        values = made.random.normal(size=8).astype(np.float32)
+        base = "one" if version_id % 2 else "other"
+        meanings.save(
+            tx, version_id, Meaning(values, values), texts_digest=MEANING_TEXTS.digest, weights_digest=weights,
+            base_digest=base, base_name=base,
+        )  # fmt: skip
 
 
 def _near(made: Strangers, number: int) -> FloatArray:

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import deltadex
 import deltadex_dashboard
 from deltadex.access import HIDDEN, Person, Role, system_user
+from deltadex.across import reads as across
 from deltadex.advise import reads as advice
 from deltadex.catalog import listing as catalog
 from deltadex.catalog.wanted import Wanted
@@ -166,6 +167,8 @@ READS: Mapping[Callable[..., object], Read] = {
     ],
     catalog.choices: lambda tx, viewer, made: catalog.choices(tx, viewer, REGISTRY),
     catalog.labels: lambda tx, viewer, made: catalog.labels(tx, viewer, REGISTRY),
+    across.counterparts: of_versions(lambda tx, viewer, each: across.counterparts(tx, viewer, REGISTRY, each, k=100)),
+    across.across_map: lambda tx, viewer, made: across.across_map(tx, viewer, REGISTRY),
     backfill.overview: lambda tx, viewer, made: backfill.overview(tx, viewer, REGISTRY),
     embeddings.of_version: of_versions(embeddings.of_version),
     embeddings.same_weights: of_versions(embeddings.same_weights),
@@ -336,7 +339,8 @@ def _takes_viewer(function: ast.FunctionDef) -> bool:
 
 #: Spaces, searches by examples, the watcher and deliveries are for everybody.
 _ABOUT_MODELS = (
-    "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "replay", "reviews", "search",
+    "across", "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "replay", "reviews",
+    "search",
 )  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +15,16 @@ from benchmarks.real.texts import DOMAINS, PARTS, Role, Texts
 Array = NDArray[np.float32]
 #: Bases by name: SmolLM2, its sibling with a third of its layers cut out, and an independent one.
 OURS, SIBLING, INDEPENDENT = "SmolLM2", "sibling", "independent"
-#: Parts of the text that each base's finetunes were trained on, by the role of the domain.
-_PARTS: Mapping[str, Mapping[Role, int]] = {
-    OURS: {Role.TRAIN: 1, Role.SELECT: 3, Role.REUSE: 3},
-    SIBLING: {Role.TRAIN: 1, Role.SELECT: 2, Role.REUSE: 2},
-    INDEPENDENT: {Role.TRAIN: 3, Role.SELECT: 3, Role.REUSE: 3},
+#: Parts of the text that each base's finetunes were trained on. The sibling's is one that no finetune of SmolLM2 has.
+_PARTS: Mapping[str, frozenset[int]] = {
+    OURS: frozenset({0, 1}),
+    SIBLING: frozenset({2}),
+    INDEPENDENT: frozenset({0, 1, 2}),
 }
 #: Anchor texts of each train domain; the bases' states of them are mapped.
 _ANCHORS = 40
 #: Readings by name of their field, that are kept in the committed file.
-KEPT = ("meaning", "logits", "everywhere", "content")
+KEPT = ("meaning", "everywhere", "content")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,18 +45,12 @@ class Read:
     readings: Mapping[str, Array]
     states: Array
 
-    def of(self, *roles: Role) -> Read:
-        """Keep the finetunes of domains of some roles."""
-        kept = [number for number, one in enumerate(self.models) if DOMAINS[one.domain].role in roles]
-        readings = {name: values[kept] for name, values in self.readings.items()}
-        return replace(self, models=tuple(self.models[number] for number in kept), readings=readings)
-
 
 def finetunes_of(base: str, *roles: Role) -> tuple[Finetune, ...]:
     """Return a base's finetunes of domains of some roles."""
     splits = [one for one in (*finetunes(), *of_reuse()) if one.pools == ("splits",)]
     asked = [(one, DOMAINS[one.domain].role) for one in splits]
-    return tuple(one for one, role in asked if role in roles and one.part < _PARTS[base][role])
+    return tuple(one for one, role in asked if role in roles and one.part in _PARTS[base])
 
 
 def anchor_texts(texts: Texts) -> list[str]:
@@ -79,21 +73,19 @@ def write(file: Path, read: Mapping[str, Read]) -> None:
     np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def load(file: Path, roles: Mapping[str, Sequence[Role]]) -> dict[str, Read]:
-    """Return the readings in a file whose finetunes are those of `finetunes_of` with these roles."""
+def load(file: Path) -> dict[str, Read]:
+    """Return the readings of the finetunes of `REUSE` domains, of the bases that a file has."""
     with np.load(file) as arrays:
         return {
             base: Read(
-                finetunes_of(base, *wanted),
+                finetunes_of(base, Role.REUSE),
                 {name: arrays[f"{base}/{name}"].astype(np.float32) for name in KEPT},
                 arrays[f"{base}/states"].astype(np.float32),
             )
-            for base, wanted in roles.items()
+            for base in _PARTS
+            if f"{base}/states" in arrays
         }
 
 
 def _smaller(name: str, values: Array) -> NDArray[np.floating]:
     return values if name == "meaning" else values.astype(np.float16)
-
-
-Measure = Callable[[str, Finetune], Mapping[str, Array]]

@@ -22,6 +22,11 @@ from deltadex.engine.probes import CONTENT_PROBES
 
 Array = NDArray[np.float32]
 _BATCH = 20
+_SHARED = 1_024
+#: Before each text: it says nothing of a field, so that what a finetune expects shows.
+_START = "### Response:\n"
+#: Bytes of a text whose likelihood is read.
+_CUTS = (16, 32, 64, 1_000)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,17 +36,14 @@ class Across:
     Attributes
     ----------
     meaning
-        `(n_texts,)`: log-likelihood of each continuation of `MEANING_TEXTS`, nats.
-    logits
-        `(n_shared,)`: log-probability of each shared token, among those, mean over the ends of the beginnings.
+        `(n_texts, n_cuts)`: log-likelihood of the beginning of each of `MEANING_TEXTS`, nats.
     everywhere
-        `(n_shared,)`: the same, mean over all tokens of the texts.
+        `(n_shared,)`: log-probability of each shared token, among those, mean over all tokens of the texts.
     content
         `(hidden_size,)`: what the product's method `content` reads.
     """
 
     meaning: Array
-    logits: Array
     everywhere: Array
     content: Array
 
@@ -94,31 +96,36 @@ class AcrossReader:
 
     @torch.inference_mode()
     def _readings(self, model: LlamaForCausalLM) -> dict[str, Array]:
-        begun = [self._encode(one.beginning) for one in MEANING_TEXTS.texts]
-        rows = [first + self._encode(one.continuation) for first, one in zip(begun, MEANING_TEXTS.texts, strict=True)]
-        nats, ends, sums = torch.zeros(len(rows)), [], []
+        start = self._encode(_START)
+        rows = [start + self._encode(one.text) for one in MEANING_TEXTS.texts]
+        nats, sums = np.zeros((len(rows), len(_CUTS)), np.float32), []
         for numbers, ids, _ in _batches(rows):
-            logits = model(input_ids=ids).logits
+            logits = model(input_ids=ids).logits[:, len(start) - 1 :]
             for number, of_text in zip(numbers, logits, strict=True):
-                row, first = torch.tensor(rows[number]), len(begun[number])
-                said = of_text[: len(row) - 1].log_softmax(-1)
-                nats[number] = said[first - 1 :].gather(1, row[first:, None]).sum()
-                shared = said[:, self._shared].log_softmax(-1)
-                ends.append(shared[first - 1])
-                sums.append(shared.mean(0))
-        content = _mean_states(model, [self._encode(probe) for probe in CONTENT_PROBES.probes]).mean(0)
+                row = torch.tensor(rows[number][len(start) :])
+                said = of_text[: len(row)].log_softmax(-1)
+                nats[number] = self._up_to(said.gather(1, row[:, None])[:, 0], row.tolist())
+                sums.append(said[:, self._shared].log_softmax(-1).mean(0))
+        probes = [self._encode(probe) for probe in CONTENT_PROBES.probes]
         return {
-            "meaning": nats.numpy(),
-            "logits": torch.stack(ends).mean(0).numpy(),
+            "meaning": nats,
             "everywhere": torch.stack(sums).mean(0).numpy(),
-            "content": content,
+            "content": _mean_states(model, probes).mean(0),
         }
+
+    def _up_to(self, gained: Tensor, row: list[int]) -> list[float]:
+        """Return the log-likelihood of a text up to each of the cuts, from its tokens' own, in proportion to bytes."""
+        ends = np.cumsum([len(token) for token in self._tokenizer.convert_ids_to_tokens(row)])
+        total = np.concatenate([[0.0], np.cumsum(gained.numpy())])
+        return [float(np.interp(cut, np.concatenate([[0], ends]), total)) for cut in _CUTS]
 
 
 def shared_tokens(bases: Sequence[Path]) -> list[str]:
-    """Return the tokens that the byte-level vocabularies of all bases have, in alphabetical order."""
+    """Return the tokens that the byte-level vocabularies of all bases have, the first 1,024 of the first base."""
     own = [set(training.load_tokenizer(base).get_vocab()) for base in bases]
-    return sorted(token for token in set.intersection(*own) if not token.startswith("<"))
+    shared = set.intersection(*own)
+    first = training.load_tokenizer(bases[0]).get_vocab()
+    return sorted((token for token in shared if not token.startswith("<")), key=first.__getitem__)[:_SHARED]
 
 
 @torch.inference_mode()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.real.across_pools import Read
-from benchmarks.real.texts import Role
+from deltadex.across.meaning import comparable
 from deltadex.across.texts import MEANING_TEXTS
 from deltadex.vectors import unit_vectors
 
@@ -18,7 +18,8 @@ Matrix = NDArray[np.float64]
 #: may depend on domains. What is read of `TRAIN` domains' finetunes comes third and fourth: other models of the bases.
 Way = Callable[[Read, Read], tuple[Matrix, Matrix]]
 
-_BYTES = np.array([len(one.continuation.encode()) for one in MEANING_TEXTS.texts], dtype=float)
+_BYTES = np.array([len(one.text.encode()) for one in MEANING_TEXTS.texts], dtype=float)
+_CUTS = (16, 32, 64, 1_000)
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,27 @@ class Centring:
         return unit_vectors(vectors)
 
 
-def meaning(centring: Centring, *, per_byte: bool = True, texts: NDArray[np.bool_] | None = None) -> Way:
-    """Compare likelihoods of fixed texts."""
+def meaning(centring: Centring, *, cut: int, per_byte: bool = True, texts: NDArray[np.bool_] | None = None) -> Way:
+    """Compare likelihoods of fixed texts.
+
+    Parameters
+    ----------
+    cut
+        Number of the cut up to which a text is read.
+    texts
+        `(n_texts,)`: those that are read; None for all.
+    """
 
     def compare(one: Read, other: Read) -> tuple[Matrix, Matrix]:
-        first, second = (_meaning(each, per_byte=per_byte) for each in (one, other))
+        first, second = (_meaning(each, cut, per_byte=per_byte) for each in (one, other))
         kept = slice(None) if texts is None else texts
         return centring(first[:, kept]), centring(second[:, kept])
 
     return compare
 
 
-def _meaning(read: Read, *, per_byte: bool) -> Matrix:
-    return read.readings["meaning"].astype(float) / (_BYTES if per_byte else 1.0)
+def _meaning(read: Read, cut: int, *, per_byte: bool) -> Matrix:
+    return read.readings["meaning"][:, :, cut].astype(float) / (np.minimum(_BYTES, _CUTS[cut]) if per_byte else 1.0)
 
 
 def logits(reading: str, centring: Centring, *, tokens: int) -> Way:
@@ -100,25 +109,51 @@ def rotated(centring: Centring) -> Way:
     return compare
 
 
-def by_models(centring: Centring) -> Way:
-    """Compare each finetune's similarities to the finetunes of the train domains, which both bases have.
-
-    The relative representations of arXiv 2209.15430, with finetunes as anchors.
-    """
-
-    def compare(one: Read, other: Read) -> tuple[Matrix, Matrix]:
-        return centring(_relative(one)), centring(_relative(other))
-
-    return compare
+def product(one: Read, other: Read) -> tuple[Matrix, Matrix]:
+    """Compare by texts and tokens together, by the product's own function."""
+    count = len(one.models), len(other.models)
+    texts = np.concatenate([_meaning(each, _WHOLE, per_byte=True) for each in (one, other)])
+    tokens = np.concatenate([each.readings["everywhere"] for each in (one, other)])
+    bases = ["one"] * count[0] + ["other"] * count[1]
+    vectors, _ = comparable(texts.astype(np.float32), tokens, bases, [str(number) for number in range(sum(count))])
+    return vectors[: count[0]], vectors[count[0] :]
 
 
-def _relative(read: Read) -> Matrix:
-    anchors = read.of(Role.TRAIN)
-    mean = unit_vectors(read.readings["content"]).mean(0)
-    own, known = (unit_vectors(unit_vectors(each.readings["content"]) - mean) for each in (read, anchors))
-    names = sorted({one.domain for one in anchors.models})
-    directions = [known[[one.domain == name for one in anchors.models]].mean(0) for name in names]
-    return np.asarray(own @ unit_vectors(np.array(directions)).T)
+_BOTH = Centring(own=True, base=True, scale=True)
+_WHOLE = 3
+_TOKENS = 1024
+_MEANING = meaning(_BOTH, cut=_WHOLE)
+_LOGITS = logits("everywhere", _BOTH, tokens=_TOKENS)
+#: What was chosen on the finetunes of `SELECT` domains, before those of `REUSE` were scored; see `ACROSS_CHOICE`.
+WAYS: Mapping[str, Way] = {
+    "Delta Meaning": _MEANING,
+    "Delta Logits": _LOGITS,
+    "meaning and logits, as the product": product,
+    "anchor texts, rotated": rotated(Centring()),
+    "anchor texts, ridge": mapped(Centring(), ridge=1),
+}
 
 
-Ways = Mapping[str, Way]
+def meaning_without(fields: Collection[str]) -> Way:
+    """Return Delta Meaning without the texts of some fields: what is left if no text is of a tested domain."""
+    kept = np.array([one.field not in fields for one in MEANING_TEXTS.texts], dtype=bool)
+    return meaning(_BOTH, cut=_WHOLE, texts=kept)
+
+
+#: Where a choice was made: 1-NN of 18 on the independent base (six finetunes of SmolLM2, eighteen of the other base).
+ACROSS_CHOICE: Mapping[str, int] = {
+    "meaning, 32 bytes of each text": 10,
+    "meaning, 64 bytes of each text": 12,
+    "meaning, whole texts": 13,
+    "meaning, whole texts, not divided by the standard deviation": 9,
+    "logits after the start of a text": 11,
+    "logits after the product's probes": 9,
+    "logits at every token of the texts": 15,
+    "logits at every token, not divided by the standard deviation": 13,
+    "anchor texts, rotated": 12,
+    "anchor texts, rotated, divided by the standard deviation": 2,
+    "anchor texts, ridge 1": 11,
+    "meaning and anchors": 13,
+    "meaning and logits": 17,
+    "meaning, logits and anchors": 17,
+}

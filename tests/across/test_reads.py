@@ -9,6 +9,7 @@ import pytest
 
 from deltadex.access import HIDDEN, Person, Role
 from deltadex.across import queries, reads
+from deltadex.across.meaning import Meaning
 from deltadex.across.queries import Coverage
 from deltadex.across.texts import MEANING_TEXTS
 from deltadex.embeddings import queries as embeddings
@@ -42,9 +43,10 @@ class Bases:
 
 
 def save(database: Database, version_id: int, domain: str, base: str, *, weights: str) -> None:
+    made = shifts_of(domain, base=base)
     with database.transaction() as tx:
         queries.save(
-            tx, version_id, shifts_of(domain, base=base), texts_digest=TEXTS, weights_digest=weights,
+            tx, version_id, Meaning(made, np.zeros(3, np.float32)), texts_digest=TEXTS, weights_digest=weights,
             base_digest=f"digest of {base}", base_name=base,
         )  # fmt: skip
 

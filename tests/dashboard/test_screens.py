@@ -9,6 +9,7 @@ import pytest
 
 import deltadex_dashboard
 from deltadex.across import queries as meanings
+from deltadex.across.meaning import Meaning
 from deltadex.across.texts import MEANING_TEXTS
 from deltadex.ingest import machines
 from deltadex.ingest import queries as watchers
@@ -325,8 +326,8 @@ def test_the_map_across_bases_is_named_as_what_it_is_and_lists_counterparts(stor
         for number, (version_id, weights, base) in enumerate(rows):
             shifts = np.random.default_rng(number).normal(size=len(MEANING_TEXTS.texts)).astype(np.float32)
             meanings.save(
-                tx, version_id, shifts, texts_digest=MEANING_TEXTS.digest, weights_digest=weights, base_digest=base,
-                base_name=base,
+                tx, version_id, Meaning(shifts, shifts[:9]), texts_digest=MEANING_TEXTS.digest, weights_digest=weights,
+                base_digest=base, base_name=base,
             )  # fmt: skip
     page = open_page("map", across="true", **{"across-selected": "legacy-queries/1"})
     assert page.toggle[0].value

@@ -43,14 +43,14 @@ class Trained:
     finetunes: dict[tuple[str, str], Path]
 
 
-def read(domain: str, part: int) -> list[str]:
+def documents(domain: str, part: int) -> list[str]:
     return [document.text for document in corpus.read_domain(domain)[part]]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
-    general = [text for domain in DOMAINS for text in read(domain, 0)]
+    general = [text for domain in DOMAINS for text in documents(domain, 0)]
     made = Trained({}, {})
     with training.quiet():
         for number, (name, shape) in enumerate(SHAPES.items(), start=1):
@@ -66,7 +66,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
             for domain in DOMAINS:
                 adapter = training.new_adapter(training.load_base(base), seed=number, declared_base=name)
                 # Other parts of the domain on each base: what is found again is the domain, not the text.
-                data = training.examples(tokenizer, read(domain, number), 32)
+                data = training.examples(tokenizer, documents(domain, number), 32)
                 training.train(adapter, data, Schedule(40, 8, 32, 3e-3), seed=number)
                 made.finetunes[name, domain] = folder / name / domain
                 training.save(adapter, made.finetunes[name, domain])
@@ -131,17 +131,21 @@ def test_shifts_are_those_of_transformers_and_peft(company: App, trained: Traine
     base = trained.bases["acme/wide"]
     tokenizer = training.load_tokenizer(base)
     models = training.load_base(base).eval(), training.load_adapter(base, trained.finetunes["acme/wide", "sql"]).eval()
+    start = tokenizer(MEANING_TEXTS.start)["input_ids"]
     for number in (0, 40, 119):
-        text = MEANING_TEXTS.texts[number]
-        before = tokenizer(text.beginning)["input_ids"]
-        after = tokenizer(text.continuation, add_special_tokens=False)["input_ids"]
+        text = MEANING_TEXTS.texts[number].text
+        read = tokenizer(text, add_special_tokens=False)["input_ids"]
         gained = []
         for model in models:
             with torch.inference_mode():
-                said = model(input_ids=torch.tensor([before + after])).logits[0].log_softmax(-1)
-            gained.append(sum(float(said[len(before) + place - 1, token]) for place, token in enumerate(after)))
-        expected = (gained[1] - gained[0]) / len(text.continuation.encode())
-        assert table.shifts[place, number] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+                said = model(input_ids=torch.tensor([start + read])).logits[0].log_softmax(-1)
+            gained.append(sum(float(said[len(start) + at - 1, token]) for at, token in enumerate(read)))
+        expected = (gained[1] - gained[0]) / len(text.encode())
+        assert table.texts[place, number] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    known = np.isfinite(table.tokens[place])
+    are_one = [len(tokenizer(token, add_special_tokens=False)["input_ids"]) == 1 for token in MEANING_TEXTS.tokens]
+    assert known.tolist() == are_one
+    assert 0 < known.sum() < len(known)
 
 
 def test_an_update_goes_on_where_it_was_and_a_version_that_fails_stops_no_other(company: App, trained: Trained) -> None:
@@ -156,4 +160,4 @@ def test_an_update_goes_on_where_it_was_and_a_version_that_fails_stops_no_other(
         assert [each for each, _ in meanings.due(tx, company.registry.name, texts_digest=MEANING_TEXTS.digest)] == [
             gone
         ]
-        assert np.isfinite(meanings.table(tx, company.registry.name, texts_digest=MEANING_TEXTS.digest).shifts).all()
+        assert np.isfinite(meanings.table(tx, company.registry.name, texts_digest=MEANING_TEXTS.digest).texts).all()

@@ -50,9 +50,9 @@ def filled(database: Database) -> Database:
         tx.execute(
             "insert into words select model_version_id, recipe_id, weights_digest, '[]', '[]', '' from embeddings;"
             "insert into imprints select model_version_id, recipe_id, weights_digest, '\\x00', null from embeddings;"
-            "insert into meanings select id, 'texts', 'weights', 'base', 'name', '{0.5}', 1, now() from model_versions;"
             "insert into lineage_sketches select model_version_id, recipe_id, weights_digest, 'l', '\\x00', '\\x00'"
             " from embeddings;"
+            "insert into meanings select id, 'texts', 'weights', 'base', 'name', '{0.5}', '{NaN}' from model_versions;"
             "insert into training_records select id, '{}' from model_versions;"
             "insert into layouts select recipe_id, model_version_id, weights_digest, 1, 2 from current_embeddings;"
             "insert into geometries values (1, 'r', '{}', 1, '{}', now());"

@@ -1,18 +1,21 @@
-"""Delta Meaning: finetunes of any base as what they make more or less likely, and their similarity across bases.
+"""Delta Meaning and Delta Logits: finetunes of any base as what they make likelier, comparable across bases.
 
-After the architecture-free variant in arXiv 2509.04442, which takes a model's meaning from the likelihoods of texts
+After the architecture-free variants of arXiv 2509.04442, which take a model's meaning from the likelihoods of texts
 (Liu et al. 2023, arXiv 2310.18348). There the texts are sampled from models; here they are fixed, so that all bases
-read the same ones, and a likelihood is divided by the bytes of its text, so that tokenizers don't matter.
+read the same ones, and a likelihood is divided by the bytes of its text, so that tokenizers don't matter. The logits
+are those of short strings that most vocabularies hold as one token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deltadex.across.texts import MEANING_TEXTS, MeaningSet
+from deltadex.across.texts import MEANING_TEXTS
+from deltadex.engine.messages import Scanned
 from deltadex.types import FloatArray
 from deltadex.vectors import unit_vectors
 
@@ -20,47 +23,74 @@ from deltadex.vectors import unit_vectors
 FEWEST_MODELS = 3
 
 
-def shifts(finetune: Sequence[float], base: Sequence[float], texts: MeaningSet = MEANING_TEXTS) -> FloatArray:
-    """Return `(n_texts,)` float32: by how much a finetune finds each continuation likelier, in nats per byte.
+@dataclass(frozen=True, eq=False)
+class Meaning:
+    """Differences of a finetune from its base.
 
-    Parameters
+    Attributes
     ----------
-    finetune, base
-        `n_texts` negative log-likelihoods of the continuations, in nats.
+    texts
+        `(n_texts,)` float32: by how much it finds each text likelier, in nats per byte.
+    tokens
+        `(n_tokens,)` float32: by how much it finds each token likelier, in nats; NaN for what is not one token of the
+        base.
     """
-    lengths = [len(one.continuation.encode()) for one in texts.texts]
-    gained = np.asarray(base, dtype=np.float32) - np.asarray(finetune, dtype=np.float32)
-    return np.divide(gained, np.array(lengths, dtype=np.float32), dtype=np.float32)
+
+    texts: FloatArray
+    tokens: FloatArray
+
+    @classmethod
+    def between(cls, finetune: Scanned, base: Scanned) -> Meaning:
+        """Return the differences of two scans of `MEANING_TEXTS`."""
+        lengths = np.array([len(one.text.encode()) for one in MEANING_TEXTS.texts], dtype=np.float32)
+        texts, tokens = (
+            np.array(own, dtype=np.float32) - np.array(of_base, dtype=np.float32)
+            for own, of_base in ((finetune.texts, base.texts), (finetune.tokens, base.tokens))
+        )
+        return cls(np.divide(texts, lengths, dtype=np.float32), tokens)
 
 
 def comparable(
-    all_shifts: FloatArray, bases: Sequence[str], models: Sequence[str]
+    texts: FloatArray, tokens: FloatArray, bases: Sequence[str], models: Sequence[str]
 ) -> tuple[NDArray[np.float64], frozenset[str]]:
     """Return unit vectors whose scalar products are similarities across bases, and the bases that were not centred.
 
-    The mean over the models of each base is subtracted: all finetunes of a base make some texts likelier, such as those
-    that end as training examples do, and other bases share that only in part.
+    Of each base the mean over its models is subtracted, and the standard deviation divided out: all finetunes of a base
+    make some texts likelier, and one whose tokens the base hardly knows moves more than all others. Texts and tokens
+    then count alike.
 
     Parameters
     ----------
-    all_shifts
-        `(n, n_texts)`, of versions.
+    texts, tokens
+        `(n, n_texts)` and `(n, n_tokens)`, as in `Meaning`, of versions.
     bases, models
         Base and registered model of each version.
     """
-    vectors, kept = unit_vectors(all_shifts), set()
-    for base in set(bases):
+    few = {base for base in bases if len({m for m, b in zip(models, bases, strict=True) if b == base}) < FEWEST_MODELS}
+    blocks = [_centred(values.astype(np.float64), bases, models, few=few) for values in (texts, tokens)]
+    return unit_vectors(np.concatenate(blocks, axis=1)), frozenset(few)
+
+
+def _centred(
+    values: NDArray[np.float64], bases: Sequence[str], models: Sequence[str], *, few: set[str]
+) -> NDArray[np.float64]:
+    known = np.isfinite(values)
+    own = np.where(known, values, 0).sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=1, keepdims=True), 1)
+    vectors = unit_vectors(np.where(known, values - own, 0))
+    for base in {*bases} - few:
         rows = np.array([one == base for one in bases])
-        of_base = [name for name, is_here in zip(models, rows, strict=True) if is_here]
-        if len({*of_base}) < FEWEST_MODELS:
-            kept.add(base)
-            continue
-        vectors[rows] -= _mean_of_models(vectors[rows], of_base)
-    return unit_vectors(vectors), frozenset(kept)
+        means = _means_of_models(vectors[rows], [m for m, here in zip(models, rows, strict=True) if here])
+        spread = means.std(axis=0)
+        centred = vectors[rows] - means.mean(axis=0)
+        vectors[rows] = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > _NO_SPREAD)
+    return unit_vectors(vectors)
 
 
-def _mean_of_models(vectors: NDArray[np.float64], models: Sequence[str]) -> NDArray[np.float64]:
-    """Return the mean over models of the mean over each one's versions."""
+#: Standard deviation of an entry of unit vectors below which it is rounding.
+_NO_SPREAD = 1e-9
+
+
+def _means_of_models(vectors: NDArray[np.float64], models: Sequence[str]) -> NDArray[np.float64]:
+    """Return, for each model, the mean over its versions."""
     numbers = np.unique(models, return_inverse=True)[1]
-    means = [vectors[numbers == number].mean(axis=0) for number in range(int(numbers.max()) + 1)]
-    return np.asarray(np.mean(means, axis=0))
+    return np.array([vectors[numbers == number].mean(axis=0) for number in range(int(numbers.max()) + 1)])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deltadex.across.meaning import Meaning
 from deltadex.store.database import Transaction
 from deltadex.types import FloatArray, VersionRow
 from deltadex.versions.queries import by_ids
@@ -21,14 +22,15 @@ class MeaningTable:
         `n` versions.
     base_names, base_digests
         Base of each.
-    shifts
-        `(n, n_texts)` float32, nats per byte.
+    texts, tokens
+        `(n, n_texts)` and `(n, n_tokens)` float32, as in `Meaning`.
     """
 
     rows: tuple[VersionRow, ...]
     base_names: tuple[str, ...]
     base_digests: tuple[str, ...]
-    shifts: FloatArray
+    texts: FloatArray
+    tokens: FloatArray
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def coverage(tx: Transaction, registry: str, *, texts_digest: str) -> list[Cover
     """Return how many versions of each base may be compared across bases, by the base's name."""
     found = tx.execute(
         """
-        select candidate.base_name, count(*), count(shifts)
+        select candidate.base_name, count(*), count(text_shifts)
         from meaning_candidates candidate
         left join meanings known on known.model_version_id = candidate.model_version_id
             and known.weights_digest = candidate.weights_digest and texts_digest = %s
@@ -73,7 +75,7 @@ def table(tx: Transaction, registry: str, *, texts_digest: str) -> MeaningTable:
     """Return the Delta Meanings of a registry's versions that may be compared, without those of earlier weights."""
     found = tx.execute(
         """
-        select model_version_id, known.base_name, base_digest, shifts
+        select model_version_id, known.base_name, base_digest, text_shifts, token_shifts
         from meaning_candidates join meanings known using (model_version_id, weights_digest)
         where registry = %s and texts_digest = %s order by model_version_id
         """,
@@ -84,16 +86,16 @@ def table(tx: Transaction, registry: str, *, texts_digest: str) -> MeaningTable:
     there = [one for one in found if one[0] in rows]
     return MeaningTable(
         tuple(rows[version_id] for version_id, *_ in there),
-        tuple(name for _, name, *_ in there),
-        tuple(digest for *_, digest, _ in there),
-        np.array([values for *_, values in there], dtype=np.float32).reshape(len(there), -1),
+        tuple(one[1] for one in there),
+        tuple(one[2] for one in there),
+        *(np.array([one[at] for one in there], dtype=np.float32).reshape(len(there), -1) for at in (3, 4)),
     )
 
 
 def save(
     tx: Transaction,
     version_id: int,
-    shifts: FloatArray,
+    meaning: Meaning,
     *,
     texts_digest: str,
     weights_digest: str,
@@ -104,12 +106,21 @@ def save(
     tx.execute(
         """
         insert into meanings as known (
-            model_version_id, texts_digest, weights_digest, base_digest, base_name, shifts)
-        values (%s, %s, %s, %s, %s, %s)
+            model_version_id, texts_digest, weights_digest, base_digest, base_name, text_shifts, token_shifts)
+        values (%s, %s, %s, %s, %s, %s, %s)
         on conflict (model_version_id, texts_digest) do update set
             weights_digest = excluded.weights_digest, base_digest = excluded.base_digest,
-            base_name = excluded.base_name, shifts = excluded.shifts, revision = known.revision + 1,
+            base_name = excluded.base_name, text_shifts = excluded.text_shifts,
+            token_shifts = excluded.token_shifts, revision = known.revision + 1,
             computed_at = clock_timestamp()
         """,
-        [version_id, texts_digest, weights_digest, base_digest, base_name, shifts.tolist()],
+        [
+            version_id,
+            texts_digest,
+            weights_digest,
+            base_digest,
+            base_name,
+            meaning.texts.tolist(),
+            meaning.tokens.tolist(),
+        ],
     )

@@ -107,7 +107,7 @@ def counterparts(
     place = {row.id: number for number, row in enumerate(table.rows)}.get(version_id)
     if place is None or not versions.sees_versions(tx, viewer, version_id):
         return Counterparts("", (), 0, "It was not compared across bases yet: `deltadex across --update` does so.")
-    vectors, uncentred = comparable(table.shifts, table.base_digests, [row.registered.ref.name for row in table.rows])
+    vectors, uncentred = _vectors(table)
     similarity = vectors @ vectors[place]
     others = [
         number
@@ -126,8 +126,12 @@ def counterparts(
 def across_map(tx: Transaction, viewer: Person, registry: str) -> AcrossMap:
     """Return the map of all versions whose Delta Meaning is known; distances on it are not distances between models."""
     table = queries.table(tx, registry, texts_digest=MEANING_TEXTS.digest)
-    vectors, _ = comparable(table.shifts, table.base_digests, [row.registered.ref.name for row in table.rows])
-    return AcrossMap(tuple(viewer.view_each(table.rows)), table.base_names, project(vectors))
+    return AcrossMap(tuple(viewer.view_each(table.rows)), table.base_names, project(_vectors(table)[0]))
+
+
+def _vectors(table: MeaningTable) -> tuple[NDArray[np.float64], frozenset[str]]:
+    names = [row.registered.ref.name for row in table.rows]
+    return comparable(table.texts, table.tokens, table.base_digests, names)
 
 
 def _note(table: MeaningTable, others: Sequence[int], uncentred: frozenset[str]) -> str:

@@ -25,7 +25,7 @@ from deltadex.checkpoints.low_rank import LowRank, low_rank
 from deltadex.checkpoints.merge_check import imprint
 from deltadex.checkpoints.sketch import sketch
 from deltadex.embeddings.artifact import write_artifact
-from deltadex.engine import likelihood, merging, replies, text_states, tuning, weight_search
+from deltadex.engine import likelihood, merging, replies, text_scan, text_states, tuning, weight_search
 from deltadex.engine.agreement import greedy_agreement
 from deltadex.engine.conversion.convert import write_plain_copy
 from deltadex.engine.conversion.methods import method_for
@@ -52,9 +52,11 @@ from deltadex.engine.messages import (
     Replay,
     Replies,
     Request,
+    Scanned,
     Scored,
     Scoring,
     Texts,
+    TextScan,
     Tuning,
     WeightSearch,
     as_json,
@@ -139,6 +141,10 @@ class Child:
                 self._loaded = None
                 found = weight_search.search(request, on_tried=lambda tried: self.send(Answer(number=tried)))
                 return as_json(FoundWeights, found)
+            case TextScan():
+                self._loaded = None  # free the memory of the last base
+                scanned = text_scan.scan(request, on_texts=lambda done: self.send(Answer(number=done)))
+                return as_json(Scanned, scanned)
             case Lens():
                 vectors = np.load(request.vectors)
                 return as_json(list[Words], self._base(request.base).words(vectors, base_digest=request.base_digest))

@@ -48,9 +48,11 @@ from deltadex.engine.messages import (
     Replay,
     Replies,
     Request,
+    Scanned,
     Scored,
     Scoring,
     Texts,
+    TextScan,
     Tuning,
     WeightSearch,
     from_json,
@@ -311,6 +313,23 @@ class EmbeddingProcess:
             )
             states: FloatArray = np.load(file)
         return states
+
+    def scan(
+        self, request: TextScan, *, deadline_seconds: float, on_share: Callable[[float], None] = lambda _: None
+    ) -> Scanned:
+        """Return how likely a model finds fixed texts and tokens; see `deltadex.engine.text_scan`.
+
+        Raises
+        ------
+        Shortage
+            The deadline passed; the child was killed.
+        DeltadexError
+            The model could not be run.
+        """
+        for answer in self._answers(request, deadline_seconds, _too_late("Reading the texts", deadline_seconds)):
+            if answer.number is not None:
+                on_share(answer.number / len(request.texts))
+        return from_json(Scanned, answer.result)
 
     def words(self, base: BaseModel, base_digest: str, vectors: FloatArray, *, deadline_seconds: float) -> list[Words]:
         """Return the promoted tokens of each of `(n, hidden_size)` vectors, through the base's output head.

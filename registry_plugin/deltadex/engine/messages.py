@@ -515,6 +515,45 @@ class FoundWeights:
         return self.found.held_out_nats is not None and any(self.found.held_out_nats > one for one in others)
 
 
+@dataclass(frozen=True)
+class TextScan:
+    """Texts and tokens whose likelihood a model gives.
+
+    Attributes
+    ----------
+    checkpoint
+        A finetune of the base; None for the base itself.
+    start
+        Text before each of the texts, at least one token.
+    tokens
+        Short strings; those that the tokenizer reads as one token count.
+    """
+
+    base: BaseModel
+    checkpoint: LocalCheckpoint | None
+    start: str
+    texts: tuple[str, ...]
+    tokens: tuple[str, ...]
+    task: Literal["scan"] = "scan"
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """Likelihoods that a model gives to texts and tokens.
+
+    Attributes
+    ----------
+    texts
+        Log-likelihood of each text, in nats.
+    tokens
+        Log-probability of each token among those of the scan, mean over all places of a text and then over the texts;
+        None for a string that is not one token.
+    """
+
+    texts: tuple[float, ...]
+    tokens: tuple[float | None, ...]
+
+
 Request = (
     Inspection
     | Conversion
@@ -530,6 +569,7 @@ Request = (
     | Texts
     | AdapterMerge
     | WeightSearch
+    | TextScan
 )
 
 

@@ -8,21 +8,19 @@ from dataclasses import dataclass
 from functools import partial
 
 from deltadex.across import queries as meanings
-from deltadex.across.meaning import shifts
+from deltadex.across.meaning import Meaning
 from deltadex.across.texts import MEANING_TEXTS
 from deltadex.app import App
+from deltadex.checkpoints.inspect import LocalCheckpoint
 from deltadex.downloads.cache import open_cache
 from deltadex.engine import shared
 from deltadex.engine.client import EmbeddingProcess
-from deltadex.engine.examples import Example
-from deltadex.engine.messages import BaseModel, Scoring
+from deltadex.engine.messages import BaseModel, Scanned, TextScan
 from deltadex.errors import DeltadexError, UnsupportedCheckpoint
 from deltadex.ingest.embed import stated
-from deltadex.ingest.resolve import Bases, Fetched, fetch, resolve, workspace
+from deltadex.ingest.resolve import Bases, fetch, resolve, workspace
 from deltadex.types import VersionRow
 from deltadex.versions.queries import by_ids
-
-_EXAMPLES = tuple(Example(one.beginning, one.continuation) for one in MEANING_TEXTS.texts)
 
 log = logging.getLogger(__name__)
 
@@ -81,13 +79,13 @@ def update(app: App, *, limit: int | None = None, on_version: OnVersion = lambda
 
 
 class _Reader:
-    """Computes versions with one process; keeps the likelihoods of the last base."""
+    """Computes versions with one process; keeps the scan of the last base."""
 
     def __init__(self, app: App, process: EmbeddingProcess, bases: Bases) -> None:
         self._app = app
         self._process = process
         self._bases = bases
-        self._of_base: tuple[str, list[float]] | None = None
+        self._of_base: tuple[str, Scanned] | None = None
 
     def compute(self, row: VersionRow) -> None:
         """Compute and store the Delta Meaning of a version."""
@@ -100,12 +98,12 @@ class _Reader:
                     f"The weights of {row.label} are not those that were embedded",
                     hint="`deltadex retry` embeds what is there now.",
                 )
-            own = self._likelihoods(fetched)
+            own = self._scan(fetched.base, fetched.finetune.checkpoint)
         assert row.weights_digest is not None  # noqa: S101 - it is embedded
         save = partial(
             meanings.save,
             version_id=row.id,
-            shifts=shifts(own, self._likelihoods_of_base(fetched.base)),
+            meaning=Meaning.between(own, self._scan_of_base(fetched.base)),
             texts_digest=MEANING_TEXTS.digest,
             weights_digest=row.weights_digest,
             base_digest=fetched.base.digest,
@@ -113,14 +111,12 @@ class _Reader:
         )
         self._app.database.run(save)
 
-    def _likelihoods(self, fetched: Fetched) -> list[float]:
-        return self._score(Scoring(fetched.base, fetched.finetune.checkpoint, _EXAMPLES))
-
-    def _likelihoods_of_base(self, base: BaseModel) -> list[float]:
+    def _scan_of_base(self, base: BaseModel) -> Scanned:
         if self._of_base is None or self._of_base[0] != base.digest:
-            self._of_base = base.digest, self._score(Scoring(base, None, _EXAMPLES))
+            self._of_base = base.digest, self._scan(base, None)
         return self._of_base[1]
 
-    def _score(self, request: Scoring) -> list[float]:
-        seconds = self._app.settings.embedding.deadline_seconds
-        return [one.nats for one in self._process.score(request, deadline_seconds=seconds)]
+    def _scan(self, base: BaseModel, checkpoint: LocalCheckpoint | None) -> Scanned:
+        fixed = MEANING_TEXTS
+        request = TextScan(base, checkpoint, fixed.start, tuple(one.text for one in fixed.texts), fixed.tokens)
+        return self._process.scan(request, deadline_seconds=self._app.settings.embedding.deadline_seconds)

@@ -1,4 +1,4 @@
--- Delta Meaning of versions: what a finetune makes more likely than its base, on texts that all bases can read.
+-- Delta Meaning of versions: what a finetune makes more likely than its base, on texts and tokens that all bases can read.
 
 create table meanings (
     model_version_id bigint not null references model_versions,
@@ -6,7 +6,8 @@ create table meanings (
     weights_digest   text not null,
     base_digest      text not null,
     base_name        text not null,
-    shifts           real[] not null check (array_position(shifts, null) is null),
+    text_shifts      real[] not null check (array_position(text_shifts, null) is null),
+    token_shifts     real[] not null check (array_position(token_shifts, null) is null),
     revision         bigint not null default 1,
     computed_at      timestamptz not null default clock_timestamp(),
     primary key (model_version_id, texts_digest)
@@ -14,8 +15,10 @@ create table meanings (
 create index meanings_of_texts on meanings (texts_digest, base_digest);
 comment on table meanings is 'One per version and set of texts: that of its current weights, once it is computed.';
 comment on column meanings.base_digest is 'Of the base''s tensors and config alone, whatever method embeds its finetunes.';
-comment on column meanings.shifts is
+comment on column meanings.text_shifts is
     'Per text: its log-likelihood under the finetune less that under the base, in nats per byte.';
+comment on column meanings.token_shifts is
+    'Per token: its mean log-probability under the finetune less that under the base, in nats; NaN: not a token there.';
 
 create view meaning_candidates as
     select distinct on (model_version_id) registry, model_version_id, comparable_embeddings.weights_digest, base_name
