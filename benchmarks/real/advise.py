@@ -49,7 +49,7 @@ from deltadex.types import FloatArray
 RESULTS = Path(__file__).with_name("advise.npz")
 _TASK, _FRESH, _PROMPT, _LENGTH, _SHOTS, _FOLDS = 40, 60, 16, 48, 4, 2
 #: Domains of `TRAIN` and `SELECT`; too few to choose anything fine.
-_CHOSEN_ON = ("german", "perl", "sql", "quotes", "jargon", "vim help")
+_CHOSEN_ON = ("german", "sql", "quotes", "vim help")
 #: Finetunes of other domains beside the domain's own.
 _OTHERS = 3
 _OWN = "finetune 0"

@@ -63,8 +63,8 @@ def test_an_advice_is_asked_and_shown_at_80_columns(
     assert max(map(len, shown.stdout.splitlines())) <= 80
     said = " ".join(shown.stdout.split())
     assert said.startswith("Reuse swapper/1: it exists, and costs no tokens per call.")
-    assert "nearest finetune" in said
-    assert "in-context examples" in said
+    assert "nearest" in said
+    assert "│ swapper/1" in said.replace("  ", " ")
     as_json = json.loads(deltadex("advise", "--show", str(asked["id"]), "--json", **variables).stdout)
     assert as_json["recommendation"] == "Reuse swapper/1: it exists, and costs no tokens per call."
     assert as_json["advice"]["recommended"] == "reuse"

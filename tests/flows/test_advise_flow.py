@@ -134,7 +134,8 @@ def test_few_examples_are_scored_without_a_recommendation_and_finetunes_are_look
 def test_a_base_that_is_away_is_a_stated_failure(advising: App) -> None:
     row = run(advising, copying_models.examples("swap", 12, seed=9), order(advising, "swap"), base="acme/gone")
     assert row.state is AskedState.FAILED
-    assert "acme/gone" in row.reason
+    assert "gone is not a folder" in row.reason
+    assert row.hint
 
 
 def test_a_request_is_submitted_once_and_fails_with_its_run(advising: App) -> None:

@@ -149,8 +149,7 @@ def _row(now: Snapshot, request_id: int) -> AdviceRow:
 
 
 def _result(found: Advice) -> None:
-    say = st.info if found.recommended is None else st.success
-    say(f"**{view.plain(words.recommendation(found))}**")
+    st.info(f"**{view.plain(words.recommendation(found))}**")
     for reason in words.reasons(found):
         st.markdown(view.plain(reason))
     rows = [

@@ -13,7 +13,7 @@ TITLES = {
     Choice.BASE: "base alone",
     Choice.REUSE: "nearest finetune",
     Choice.PROMPT: "in-context examples",
-    Choice.MERGE: "merge of two",
+    Choice.MERGE: "merge (forecast)",
     Choice.TRAIN: "few-shot finetune",
 }
 _REVERSALS = (
