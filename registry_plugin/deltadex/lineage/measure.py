@@ -190,12 +190,13 @@ class _Search:
 
         A parent is its merge and a step, too.
         """
-        found = None if kin.origin is Origin.SAME else self.merge(other)
-        if found is None:
+        if kin.origin is Origin.SAME:
             return False
-        if kin.first is not First.OTHER or self.merge(number) is not None:
+        earlier, later = (other, number) if kin.first is First.OTHER else (number, other)
+        found = self.merge(earlier)
+        if self.merge(later) is not None:
             return True
-        of_parents = [self.between(number, parent) for parent in found.weights]
+        of_parents = [self.between(later, parent) for parent in (found.weights if found else ())]
         return any(one is not None and one.origin is not Origin.SHARED for one in of_parents)
 
     def is_explained(self, number: int, related: Collection[int]) -> bool:
