@@ -40,8 +40,10 @@ _LEAST_SHARED = 0.8
 _SAME_STEP = 0.02
 #: Share of weights that are exactly the rounded ones, of a rounded copy: the last digit of a sum may be lost.
 _ROUNDED_SHARE = 0.99
-#: Share of equal weights and size of the other steps, in steps of bfloat16, by which weights were quantized alike.
-_EQUAL_SHARE, _QUANTIZED_STEPS = 0.2, 4.0
+#: Signs of weights that were quantized alike: a step between two models whose 98th percentile is so many medians; or so
+#: many equal weights while the others differ by such a share. A step of bfloat16 is at most .008.
+_LARGEST_TAIL, _EQUAL_SHARE, _QUANTIZED_STEP = 6.0, 0.2, 0.03
+_SMALLEST_WEIGHT = 1e-12
 _SMALLEST_P = 1e-300
 _LAMBDAS = np.geomspace(1e-3, 1e3, 121)[:, None]
 
@@ -154,20 +156,22 @@ def aligned(one: Sketch, other: Sketch) -> tuple[NDArray[np.intp], NDArray[np.in
 
 
 def quantized_alike(one: Sketch, other: Sketch) -> bool:
-    """Return True if two models look rounded to few bits: they then share the rounding of their base.
+    """Return True if two full models look rounded to few bits: they then share the rounding of their base.
 
-    Many of their changed weights are equal, and where they differ it is by several steps of bfloat16. A training in
-    bfloat16 leaves many equal too, but moves the others by single steps.
+    Where they differ, most differ little or not at all, and some by a whole step of the rounding. A training moves
+    weights more evenly: those of a Gaussian step have a ratio of 3.5, those of Adam less.
     """
+    if one.is_adapter or other.is_adapter:
+        return False
     changed = (one.deltas != 0) & (other.deltas != 0)
-    steps = np.abs(one.weights - other.weights)
-    if one.is_adapter or other.is_adapter or not changed.any():
+    steps = np.abs(one.weights - other.weights)[changed]
+    moved = steps[steps > 0]
+    if len(moved) < _FEWEST_IN_BIN:
         return False
-    is_equal = steps[changed] == 0
-    if is_equal.all() or is_equal.mean() < _EQUAL_SHARE:
-        return False
-    sizes = steps[changed][~is_equal] / (np.spacing(np.abs(one.weights[changed][~is_equal])) * 2.0**16)
-    return bool(np.median(sizes) >= _QUANTIZED_STEPS)
+    usual, large = np.quantile(moved, (0.5, 0.98))
+    size = float(np.median(moved / np.maximum(np.abs(one.weights[changed][steps > 0]), _SMALLEST_WEIGHT)))
+    is_coarse = len(moved) <= (1 - _EQUAL_SHARE) * len(steps) and size >= _QUANTIZED_STEP
+    return bool(large >= _LARGEST_TAIL * usual) or is_coarse
 
 
 def _learned(one: Sketch, other: Sketch, *, by_factors: bool) -> tuple[Origin, First, float]:
