@@ -101,7 +101,7 @@ def kinship(one: Sketch, other: Sketch, *, comparisons: int = 1) -> Kinship | No
         if p > SIGNIFICANT:
             return None
         return Kinship(*_learned(one, other, by_factors=True), min(1.0, p), by_factors=True)
-    if quantized_alike(one, other):
+    if _rounded_first(one, other) is First.UNKNOWN and quantized_alike(one, other):
         return None
     p = beyond(cosine(one.deltas, other.deltas), len(one.deltas)) * comparisons
     if p > SIGNIFICANT:
