@@ -126,11 +126,20 @@ def _ask_bases(known: KnownRegistry, tally: Tally) -> None:
     """Ask for the base of full models, where the base and each full model that others go on from are known bases."""
     fulls = [one for one in known.family if one.is_full]
     for one in fulls:
-        bases = {
-            "base": known.base,
-            **{each.name: known.as_base(each) for each in fulls if not each.parent and each != one},
-        }
-        name = measured_base(known.sketches[one], bases).name
+        others = [each for each in fulls if each.parent is None and each != one]
         right = one.parent.name if isinstance(one.parent, Descendant) else "base"
-        tally.add("base of all weights: not a wrong one", is_right=name in (right, ""))
-        tally.add("base of all weights: the right one", is_right=name == right)
+        for question, known_as_bases in {
+            "beside finetunes of its domain": others,
+            "beside finetunes of others": [each for each in others if each == one.parent or not _is_alike(each, one)],
+        }.items():
+            bases = {"base": known.base, **{each.name: known.as_base(each) for each in known_as_bases}}
+            name = measured_base(known.sketches[one], bases).name
+            tally.add(f"base of all weights: never a wrong one, {question}", is_right=name in (right, ""))
+            tally.add(f"base of all weights: the right one, {question}", is_right=name == right)
+
+
+def _is_alike(one: Descendant, other: Descendant) -> bool:
+    """Return True if two are of one family or domain."""
+    return one.made.domain == other.made.domain or (
+        isinstance(other.parent, Descendant) and other.parent.made.domain == one.made.domain
+    )

@@ -11,6 +11,7 @@ from benchmarks.real.pools import Finetune, Method, finetunes, of_reuse
 from benchmarks.real.texts import DOMAINS, Role
 
 _FULL = {"method": Method.FULL, "learning_rate": 1e-4}
+_FEW = 6
 _CHOSEN_ON = (Role.TRAIN, Role.SELECT)
 
 
@@ -61,7 +62,7 @@ def _on_select() -> Iterator[Descendant]:
 def _on_reuse() -> Iterator[Descendant]:
     parents = first_parts(Role.REUSE)
     yield from _trained_on(parents, seed=5_000)
-    yield from _full_families(parents[::2], seed=5_300)
+    yield from _full_families(parents[::4], seed=5_300)
 
 
 def _trained_on(parents: list[Finetune], *, seed: int) -> Iterator[Descendant]:
@@ -78,9 +79,10 @@ def _trained_on(parents: list[Finetune], *, seed: int) -> Iterator[Descendant]:
             yield Descendant(made, parent)
         if number % 2:
             yield Descendant(replace(own, part=2, seed=own.seed + 2), Descendant(own, parent))
-        # The seed of the initial adapter is the parent's; data differ.
-        twin = replace(own if number % 2 else away, steps=parent.steps, seed=parent.seed)
-        yield Descendant(twin, twin=parent)
+        if number % 4 < 2 or len(parents) < _FEW:
+            # The seed of the initial adapter is the parent's; data differ.
+            twin = replace(own if number % 2 else away, steps=parent.steps, seed=parent.seed)
+            yield Descendant(twin, twin=parent)
 
 
 def _full_families(parents: list[Finetune], *, seed: int) -> Iterator[Descendant]:

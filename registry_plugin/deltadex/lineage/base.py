@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,11 +9,8 @@ from enum import StrEnum
 import numpy as np
 
 from deltadex.checkpoints.sketch import Sketch
-from deltadex.lineage.kinship import SIGNIFICANT, beyond, cosine
+from deltadex.lineage.kinship import SIGNIFICANT, beyond, cosine, holds
 from deltadex.types import FloatArray
-
-#: Share of the way from one base to another that a model's step may point, up to so many standard errors.
-_MOST_TOWARDS, _STANDARD_ERRORS = 0.25, 3.0
 
 
 class BaseVerdict(StrEnum):
@@ -49,8 +45,8 @@ class MeasuredBase:
 def measured_base(own: Sketch, bases: Mapping[str, Sketch]) -> MeasuredBase:
     """Return which of the bases of one layout a version was trained from.
 
-    An adapter adds to any base of its shape, so its base is undetermined. A full model is close to its base; towards
-    each other base, its step must not point.
+    An adapter adds to any base of its shape, so its base is undetermined. A full model is close to its base, and seen
+    from each other base it holds the way from that one to its own.
 
     Parameters
     ----------
@@ -82,10 +78,6 @@ def measured_base(own: Sketch, bases: Mapping[str, Sketch]) -> MeasuredBase:
 
 
 def _may_come_from(weights: FloatArray, nearest: FloatArray, other: FloatArray) -> bool:
-    """Return False if the step from the nearest base is no step from the other one: it does not point there."""
-    step, way = (weights - nearest).astype(np.float64), (other - nearest).astype(np.float64)
-    length = float(way @ way)
-    towards = float(step @ way) / length
-    left = step - towards * way
-    error = math.sqrt(float(left @ left) / len(left) / length)
-    return towards + _STANDARD_ERRORS * error > _MOST_TOWARDS
+    """Return False if the weights hold the way from the other base to the nearest one, as those trained from it do."""
+    way, step = ((each - other).astype(np.float64) for each in (nearest, weights))
+    return not holds(way, step)

@@ -25,7 +25,7 @@ def declared_parents(tags: Mapping[str, str]) -> list[tuple[str, int]]:
     """Return names and versions of the parents that a version's tag declares; what is not one is left out."""
     try:
         labels = json.loads(tags.get(PARENTS_TAG, "[]")[:_LONGEST_TAG])
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     found = [_LABEL.fullmatch(one) for one in labels if isinstance(one, str)] if isinstance(labels, list) else []
     return [(one["name"], int(one["version"])) for one in found if one is not None][:_MOST_PARENTS]

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from deltadex.checkpoints.merge_check import ROUNDINGS
 from deltadex.checkpoints.sketch import Sketch
-from deltadex.types import FloatArray
 
 #: Largest p-value, after correction for the number of comparisons, of a claimed origin.
 SIGNIFICANT = 1e-3
@@ -39,8 +38,12 @@ _LARGEST_SLOPE, _LARGEST_SLOPE_OF_FULL = 1.25, 1.05
 _LEAST_SHARED = 0.8
 #: Relative step under which two versions are one, and their order is that of their rounding alone.
 _SAME_STEP = 0.02
-#: Share of equal weights and size of the other steps, in steps of bfloat16, by which weights were quantized alike.
-_EQUAL_SHARE, _QUANTIZED_STEPS = 0.2, 4.0
+#: Share of weights that are exactly the rounded ones, of a rounded copy: the last digit of a sum may be lost.
+_ROUNDED_SHARE = 0.99
+#: Signs of weights that were quantized alike: a step between two models whose 98th percentile is so many medians; or so
+#: many equal weights while the others differ by such a share. A step of bfloat16 is at most .008.
+_LARGEST_TAIL, _EQUAL_SHARE, _QUANTIZED_STEP = 6.0, 0.2, 0.03
+_SMALLEST_WEIGHT = 1e-12
 _SMALLEST_P = 1e-300
 _LAMBDAS = np.geomspace(1e-3, 1e3, 121)[:, None]
 
@@ -98,7 +101,7 @@ def kinship(one: Sketch, other: Sketch, *, comparisons: int = 1) -> Kinship | No
         if p > SIGNIFICANT:
             return None
         return Kinship(*_learned(one, other, by_factors=True), min(1.0, p), by_factors=True)
-    if quantized_alike(one, other):
+    if _rounded_first(one, other) is First.UNKNOWN and quantized_alike(one, other):
         return None
     p = beyond(cosine(one.deltas, other.deltas), len(one.deltas)) * comparisons
     if p > SIGNIFICANT:
@@ -135,7 +138,7 @@ def beyond(correlation: float, count: int, *, null: float = UNRELATED_CORRELATIO
     return max(0.5 * math.erfc(z / math.sqrt(2)), _SMALLEST_P)
 
 
-def cosine(one: FloatArray, other: FloatArray) -> float:
+def cosine(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
     """Return the cosine similarity of two arrays of one shape; 0 if one is all zeros."""
     mine, its = one.ravel().astype(np.float64), other.ravel().astype(np.float64)
     norms = float(np.linalg.norm(mine) * np.linalg.norm(its))
@@ -153,20 +156,22 @@ def aligned(one: Sketch, other: Sketch) -> tuple[NDArray[np.intp], NDArray[np.in
 
 
 def quantized_alike(one: Sketch, other: Sketch) -> bool:
-    """Return True if two models look rounded to few bits: they then share the rounding of their base.
+    """Return True if two full models look rounded to few bits: they then share the rounding of their base.
 
-    Many of their changed weights are equal, and where they differ it is by several steps of bfloat16. A training in
-    bfloat16 leaves many equal too, but moves the others by single steps.
+    Where they differ, most differ little or not at all, and some by a whole step of the rounding. A training moves
+    weights more evenly: those of a Gaussian step have a ratio of 3.5, those of Adam less.
     """
+    if one.is_adapter or other.is_adapter:
+        return False
     changed = (one.deltas != 0) & (other.deltas != 0)
-    steps = np.abs(one.weights - other.weights)
-    if one.is_adapter or other.is_adapter or not changed.any():
+    steps = np.abs(one.weights - other.weights)[changed]
+    moved = steps[steps > 0]
+    if len(moved) < _FEWEST_IN_BIN:
         return False
-    is_equal = steps[changed] == 0
-    if is_equal.all() or is_equal.mean() < _EQUAL_SHARE:
-        return False
-    sizes = steps[changed][~is_equal] / (np.spacing(np.abs(one.weights[changed][~is_equal])) * 2.0**16)
-    return bool(np.median(sizes) >= _QUANTIZED_STEPS)
+    usual, large = np.quantile(moved, (0.5, 0.98))
+    size = float(np.median(moved / np.maximum(np.abs(one.weights[changed][steps > 0]), _SMALLEST_WEIGHT)))
+    is_coarse = len(moved) <= (1 - _EQUAL_SHARE) * len(steps) and size >= _QUANTIZED_STEP
+    return bool(large >= _LARGEST_TAIL * usual) or is_coarse
 
 
 def _learned(one: Sketch, other: Sketch, *, by_factors: bool) -> tuple[Origin, First, float]:
@@ -175,24 +180,32 @@ def _learned(one: Sketch, other: Sketch, *, by_factors: bool) -> tuple[Origin, F
     shared, longest = cosine(mine, its), max(np.linalg.norm(mine), np.linalg.norm(its))
     if not longest or shared <= 0:
         return Origin.SHARED, First.UNKNOWN, shared
-    if np.linalg.norm(mine - its) <= _SAME_STEP * longest:
-        return Origin.SAME, _rounded_first(one, other), shared
+    rounded = _rounded_first(one, other)
+    if rounded is not First.UNKNOWN or np.linalg.norm(mine - its) <= _SAME_STEP * longest:
+        return Origin.SAME, rounded, shared
     largest = _LARGEST_SLOPE if by_factors else _LARGEST_SLOPE_OF_FULL
-    holds = [_holds(*pair, shared, largest=largest) for pair in ((mine, its), (its, mine))]
-    if not any(holds):
+    both = [holds(*pair, largest=largest) for pair in ((mine, its), (its, mine))]
+    if not any(both):
         return Origin.SHARED, First.UNKNOWN, shared
     # Where the step is small, each holds the other: the earlier one is shorter.
-    first = _shorter(mine, its) if all(holds) else First.ONE if holds[0] else First.OTHER
+    first = _shorter(mine, its) if all(both) else First.ONE if both[0] else First.OTHER
     return Origin.TRAINED_ON, first, shared
 
 
-def _holds(earlier: NDArray[np.float64], later: NDArray[np.float64], shared: float, *, largest: float) -> bool:
+def holds(earlier: NDArray[np.float64], later: NDArray[np.float64], *, largest: float = _LARGEST_SLOPE_OF_FULL) -> bool:
     """Return True if one update can hold all of another one, large and small changes alike.
 
     Training goes on from where it was, so the later update is the earlier one and a step. If the step has nothing in
     common with the earlier update, the regression of the later on the earlier has slope 1 in all sizes; if the step
     goes further the same way, more. A second training that only learned the same lacks what chance brought to the
     first one, and has slopes below 1, unless it went on for much longer; then its slope is large.
+
+    Parameters
+    ----------
+    earlier, later
+        `(n,)`: updates of the same base.
+    largest
+        Largest slope that needs no more in common.
     """
     sizes = np.abs(earlier)
     moved = sizes > 0
@@ -205,7 +218,8 @@ def _holds(earlier: NDArray[np.float64], later: NDArray[np.float64], shared: flo
         if slope + _STANDARD_ERRORS * error < _LEAST_SLOPE:
             return False
     slope, error = _slope(earlier, later)
-    return slope >= _LEAST_SLOPE and (slope - _STANDARD_ERRORS * error <= largest or shared >= _LEAST_SHARED)
+    is_beside = slope - _STANDARD_ERRORS * error <= largest
+    return slope >= _LEAST_SLOPE and (is_beside or cosine(earlier, later) >= _LEAST_SHARED)
 
 
 def _slope(known: NDArray[np.float64], now: NDArray[np.float64]) -> tuple[float, float]:
@@ -225,12 +239,12 @@ def _shorter(one: NDArray[np.float64], other: NDArray[np.float64]) -> First:
 
 
 def _rounded_first(one: Sketch, other: Sketch) -> First:
-    """Return which of two equal versions the other one is rounded from; adapters and equals are unknown."""
+    """Return which of two versions the other one is rounded from; unknown for adapters, equals and all else."""
     if one.is_adapter or other.is_adapter or np.array_equal(one.weights, other.weights):
         return First.UNKNOWN
     for round_ in ROUNDINGS.values():
-        if np.array_equal(round_(one.weights), other.weights):
+        if np.mean(round_(one.weights) == other.weights) >= _ROUNDED_SHARE:
             return First.ONE
-        if np.array_equal(round_(other.weights), one.weights):
+        if np.mean(round_(other.weights) == one.weights) >= _ROUNDED_SHARE:
             return First.OTHER
     return First.UNKNOWN

@@ -107,7 +107,7 @@ def relations(version_id: int, coarse: Mapping[int, Sketch], load: Load) -> list
     near = [
         _link(version_id, other, one)
         for other, one in [*direct, *later, *_unordered(kin)]
-        if other not in taken
+        if other not in taken and not search.is_beside_merge(version_id, other, one)
     ]  # fmt: skip
     related = {*taken, *(each for link in near for each in (link.earlier, link.later))} - {version_id}
     shared = [
@@ -125,6 +125,8 @@ class _Search:
         self._coarse, self._load = coarse, load
         self._loaded: dict[int, Sketch] = {}
         self._candidates: dict[int, list[int]] = {}
+        self._kin: dict[int, dict[int, Kinship]] = {}
+        self._merges: dict[int, MergedFrom | None] = {}
         self.comparisons = max(1, len(coarse) - 1)
 
     def sketches(self, ids: Collection[int]) -> dict[int, Sketch]:
@@ -142,21 +144,28 @@ class _Search:
         return self.sketches(self._candidates[number])
 
     def kin(self, number: int) -> dict[int, Kinship]:
+        if number in self._kin:
+            return self._kin[number]
         own = self.one(number)
         found = {other: kinship(own, one, comparisons=self.comparisons) for other, one in self.near(number).items()}
-        return {other: one for other, one in found.items() if one is not None}
+        self._kin[number] = {other: one for other, one in found.items() if one is not None}
+        return self._kin[number]
 
     def between(self, number: int, other: int) -> Kinship | None:
         return kinship(self.one(number), self.one(other), comparisons=self.comparisons)
 
     def merge(self, number: int) -> MergedFrom | None:
-        """Return the parents of a version that is a merge; None if one of them, trained on, explains it as well."""
-        own = self.one(number)
-        found = merged_from(own, self.near(number), comparisons=self.comparisons)
-        if found is None or found.p is not None or found.explained >= PLAIN_SUM:
+        """Return the parents of a version that is a merge; None if one parent, trained on, explains it as well."""
+        if number not in self._merges:
+            self._merges[number] = self._find_merge(number)
+        return self._merges[number]
+
+    def _find_merge(self, number: int) -> MergedFrom | None:
+        found = merged_from(self.one(number), self.near(number), comparisons=self.comparisons)
+        if found is None or found.explained >= PLAIN_SUM:
             return found
-        kin = [self.between(number, parent) for parent in found.weights]
-        return None if any(one is not None and one.origin is Origin.TRAINED_ON for one in kin) else found
+        kin = self.kin(number).values()
+        return None if any(one.origin is Origin.TRAINED_ON and one.first is First.OTHER for one in kin) else found
 
     def maybe_merges(self, number: int) -> list[int]:
         own = self.one(number)
@@ -175,6 +184,20 @@ class _Search:
     def link_to_merge(self, number: int, other: int) -> Link | None:
         found = self.merge(other)
         return next((link for link in _of_merge(other, found, self) if link.earlier == number), None) if found else None
+
+    def is_beside_merge(self, number: int, other: int, kin: Kinship) -> bool:
+        """Return True if a step between two versions is due to a merge that has a parent in common with one.
+
+        A parent is its merge and a step, too.
+        """
+        if kin.origin is Origin.SAME:
+            return False
+        earlier, later = (other, number) if kin.first is First.OTHER else (number, other)
+        found = self.merge(earlier)
+        if self.merge(later) is not None:
+            return True
+        of_parents = [self.between(later, parent) for parent in (found.weights if found else ())]
+        return any(one is not None and one.origin is not Origin.SHARED for one in of_parents)
 
     def is_explained(self, number: int, related: Collection[int]) -> bool:
         """Return True if a version is of one line with a related one, which says more."""

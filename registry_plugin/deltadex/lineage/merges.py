@@ -6,7 +6,7 @@ or of their factors (`linear`, `ties`, `dare` of adapters, which add up A and B 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,9 @@ LEAST_EXPLAINED, PLAIN_SUM = 0.35, 0.98
 #: Least share of what is still unexplained that each further parent must explain.
 _LEAST_GAIN = 0.1
 #: Correlation of the updates of two versions that may be parents of one merge without it being a plain sum.
-_INDEPENDENT = 0.3
+_UNRELATED, _UNRELATED_FULL = 0.2, 0.3
+#: Related candidates that are left out one after the other.
+_MOST_DROPPED = 12
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,12 @@ def _by_factors(target: Sketch, candidates: Mapping[int, Sketch], comparisons: i
     if len(p_values) < 2:
         return None
     rows = {number: _factors(candidates[number], target) for number in p_values}
-    found = _greedy(_factors(target, target), rows)
+    found = _independent_sum(
+        _factors(target, target), rows, lambda one, other: _is_kin(candidates[one], candidates[other])
+    )
     if found is None:
         return None
     weights, explained = found
-    if explained < PLAIN_SUM and _any_kin(candidates, list(weights)):
-        return None
     return MergedFrom(weights, explained, max(p_values[number] for number in weights))
 
 
@@ -85,37 +87,45 @@ def _factors(one: Sketch, unit: Sketch) -> NDArray[np.float64]:
     return np.concatenate(parts).astype(np.float64)
 
 
-def _any_kin(candidates: Mapping[int, Sketch], chosen: Sequence[int]) -> bool:
-    """Return True if two of the chosen have one beginning: their sum may be a version between them."""
-    for place, number in enumerate(chosen):
-        for other in chosen[:place]:
-            mine, its = aligned(candidates[number], candidates[other])
-            products = np.einsum(
-                "me,me->m", candidates[number].down[mine], candidates[other].down[its], dtype=np.float64
-            )
-            if independence(products) <= SIGNIFICANT:
-                return True
-    return False
+def _is_kin(one: Sketch, other: Sketch) -> bool:
+    mine, its = aligned(one, other)
+    products = np.einsum("me,me->m", one.down[mine], other.down[its], dtype=np.float64)
+    return independence(products) <= SIGNIFICANT
 
 
 def _by_updates(target: Sketch, candidates: Mapping[int, Sketch]) -> MergedFrom | None:
     """Return parents whose updates sum up to the target's."""
-    usable = {
-        number: one for number, one in candidates.items() if one.deltas.any() and not quantized_alike(one, target)
-    }
-    found = _greedy(
-        target.deltas.astype(np.float64), {number: one.deltas.astype(np.float64) for number, one in usable.items()}
+    limit = _UNRELATED if target.is_adapter else _UNRELATED_FULL
+    usable = {number: one for number, one in candidates.items() if not quantized_alike(one, target)}
+    rows = {number: one.deltas.astype(np.float64) for number, one in usable.items()}
+    found = _independent_sum(
+        target.deltas.astype(np.float64), rows, lambda one, other: cosine(rows[one], rows[other]) > limit
     )
-    if found is None:
-        return None
-    weights, explained = found
-    chosen = [usable[number] for number in weights]
-    independent = all(
-        cosine(one.deltas, other.deltas) <= _INDEPENDENT for place, one in enumerate(chosen) for other in chosen[:place]
-    )
-    if explained < (LEAST_EXPLAINED if independent else PLAIN_SUM):
-        return None
-    return MergedFrom(weights, explained, None)
+    return None if found is None or found[1] < LEAST_EXPLAINED else MergedFrom(*found, None)
+
+
+def _independent_sum(
+    target: NDArray[np.float64],
+    rows: Mapping[int, NDArray[np.float64]],
+    is_related: Callable[[int, int], bool],
+) -> tuple[dict[int, float], float] | None:
+    """Return weights and explained share of a sum of unrelated rows, or of any if it explains all but rounding.
+
+    A version is between its parent and its child, too: related rows show no merge. What explains the target alone goes
+    first, and of related ones that with the most relatives: either may be a merge of the same parents.
+    """
+    left = dict(rows)
+    for _ in range(_MOST_DROPPED):
+        found = _greedy(target, left)
+        if found is None:
+            return None
+        chosen = list(found[0])
+        related = {one for one in chosen if any(one != other and is_related(one, other) for other in chosen)}
+        if len(chosen) > 1 and (found[1] >= PLAIN_SUM or not related):
+            return found
+        relatives = {one: sum(is_related(one, other) for other in left if other != one) for one in related or chosen}
+        del left[max(relatives, key=lambda one: relatives[one])]
+    return None
 
 
 def _greedy(
@@ -147,7 +157,7 @@ def _greedy(
         chosen, weights = [*chosen, best], tried
         left = target - matrix[:, chosen] @ weights
     kept = [(numbers[place], float(weight)) for place, weight in zip(chosen, weights, strict=True) if weight > 0]
-    if len(kept) < 2:
+    if not kept:
         return None
     scaled = {number: weight / float(np.linalg.norm(rows[number])) for number, weight in kept}
     total = sum(scaled.values())
