@@ -160,7 +160,7 @@ class FindSettings(_Group):
     )
     tokens: int = Field(48, ge=8, description="tokens that are read of each example")
     least_similarity: float = Field(
-        0.88,
+        0.888,
         ge=-1,
         le=1,
         description="cosine similarity below which no model counts as close to the examples",

@@ -93,10 +93,8 @@ def find(
         raise typer.BadParameter("--base goes with --examples and --like, not with words")
     if words and (metric or by is not RankBy.SIMILARITY):
         raise typer.BadParameter("--rank and --metric go with --examples and --like, not with words")
-    conditions = conditions_from(
-        model=model, alias=alias, tag=tag, state=state, cluster=cluster, since=since, until=until
-    )
-    conditions = None if conditions == Conditions() else conditions
+    wanted = conditions_from(model=model, alias=alias, tag=tag, state=state, cluster=cluster, since=since, until=until)
+    conditions = None if wanted == Conditions() else wanted
     given = None if examples is None else _read(examples)
     settings = settings_from(data_dir, tracking_uri=tracking_uri, database_url=database_url)
     order, viewer = order_from(settings, by, metric, lower_is_better=lower_is_better), at_terminal(settings)

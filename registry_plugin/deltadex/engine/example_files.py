@@ -117,13 +117,13 @@ def _of_csv(text: str) -> tuple[Example, ...]:
     first = text.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=lambda one: len({*_header(first, one)} & {*_FIELDS}))
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
     return _examples(_numbered(reader), "Line", _OF_CSV)
 
 
 def _numbered(reader: csv.DictReader[str]) -> Iterator[tuple[int, object]]:
     """Yield each row with the number of its last line."""
     try:
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
         for row in reader:
             if None in row or None in row.values():
                 columns = f"{len(reader.fieldnames or ())} columns"
@@ -144,7 +144,7 @@ def _of_table(rows: Iterable[object]) -> tuple[Example, ...]:
 
 
 def _examples(rows: Iterable[tuple[int, object]], noun: str, hint: str) -> tuple[Example, ...]:
-    found = []
+    found: list[Example] = []
     for number, row in islice(rows, MAX_EXAMPLES + 1):
         if len(found) == MAX_EXAMPLES:
             raise ExamplesError(f"There are more than {MAX_EXAMPLES} examples", hint="Use a random sample of them.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -86,7 +87,8 @@ def numbered_lines(text: str, *, of: str, at_most: int, hint: str) -> list[tuple
     ExamplesError
         There are none or too many, or one is too long.
     """
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    # `str.splitlines` also splits at characters that JSON allows inside a string.
+    lines = [(number, line) for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1) if line.strip()]
     if not lines:
         raise ExamplesError(f"There are no {of}", hint=hint)
     if len(lines) > at_most:
@@ -157,13 +159,17 @@ def _example_of(content: Mapping[str, object]) -> Example:
         return Example("", checked_text(content["text"], "text"))
     asked, told = pair or PAIRS[0]
     prompt, completion = content[asked], content[told]
-    if not isinstance(completion, str):
+    if isinstance(completion, list | tuple):
         completion = _turns(completion, "role", "content")[-1].content
-    if not isinstance(prompt, str | None):
+    if isinstance(prompt, list | tuple):
         return Example(_turns(prompt, "role", "content"), checked_text(completion, told))
     more = content.get("input") if asked == "instruction" else None
-    parts = [checked_text(part, asked) for part in (prompt, more) if part]
+    parts = [checked_text(part, asked) for part in (prompt, more) if not _is_blank(part)]
     return Example("\n\n".join(parts), checked_text(completion, told))
+
+
+def _is_blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _conversation(turns: tuple[ChatMessage, ...]) -> Example:

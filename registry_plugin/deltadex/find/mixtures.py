@@ -23,7 +23,8 @@ from deltadex.versions import reads as versions
 
 #: More parts than this are no question that a person asks.
 MOST_PARTS = 8
-_NUMBER = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:\s*[*×]\s*|\s+)(?=\S)")
+_WEIGHT = re.compile(r"\d+(?:\.\d*)?|\.\d+")
+_NUMBER = re.compile(rf"({_WEIGHT.pattern})(?:\s*[*×]\s*|\s+)(?=\S)")
 _EXAMPLE = "Write domains, models or NAME/VERSION with weights, such as: 0.5 legal + 0.5 code."
 
 
@@ -78,7 +79,7 @@ def parse(text: str) -> tuple[Part, ...]:
 def _part(text: str) -> Part:
     found = _NUMBER.match(text)
     name, weight = (text[found.end() :], float(found[1])) if found else (text, 1.0)
-    if not name or not 0 < weight < 1e6:
+    if not name or _WEIGHT.fullmatch(name) or not 0 < weight < 1e6:
         raise DeltadexError(f"{text!r} is not a weight and a name", hint=_EXAMPLE)
     return Part(name, weight)
 

@@ -72,7 +72,9 @@ def direction_of(tx: Transaction, version_id: int, *, recipe_id: int) -> FloatAr
         [recipe_id, version_id],
         binary=True,
     ).fetchone()
-    vector: FloatArray | None = row and row[0].to_numpy()
+    if row is None:
+        return None
+    vector: FloatArray = row[0].to_numpy()
     return vector
 
 
