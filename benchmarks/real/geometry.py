@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.real.measured import VECTORS, Measured, load, save
-from benchmarks.real.pools import Finetune, Template, of_reuse
+from benchmarks.real.find import FILE as OF_REUSE
+from benchmarks.real.measured import VECTORS, Measured, load
+from benchmarks.real.pools import Finetune, of_reuse
 from benchmarks.real.recipes import PRODUCTS, RECIPES
 from benchmarks.real.scores import Answer, _share
 from benchmarks.real.texts import DOMAINS, Role
@@ -27,10 +28,6 @@ from deltadex.vectors import unit_vectors
 Matrix = NDArray[np.float64]
 Chosen = Callable[[Finetune], bool]
 _REGISTRIES, _DRAWN = 60, 8
-#: The committed vectors of the finetunes of `Role.REUSE`.
-_FILE = Path(__file__).with_name("geometry.npz")
-#: Seeds of those in the chat template begin after this one.
-_LATER = 5_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,45 +74,14 @@ _SAME: dict[str, tuple[Chosen, Chosen]] = {
 }
 
 
-def models() -> tuple[Finetune, ...]:
-    """Return the finetunes of `Role.REUSE`: the splits, and one in the chat template of every domain."""
-    names = dict.fromkeys(one.domain for one in of_reuse())
-    others = [
-        Finetune(("chat",), (name,), 1, template=Template.CHAT, seed=_LATER + number)
-        for number, name in enumerate(names)
-    ]
-    return (*of_reuse(), *others)
-
-
 def report(folder: Path, console: Console, *, quick: bool) -> dict[str, object]:
-    """Print the comparisons, and return them.
-
-    Parameters
-    ----------
-    folder
-        Folder of the models, which are trained if they were not before.
-    quick
-        Score the committed vectors.
-    """
-    if not quick:
-        _measure(folder)
-    pools = {
-        "train and select": Pool.of(load(VECTORS), (Role.TRAIN, Role.SELECT)),
-        "reuse": Pool.of(load(_FILE), (Role.REUSE,)),
-    }
+    """Print the comparisons of committed vectors, and return them; nothing is trained for them alone."""
+    del folder, quick
+    pools = {"train and select": Pool.of(load(VECTORS), (Role.TRAIN, Role.SELECT))}
+    if OF_REUSE.exists():
+        with np.load(OF_REUSE) as stored:
+            pools["reuse"] = Pool(of_reuse(), unit_vectors(stored["finetunes"].astype(float)))
     return {name: _report(pool, name, console) for name, pool in pools.items()}
-
-
-def _measure(folder: Path) -> None:
-    # They import torch, which scoring does not need.
-    from benchmarks.real.content import ContentReader
-    from benchmarks.real.training import Workshop
-    from deltadex.demo import training
-
-    reader = ContentReader(Workshop.of_smollm2(folder))
-    with training.quiet():
-        vectors = [reader.delta(one) for one in models()]
-    save(_FILE, Measured(models(), {"wrapped_mean": np.stack(vectors)}, {}))
 
 
 def _report(pool: Pool, name: str, console: Console) -> dict[str, object]:
