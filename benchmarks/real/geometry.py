@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.real.find import FILE as OF_REUSE
 from benchmarks.real.measured import VECTORS, Measured, load
 from benchmarks.real.pools import Finetune, of_reuse
 from benchmarks.real.recipes import PRODUCTS, RECIPES
@@ -28,6 +27,8 @@ from deltadex.vectors import unit_vectors
 Matrix = NDArray[np.float64]
 Chosen = Callable[[Finetune], bool]
 _REGISTRIES, _DRAWN = 60, 8
+#: The committed vectors of the splits of `Role.REUSE`.
+FILE = Path(__file__).with_name("geometry.npz")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +76,33 @@ _SAME: dict[str, tuple[Chosen, Chosen]] = {
 
 
 def report(folder: Path, console: Console, *, quick: bool) -> dict[str, object]:
-    """Print the comparisons of committed vectors, and return them; nothing is trained for them alone."""
-    del folder, quick
-    pools = {"train and select": Pool.of(load(VECTORS), (Role.TRAIN, Role.SELECT))}
-    if OF_REUSE.exists():
-        with np.load(OF_REUSE) as stored:
-            pools["reuse"] = Pool(of_reuse(), unit_vectors(stored["finetunes"].astype(float)))
+    """Print the comparisons, and return them.
+
+    Parameters
+    ----------
+    folder
+        Folder of the models, which are trained and read if they were not before.
+    quick
+        Score the committed vectors.
+    """
+    if not quick:
+        _measure(folder)
+    with np.load(FILE) as stored:
+        of_reuse_domains = Pool(of_reuse(), unit_vectors(stored["finetunes"].astype(float)))
+    pools = {"train and select": Pool.of(load(VECTORS), (Role.TRAIN, Role.SELECT)), "reuse": of_reuse_domains}
     return {name: _report(pool, name, console) for name, pool in pools.items()}
+
+
+def _measure(folder: Path) -> None:
+    # They import torch, which scoring does not need.
+    from benchmarks.real.content import ContentReader
+    from benchmarks.real.training import Workshop
+    from deltadex.demo import training
+
+    reader = ContentReader(Workshop.of_smollm2(folder))
+    with training.quiet():
+        vectors = [reader.delta(one) for one in of_reuse()]
+    np.savez_compressed(FILE, finetunes=np.stack(vectors).astype(np.float16))
 
 
 def _report(pool: Pool, name: str, console: Console) -> dict[str, object]:
