@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from peft import PeftModel
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks.real.pools import Finetune
 from benchmarks.real.training import Workshop
@@ -29,16 +30,22 @@ class ContentReader:
         folder = self._workshop.finetune(one)
         file = folder / "content.npy"
         if not file.exists():
-            np.save(file, self._state(training.load_adapter(self._workshop.base, folder)) - self._of_base)
+            of_base, model = self._of_base, PeftModel.from_pretrained(self._base, str(folder))
+            np.save(file, self._state(model) - of_base)
+            model.unload()
         found: Array = np.load(file)
         return found
 
     @cached_property
     def _of_base(self) -> Array:
-        return self._state(training.load_base(self._workshop.base))
+        return self._state(self._base)
+
+    @cached_property
+    def _base(self) -> LlamaForCausalLM:
+        return training.load_base(self._workshop.base)
 
     @torch.inference_mode()
-    def _state(self, model: PreTrainedModel) -> Array:
+    def _state(self, model: torch.nn.Module) -> Array:
         passes = [self._tokenizer(probe, return_tensors="pt")["input_ids"] for probe in CONTENT_PROBES.probes]
         states = [model.eval()(input_ids=tokens, output_hidden_states=True).hidden_states[-1] for tokens in passes]
         mean: Array = torch.stack([state[0].mean(0) for state in states]).mean(0).numpy()

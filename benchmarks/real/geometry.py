@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.real.measured import VECTORS, Measured, load, save
-from benchmarks.real.pools import Finetune, Template, of_reuse
+from benchmarks.real.measured import VECTORS, Measured, load
+from benchmarks.real.pools import Finetune, of_reuse
 from benchmarks.real.recipes import PRODUCTS, RECIPES
 from benchmarks.real.scores import Answer, _share
 from benchmarks.real.texts import DOMAINS, Role
@@ -27,10 +27,8 @@ from deltadex.vectors import unit_vectors
 Matrix = NDArray[np.float64]
 Chosen = Callable[[Finetune], bool]
 _REGISTRIES, _DRAWN = 60, 8
-#: The committed vectors of the finetunes of `Role.REUSE`.
-_FILE = Path(__file__).with_name("geometry.npz")
-#: Seeds of those in the chat template begin after this one.
-_LATER = 5_000
+#: The committed vectors of the splits of `Role.REUSE`.
+FILE = Path(__file__).with_name("geometry.npz")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,32 +75,21 @@ _SAME: dict[str, tuple[Chosen, Chosen]] = {
 }
 
 
-def models() -> tuple[Finetune, ...]:
-    """Return the finetunes of `Role.REUSE`: the splits, and one in the chat template of every domain."""
-    names = dict.fromkeys(one.domain for one in of_reuse())
-    others = [
-        Finetune(("chat",), (name,), 1, template=Template.CHAT, seed=_LATER + number)
-        for number, name in enumerate(names)
-    ]
-    return (*of_reuse(), *others)
-
-
 def report(folder: Path, console: Console, *, quick: bool) -> dict[str, object]:
     """Print the comparisons, and return them.
 
     Parameters
     ----------
     folder
-        Folder of the models, which are trained if they were not before.
+        Folder of the models, which are trained and read if they were not before.
     quick
         Score the committed vectors.
     """
     if not quick:
         _measure(folder)
-    pools = {
-        "train and select": Pool.of(load(VECTORS), (Role.TRAIN, Role.SELECT)),
-        "reuse": Pool.of(load(_FILE), (Role.REUSE,)),
-    }
+    with np.load(FILE) as stored:
+        of_reuse_domains = Pool(of_reuse(), unit_vectors(stored["finetunes"].astype(float)))
+    pools = {"train and select": Pool.of(load(VECTORS), (Role.TRAIN, Role.SELECT)), "reuse": of_reuse_domains}
     return {name: _report(pool, name, console) for name, pool in pools.items()}
 
 
@@ -114,8 +101,8 @@ def _measure(folder: Path) -> None:
 
     reader = ContentReader(Workshop.of_smollm2(folder))
     with training.quiet():
-        vectors = [reader.delta(one) for one in models()]
-    save(_FILE, Measured(models(), {"wrapped_mean": np.stack(vectors)}, {}))
+        vectors = [reader.delta(one) for one in of_reuse()]
+    np.savez_compressed(FILE, finetunes=np.stack(vectors).astype(np.float16))
 
 
 def _report(pool: Pool, name: str, console: Console) -> dict[str, object]:

@@ -123,7 +123,7 @@ def report(folder: Path, console: Console, *, quick: bool) -> dict[str, object]:
     orders = _orders(scored)
     best = scored.losses[:-1].min(axis=0)
     title = f"{len(scored.tasks)} tasks, {len(scored.models)} models"
-    table = Table("chosen by", "regret, first", "less by similarity", "best of first 3", "right domain", title=title)
+    table = Table("chosen by", "regret, first", "beyond similarity", "best of first 3", "right domain", title=title)
     table.caption = "nats per token, 95 % by a bootstrap over the tasks; the domain of the first"
     by_similarity = _regrets(scored, orders["similarity"], 1)
     found: dict[str, object] = {}

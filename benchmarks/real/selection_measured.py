@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from peft import PeftModel
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from benchmarks.real.content import ContentReader
-from benchmarks.real.pools import Finetune, finetunes, of_reuse
+from benchmarks.real.content import Array, ContentReader
+from benchmarks.real.find import Task, _file, make
+from benchmarks.real.pools import Finetune, Template, of_reuse
 from benchmarks.real.selection import Scored
-from benchmarks.real.texts import DOMAINS, PARTS, Role
+from benchmarks.real.texts import DOMAINS, PARTS
 from benchmarks.real.training import LENGTH, Workshop
 from deltadex.demo import training
 
-#: Examples that a task is trained on, and as many again to score on: of the task, and for what the runs logged.
-_TASK, _SCORED = 20, 16
-#: Seeds of the tasks begin after this one.
-_LATER = 4_000
+#: Splits of each domain in the pool.
+_SPLITS = 1
+#: Examples to score on: of the task, and for what the runs logged.
+_SCORED = 4
 
 
 def pool() -> tuple[Finetune, ...]:
-    """Return the models to select from: all of the domains of `Role.REUSE`, and a split of every second other one."""
-    older = [one for one in finetunes() if one.pools == ("splits",) and one.part == 0]
-    return (*of_reuse(), *older[::2])
-
-
-def tasks() -> tuple[Finetune, ...]:
-    """Return a finetune on twenty examples of every domain of `Role.REUSE`, of a part that no other finetune has."""
-    names = [name for name, text in DOMAINS.items() if text.role is Role.REUSE]
-    return tuple(
-        Finetune(("tasks",), (name,), PARTS - 1, examples=_TASK, seed=_LATER + number)
-        for number, name in enumerate(names)
-    )
+    """Return the models to select from: a split of every domain of `Role.REUSE`."""
+    return tuple(one for one in of_reuse() if one.part < _SPLITS)
 
 
 def measure(folder: Path) -> Scored:
@@ -50,64 +42,79 @@ def measure(folder: Path) -> Scored:
         Folder of the models and texts.
     """
     workshop = Workshop.of_smollm2(folder)
-    models, asked = pool(), tasks()
-    console = Console(stderr=True)
-    scorer = _Scorer(workshop)
+    scorer, reader, models = Scorer(workshop), ContentReader(workshop), pool()
     with training.quiet():
-        losses = [scorer.losses(one) for one in track(models, "scoring the pool", console=console)]
-        base = scorer.losses(None)
-        reader = ContentReader(workshop)
-        vectors = [reader.delta(one) for one in track((*models, *asked), "reading", console=console)]
+        losses = [scorer.losses(one) for one in track(models, "scoring the pool", console=Console(stderr=True))]
+        vectors = [reader.delta(one) for one in models]
+        given = [_task_delta(workshop, Task(domain, 0)) for domain in scorer.tasks]
     return Scored(
         tuple(one.domain for one in models),
-        tuple(one.domain for one in asked),
-        np.array([*(row[:-1] for row in losses), base], dtype=np.float32),
+        tuple(scorer.tasks),
+        np.array([*(row[:-1] for row in losses), scorer.losses(None)], dtype=np.float32),
         np.array([row[-1] for row in losses], dtype=np.float32),
-        np.array(vectors[: len(models)], dtype=np.float32),
-        np.array(vectors[len(models) :], dtype=np.float32),
+        np.array(vectors, dtype=np.float32),
+        np.array(given, dtype=np.float32),
     )
 
 
-class _Scorer:
-    """Scores models on text of a domain's last part that follows the examples of its task."""
+def _task_delta(workshop: Workshop, task: Task) -> Array:
+    """Return the `(hidden_size,)` delta of a task of `find.py`, trained as the product does."""
+    kept = workshop.folder / "find"
+    kept.mkdir(exist_ok=True)
+    make(workshop, task, kept)
+    found: Array = np.load(_file(kept, task))["vector"]
+    return found
+
+
+class Scorer:
+    """Scores models on text of a domain's last part, which no finetune of the pool has.
+
+    Attributes
+    ----------
+    tasks
+        Domains of the tasks.
+    """
 
     def __init__(self, workshop: Workshop) -> None:
         self._workshop = workshop
         tokenizer = training.load_tokenizer(workshop.base)
-        self._prompt = training.prompt(tokenizer, tasks()[0].template)
-        self._texts = {
-            domain: self._of(tokenizer, domain)
-            for domain in dict.fromkeys([*(one.domain for one in tasks()), *(one.domain for one in pool())])
-        }
+        self.tasks = list(dict.fromkeys(one.domain for one in of_reuse()))
+        self._prompt = training.prompt(tokenizer, Template.NEUTRAL)
+        self._texts = {domain: self._of(tokenizer, domain) for domain in dict.fromkeys(one.domain for one in pool())}
 
     def _of(self, tokenizer: PreTrainedTokenizerFast, domain: str) -> Tensor:
         """Return `(2, examples, length)`: the text of the task, and the text for what the runs log."""
         parts = self._workshop.texts.part(DOMAINS[domain].source, PARTS - 1)
         examples = training.examples(tokenizer, parts, LENGTH)
-        # The order in which `Workshop` takes the examples of a task.
         order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0))
-        chosen = examples[order[_TASK : _TASK + 2 * _SCORED]]
-        return chosen.view(2, _SCORED, LENGTH)
+        return examples[order[: 2 * _SCORED]].view(2, _SCORED, LENGTH)
 
     def losses(self, one: Finetune | None) -> NDArray[np.float64]:
         """Return the mean nats per token on each task's text, and then on a model's own; None is the base."""
-        file = (self._workshop.base if one is None else self._workshop.finetune(one)) / "selection.npy"
+        file = (self._workshop.base if one is None else self._workshop.finetune(one)) / f"selection-{_SCORED}.npy"
         if not file.exists():
-            np.save(file, np.array(list(self._losses(one))))
+            np.save(file, self._losses(one))
         found: NDArray[np.float64] = np.load(file)
         return found
 
-    @torch.inference_mode()
-    def _losses(self, one: Finetune | None) -> Iterator[float]:
-        base = self._workshop.base
-        # bfloat16 is three times faster; the adapter stays apart, so that it is not rounded away in the weights.
-        model = training.load_base(base) if one is None else training.load_adapter(base, self._workshop.finetune(one))
-        model = model.to(torch.bfloat16).eval()
-        texts = [self._texts[each.domain][0] for each in tasks()]
-        for text in texts if one is None else [*texts, self._texts[one.domain][1]]:
-            yield self._loss(model, text)
+    def _losses(self, one: Finetune | None) -> NDArray[np.float64]:
+        texts = [self._texts[domain][0] for domain in self.tasks]
+        if one is None:
+            return self._of_model(self._base, texts)
+        model = PeftModel.from_pretrained(self._base, str(self._workshop.finetune(one))).to(torch.bfloat16)
+        found = self._of_model(model, [*texts, self._texts[one.domain][1]])
+        model.unload()
+        return found
 
-    def _loss(self, model: torch.nn.Module, text: Tensor) -> float:
-        inputs = torch.cat([self._prompt.expand(len(text), -1), text], 1)
-        logits = model(input_ids=inputs).logits[:, len(self._prompt) - 1 : -1].float()
-        return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), text.flatten()))
+    @cached_property
+    def _base(self) -> LlamaForCausalLM:
+        # Three times faster than float32. Adapters stay apart, so that they are not rounded away in the weights.
+        return training.load_base(self._workshop.base, dtype=torch.bfloat16)
+
+    @torch.inference_mode()
+    def _of_model(self, model: torch.nn.Module, texts: list[Tensor]) -> NDArray[np.float64]:
+        rows = torch.cat(texts)
+        inputs = torch.cat([self._prompt.expand(len(rows), -1), rows], 1)
+        logits = model.eval()(input_ids=inputs).logits[:, len(self._prompt) - 1 : -1]
+        losses = torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), rows, reduction="none")
+        return losses.view(len(texts), -1).mean(1).double().numpy()
