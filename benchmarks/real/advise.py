@@ -92,9 +92,15 @@ def report(folder: Path, console: Console, *, quick: bool) -> dict[str, object]:
         measure(folder, _CHOSEN_ON)
         measure(folder, _of_reuse())
         collect(folder)
+    if not RESULTS.exists():
+        console.print("Advice was not measured yet: run this without --quick.")
+        return {}
     stored = {key: values for key, values in np.load(RESULTS).items()}  # noqa: C416 - reads the file
     margin = chosen_margin(stored, console)
     domains = [name for name in _of_reuse() if f"{name}|base|task" in stored]
+    if not domains:
+        console.print("The new domains were not measured yet.")
+        return {"margin": margin, **_show_selectors(stored, domains, console)}
     cases = cases_of(stored, domains, margin=margin)
     _show_cases(cases, console)
     said: dict[str, object] = {"margin": margin, "domains": domains}
