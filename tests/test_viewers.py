@@ -34,9 +34,10 @@ from deltadex.embeddings import promoted_tokens
 from deltadex.embeddings import queries as stored_embeddings
 from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.queries import RecipeRow
-from deltadex.errors import AccessDenied, StoreError
+from deltadex.errors import AccessDenied, DeltadexError, StoreError
 from deltadex.find import search as task_search
 from deltadex.find.by_words import models_with
+from deltadex.find.mixtures import Part, mixed_query
 from deltadex.find.queries import TaskDelta
 from deltadex.geometry import reads as geometry
 from deltadex.ingest import backfill
@@ -118,6 +119,20 @@ def first_replay(tx: Transaction, viewer: Person) -> object:
         return refused.message
 
 
+def mixed(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
+    """Ask for every word, model and version as a mixture, and for what is like it."""
+    found: list[object] = []
+    labels = [row.label for row in versions.listing(tx, ADMIN, REGISTRY)]
+    for name in dict.fromkeys([*made.words, *made.ids, *labels]):
+        try:
+            query = mixed_query(tx, viewer, SETTINGS, [Part(name)])
+            found += [query.meant, task_search.models_like(tx, viewer, query, k=100)]
+        except DeltadexError as refused:
+            # It repeats what was asked, which is no secret to who asks.
+            found += [refused.message.replace(repr(name), ""), refused.hint]
+    return found
+
+
 def vector() -> np.ndarray:
     return np.eye(3, DIMENSION, dtype=np.float32)
 
@@ -170,6 +185,8 @@ READS: Mapping[Callable[..., object], Read] = {
         task_search.models_for(tx, viewer, SETTINGS, TaskDelta(recipe(tx).digest, each, 0.1, 1.0, ""))
         for each in vector()
     ],
+    task_search.models_like: mixed,
+    mixed_query: mixed,
     replays.get: lambda tx, viewer, made: first_replay(tx, viewer),
     replays.latest_between: replays_of_all,
     advice.get: lambda tx, viewer, made: advice.get(tx, viewer, SETTINGS, 1),

@@ -43,7 +43,7 @@ from deltadex.engine.likelihood import score
 from deltadex.engine.messages import BaseModel, Scored, Scoring, Texts, Tuning
 from deltadex.engine.text_states import mean_states
 from deltadex.engine.tuning import tune
-from deltadex.settings import AdviseSettings, FindSettings
+from deltadex.settings import AdviseSettings
 from deltadex.types import FloatArray
 
 RESULTS = Path(__file__).with_name("advise.npz")
@@ -303,8 +303,8 @@ class _Bench:
         settings = AdviseSettings()
         with tempfile.TemporaryDirectory() as folder:
             request = Tuning(
-                base, tuple(on), Path(folder), steps=settings.steps, learning_rate=FindSettings().learning_rate,
-                batch=4, as_scored=True,
+                base, tuple(on), Path(folder), steps=settings.steps, learning_rate=settings.learning_rate,
+                batch=4, max_tokens=256, as_scored=True,
             )  # fmt: skip
             for _ in tune(request):
                 pass

@@ -154,9 +154,21 @@ class ShardSettings(_Group):
 class FindSettings(_Group):
     """The training behind a search by examples."""
 
-    steps: int = Field(20, ge=1, description="training steps on the examples of a search")
+    steps: int = Field(12, ge=1, description="training steps on the examples of a search, of four examples each")
     learning_rate: float = Field(
-        1e-3, gt=0, description="learning rate of these steps, × 1,000 / hidden size of the base"
+        5.8e-4, gt=0, description="learning rate of these steps, × 1,000 / hidden size of the base"
+    )
+    tokens: int = Field(48, ge=8, description="tokens that are read of each example")
+    least_similarity: float = Field(
+        0.888,
+        ge=-1,
+        le=1,
+        description="cosine similarity below which no model counts as close to the examples",
+    )
+    splits: int = Field(
+        2,
+        ge=0,
+        description="times that the examples are halved, and each half trained, to know how certain an answer is",
     )
 
 
@@ -178,7 +190,10 @@ class AdviseSettings(_Group):
     margin: float = Field(
         0.05, ge=0, description="loss (nats per token) up to which a simpler option counts as good as the best"
     )
-    steps: int = Field(20, ge=1, description="training steps of a few-shot finetune that an advice measures")
+    steps: int = Field(20, ge=1, description="training steps of a few-shot finetune, of four examples each")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="learning rate of these steps, × 1,000 / hidden size of the base"
+    )
     max_tokens: int = Field(1024, ge=32, description="tokens of an example that are read, with its in-context examples")
     deadline_seconds: float = Field(3600, gt=0, description="maximum time of an advice")
 

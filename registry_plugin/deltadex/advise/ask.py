@@ -13,7 +13,7 @@ from deltadex.advise.queries import ADVICE, AdviceOrder
 from deltadex.advise.selectors import SELECTORS
 from deltadex.engine.examples import Example
 from deltadex.errors import AccessDenied, DeltadexError
-from deltadex.find.search import require_base
+from deltadex.find.search import known_base
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
 from deltadex.versions import reads as versions
@@ -58,7 +58,7 @@ def ask(
         The base is not known.
     """
     person.require(Right.LOOK)
-    require_base(tx, settings, base_name)
+    known_base(tx, settings, base_name)
     wanted = checked(settings, wanted, examples)
     if not versions.sees_versions(tx, person, *wanted.candidates):
         raise AccessDenied("These candidates are not known", hint="`deltadex status` lists the versions.")

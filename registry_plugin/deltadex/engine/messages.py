@@ -207,9 +207,9 @@ class Tuning:
     batch
         Examples per step; limited to their number.
     max_tokens
-        Token limit per example; the completion gets at most half.
+        Token limit per example; the prompt gets at most a third.
     as_scored
-        True to train on prompts as `Scoring` has them, False for the instructions of the probes before them.
+        True to train on prompts and completions as `Scoring` has them, and to learn the completions alone.
     """
 
     base: BaseModel
@@ -218,8 +218,8 @@ class Tuning:
     steps: int
     learning_rate: float
     rank: int = 8
-    batch: int = 8
-    max_tokens: int = 256
+    batch: int = 4
+    max_tokens: int = 48
     seed: int = 0
     as_scored: bool = False
     task: Literal["tune"] = "tune"

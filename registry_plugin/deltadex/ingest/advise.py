@@ -29,7 +29,7 @@ from deltadex.engine.examples import Example
 from deltadex.engine.messages import BaseModel, Scored, Scoring, Tuning
 from deltadex.errors import DeltadexError, EmbeddingError
 from deltadex.find.search import models_for
-from deltadex.find.train import task_delta
+from deltadex.find.train import trainer
 from deltadex.ingest.embed import heartbeats
 from deltadex.ingest.resolve import Bases, fetch, resolve, workspace
 from deltadex.settings import Settings
@@ -38,6 +38,8 @@ from deltadex.versions.queries import by_ids
 
 #: Among so many nearest versions are the candidates, one of each registered model.
 _NEAREST = 30
+#: Tokens of an example that training reads.
+_TRAINED_TOKENS = 256
 #: Progress after the candidates were found.
 _FOUND = 0.25
 _ABSENT = "No registered finetune of this base was found, or may be seen: reuse was not measured."
@@ -109,7 +111,8 @@ def _candidates(app: App, row: AdviceRow, task: FoldedTask) -> tuple[list[Versio
         rows = database.run(lambda tx: by_ids(tx, row.wanted.candidates))
         return [rows[each] for each in row.wanted.candidates], {}, ""
     method, kept = database.run(lambda tx: manner_of(tx, settings, row.base_name))
-    delta = task_delta(kept, app.registry, row.base_name, task.examples, method=method)
+    with trainer(kept, app.registry, row.base_name, method=method) as training:
+        delta = training.delta(task.examples)
     viewer = Person(row.asked_by, Role.VIEWER, row.sees)
     found = database.run(lambda tx: models_for(tx, viewer, settings, delta, k=_NEAREST))
     nearest: dict[str, tuple[VersionRow, float]] = {}
@@ -190,9 +193,16 @@ class _Scorer:
         return [by_number[number] for number in sorted(by_number)], seconds / self.task.fold_count
 
     def _train(self, examples: Sequence[Example], folder: Path) -> None:
-        advise, rate = self.settings.advise, self.settings.find.learning_rate
+        advise = self.settings.advise
         request = Tuning(
-            self.own_base, tuple(examples), folder, steps=advise.steps, learning_rate=rate, batch=BATCH, as_scored=True
+            self.own_base,
+            tuple(examples),
+            folder,
+            advise.steps,
+            advise.learning_rate,
+            batch=BATCH,
+            max_tokens=min(_TRAINED_TOKENS, advise.max_tokens),
+            as_scored=True,
         )
         self.process.tune(request, deadline_seconds=advise.deadline_seconds)
 

@@ -65,6 +65,19 @@ def mixture(tx: Transaction, weights: Mapping[int, float], *, base: str | None =
     return Questions(recipe_id, registry, rows, frozenset(weights)) if rows.any() else None
 
 
+def direction_of(tx: Transaction, version_id: int, *, recipe_id: int) -> FloatArray | None:
+    """Return the `(dimension,)` vector of a version under a recipe; None if it has none, or a too weak one."""
+    row = tx.execute(
+        "select vector from current_embeddings where recipe_id = %s and model_version_id = %s and has_direction",
+        [recipe_id, version_id],
+        binary=True,
+    ).fetchone()
+    if row is None:
+        return None
+    vector: FloatArray = row[0].to_numpy()
+    return vector
+
+
 def versions_of(tx: Transaction, ids: Sequence[int], *, recipe_id: int, registry: str) -> Questions:
     """Return the vectors of versions as queries. Each version is among its own results.
 
