@@ -43,7 +43,7 @@ from deltadex.engine.likelihood import score
 from deltadex.engine.messages import BaseModel, Scored, Scoring, Texts, Tuning
 from deltadex.engine.text_states import mean_states
 from deltadex.engine.tuning import tune
-from deltadex.settings import AdviseSettings, FindSettings
+from deltadex.settings import AdviseSettings
 from deltadex.types import FloatArray
 
 RESULTS = Path(__file__).with_name("advise.npz")
@@ -92,9 +92,15 @@ def report(folder: Path, console: Console, *, quick: bool) -> dict[str, object]:
         measure(folder, _CHOSEN_ON)
         measure(folder, _of_reuse())
         collect(folder)
+    if not RESULTS.exists():
+        console.print("Advice was not measured yet: run this without --quick.")
+        return {}
     stored = {key: values for key, values in np.load(RESULTS).items()}  # noqa: C416 - reads the file
     margin = chosen_margin(stored, console)
     domains = [name for name in _of_reuse() if f"{name}|base|task" in stored]
+    if not domains:
+        console.print("The new domains were not measured yet.")
+        return {"margin": margin, **_show_selectors(stored, domains, console)}
     cases = cases_of(stored, domains, margin=margin)
     _show_cases(cases, console)
     said: dict[str, object] = {"margin": margin, "domains": domains}
@@ -297,8 +303,8 @@ class _Bench:
         settings = AdviseSettings()
         with tempfile.TemporaryDirectory() as folder:
             request = Tuning(
-                base, tuple(on), Path(folder), steps=settings.steps, learning_rate=FindSettings().learning_rate,
-                batch=4, as_scored=True,
+                base, tuple(on), Path(folder), steps=settings.steps, learning_rate=settings.learning_rate,
+                batch=4, max_tokens=256, as_scored=True,
             )  # fmt: skip
             for _ in tune(request):
                 pass

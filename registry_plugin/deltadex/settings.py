@@ -200,7 +200,10 @@ class AdviseSettings(_Group):
     margin: float = Field(
         0.05, ge=0, description="loss (nats per token) up to which a simpler option counts as good as the best"
     )
-    steps: int = Field(20, ge=1, description="training steps of a few-shot finetune that an advice measures")
+    steps: int = Field(20, ge=1, description="training steps of a few-shot finetune, of four examples each")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="learning rate of these steps, × 1,000 / hidden size of the base"
+    )
     max_tokens: int = Field(1024, ge=32, description="tokens of an example that are read, with its in-context examples")
     deadline_seconds: float = Field(3600, gt=0, description="maximum time of an advice")
 

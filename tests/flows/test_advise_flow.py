@@ -52,7 +52,7 @@ def advising(app: App, trained: Path, monkeypatch: pytest.MonkeyPatch) -> App:
         "WORK_POOL": app.settings.work_pool,
         "FIND__STEPS": "3",
         "ADVISE__STEPS": "60",
-        "FIND__LEARNING_RATE": "0.0005",
+        "ADVISE__LEARNING_RATE": "0.0005",
     }
     for name, value in variables.items():
         monkeypatch.setenv(f"DELTADEX_{name}", value)

@@ -12,7 +12,6 @@ from deltadex.store.database import Transaction
 _READINGS_PER_STEP = 3
 #: Examples per training step, in an advice and in a search.
 BATCH = 4
-_SEARCH_BATCH = 8
 #: Readings of an example in the time of an embedding, roughly: an embedding reads some twenty probes twice.
 _READINGS_PER_EMBEDDING = 40
 
@@ -28,7 +27,7 @@ def work_of(settings: Settings, examples: int, *, shots: int, candidates: int, i
     advise = settings.advise
     passes = 1 + (shots + 1) + (candidates or advise.candidates) + is_trained
     trainings = is_trained * advise.folds * advise.steps * BATCH
-    search = 0 if candidates else settings.find.steps * _SEARCH_BATCH
+    search = 0 if candidates else settings.find.steps * BATCH
     return float(examples * passes + _READINGS_PER_STEP * (trainings + search))
 
 

@@ -224,7 +224,7 @@ class Tuning:
     max_tokens
         Token limit per example; the prompt gets at most a third.
     as_scored
-        True to train on prompts as `Scoring` has them, False for the header of searches; a completion then gets half.
+        True to train on prompts and completions as `Scoring` has them, and to learn the completions alone.
     """
 
     base: BaseModel

@@ -37,8 +37,8 @@ def tune(tuning: Tuning) -> Iterator[int]:
     """
     stored = StoredModel(tuning.base.checkpoint)
     tokenizer = load_tokenizer(tuning.base.checkpoint)
-    tokens_of = _as_scored if tuning.as_scored else encode
-    encoded = [tokens_of(tokenizer, example, max_tokens=tuning.max_tokens) for example in tuning.examples]
+    read = _as_scored if tuning.as_scored else encode
+    encoded = [read(tokenizer, example, max_tokens=tuning.max_tokens) for example in tuning.examples]
     torch.manual_seed(tuning.seed)
     device = Compute.resolve("float32", tuning.base.device).device
     model = _with_adapter(load_decoder(stored, device), rank=tuning.rank)
@@ -60,7 +60,7 @@ def encode(tokenizer: Tokenizer, example: Example, *, max_tokens: int) -> tuple[
 
 
 def _as_scored(tokenizer: Tokenizer, example: Example, *, max_tokens: int) -> tuple[list[int], list[int]]:
-    """Return the tokens of prompt and completion as `deltadex.engine.likelihood` reads them."""
+    """Return the tokens of the prompt, and those of the completion to learn, as likelihoods read them."""
     completion = completion_ids(tokenizer, example)[: max_tokens // 2]
     return list(prompt_ids(tokenizer, example)[len(completion) - max_tokens :]), list(completion)
 

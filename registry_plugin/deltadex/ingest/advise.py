@@ -36,10 +36,10 @@ from deltadex.settings import Settings
 from deltadex.types import VersionRow
 from deltadex.versions.queries import by_ids
 
-#: Tokens of an example that a few-shot finetune is trained on.
-_TRAINED_TOKENS = 256
 #: Among so many nearest versions are the candidates, one of each registered model.
 _NEAREST = 30
+#: Tokens of an example that training reads.
+_TRAINED_TOKENS = 256
 #: Progress after the candidates were found.
 _FOUND = 0.25
 _ABSENT = "No registered finetune of this base was found, or may be seen: reuse was not measured."
@@ -193,15 +193,15 @@ class _Scorer:
         return [by_number[number] for number in sorted(by_number)], seconds / self.task.fold_count
 
     def _train(self, examples: Sequence[Example], folder: Path) -> None:
-        advise, rate = self.settings.advise, self.settings.find.learning_rate
+        advise = self.settings.advise
         request = Tuning(
             self.own_base,
             tuple(examples),
             folder,
-            steps=advise.steps,
-            learning_rate=rate,
+            advise.steps,
+            advise.learning_rate,
             batch=BATCH,
-            max_tokens=_TRAINED_TOKENS,
+            max_tokens=min(_TRAINED_TOKENS, advise.max_tokens),
             as_scored=True,
         )
         self.process.tune(request, deadline_seconds=advise.deadline_seconds)
