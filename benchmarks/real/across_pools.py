@@ -70,21 +70,26 @@ def write(file: Path, read: Mapping[str, Read]) -> None:
     for base, one in read.items():
         arrays |= {f"{base}/{name}": _smaller(name, values) for name, values in one.readings.items()}
         arrays[f"{base}/states"] = one.states.astype(np.float16)
+        arrays[f"{base}/models"] = np.array([_key(each) for each in one.models])
     np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def load(file: Path) -> dict[str, Read]:
-    """Return the readings of the finetunes of `REUSE` domains, of the bases that a file has."""
+    """Return the readings of the finetunes of `REUSE` domains that a file has, by base."""
     with np.load(file) as arrays:
         return {
             base: Read(
-                finetunes_of(base, Role.REUSE),
+                tuple(one for one in finetunes_of(base, Role.REUSE) if _key(one) in {*arrays[f"{base}/models"]}),
                 {name: arrays[f"{base}/{name}"].astype(np.float32) for name in KEPT},
                 arrays[f"{base}/states"].astype(np.float32),
             )
             for base in _PARTS
             if f"{base}/states" in arrays
         }
+
+
+def _key(one: Finetune) -> str:
+    return f"{one.domain} {one.part}"
 
 
 def _smaller(name: str, values: Array) -> NDArray[np.floating]:
