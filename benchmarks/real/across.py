@@ -84,7 +84,7 @@ def _table(other: str, scores: Mapping[str, AcrossScore]) -> Table:
     domains = next(iter(scores.values())).domains
     table = Table(
         "way", f"of SmolLM2, nearest of {other}", "reverse", "both", "among the five nearest", "silhouette",
-        title=f"Across bases: SmolLM2 and the {other} one. Chance finds 1 of {domains}.",
+        title=f"Across bases: SmolLM2 and the {other} one. Chance finds at most 1 of {domains}.",
     )  # fmt: skip
     for name, one in scores.items():
         table.add_row(name, str(one.there), str(one.back), str(one.both), str(one.shortlist), f"{one.silhouette:.2f}")

@@ -41,7 +41,7 @@ def across(
     ] = None,
     update: Annotated[bool, typer.Option("--update", help="First compute what is missing, on this machine.")] = False,
     base: Annotated[str | None, typer.Option(help="Only finetunes of this base.", show_default="all others")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-k", help="Maximum number of versions.", min=1)] = 10,
+    limit: Annotated[int, typer.Option("--limit", "-k", help="Maximum number of versions.", min=1)] = 5,
     json: Json = False,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
