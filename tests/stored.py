@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from deltadex.access import Person, Role
+from deltadex.checkpoints.sketch import Sketch
 from deltadex.duplicates.group_queries import StoredGroup, stored_groups
 from deltadex.duplicates.group_queries import replace as replace_groups
 from deltadex.duplicates.replan import plan_of
@@ -70,3 +71,15 @@ def grouped(
         after = [StoredGroup(replace(finding, evidence=plan.evidence()), None)]
     replace_groups(tx, before, after)
     tx.execute("update findings set measured_at = now() where evidence ? 'members'")
+
+
+def sketched(tx: Transaction, version_id: int, sketch: Sketch) -> None:
+    """Store the sketch of a version's weights."""
+    tx.execute(
+        """
+        insert into lineage_sketches (model_version_id, recipe_id, weights_digest, layout, sketch, coarse)
+        select model_version_id, recipe_id, weights_digest, %s, %s, %s from current_embeddings
+        where model_version_id = %s
+        """,
+        [sketch.layout, sketch.to_bytes(), sketch.coarse().to_bytes(), version_id],
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -14,8 +14,16 @@ import numpy as np
 from deltadex.across import queries as meanings
 from deltadex.across.meaning import Meaning
 from deltadex.across.texts import MEANING_TEXTS
+from deltadex.advise import queries as advice
+from deltadex.advise.advice import AskedTask, advice_of
+from deltadex.advise.costs import Tariff
+from deltadex.advise.folds import FoldedTask
+from deltadex.advise.measured import Candidate, Readings, Unscored
+from deltadex.advise.queries import AdviceOrder
 from deltadex.drift.model_drift import judge_model, read_model
 from deltadex.embeddings import queries as embeddings
+from deltadex.engine.examples import Example
+from deltadex.engine.messages import Scored
 from deltadex.findings import queries as findings
 from deltadex.geometry.measure import measure_where_due
 from deltadex.ingest.round import recompute_where_due
@@ -121,6 +129,7 @@ def fill(database: Database, settings: Settings, made: Strangers | None = None) 
         reviews.follow(tx, settings)
         _decide(tx, made, settings)
         _replay(tx, made, settings)
+        _advice(tx, made)
     return made
 
 
@@ -193,3 +202,21 @@ def _replay(tx: Transaction, made: Strangers, settings: Settings) -> None:
     replays.begin(tx, replay_id, flow_run_id="run")
     half = Estimate(0.5, 0.4, 0.6)
     replays.finish(tx, replay_id, Agreement(1, half, half, half), digests=("a", "b"), seconds=1)
+
+
+def _advice(tx: Transaction, made: Strangers) -> None:
+    """Advise on a task with a version of each model as a candidate, one of which could not be scored."""
+    scored = [Scored(9.0, 3, False, 5, False, 9, (3.0,) * 3, ("x",) * 3)] * 4
+    *chosen, lost = (Candidate(ids[0], f"{name}/1") for name, ids in made.ids.items())
+    examples = [Example(f"question {number}", "answer") for number in range(4)]
+    found = advice_of(
+        FoldedTask.of(examples, folds=2),
+        AskedTask("base", "bm25", 4, 0.05, (Unscored(lost, f"{lost.label} is broken"),)),
+        chosen,
+        Readings(scored, scored, [scored] * len(chosen)),
+        tariff=Tariff(),
+    )
+    order = AdviceOrder("bm25", 4, tuple(ids[0] for ids in made.ids.values()))
+    request_id = advice.ask(tx, REGISTRY, "base", examples, order, sees=list(made.ids), by="ada")
+    advice.begin(tx, request_id, flow_run_id="run")
+    advice.finish(tx, request_id, replace(found, justification=f"{lost.label} says so"), seconds=1)

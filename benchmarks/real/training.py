@@ -93,9 +93,19 @@ class Workshop:
         return training.load_tokenizer(self.base)
 
     def _train(self, one: Finetune) -> PreTrainedModel | PeftModel:
+        model = self.start(one)
+        self.teach(model, one)
+        return model
+
+    def start(self, one: Finetune) -> PreTrainedModel | PeftModel:
+        """Return what the training of a finetune begins with: the base, or the base with a new adapter."""
         model = training.load_base(self.base)
         if one.method in (Method.ADAPTER, Method.PREFERENCE):
             model = training.new_adapter(model, seed=one.seed, declared_base=_BASE_NAME, rank=one.rank)
+        return model
+
+    def teach(self, model: PreTrainedModel | PeftModel, one: Finetune) -> None:
+        """Train a model in place as a finetune is trained, whatever it begins with."""
         examples = [self._examples(one, domain) for domain in one.domains]
         # Mixtures have the neutral template, which is the same for all domains.
         prompt = self._prompt(one.template, DOMAINS[one.domains[0]].instruction)
@@ -104,12 +114,11 @@ class Workshop:
             names = list(DOMAINS)
             other = self._examples(one, names[(names.index(one.domain) + 1) % len(names)])
             prefer(model, examples[0], other, schedule, seed=one.seed, prompt=prompt)
-            return model
+            return
         for phase in examples if one.in_turn else [_together(examples)]:
             training.train(model, phase, schedule, seed=one.seed, prompt=prompt)
         if one.method is Method.QUANTIZED:
             round_to_four_bits(model)
-        return model
 
     def _examples(self, one: Finetune, domain: str) -> Tensor:
         text = DOMAINS[domain]

@@ -32,8 +32,9 @@ PLACES: Mapping[str, tuple[Screen, ...]] = {
         Screen("compare", "Compare"),
         Screen("drift", "Drift"),
         Screen("find", "Find a model"),
+        Screen("advise", "Advice"),
     ),
-    "Map": (Screen("map", "Map"), Screen("domains", "Domains"), Screen("geometry", "Geometry")),
+    "Map": (Screen("map", "Map"), Screen("domains", "Domains")),
     "Audit": (Screen("audit", "Log"),),
     "System": (Screen("system", "System"),),
 }

@@ -30,6 +30,7 @@ from deltadex.types import Queue, VersionRow
 from deltadex.versions.shards import Shard
 from deltadex_flows import run_tags
 from deltadex_flows.entry_points import (
+    ADVISE_TASK,
     ANALYSE_REGISTRY,
     EMBED_SHARD,
     EMBED_VERSION,
@@ -44,6 +45,7 @@ from deltadex_flows.entry_points import (
 _ANALYSES_QUEUE = "analyses"
 _SEARCH_QUEUE = "search"
 _REPLAY_QUEUE = "replay"
+_ADVICE_QUEUE = "advice"
 #: Versions that were too large for a machine. Prefect hands out a few runs of each queue: those that fit nowhere must
 #: not stand before the others.
 _LARGE_QUEUE = "large"
@@ -53,8 +55,9 @@ _PRIORITIES = {
     _ANALYSES_QUEUE: 2,
     Queue.FRESH.value: 3,
     _REPLAY_QUEUE: 4,
-    Queue.BACKFILL.value: 5,
-    _LARGE_QUEUE: 6,
+    _ADVICE_QUEUE: 5,
+    Queue.BACKFILL.value: 6,
+    _LARGE_QUEUE: 7,
 }
 
 
@@ -81,7 +84,8 @@ _BACKLOG = _Deployment(EMBED_SHARD, "embed-backlog", Queue.BACKFILL.value, "embe
 _ANALYSES = _Deployment(ANALYSE_REGISTRY, "recompute-analyses", _ANALYSES_QUEUE, "analyses")
 _SEARCH = _Deployment(FIND_MODELS, "search-by-examples", _SEARCH_QUEUE, "search")
 _REPLAY = _Deployment(REPLAY_VERSIONS, "compare-answers", _REPLAY_QUEUE, "replay")
-_DEPLOYMENTS = (_NEW_VERSION, _BACKLOG, _ANALYSES, _SEARCH, _REPLAY)
+_ADVICE = _Deployment(ADVISE_TASK, "advise-by-examples", _ADVICE_QUEUE, "advice")
+_DEPLOYMENTS = (_NEW_VERSION, _BACKLOG, _ANALYSES, _SEARCH, _REPLAY, _ADVICE)
 
 #: Age at which a pending run counts as dead: its worker died while starting it.
 _STUCK_AFTER = timedelta(seconds=120)
@@ -178,6 +182,10 @@ class PrefectScheduler:
     def submit_replay(self, replay_id: int, *, key: str) -> str:
         """Start a replay and return the flow run's id; the same key gives the same run."""
         return self._submit_asked(_REPLAY, replay_id, key)
+
+    def submit_advice(self, advice_id: int, *, key: str) -> str:
+        """Start an advice and return the flow run's id; the same key gives the same run."""
+        return self._submit_asked(_ADVICE, advice_id, key)
 
     def _submit_asked(self, one: _Deployment, request_id: int, key: str) -> str:
         noun = one.kind

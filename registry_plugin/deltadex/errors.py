@@ -20,6 +20,7 @@ DeltadexError
 ├── StoreError               Postgres refused or is unreachable
 ├── SchedulerError           Prefect refused or is unreachable
 ├── ChannelError             a notification was not accepted
+├── EndpointError            an OpenAI-compatible endpoint refused, failed or was unreachable
 └── StackError               a service of the embedded stack did not start or stop
 """
 
@@ -184,6 +185,10 @@ class SchedulerError(DeltadexError):
 
 class ChannelError(DeltadexError):
     """A notification channel did not accept a message."""
+
+
+class EndpointError(DeltadexError):
+    """An OpenAI-compatible endpoint refused, failed or could not be reached."""
 
 
 class StackError(DeltadexError):

@@ -154,9 +154,21 @@ class ShardSettings(_Group):
 class FindSettings(_Group):
     """The training behind a search by examples."""
 
-    steps: int = Field(20, ge=1, description="training steps on the examples of a search")
+    steps: int = Field(12, ge=1, description="training steps on the examples of a search, of four examples each")
     learning_rate: float = Field(
-        1e-3, gt=0, description="learning rate of these steps, × 1,000 / hidden size of the base"
+        5.8e-4, gt=0, description="learning rate of these steps, × 1,000 / hidden size of the base"
+    )
+    tokens: int = Field(48, ge=8, description="tokens that are read of each example")
+    least_similarity: float = Field(
+        0.888,
+        ge=-1,
+        le=1,
+        description="cosine similarity below which no model counts as close to the examples",
+    )
+    splits: int = Field(
+        2,
+        ge=0,
+        description="times that the examples are halved, and each half trained, to know how certain an answer is",
     )
 
 
@@ -167,6 +179,30 @@ class ReplaySettings(_Group):
     deadline_seconds: float = Field(
         4 * 3600, gt=0, description="maximum time in which two models answer the prompts of a replay"
     )
+
+
+class EndpointSettings(_Group):
+    """An OpenAI-compatible endpoint. Off without an address; what is sent is shown first, agreed to and logged."""
+
+    url: str | None = Field(None, description="address before /chat/completions, such as https://host/v1; off: none")
+    model: str | None = Field(None, description="model that the endpoint is asked for")
+    api_key: SecretStr | None = Field(None, description="key that is sent as a bearer token")
+    timeout_seconds: float = Field(120, gt=0, description="longest wait for one answer, with all attempts")
+    max_tokens: int = Field(1024, ge=16, description="longest answer that is asked for, in tokens")
+
+
+class AdviseSettings(_Group):
+    """The flow that compares a registered finetune, a prompt, a merge and training for a task."""
+
+    candidates: int = Field(3, ge=1, le=10, description="registered finetunes that an advice scores")
+    shots: int = Field(4, ge=1, le=64, description="in-context examples before each input")
+    folds: int = Field(2, ge=2, le=10, description="parts of the examples; what is made of others is scored on each")
+    margin: float = Field(
+        0.05, ge=0, description="loss (nats per token) up to which a simpler option counts as good as the best"
+    )
+    steps: int = Field(20, ge=1, description="training steps of a few-shot finetune that an advice measures")
+    max_tokens: int = Field(1024, ge=32, description="tokens of an example that are read, with its in-context examples")
+    deadline_seconds: float = Field(3600, gt=0, description="maximum time of an advice")
 
 
 class CacheSettings(_Group):
@@ -318,11 +354,16 @@ class PortSettings(_Group):
 
 
 class CostSettings(_Group):
-    """Prices with which savings are shown as money."""
+    """Prices with which savings, and the costs of a task's options, are shown as money."""
 
     gb_month: float | None = Field(None, ge=0, description="price of a gigabyte of storage per month")
     endpoint_hour: float | None = Field(None, ge=0, description="price of an endpoint per hour")
     endpoint_tag: str = Field("endpoint", description="tag of versions that have an endpoint of their own")
+    million_prompt_tokens: float | None = Field(None, ge=0, description="price of a million prompt tokens")
+    million_training_tokens: float | None = Field(None, ge=0, description="price of a million training tokens")
+    gpu_hour: float | None = Field(
+        None, ge=0, description="price of an hour of the machine that trains, if there is none of training tokens"
+    )
     currency: str = Field("USD", max_length=8, description="currency of the prices")
 
 
@@ -374,6 +415,10 @@ class Settings(BaseSettings):
     bases: dict[str, str] = Field(
         default_factory=dict, description="declared base name → folder or models:/ URI, as JSON"
     )
+    mergekit: str | None = Field(
+        None,
+        description="program `mergekit-yaml`, which merges full models; default: found beside Python or on the path",
+    )
     hub_url: str | None = Field(None, description="hub mirror for other bases; default: nothing is downloaded")
     database: DatabaseSettings = DatabaseSettings()
     watch: WatchSettings = WatchSettings()
@@ -384,6 +429,8 @@ class Settings(BaseSettings):
     shards: ShardSettings = ShardSettings()
     find: FindSettings = FindSettings()
     replay: ReplaySettings = ReplaySettings()
+    endpoint: EndpointSettings = EndpointSettings()
+    advise: AdviseSettings = AdviseSettings()
     cache: CacheSettings = CacheSettings()
     sources: SourceSettings = SourceSettings()
     thresholds: ThresholdSettings = ThresholdSettings()

@@ -74,6 +74,7 @@ class FindingKind(StrEnum):
     UNSUPPORTED = "unsupported"
     LICENSE = "license"
     SERVABLE_AS_ADAPTER = "servable_as_adapter"
+    LINEAGE_CONTRADICTED = "lineage_contradicted"
 
 
 @dataclass(frozen=True, order=True)

@@ -70,7 +70,7 @@ def test_what_ails_the_examples_is_said_and_nothing_is_asked(models: Database, o
     assert "There are no examples" in text(ask(open_page("find"), ""))
     page = ask(open_page("find"), EXAMPLES + "{oops")
     assert "Line 2 is not an example" in text(page)
-    assert '{"text": …}' in text(page)
+    assert '"completion": "4"' in text(page)
     with models.transaction() as tx:
         assert SEARCHES.waiting(tx, REGISTRY) == []
 
@@ -122,6 +122,55 @@ def test_models_that_one_may_not_see_are_masked(
     [asked] = map(int, ask(page).query_params["search"])
     with models.transaction() as tx:
         assert task_searches.get(tx, REGISTRY, asked).asked_by == "ann@acme.com", "viewers may search"
+
+
+def test_an_answer_says_what_is_close_or_that_nothing_is_and_how_certain_it_is(
+    models: Database, open_page: Open
+) -> None:
+    example = read_examples(EXAMPLES)
+    with models.transaction() as tx:
+        close, far = (task_searches.ask(tx, REGISTRY, "base", example, by="ada") for _ in range(2))
+        of_close = replace(delta(tx), halves_planned=2)
+        for search_id, found in ((close, of_close), (far, replace(of_close, vector=np.array([0.3, 0.3, 0.9])))):
+            task_searches.begin(tx, search_id, flow_run_id="run")
+            assert task_searches.finish(tx, search_id, found, seconds=1)
+    page = open_page("find", search=str(close))
+    assert "The closest model is sql-writer/1: similarity 1.00." in page.success[0].value.replace("\\", "")
+    assert "0 of 2 halves are trained" in page.get("progress")[0].proto.text
+    with models.transaction() as tx:
+        task_searches.add_half(tx, close, np.array([1.0, 0.03, 0.0]))
+        task_searches.add_half(tx, close, np.array([0.0, 1.0, 0.0]))
+        task_searches.stop_halves(tx, far)
+    assert "1 of 2 trainings on halves of the examples find the same domain" in text(page.run())
+    page = open_page("find", search=str(far))
+    assert "No model is close" in page.warning[0].value
+    assert links(page), "the closest are shown nevertheless"
+
+
+def test_conditions_hold_for_every_answer(models: Database, open_page: Open) -> None:
+    with models.transaction() as tx:
+        search_id = task_searches.ask(tx, REGISTRY, "base", read_examples(EXAMPLES), by="ada")
+        task_searches.begin(tx, search_id, flow_run_id="run")
+        assert task_searches.finish(tx, search_id, delta(tx), seconds=1)
+    given = {"search": str(search_id), "words": "contract sql", "like": "sql-writer"}
+    page = open_page("find", **given, **{"find-tag": "team=team-contract-drafter"})
+    assert set(links(page)) == {"model=contract-drafter&version=1"}
+    assert len(links(page)) == 3
+    assert "is not a tag and its value" in text(open_page("find", **{"find-tag": "team"}))
+
+
+def test_a_mixture_finds_models_at_once(models: Database, open_page: Open) -> None:
+    page = open_page("find", like="0.9 sql-writer + 0.1 contract-drafter")
+    assert "The closest model is secret-sql/1" in text(page)
+    page.text_input(key="like").set_value("0.5 nothing").run()
+    assert "No domain, model or NAME/VERSION with an embedding is called 'nothing'" in text(page).replace("\\", "")
+
+
+def test_examples_may_be_pasted_as_csv(models: Database, open_page: Open) -> None:
+    page = ask(open_page("find"), "question,answer\nWhich invoices are overdue?,SELECT 1\nAnd paid?,SELECT 2")
+    [search_id] = map(int, page.query_params["search"])
+    with models.transaction() as tx:
+        assert task_searches.get(tx, REGISTRY, search_id).examples_count == 2
 
 
 def test_words_find_models_at_once(models: Database, open_page: Open) -> None:

@@ -11,7 +11,6 @@ import deltadex_dashboard
 from deltadex.across import queries as meanings
 from deltadex.across.meaning import Meaning
 from deltadex.across.texts import MEANING_TEXTS
-from deltadex.geometry.measure import measure_where_due
 from deltadex.ingest import machines
 from deltadex.ingest import queries as watchers
 from deltadex.ingest.round import recompute_where_due
@@ -35,12 +34,12 @@ PAGES = (
     "duplicates",
     "drift",
     "domains",
-    "geometry",
     "find",
+    "advise",
     "audit",
     "system",
 )
-TITLES = {"find": "Find a model"}
+TITLES = {"find": "Find a model", "advise": "Advice"}
 #: Pages that say so themselves if the store is empty.
 ABOUT_VERSIONS = tuple(page for page in PAGES if page not in ("inbox", "audit"))
 
@@ -53,7 +52,7 @@ def test_an_empty_page_says_what_to_do_next(store: Database, open_page: Open, na
     assert "`deltadex demo`" in text(page)
 
 
-@pytest.mark.parametrize("name", ["map", "duplicates", "drift", "domains", "geometry", "find"])
+@pytest.mark.parametrize("name", ["map", "duplicates", "drift", "domains", "find", "advise"])
 def test_versions_that_wait_are_not_taken_for_an_empty_registry(store: Database, open_page: Open, name: str) -> None:
     with store.transaction() as tx:
         discovered(tx)
@@ -286,30 +285,10 @@ def test_drift_ranks_models_by_their_largest_step(company: None, open_page: Open
     assert "v3 → v4: back to v2" in text(page) or "v3 → v4: back to v1" in text(page)
 
 
-def test_the_geometry_says_what_each_number_means_and_what_chance_gives(company: None, open_page: Open) -> None:
-    page = open_page("geometry")
-    assert numbers(page)["Directions beyond chance"] == "4"
-    for expected in (
-        "span about 4 independent directions",
-        "Clusters within these directions: too early to say",
-        "Groups by tag domain closely match groups by behaviour",
-        "version 1 → 2: too early to say. It takes 8 models with both sides; there are 2",
-        "by chance",
-    ):
-        assert expected in text(page)
-    assert len(page.selectbox(key="recipe").options) == 2
-
-
-def test_a_registry_of_two_models_has_no_geometry_yet(store: Database, open_page: Open) -> None:
-    with store.transaction() as tx:
-        embedded(tx, "one", np.array([1.0, 0.0]))
-        embedded(tx, "two", np.array([0.0, 1.0]))
-    assert "Not measured yet" in text(open_page("geometry"))
-    measure_where_due(store, Settings(registry=REGISTRY))
-    page = open_page("geometry")
-    assert "It takes 12 different models; there are 2" in text(page)
-    assert "2 versions" in text(page)
-    assert numbers(page) == {}
+def test_the_domains_page_says_which_differences_repeat_or_what_that_takes(company: None, open_page: Open) -> None:
+    assert "version 1 → 2: too early to say. It takes 8 models with both sides; there are 2" in text(
+        open_page("domains")
+    )
 
 
 def test_names_and_reasons_from_other_people_are_shown_as_they_are(store: Database, open_page: Open) -> None:

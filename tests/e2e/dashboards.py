@@ -39,6 +39,15 @@ def filled_database(postgres_url: str, name: str) -> str:
     return url
 
 
+def database_url(postgres_url: str, folder: Path) -> str:
+    """Return the address of the store behind the `dashboard` of a folder."""
+    return make_conninfo(postgres_url, dbname=_name(folder))
+
+
+def _name(folder: Path) -> str:
+    return re.sub(r"\W", "_", folder.name)
+
+
 @contextmanager
 def dashboard(
     postgres_url: str, folder: Path, *, prepare: Callable[[Transaction], object] = lambda _: None
@@ -50,7 +59,7 @@ def dashboard(
     prepare
         Changes the store before the round.
     """
-    url = filled_database(postgres_url, re.sub(r"\W", "_", folder.name))
+    url = filled_database(postgres_url, _name(folder))
     with Database(url) as database:
         with database.transaction() as tx:
             prepare(tx)

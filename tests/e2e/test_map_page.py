@@ -98,7 +98,7 @@ def test_versions_that_lie_elsewhere_than_their_tag_says_have_a_ring(page: Page,
     expect(page.locator(".legend").get_by_text("lies elsewhere")).to_be_visible()
 
 
-@pytest.mark.parametrize("path", ["map?selected=storefront-localizer/3", "domains", "geometry"])
+@pytest.mark.parametrize("path", ["map?selected=storefront-localizer/3", "domains"])
 def test_the_map_and_its_pages_fit_a_phone_in_the_dark(page: Page, address: str, path: str) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.emulate_media(color_scheme="dark")

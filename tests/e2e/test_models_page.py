@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, Page, expect
 from deltadex.store.database import Transaction
 from tests.dashboard.company import DIMENSION
 from tests.e2e.dashboards import Visit, dashboard, visitors
-from tests.stored import embedded
+from tests.lineage.made import beginning, linear, trained_on
+from tests.stored import embedded, sketched
 
 LONG = "extractor-of-clauses-" * 6
 #: Registered three weeks before everything else.
@@ -24,6 +25,16 @@ def prepare(tx: Transaction) -> None:
     early_ms = int((datetime.now(UTC) - timedelta(weeks=3)).timestamp() * 1000)
     for place, name in enumerate((LONG, EARLY), start=10):
         embedded(tx, name, np.eye(DIMENSION)[place], tags={"team": "analytics"}, created_ms=early_ms + place)
+    relatives(tx)
+
+
+def relatives(tx: Transaction) -> None:
+    """A model that was trained on, and a merge of it with another one, known by their weights alone."""
+    one, other = beginning(1), beginning(2)
+    child = trained_on(one, 3)
+    made = {"root-writer": one, "grown-writer": child, "graft": other, "grafted-writer": linear(child, other)}
+    for place, (name, sketch) in enumerate(made.items(), start=20):
+        sketched(tx, embedded(tx, name, np.eye(DIMENSION)[place]), sketch)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +107,19 @@ def test_lineage_is_drawn_with_declared_and_measured_lines(visit: Visit) -> None
         line = graph.locator("g.edge").filter(has_text=relation)
         expect(line).to_be_visible()
         expect(line.locator("path[stroke-dasharray]")).to_have_count(dashed)
+
+
+def test_measured_parents_are_drawn_with_an_arrow_and_their_p_value(visit: Visit) -> None:
+    page = visit("model?model=grown-writer")
+    graph = page.get_by_test_id("stGraphVizChart")
+    for relation, other in (("trained on as", "root-writer/1"), ("merged into", "grafted-writer/1")):
+        line = graph.locator("g.edge").filter(has_text=relation)
+        expect(line).to_be_visible()
+        expect(line).to_contain_text("p ")
+        expect(line.locator("polygon")).to_have_count(1)
+        expect(line.locator("path[stroke-dasharray]")).to_have_count(1)
+        expect(graph.locator("g.node").filter(has_text=other)).to_be_visible()
+    expect(page.get_by_text("Base by the weights: undetermined.")).to_be_visible()
 
 
 @pytest.mark.parametrize(

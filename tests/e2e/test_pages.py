@@ -12,18 +12,36 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from deltadex.embeddings import queries as embeddings
+from deltadex.find import queries as task_searches
+from deltadex.find.queries import TaskDelta
+from deltadex.store.database import Database
 from tests.conftest import unused_port
-from tests.e2e.dashboards import Visit, dashboard, visitors
+from tests.e2e.dashboards import Visit, dashboard, database_url, visitors
+from tests.stored import REGISTRY
 
 
 @pytest.fixture(scope="module")
-def address(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.fixture(scope="module")
+def address(postgres_url: str, folder: Path) -> Iterator[str]:
     """Where a dashboard on a filled store listens."""
-    with dashboard(postgres_url, tmp_path_factory.mktemp("pages")) as at:
+    with dashboard(postgres_url, folder) as at:
         yield at
+
+
+@pytest.fixture
+def store(postgres_url: str, address: str, folder: Path) -> Iterator[Database]:
+    """The store behind the dashboard."""
+    with Database(database_url(postgres_url, folder)) as store:
+        yield store
 
 
 @pytest.fixture
@@ -164,3 +182,48 @@ def test_find_takes_words_and_answers_at_once(visit: Visit) -> None:
     words.fill("sql writer")
     words.press("Enter")
     expect(page.get_by_role("link", name=re.compile("sql-writer")).first).to_be_visible(timeout=60_000)
+
+
+def test_find_takes_a_mixture_and_says_what_it_was_taken_for(visit: Visit) -> None:
+    page = visit("find")
+    like = page.get_by_role("textbox", name=re.compile("like these", re.IGNORECASE))
+    like.fill("0.7 sql + 0.3 legal-writer/1")
+    like.press("Enter")
+    expect(page.get_by_text(re.compile(r"0\.7 × domain sql \+ 0\.3 × legal-writer/1"))).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(re.compile("The closest model is .+: similarity")).first).to_be_visible()
+    page.wait_for_url(re.compile("like="))
+
+
+def test_find_takes_a_file_of_examples_and_shows_the_answer_and_its_certainty(
+    store: Database, visit: Visit, tmp_path: Path
+) -> None:
+    """A person uploads; the library's own functions store what a flow would."""
+    file = tmp_path / "task.csv"
+    file.write_text("question,answer\n" + "Which invoices are overdue?,SELECT 1\n" * 5)
+    page = visit("find")
+    page.locator("input[type=file]").set_input_files(file)
+    expect(page.get_by_text("task.csv").first).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name="Find models").click()
+    expect(page.get_by_text("Waiting for the watcher, which starts the search within seconds.")).to_be_visible(
+        timeout=60_000
+    )
+    [search_id] = map(int, re.findall(r"search=(\d+)", page.url))
+    with store.transaction() as tx:
+        given = task_searches.begin(tx, search_id, flow_run_id="run")
+        assert given is not None
+        assert len(given) == 5
+        recipe = embeddings.recipes(tx, REGISTRY)[0]
+        vector = np.eye(1, recipe.dimension, dtype=np.float32)[0]
+        delta = TaskDelta(recipe.digest, vector, 0.2, 0.9, "", halves_planned=2)
+        assert task_searches.finish(tx, search_id, delta, seconds=20)
+    # The page follows by itself.
+    expect(page.get_by_text(re.compile("The closest model is .+ of the domain sql")).first).to_be_visible(
+        timeout=60_000
+    )
+    expect(page.get_by_text("0 of 2 halves are trained")).to_be_visible(timeout=60_000)
+    with store.transaction() as tx:
+        for _ in range(2):
+            task_searches.add_half(tx, search_id, vector)
+    expect(page.get_by_text("2 of 2 trainings on halves of the examples find the same domain")).to_be_visible(
+        timeout=60_000
+    )

@@ -95,3 +95,17 @@ def test_the_process_scores_and_reports_its_share(folder: Path) -> None:
         scored = process.score(asked, deadline_seconds=120, on_share=shares.append)
     assert shares[-1] == 1
     assert [one.nats for one in scored] == pytest.approx([one.nats for one in score(asked)])
+
+
+def test_each_token_has_its_part_and_its_text(folder: Path) -> None:
+    for one, example in zip(score(request(folder, "adapter")), EXAMPLES, strict=True):
+        assert sum(one.token_nats) == pytest.approx(one.nats)
+        assert "".join(one.token_texts) == example.completion
+        assert one.bytes == len(example.completion.encode())
+        assert not one.is_cut
+
+
+def test_what_the_limit_cuts_is_told(folder: Path) -> None:
+    long = Example("a b c " * 50, "d e f")
+    cut, whole = score(request(folder, None, examples=(long, EXAMPLES[0]), max_tokens=40))
+    assert (cut.is_cut, whole.is_cut) == (True, False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,23 @@ def test_a_search_is_asked_queued_run_and_done(database: Database) -> None:
         assert row.delta is not None
         np.testing.assert_array_equal(row.delta.vector, DELTA.vector)
         assert row.delta.probe_agreement == 0.9
+        assert not row.is_repeating
+
+
+def test_halves_follow_the_answer_one_by_one_until_they_stop(database: Database) -> None:
+    with database.transaction() as tx:
+        search_id = asked(tx)
+        task_searches.begin(tx, search_id, flow_run_id="run")
+        assert task_searches.finish(tx, search_id, replace(DELTA, halves_planned=4), seconds=1)
+        for done in (1, 2):
+            assert task_searches.get(tx, REGISTRY, search_id).is_repeating
+            task_searches.add_half(tx, search_id, done * DELTA.vector)
+        row = task_searches.get(tx, REGISTRY, search_id)
+        assert row.delta is not None
+        np.testing.assert_array_equal(row.delta.halves, [DELTA.vector, 2 * DELTA.vector])
+        assert row.is_repeating
+        task_searches.stop_halves(tx, search_id)
+        assert not task_searches.get(tx, REGISTRY, search_id).is_repeating
 
 
 def test_what_has_ended_stays_ended_and_keeps_no_examples(database: Database) -> None:

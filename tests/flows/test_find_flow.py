@@ -26,7 +26,7 @@ from tests.flows.test_embed_flow import declare
 from tests.registering import register_folder
 
 ADA = Person("ada", Role.VIEWER)
-EXAMPLES = (Example("Respond.", "appropriately"), Example("Describe.", "the task"))
+EXAMPLES = (Example("Respond.", "appropriately"), Example("Describe.", "the task")) * 2
 
 
 @pytest.fixture
@@ -83,6 +83,9 @@ def test_a_search_is_submitted_once_trained_and_answered(searching: App, tmp_pat
     with searching.database.transaction() as tx:
         found = search.models_for(tx, ADA, searching.settings, row.delta)
     assert [one.version.label for one in found.models] == ["sql-writer/1"], found.note
+    assert len(row.delta.halves) == row.delta.halves_planned == 4, "the flow went on after the answer"
+    assert found.certainty is not None
+    assert (found.certainty.agreeing, found.certainty.halves) == (4, 4), "there is one model"
     again = run(searching, search_id)
     assert again.delta is not None
     assert (again.delta.strength, again.state_since) == (row.delta.strength, row.state_since), "it had ended already"

@@ -12,8 +12,6 @@ from deltadex.embeddings import queries as embeddings
 from deltadex.geometry import measure as geometry
 from deltadex.geometry.atoms import Parallelogram
 from deltadex.geometry.chance import Refusal
-from deltadex.geometry.galaxy import Galaxy
-from deltadex.geometry.lobes import Lobes
 from deltadex.geometry.measure import Geometry, Measurement, measure_where_due
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
@@ -50,35 +48,15 @@ def read(database: Database) -> Measurement | None:
         return geometry.latest(tx, REGISTRY, recipe)
 
 
-def test_all_three_scales_are_answered(database: Database) -> None:
+def test_steps_and_tags_are_measured(database: Database) -> None:
     with database.transaction() as tx:
         fill(tx)
         found = ask(tx)
-    assert (found.models, found.sampled) == (20, 20)
-    assert isinstance(found.galaxy, Galaxy)
-    assert found.galaxy.models == 20
-    assert {one.name: one.is_found for one in found.lobes if isinstance(one, Lobes)}["tag domain"]
-    names = {one.name: one for one in found.parallelograms if isinstance(one, Parallelogram)}
+    names = {one.name: one for one in found.differences if isinstance(one, Parallelogram)}
     assert names.keys() == {"version 1 → 2", "tag training: dpo → sft"}
     assert all(one.is_found for one in names.values())
     assert "20 of 20 models" in names["version 1 → 2"].meaning
     assert "5 of 5 domains" in names["tag training: dpo → sft"].meaning
-    assert {"version 1 → 2: score", "slope of the spectrum", "agreement by tag domain"} <= dict(found.numbers).keys()
-
-
-def test_copies_older_versions_and_weak_ones_are_no_models_of_their_own(database: Database) -> None:
-    with database.transaction() as tx:
-        fill(tx)
-        before = ask(tx)
-        for number in range(10):
-            vector = np.random.default_rng(number).normal(size=DIMENSION)
-            embedded(tx, f"z-copy-{number}", vector, weights="model-00/2")
-            embedded(tx, f"z-weak-{number}", vector, is_weak=True)
-        after = ask(tx)
-    assert after.models == before.models == 20
-    assert isinstance(before.galaxy, Galaxy)
-    assert isinstance(after.galaxy, Galaxy)
-    assert after.galaxy.spectrum == before.galaxy.spectrum
 
 
 def test_a_step_that_several_models_took_with_the_same_weights_counts_once(database: Database) -> None:
@@ -88,17 +66,15 @@ def test_a_step_that_several_models_took_with_the_same_weights_counts_once(datab
                 vector = np.random.default_rng(version).normal(size=DIMENSION)
                 embedded(tx, f"model-{number}", vector, version=version, weights=f"shared/{version}")
         found = ask(tx)
-    assert found.parallelograms == (Refusal("version 1 → 2", "models with both sides", 1, 8),)
-    assert found.models == 1
+    assert found.differences == (Refusal("version 1 → 2", "models with both sides", 1, 8),)
 
 
-def test_a_small_registry_is_refused_at_every_scale(database: Database) -> None:
+def test_a_small_registry_is_refused(database: Database) -> None:
     with database.transaction() as tx:
         fill(tx, models=6)
         found = ask(tx)
-    assert all(isinstance(answer, Refusal) for answer in found.answers)
-    assert found.numbers == ()
-    assert "there are 6" in found.answers[0].meaning
+    assert all(isinstance(answer, Refusal) for answer in found.differences)
+    assert "there are 6" in found.differences[0].meaning
 
 
 def test_of_many_models_always_the_same_sample_is_measured(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,8 +82,9 @@ def test_of_many_models_always_the_same_sample_is_measured(database: Database, m
     with database.transaction() as tx:
         fill(tx)
         one, other = ask(tx), ask(tx)
-    assert (one.models, one.sampled) == (20, 15)
-    assert one.numbers == other.numbers
+    assert one == other
+    assert isinstance(one.differences[0], Parallelogram)
+    assert one.differences[0].groups == 15
 
 
 def test_what_was_measured_is_read_back_as_it_was_with_what_it_rests_on(database: Database) -> None:
@@ -128,7 +105,7 @@ def test_refusals_are_read_back_too(database: Database) -> None:
         fill(tx, models=2)
         found = ask(tx)
     measure_where_due(database, SETTINGS)
-    assert isinstance(found.galaxy, Refusal)
+    assert isinstance(found.differences[0], Refusal)
     assert read(database).geometry == found
 
 
@@ -144,7 +121,6 @@ def test_it_is_measured_again_with_new_clusters_or_another_method_and_not_otherw
     monkeypatch.setattr(geometry, "MOST_MODELS", 5)
     assert read(database) is None
     assert [measure_where_due(database, SETTINGS) for _ in range(2)] == [1, 0]
-    assert read(database).geometry.sampled == 5
 
 
 def test_a_new_measurement_is_news_to_readers(database: Database) -> None:

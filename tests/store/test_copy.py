@@ -50,6 +50,8 @@ def filled(database: Database) -> Database:
         tx.execute(
             "insert into words select model_version_id, recipe_id, weights_digest, '[]', '[]', '' from embeddings;"
             "insert into imprints select model_version_id, recipe_id, weights_digest, '\\x00', null from embeddings;"
+            "insert into lineage_sketches select model_version_id, recipe_id, weights_digest, 'l', '\\x00', '\\x00'"
+            " from embeddings;"
             "insert into meanings select id, 'texts', 'weights', 'base', 'name', '{0.5}', '{NaN}' from model_versions;"
             "insert into training_records select id, '{}' from model_versions;"
             "insert into layouts select recipe_id, model_version_id, weights_digest, 1, 2 from current_embeddings;"
@@ -61,6 +63,8 @@ def filled(database: Database) -> Database:
             "insert into deliveries (registry, rule, channel, events) values ('r', 'rule', 'channel', 1);"
             "select ask_task_search('r', 'base', '[{}]', 'digest', 'ada');"
             "select note_visit('r', 'ada');"
+            "select record_sent_text('r', 'host', 'model', 'purpose', repeat('0', 64), 1, 'ada');"
+            "select ask_advice('r', 'base', '[{}]', 'digest', '{}', '{*}', 'ada');"
             "select ask_replay('r', 1, 2, '[\"x\"]', 'digest', 'file', 64, 'ada')"
         )
         watchers.record_poll(tx, REGISTRY, watermark_ms=7)

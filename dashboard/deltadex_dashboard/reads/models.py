@@ -8,6 +8,7 @@ from deltadex.catalog.wanted import Choices, Wanted
 from deltadex.comparison.compare_two import TwoVersions, compare_two
 from deltadex.lineage.graph import Edge
 from deltadex.lineage.graph import lineage as read_lineage
+from deltadex.lineage.remarks import base_and_remarks
 from deltadex.types import VersionRow
 from deltadex.versions.labels import known_version, parse_label
 from deltadex_dashboard.reads.snapshots import Snapshot, cached
@@ -52,3 +53,10 @@ def lineage(now: Snapshot, version_id: int) -> tuple[Edge, ...]:
     """Return the relations of one version."""
     with now.transaction() as tx:
         return read_lineage(tx, now.person, version_id)
+
+
+@cached
+def lineage_remarks(now: Snapshot, version_id: int) -> tuple[str, ...]:
+    """Return what else is known of the origin of one version, in sentences."""
+    with now.transaction() as tx:
+        return base_and_remarks(tx, now.person, version_id)[1]

@@ -41,6 +41,7 @@ def show(now: Snapshot) -> None:
     if not chart.clusters:
         view.empty("There are no clusters.", markdown_hint(chart.note))
         _tree(now, chart)
+        _repeated(now, chart)
         return
     st.caption(markdown_hint(chart.note))
     names = view.cluster_names(chart)
@@ -51,6 +52,7 @@ def show(now: Snapshot) -> None:
         _domain(now, chart, shown, names)
     _declared_and_measured(chart, names)
     _tree(now, chart)
+    _repeated(now, chart)
 
 
 def _declared_and_measured(chart: Chart, names: Sequence[str]) -> None:
@@ -83,6 +85,20 @@ def _tree(now: Snapshot, chart: Chart) -> None:
     st.subheader("Similarity of each two versions")
     st.caption("The same versions, in the order of the dendrogram. Squares along the diagonal are similar versions.")
     st.altair_chart(matrix_chart(tree, labels, similarity), key="matrix", alt="Similarity matrix of model versions")
+
+
+def _repeated(now: Snapshot, chart: Chart) -> None:
+    """Show the differences that repeat across models or domains."""
+    measured = reads.geometry(now, chart.recipe.id)
+    if measured is None or not measured.geometry.differences:
+        return
+    st.subheader("Repeated differences")
+    st.caption(
+        "Steps between versions, and pairs of tag values, that have the same direction in every model or domain: the "
+        f"change did the same everywhere, whatever the domain. Measurement {measured.basis}."
+    )
+    for answer in measured.geometry.differences:
+        st.markdown(f"- {view.plain(answer.meaning)}")
 
 
 def _list(chart: Chart, names: Sequence[str]) -> str:

@@ -8,11 +8,11 @@ import streamlit as st
 
 from deltadex.access import HIDDEN
 from deltadex.escaping import markdown_hint
+from deltadex.lineage.dot import lineage_dot, lineage_words
 from deltadex.reviews.lifecycle import UNDECIDED
 from deltadex.reviews.queries import ReviewRow
 from deltadex.types import State, VersionRow
 from deltadex_dashboard.charts.drift import drift_chart, drift_words, probes_chart
-from deltadex_dashboard.charts.lineage import lineage_dot, lineage_words
 from deltadex_dashboard.elements import finding
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import models
@@ -206,9 +206,14 @@ def _lineage(now: Snapshot, row: VersionRow, facts: reads.VersionFacts) -> None:
     if edges := models.lineage(now, row.id):
         dot = lineage_dot(edges, row, is_dark=st.context.theme.type == "dark")
         st.graphviz_chart(dot, alt=lineage_words(edges))
-        st.caption("Solid lines: declared in the registry or by the files. Dashed lines: measured.")
+        st.caption(
+            "Solid lines: declared in the registry or by the files. Dashed lines: measured; without an arrow, nothing "
+            "tells which came first."
+        )
     else:
         st.caption("No relation to another version or base is known.")
+    for remark in models.lineage_remarks(now, row.id):
+        st.caption(view.plain(remark))
     # Masked versions have no creation time.
     created_ms = row.registered.ref.created_ms
     older = [one for one in facts.neighbors if 0 < one.version.registered.ref.created_ms < created_ms]

@@ -40,6 +40,10 @@ _DEFAULT_ALPHA = 8
 _UNPREDICTABLE = ("alpha_pattern", "lora_bias", "use_qalora", "use_bdlora")
 
 
+#: A and B of one matrix.
+Factors = tuple[StoredTensor, StoredTensor]
+
+
 @dataclass(frozen=True, eq=False)
 class Imprint:
     """Weights sampled at positions that all models of one base share.
@@ -185,13 +189,13 @@ def _is_comparable(one: StoredTensor, other: StoredTensor) -> bool:
 
 def _of_adapter(adapter: LocalCheckpoint, base: Mapping[str, StoredTensor]) -> Imprint | None:
     config, tensors = adapter.read_config(), adapter.tensors()
-    if adapter.below is not None or not _is_plain_sum(config):
+    if adapter.below is not None or not is_plain_sum(config):
         return None
     ours, theirs = by_common_name([update.name for update in updates(tensors)], base)
     if not ours.keys() <= theirs.keys():
         return None
-    factors = {theirs[name]: _factors(tensors, full, base[theirs[name]]) for name, full in ours.items()}
-    positions, are_squares_turned = _positions(base), _stores_inputs_first(base)
+    factors = {theirs[name]: factors_of(tensors, full, base[theirs[name]]) for name, full in ours.items()}
+    positions, are_squares_turned = _positions(base), stores_inputs_first(base)
     changes = []
     for name, at in positions.items():
         pair = factors.get(name, ())
@@ -200,23 +204,45 @@ def _of_adapter(adapter: LocalCheckpoint, base: Mapping[str, StoredTensor]) -> I
         if not pair:
             changes.append(np.zeros(len(at), np.float32))
             continue
-        (down, up), shape = pair, base[name].shape
-        straight, turned = (up.shape[0], down.shape[1]), (down.shape[1], up.shape[0])
-        if shape not in (straight, turned):
+        change = update_at(pair, at, base[name].shape, config, are_squares_turned=are_squares_turned)
+        if change is None:
             return None
-        rows, columns = np.divmod(at, shape[1])
-        is_turned = are_squares_turned if straight == turned else shape == turned
-        changes.append(_product(down, up, (columns, rows) if is_turned else (rows, columns), config))
+        changes.append(change)
     return Imprint(np.concatenate([base[name].at(at) for name, at in positions.items()]), np.concatenate(changes))
 
 
-def _is_plain_sum(config: Mapping[str, object]) -> bool:
+def update_at(
+    factors: Factors,
+    at: NDArray[np.int64],
+    shape: tuple[int, ...],
+    config: Mapping[str, object],
+    *,
+    are_squares_turned: bool,
+) -> FloatArray | None:
+    """Return what an adapter adds to a matrix of the base at places in row order; None if the shapes do not fit.
+
+    Parameters
+    ----------
+    shape
+        Shape of the base's matrix.
+    are_squares_turned
+        As `stores_inputs_first`.
+    """
+    down, up = factors
+    straight, turned = (up.shape[0], down.shape[1]), (down.shape[1], up.shape[0])
+    if shape not in (straight, turned):
+        return None
+    rows, columns = np.divmod(at, shape[1])
+    is_turned = are_squares_turned if straight == turned else shape == turned
+    return _product(down, up, (columns, rows) if is_turned else (rows, columns), config)
+
+
+def is_plain_sum(config: Mapping[str, object]) -> bool:
+    """Return True if an adapter's update is the scaled product of its factors, and nothing else."""
     return not chain_obstacle(config) and not any(config.get(name) for name in _UNPREDICTABLE)
 
 
-def _factors(
-    tensors: Mapping[str, StoredTensor], parameter: str, base: StoredTensor
-) -> tuple[StoredTensor, StoredTensor] | None:
+def factors_of(tensors: Mapping[str, StoredTensor], parameter: str, base: StoredTensor) -> Factors | None:
     """Return A and B of one matrix; None if its update is not a product of two float matrices."""
     module = parameter.removesuffix(".weight")
     down, up = (tensors.get(f"{module}.{part}.weight") for part in ("lora_A", "lora_B"))
@@ -243,7 +269,7 @@ def _product(
     return change
 
 
-def _stores_inputs_first(base: Mapping[str, StoredTensor]) -> bool:
+def stores_inputs_first(base: Mapping[str, StoredTensor]) -> bool:
     """Return True for GPT-2 and its kind, which store matrices as (inputs, outputs).
 
     An adapter's `fan_in_fan_out` says so, too, but old ones of peft say it of any model, and peft corrects that as it

@@ -13,6 +13,8 @@ from rich.console import Console
 import deltadex
 from deltadex.cli import (
     across,
+    advise,
+    augment,
     backfill,
     clusters,
     compare,
@@ -22,10 +24,12 @@ from deltadex.cli import (
     drift,
     duplicates,
     embed,
+    endpoint,
     extract_adapter,
     find,
     geometry,
     lineage,
+    merge,
     method,
     models,
     neighbors,
@@ -93,11 +97,14 @@ for command in (
     neighbors.neighbors,
     across.across,
     find.find,
+    augment.augment,
+    advise.advise,
     replay.replay,
     duplicates.duplicates,
     drift.drift,
     compare.compare,
     lineage.lineage,
+    merge.merge,
     clusters.explain,
     geometry.geometry,
     words.words,
@@ -109,6 +116,7 @@ for command in (
 app.add_typer(backfill.backfill)
 app.add_typer(clusters.commands, name="clusters")
 app.add_typer(db.commands, name="db")
+app.add_typer(endpoint.endpoint)
 app.add_typer(method.method)
 app.add_typer(review.review)
 app.add_typer(notify.notify)

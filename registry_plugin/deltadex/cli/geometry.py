@@ -1,4 +1,4 @@
-"""The command `geometry`: measurements of the shape of all embeddings of a recipe."""
+"""The command `geometry`: differences between models that repeat in other models or domains."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from deltadex.cli.options import DatabaseUrl, DataDir, Json
 from deltadex.cli.reading import print_json, reading
@@ -19,8 +18,6 @@ from deltadex.store.database import Database
 if TYPE_CHECKING:
     from deltadex.geometry.atoms import Parallelogram
     from deltadex.geometry.chance import Refusal
-    from deltadex.geometry.galaxy import Galaxy
-    from deltadex.geometry.lobes import Lobes
     from deltadex.geometry.measure import Measurement
 
 console = Console(highlight=False)
@@ -40,7 +37,7 @@ def geometry(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Show the shape of the embedding space: its directions, the agreement with tags, and repeated differences."""
+    """Show which differences repeat: steps between versions, and pairs of tag values, with their null."""
     # SciPy takes a second to import: only commands that need it import it.
     from deltadex.geometry import measure as geometry
     from deltadex.geometry import reads
@@ -72,39 +69,28 @@ def _show(recipe: RecipeRow, measured: Measurement | None) -> None:
     if measured is None:
         console.print(f"[dim]{_NOT_YET}[/]")
         return
-    found = measured.geometry
-    sampled = "" if found.sampled == found.models else f", {found.sampled} of them sampled"
-    console.print(f"{found.models} different models{sampled} · {measured.basis}; `--recompute` measures it now")
-    for answer in found.answers:
+    console.print(f"{measured.basis}; `--recompute` measures it now")
+    for answer in measured.geometry.differences:
         style = "[dim]" if isinstance(answer, Refusal) else "[not dim]"
         console.print(f"  · {style}{plain(answer.meaning)}[/]")
-    table = Table("measure", "value", "by chance", "p")
-    for name, one in found.numbers:
-        chance = f"{one.chance.low:.2f} to {one.chance.high:.2f}"
-        table.add_row(plain(name), f"{one.value:.2f}", chance, f"{one.p_value:.3f}")
-    if table.row_count:
-        console.print(table)
+    if not measured.geometry.differences:
+        console.print("  [dim]No model has two versions, and no tag has two values in one domain.[/]")
 
 
 def _as_json(recipe: RecipeRow, measured: Measurement | None) -> dict[str, Any]:
     about = {"recipe": recipe.digest, "base": recipe.base_name}
     if measured is None:
         return {**about, "note": _NOT_YET}
-    found = measured.geometry
     return {
         **about,
         "found_at": measured.found_at.isoformat(),
         "versions": measured.versions,
         "method": measured.method,
-        "models": found.models,
-        "sampled": found.sampled,
-        "galaxy": _answer_json(found.galaxy),
-        "lobes": [_answer_json(one) for one in found.lobes],
-        "parallelograms": [_answer_json(one) for one in found.parallelograms],
+        "differences": [_answer_json(one) for one in measured.geometry.differences],
     }
 
 
-def _answer_json(answer: Galaxy | Lobes | Parallelogram | Refusal) -> dict[str, Any]:
+def _answer_json(answer: Parallelogram | Refusal) -> dict[str, Any]:
     from deltadex.geometry.chance import Refusal
 
     return {"answered": not isinstance(answer, Refusal), "meaning": answer.meaning, **asdict(answer)}

@@ -23,8 +23,9 @@ from deltadex.checkpoints.fit import check_fit
 from deltadex.checkpoints.inspect import Description, Kind, inspect
 from deltadex.checkpoints.low_rank import LowRank, low_rank
 from deltadex.checkpoints.merge_check import imprint
+from deltadex.checkpoints.sketch import sketch
 from deltadex.embeddings.artifact import write_artifact
-from deltadex.engine import likelihood, replies, text_scan, tuning
+from deltadex.engine import likelihood, merging, replies, text_scan, text_states, tuning, weight_search
 from deltadex.engine.agreement import greedy_agreement
 from deltadex.engine.conversion.convert import write_plain_copy
 from deltadex.engine.conversion.methods import method_for
@@ -33,6 +34,7 @@ from deltadex.engine.extraction import extract
 from deltadex.engine.failures import as_deltadex_error, is_out_of_memory
 from deltadex.engine.messages import (
     AdapterComparison,
+    AdapterMerge,
     Answer,
     BaseModel,
     Check,
@@ -42,17 +44,21 @@ from deltadex.engine.messages import (
     Digest,
     Extraction,
     Finetune,
+    FoundWeights,
     Inspection,
     Job,
     Lens,
+    MergedAdapter,
     Replay,
     Replies,
     Request,
     Scanned,
     Scored,
     Scoring,
+    Texts,
     TextScan,
     Tuning,
+    WeightSearch,
     as_json,
     error_fields,
     parse_request,
@@ -126,6 +132,15 @@ class Child:
                 self._loaded = None  # free the memory of the last base
                 scored = likelihood.score(request, on_examples=lambda done: self.send(Answer(number=done)))
                 return as_json(list[Scored], scored)
+            case Texts():
+                self._loaded = None
+                np.save(request.states, text_states.mean_states(request).numpy())
+            case AdapterMerge():
+                return as_json(MergedAdapter, merging.merge_adapters(request))
+            case WeightSearch():
+                self._loaded = None
+                found = weight_search.search(request, on_tried=lambda tried: self.send(Answer(number=tried)))
+                return as_json(FoundWeights, found)
             case TextScan():
                 self._loaded = None  # free the memory of the last base
                 scanned = text_scan.scan(request, on_texts=lambda done: self.send(Answer(number=done)))
@@ -226,7 +241,8 @@ def _check(request: Check) -> Checked:
     fit = check_fit(finetune, base, base_name=request.base_name)
     identical = identical_tensors(finetune, base, memo=memo) if finetune.kind is Kind.FULL else frozenset()
     described = Finetune(finetune, weights_digest(finetune, memo=memo), identical)
-    return Checked.of(described, fit, imprint(finetune, base), low_rank(finetune, base, identical=identical))
+    rank = low_rank(finetune, base, identical=identical)
+    return Checked.of(described, fit, imprint(finetune, base), rank, sketch(finetune, base))
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from deltadex.embeddings.artifact import read_artifact
 from deltadex.engine.isolation import isolated_environment, kill_group
 from deltadex.engine.messages import (
     AdapterComparison,
+    AdapterMerge,
     Answer,
     BaseModel,
     Check,
@@ -38,9 +39,11 @@ from deltadex.engine.messages import (
     Digest,
     Extraction,
     Finetune,
+    FoundWeights,
     Inspection,
     Job,
     Lens,
+    MergedAdapter,
     OnProgress,
     Replay,
     Replies,
@@ -48,8 +51,10 @@ from deltadex.engine.messages import (
     Scanned,
     Scored,
     Scoring,
+    Texts,
     TextScan,
     Tuning,
+    WeightSearch,
     from_json,
     ignore_progress,
     parse_answer,
@@ -291,6 +296,24 @@ class EmbeddingProcess:
                 on_share(answer.number / len(request.examples))
         return from_json(list[Scored], answer.result)
 
+    def text_states(self, base: BaseModel, texts: Sequence[str], *, deadline_seconds: float) -> FloatArray:
+        """Return `(n, hidden_size)` mean hidden states of texts; see `deltadex.engine.text_states`.
+
+        Raises
+        ------
+        DeltadexError
+            The base could not be run, or time or memory ran out.
+        """
+        with TemporaryDirectory(dir=self._results.name) as folder:
+            file = Path(folder) / "states.npy"
+            list(
+                self._answers(
+                    Texts(base, tuple(texts), file), deadline_seconds, _too_late("Reading texts", deadline_seconds)
+                )
+            )
+            states: FloatArray = np.load(file)
+        return states
+
     def scan(
         self, request: TextScan, *, deadline_seconds: float, on_share: Callable[[float], None] = lambda _: None
     ) -> Scanned:
@@ -349,6 +372,41 @@ class EmbeddingProcess:
             else:
                 on_progress(answer.part, answer.read_bytes)
         return found
+
+    def merge(self, request: AdapterMerge, *, deadline_seconds: float) -> MergedAdapter:
+        """Write the merge of several LoRA adapters; see `deltadex.engine.merging`.
+
+        Raises
+        ------
+        UnsupportedCheckpoint
+            The adapters cannot be merged by this method.
+        Shortage
+            Memory ran out, or the deadline passed; the child was killed.
+        """
+        *_, last = self._answers(request, deadline_seconds, _too_late("The merge", deadline_seconds))
+        return from_json(MergedAdapter, last.result)
+
+    def search_weights(
+        self, request: WeightSearch, *, deadline_seconds: float, on_share: Callable[[float], None] = lambda _: None
+    ) -> FoundWeights:
+        """Return weights for the sum of several LoRA adapters; see `deltadex.engine.weight_search`.
+
+        Parameters
+        ----------
+        on_share
+            Called with the share of the search that is done.
+
+        Raises
+        ------
+        Shortage
+            The deadline passed; the child was killed.
+        DeltadexError
+            The models could not be run, or the search's library is not installed.
+        """
+        for answer in self._answers(request, deadline_seconds, _too_late("The search of weights", deadline_seconds)):
+            if answer.number is not None:
+                on_share(answer.number / request.budget)
+        return from_json(FoundWeights, answer.result)
 
     def compare(self, comparison: AdapterComparison, *, deadline_seconds: float) -> float | None:
         """Return the greedy agreement of an adapter with its full model; see `deltadex.engine.agreement`.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from deltadex.engine.examples import Example
 from deltadex.engine.messages import Scored, Scoring, TokenIds
@@ -35,11 +37,12 @@ def score(request: Scoring, *, on_examples: Callable[[int], None] = lambda _: No
     decoder = Decoder.of(request.base, request.checkpoint or request.base.checkpoint)
     at_most = min(request.max_tokens, decoder.positions)
     contexts: Sequence[tuple[Example, ...]] = request.contexts or ((),) * len(request.examples)
-    completions = [completion_ids(decoder.tokenizer, one)[: at_most // 2] for one in request.examples]
-    prompts = [
-        prompt_ids(decoder.tokenizer, one, context)[-(at_most - len(completion)) :]
-        for one, context, completion in zip(request.examples, contexts, completions, strict=True)
+    whole = [completion_ids(decoder.tokenizer, one) for one in request.examples]
+    completions = [each[: at_most // 2] for each in whole]
+    before = [
+        prompt_ids(decoder.tokenizer, one, context) for one, context in zip(request.examples, contexts, strict=True)
     ]
+    prompts = [each[len(completion) - at_most :] for each, completion in zip(before, completions, strict=True)]
     scored: list[Scored] = [Scored(0.0, 0, True, 0)] * len(prompts)
     model, done = load_decoder(decoder.stored, decoder.device, adapter=decoder.adapter), 0
     rows = [(*prompt, *completion) for prompt, completion in zip(prompts, completions, strict=True)]
@@ -49,7 +52,9 @@ def score(request: Scoring, *, on_examples: Callable[[int], None] = lambda _: No
             ids, mask = padded([rows[number] for number in batch], 0, on_left=False)
             logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
             for number, row in zip(batch, logits, strict=True):
-                scored[number] = _scored(row, completions[number], after=len(prompts[number]))
+                is_cut = (prompts[number], completions[number]) != (before[number], whole[number])
+                one = _scored(row, completions[number], after=len(prompts[number]), tokenizer=decoder.tokenizer)
+                scored[number] = replace(one, is_cut=is_cut)
             done += len(batch)
             on_examples(done)
     if not all(one.nats < torch.inf for one in scored):  # NaN, too
@@ -57,9 +62,17 @@ def score(request: Scoring, *, on_examples: Callable[[int], None] = lambda _: No
     return scored
 
 
-def _scored(logits: Tensor, completion: TokenIds, *, after: int) -> Scored:
+def _scored(logits: Tensor, completion: TokenIds, *, after: int, tokenizer: Tokenizer) -> Scored:
     """Return the score of a completion from the `(n_tokens, vocabulary)` logits of its row."""
     said = logits[after - 1 : after - 1 + len(completion)].float().log_softmax(dim=-1)
     truth = torch.tensor(completion, device=said.device)
-    nats = -float(said.gather(1, truth[:, None]).sum())
-    return Scored(nats, len(completion), bool(said.argmax(dim=-1).eq(truth).all()), after)
+    nats = [-each for each in said.gather(1, truth[:, None])[:, 0].tolist()]
+    return Scored(
+        sum(nats),
+        len(completion),
+        bool(said.argmax(dim=-1).eq(truth).all()),
+        after,
+        bytes=len(tokenizer.decode(completion).encode()),
+        token_nats=tuple(nats),
+        token_texts=tuple(tokenizer.decode([token]) for token in completion),
+    )

@@ -17,6 +17,7 @@ from deltadex.checkpoints.fit import Fit
 from deltadex.checkpoints.inspect import LocalCheckpoint
 from deltadex.checkpoints.low_rank import LowRank
 from deltadex.checkpoints.merge_check import Imprint
+from deltadex.checkpoints.sketch import Sketch
 from deltadex.engine.examples import Example
 from deltadex.errors import DeltadexError
 from deltadex.types import FloatArray
@@ -155,6 +156,8 @@ class Checked:
         The arrays of its `Imprint` in hexadecimal; None if it has none.
     low_rank
         The rank of its difference from the base, if an adapter can hold it.
+    layout, sampled
+        The layout of its `Sketch`, and its bytes in hexadecimal; None if it has none.
     """
 
     finetune: Finetune
@@ -163,13 +166,18 @@ class Checked:
     updates: str | None = None
     base: str | None = None
     low_rank: LowRank | None = None
+    layout: str | None = None
+    sampled: str | None = None
 
     @classmethod
-    def of(cls, finetune: Finetune, fit: Fit, imprint: Imprint | None, low_rank: LowRank | None) -> Checked:
+    def of(
+        cls, finetune: Finetune, fit: Fit, imprint: Imprint | None, low_rank: LowRank | None, sketch: Sketch | None
+    ) -> Checked:
         """Return the message of these values."""
         arrays = (imprint.values, imprint.updates, imprint.base) if imprint else (None, None, None)
         weights, updates, base = map(_to_hex, arrays)
-        return cls(finetune, fit, weights, updates, base, low_rank)
+        sketched = (sketch.layout, sketch.to_bytes().hex()) if sketch else (None, None)
+        return cls(finetune, fit, weights, updates, base, low_rank, *sketched)
 
     @property
     def imprint(self) -> Imprint | None:
@@ -177,6 +185,13 @@ class Checked:
         values = _from_hex(self.weights)
         bits = self.finetune.checkpoint.bits
         return values if values is None else Imprint(values, _from_hex(self.updates), bits, _from_hex(self.base))
+
+    @property
+    def sketch(self) -> Sketch | None:
+        """Return the sampled weights, if lineage can be measured from them."""
+        if self.layout is None or self.sampled is None:
+            return None
+        return Sketch.from_bytes(self.layout, bytes.fromhex(self.sampled))
 
 
 @dataclass(frozen=True)
@@ -207,7 +222,9 @@ class Tuning:
     batch
         Examples per step; limited to their number.
     max_tokens
-        Token limit per example; the completion gets at most half.
+        Token limit per example; the prompt gets at most a third.
+    as_scored
+        True to train on prompts as `Scoring` has them, False for the header of searches; a completion then gets half.
     """
 
     base: BaseModel
@@ -216,9 +233,10 @@ class Tuning:
     steps: int
     learning_rate: float
     rank: int = 8
-    batch: int = 8
-    max_tokens: int = 256
+    batch: int = 4
+    max_tokens: int = 48
     seed: int = 0
+    as_scored: bool = False
     task: Literal["tune"] = "tune"
 
 
@@ -351,12 +369,150 @@ class Scored:
         True if greedy decoding writes exactly this completion.
     prompt_tokens
         Number of tokens before it.
+    is_cut
+        True if the limit cut the completion, or the start of what stands before it.
+    bytes
+        Length of the scored part of the completion in UTF-8.
+    token_nats
+        Negative log-likelihood of each of its tokens; their sum is `nats`.
+    token_texts
+        Text of each of its tokens, with its blanks.
     """
 
     nats: float
     tokens: int
     is_greedy: bool
     prompt_tokens: int
+    is_cut: bool = False
+    bytes: int = 0
+    token_nats: tuple[float, ...] = ()
+    token_texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts to read with a base.
+
+    Attributes
+    ----------
+    states
+        File to write the mean hidden state of each to, as a `(n, hidden_size)` float32 array.
+    max_tokens
+        Token limit per text.
+    """
+
+    base: BaseModel
+    texts: tuple[str, ...]
+    states: Path
+    max_tokens: int = 256
+    task: Literal["texts"] = "texts"
+
+
+@dataclass(frozen=True)
+class AdapterMerge:
+    """LoRA adapters of one base to merge into one; see `deltadex.engine.merging`.
+
+    Attributes
+    ----------
+    base_name
+        Name of the base in the merged adapter's config.
+    weights
+        A factor per adapter.
+    method
+        Combination type of peft's `add_weighted_adapter`.
+    folder
+        Destination of the merged adapter.
+    density
+        Share of the entries that a pruning method keeps; None for the others.
+    rank
+        Rank for methods that end in `svd`; None for the largest of the parents.
+    seed
+        Seed of methods that prune at random.
+    """
+
+    base: BaseModel
+    base_name: str
+    adapters: tuple[LocalCheckpoint, ...]
+    weights: tuple[float, ...]
+    method: str
+    folder: Path
+    density: float | None = None
+    rank: int | None = None
+    seed: int = 0
+    task: Literal["merge"] = "merge"
+
+
+@dataclass(frozen=True)
+class MergedAdapter:
+    """An adapter that was merged from others.
+
+    Attributes
+    ----------
+    conflict
+        Share of the larger entries of the parents' updates at which two of them pull in opposite directions, mean over
+        the modules; see `deltadex.engine.merging`.
+    """
+
+    rank: int
+    adapter_bytes: int
+    conflict: float
+
+
+@dataclass(frozen=True)
+class WeightSearch:
+    """Weights to find for the sum of LoRA adapters, from examples of a task; see `deltadex.engine.weight_search`.
+
+    Attributes
+    ----------
+    examples, held_out
+        Examples that the search sees, and others that only judge what it found.
+    budget
+        Number of weightings that the search tries.
+    max_tokens
+        Token limit per example; a completion gets at most half.
+    """
+
+    base: BaseModel
+    adapters: tuple[LocalCheckpoint, ...]
+    examples: tuple[Example, ...]
+    held_out: tuple[Example, ...]
+    budget: int
+    max_tokens: int = 256
+    seed: int = 0
+    task: Literal["search"] = "search"
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """Weights of adapters, and the loss of their sum.
+
+    Attributes
+    ----------
+    nats, held_out_nats
+        Mean negative log-likelihood in nats per token of the completions that the search saw, and of those that it did
+        not see; the last is None where there are none.
+    """
+
+    weights: tuple[float, ...]
+    nats: float
+    held_out_nats: float | None = None
+
+
+@dataclass(frozen=True)
+class FoundWeights:
+    """Result of a search of weights: the best that it met, beside the base alone, equal weights, and each adapter."""
+
+    found: Weighting
+    base: Weighting
+    equal: Weighting
+    singles: tuple[Weighting, ...]
+    tried: int
+
+    @property
+    def overfits(self) -> bool:
+        """True if another weighting does better on what was held out; False without held-out examples."""
+        others = [one.held_out_nats for one in (self.base, self.equal, *self.singles) if one.held_out_nats is not None]
+        return self.found.held_out_nats is not None and any(self.found.held_out_nats > one for one in others)
 
 
 @dataclass(frozen=True)
@@ -410,6 +566,9 @@ Request = (
     | AdapterComparison
     | Replay
     | Scoring
+    | Texts
+    | AdapterMerge
+    | WeightSearch
     | TextScan
 )
 

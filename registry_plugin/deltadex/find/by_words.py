@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deltadex.access import Person, Right
+from deltadex.embeddings import queries as embeddings
 from deltadex.find import word_queries
+from deltadex.search.filters import Conditions
 from deltadex.store.database import Transaction
 from deltadex.types import VersionRow
 from deltadex.versions.queries import by_ids
@@ -21,9 +23,26 @@ class WordMatch:
     places: tuple[str, ...]
 
 
-def models_with(tx: Transaction, viewer: Person, registry: str, text: str, *, k: int = 10) -> tuple[WordMatch, ...]:
-    """Return the models that match any word of a text, the best first; hidden models are left out."""
+def models_with(
+    tx: Transaction,
+    viewer: Person,
+    registry: str,
+    text: str,
+    *,
+    k: int = 10,
+    conditions: Conditions | None = None,
+) -> tuple[WordMatch, ...]:
+    """Return the models that match any word of a text, the best first; hidden models are left out.
+
+    Parameters
+    ----------
+    conditions
+        Conditions on the latest version of a model. A cluster is one of the largest recipe.
+    """
     viewer.require(Right.LOOK)
-    seen = [hit for hit in word_queries.hits(tx, registry, text) if viewer.sees(hit.name)][:k]
+    recipes = embeddings.recipes(tx, registry) if conditions and conditions.cluster else []
+    recipe_id = recipes[0].id if recipes else None
+    found = word_queries.hits(tx, registry, text, conditions=conditions, recipe_id=recipe_id)
+    seen = [hit for hit in found if viewer.sees(hit.name)][:k]
     rows = by_ids(tx, [hit.version_id for hit in seen])
     return tuple(WordMatch(rows[hit.version_id], hit.places) for hit in seen)

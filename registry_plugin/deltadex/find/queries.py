@@ -18,7 +18,7 @@ from deltadex.types import FloatArray
 SEARCHES = Requests("search", table="task_searches", given="examples")
 _COLUMNS: LiteralString = """
     id, registry, base_name, examples_digest, examples_count, asked_by, asked_at, state, state_since, progress, reason,
-    hint, flow_run_id, seconds, recipe_digest, vector, strength, probe_agreement, weakness
+    hint, flow_run_id, seconds, recipe_digest, vector, strength, probe_agreement, weakness, halves, halves_planned
 """
 
 
@@ -34,6 +34,10 @@ class TaskDelta:
         See `deltadex.types.Embedding`.
     weakness
         Reason why it is too weak to place; empty if it is not.
+    halves
+        Vectors of adapters that were trained on halves of the examples, as many as are trained by now.
+    halves_planned
+        How many halves will be trained.
     """
 
     recipe_digest: str
@@ -41,6 +45,8 @@ class TaskDelta:
     strength: float
     probe_agreement: float
     weakness: str
+    halves: tuple[FloatArray, ...] = ()
+    halves_planned: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,11 @@ class SearchRow:
         """True if the search is done or failed."""
         return self.state.is_over
 
+    @property
+    def is_repeating(self) -> bool:
+        """True if the search is done and halves of its examples are still to be trained."""
+        return self.delta is not None and len(self.delta.halves) < self.delta.halves_planned
+
 
 def ask(tx: Transaction, registry: str, base_name: str, examples: Sequence[Example], *, by: str) -> int:
     """Store a search for a flow to run, and return its id."""
@@ -97,9 +108,13 @@ def get(tx: Transaction, registry: str, search_id: int) -> SearchRow:
     StoreError
         The registry has no search with this id.
     """
-    *common, recipe_digest, vector, strength, agreement, weakness = SEARCHES.row(tx, _COLUMNS, registry, search_id)
+    columns = SEARCHES.row(tx, _COLUMNS, registry, search_id)
+    *common, recipe_digest, vector, strength, agreement, weakness, halves, planned = columns
     row = SearchRow(*common)
-    delta = None if vector is None else TaskDelta(recipe_digest, vector.to_numpy(), strength, agreement, weakness)
+    if vector is None:
+        return replace(row, state=AskedState(row.state))
+    vectors = (one.to_numpy() for one in (vector, *halves))
+    delta = TaskDelta(recipe_digest, next(vectors), strength, agreement, weakness, tuple(vectors), planned)
     return replace(row, state=AskedState(row.state), delta=delta)
 
 
@@ -120,6 +135,20 @@ def finish(tx: Transaction, search_id: int, delta: TaskDelta, *, seconds: float)
             "strength": delta.strength,
             "probe_agreement": delta.probe_agreement,
             "weakness": delta.weakness,
+            "halves_planned": delta.halves_planned,
             "seconds": seconds,
         },
     )
+
+
+def add_half(tx: Transaction, search_id: int, vector: FloatArray) -> None:
+    """Add the vector of a half of the examples to the result of a search."""
+    tx.execute(
+        "update task_searches set halves = halves || %s::vector, state_since = clock_timestamp() where id = %s",
+        [Vector(vector), search_id],
+    )
+
+
+def stop_halves(tx: Transaction, search_id: int) -> None:
+    """Plan no more halves than are trained by now."""
+    tx.execute("update task_searches set halves_planned = cardinality(halves) where id = %s", [search_id])

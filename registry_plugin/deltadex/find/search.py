@@ -1,34 +1,38 @@
-"""Searches by examples: request and result. The training is in `deltadex.find.train`."""
+"""Searches by examples or mixtures: request and result. The training is in `deltadex.find.train`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from deltadex.access import Person, Right
 from deltadex.clusters import queries as clusters
 from deltadex.clusters import reads as visible_clusters
-from deltadex.clusters.queries import ClusterRow
+from deltadex.clusters.queries import ClusterRow, Place
 from deltadex.embeddings import promoted_tokens
 from deltadex.embeddings import queries as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.engine.examples import Example
 from deltadex.errors import AccessDenied, BaseNotFound
 from deltadex.find import queries as task_searches
+from deltadex.find.mixtures import MixedQuery
 from deltadex.find.queries import SEARCHES, TaskDelta
 from deltadex.search import reads as search
 from deltadex.search.filters import Conditions
-from deltadex.search.neighbors import Neighbor
+from deltadex.search.neighbors import Found, Neighbor
 from deltadex.search.query_vector import Questions
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
 from deltadex.types import VersionRow
+from deltadex.vectors import unit_vectors
 
 #: Most searches of one person at a time; each occupies a worker for seconds to minutes.
 _MOST_UNFINISHED = 3
 _WORDS = 5
-#: Measured by `python -m benchmarks.few_shot`: see docs/analyses.md.
-CAVEAT = "Candidates to try, not a verdict: in half of our measured searches the nearest was for another domain."
+#: Domains that are shown beside the models.
+_DOMAINS = 3
 
 
 @dataclass(frozen=True)
@@ -52,23 +56,89 @@ class TaskModel:
 
 
 @dataclass(frozen=True)
+class TaskDomain:
+    """A domain, and the cosine similarity of the query to its mean direction."""
+
+    cluster: ClusterRow
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """Agreement of trainings on halves of the examples with that on all of them.
+
+    Attributes
+    ----------
+    agreeing
+        Number of halves whose nearest version has the same domain, or is of the same model if it has none.
+    halves, planned
+        Number of halves that are trained, and that will be.
+    lowest, highest
+        Cosine similarities of the halves to their nearest versions.
+    """
+
+    agreeing: int
+    halves: int
+    planned: int
+    lowest: float
+    highest: float
+
+    @property
+    def in_words(self) -> str:
+        """The agreement in a sentence."""
+        return (
+            f"{self.agreeing} of {self.halves} trainings on halves of the examples find the same domain; "
+            f"their closest reach {_short(self.lowest)} to {_short(self.highest)}."
+        )
+
+
+@dataclass(frozen=True)
 class TaskModels:
     """Result of a search.
 
     Attributes
     ----------
     models
-        Candidates, closest first.
+        Candidates, closest first, even if none is close.
     recipe
         Recipe of the comparison; None if the registry has no version under it.
     note
         Reason why there are no candidates; empty if there are some.
+    domains
+        Domains by their mean directions, closest first; none under conditions.
+    needed
+        Least similarity of a close model; None for queries without such a threshold.
+    certainty
+        None as long as no half of the examples is trained.
     """
 
     models: tuple[TaskModel, ...]
     recipe: RecipeRow | None
     is_exact: bool = True
     note: str = ""
+    domains: tuple[TaskDomain, ...] = ()
+    needed: float | None = None
+    certainty: Certainty | None = None
+
+    @property
+    def is_close(self) -> bool:
+        """True if the closest model is close enough to be offered."""
+        return bool(self.models) and (self.needed is None or self.models[0].similarity >= self.needed)
+
+    @property
+    def in_words(self) -> str:
+        """The answer in a sentence."""
+        if not self.models:
+            return self.note
+        first, reached = self.models[0], _short(self.models[0].similarity)
+        if self.needed is not None and not self.is_close:
+            return f"No model is close: the closest reaches {reached}, needed {_short(self.needed)}."
+        domain = f" of the domain {first.cluster.name}" if first.cluster else ""
+        return f"The closest model is {first.version.label}{domain}: similarity {reached}."
+
+
+def _short(similarity: float) -> str:
+    return f"{similarity:.2f}".replace("0.", ".", 1)
 
 
 def bases(tx: Transaction, settings: Settings) -> list[str]:
@@ -77,12 +147,20 @@ def bases(tx: Transaction, settings: Settings) -> list[str]:
     return list(dict.fromkeys([*embedded, *sorted(settings.bases)]))
 
 
-def require_base(tx: Transaction, settings: Settings, base_name: str) -> None:
-    """Raise BaseNotFound, with the known bases as a hint, if this is none of them."""
+def known_base(tx: Transaction, settings: Settings, base_name: str | None) -> str:
+    """Return a base that a search can use; for None the only one.
+
+    Raises
+    ------
+    BaseNotFound
+        There is none of this name, or none was named and there are several; the hint has the known ones.
+    """
     known = bases(tx, settings)
-    if base_name not in known:
-        hint = f"Known bases: {', '.join(known)}." if known else "No base is known yet: set DELTADEX_BASES."
-        raise BaseNotFound(f"No base is called {base_name}", hint=hint)
+    if base_name in known or (base_name is None and len(known) == 1):
+        return base_name or known[0]
+    hint = f"Known bases: {', '.join(known)}." if known else "No base is known yet: set DELTADEX_BASES."
+    message = "Name the base of the finetunes" if base_name is None else f"No base is called {base_name}"
+    raise BaseNotFound(message, hint=hint)
 
 
 def ask(tx: Transaction, person: Person, settings: Settings, base_name: str, examples: Sequence[Example]) -> int:
@@ -96,7 +174,7 @@ def ask(tx: Transaction, person: Person, settings: Settings, base_name: str, exa
         The base is not known.
     """
     person.require(Right.LOOK)
-    require_base(tx, settings, base_name)
+    known_base(tx, settings, base_name)
     if SEARCHES.unfinished(tx, settings.registry, by=person.name) >= _MOST_UNFINISHED:
         raise AccessDenied(f"{_MOST_UNFINISHED} of your searches are under way", hint="Wait for one of them to end.")
     return task_searches.ask(tx, settings.registry, base_name, examples, by=person.name)
@@ -119,16 +197,74 @@ def models_for(
         )
     if delta.weakness:
         return TaskModels((), recipe, note=delta.weakness)
-    questions = Questions(recipe.id, settings.registry, delta.vector[None])
-    [found] = search.answer(tx, viewer, questions, k=k, conditions=conditions)
-    described = _described(tx, viewer, settings.registry, recipe.id, found.neighbors)
-    return TaskModels(described, recipe, found.is_exact, note="" if described else "No version meets the conditions.")
+    questions = Questions(recipe.id, settings.registry, np.stack([delta.vector, *delta.halves]))
+    found, *of_halves = search.answer(tx, viewer, questions, k=k, conditions=conditions)
+    answer = _answer(tx, viewer, recipe, questions, found, conditions)
+    needed = settings.find.least_similarity
+    return replace(answer, needed=needed, certainty=_certainty(tx, recipe.id, found, of_halves, delta))
+
+
+def models_like(
+    tx: Transaction,
+    viewer: Person,
+    query: MixedQuery,
+    *,
+    k: int = 10,
+    conditions: Conditions | None = None,
+) -> TaskModels:
+    """Return the versions that are closest to a mixture, without those that it is made of; hidden ones are masked."""
+    [found] = search.answer(tx, viewer, query.questions, k=k, conditions=conditions)
+    return _answer(tx, viewer, query.recipe, query.questions, found, conditions)
+
+
+def _answer(
+    tx: Transaction,
+    viewer: Person,
+    recipe: RecipeRow,
+    questions: Questions,
+    found: Found,
+    conditions: Conditions | None,
+) -> TaskModels:
+    clusters_by_id = {one.id: one for one in visible_clusters.listing(tx, viewer, recipe.id, questions.registry)}
+    models = _described(tx, viewer, recipe.id, found.neighbors, clusters_by_id)
+    domains = () if conditions else _domains(tx, recipe.id, questions, clusters_by_id)
+    note = "" if models else "No version meets the conditions."
+    return TaskModels(models, recipe, found.is_exact, note=note, domains=domains)
+
+
+def _domains(
+    tx: Transaction, recipe_id: int, questions: Questions, known: Mapping[int, ClusterRow]
+) -> tuple[TaskDomain, ...]:
+    centres = {each: one for each, one in clusters.centres(tx, recipe_id, questions.registry).items() if one.any()}
+    if not centres:
+        return ()
+    similarities = unit_vectors(np.stack([*centres.values()])) @ unit_vectors(questions.vectors[:1])[0]
+    found = [TaskDomain(known[each], float(one)) for each, one in zip(centres, similarities, strict=True)]
+    return tuple(sorted(found, key=lambda one: -one.similarity)[:_DOMAINS])
+
+
+def _certainty(
+    tx: Transaction, recipe_id: int, found: Found, of_halves: Sequence[Found], delta: TaskDelta
+) -> Certainty | None:
+    nearest = [one.neighbors[0] for one in (found, *of_halves) if one.neighbors]
+    if not of_halves or len(nearest) <= len(of_halves):
+        return None
+    places = clusters.places_of(tx, recipe_id, [one.version.id for one in nearest])
+    kinds = [_kind(one.version, places.get(one.version.id)) for one in nearest]
+    similarities = [one.similarity for one in nearest[1:]]
+    return Certainty(
+        kinds[1:].count(kinds[0]), len(of_halves), delta.halves_planned, min(similarities), max(similarities)
+    )
+
+
+def _kind(version: VersionRow, place: Place | None) -> int | str:
+    """Return what two nearest versions must share to agree: the domain, or the model of a version without one."""
+    return version.registered.ref.name if place is None or place.cluster_id is None else place.cluster_id
 
 
 def _described(
-    tx: Transaction, viewer: Person, registry: str, recipe_id: int, found: Sequence[Neighbor]
+    tx: Transaction, viewer: Person, recipe_id: int, found: Sequence[Neighbor], known: Mapping[int, ClusterRow]
 ) -> tuple[TaskModel, ...]:
-    known = {cluster.id: cluster for cluster in visible_clusters.listing(tx, viewer, recipe_id, registry)}
     ids = [one.version.id for one in found]
     places, words = clusters.places_of(tx, recipe_id, ids), promoted_tokens.of_versions(tx, recipe_id, ids)
     models = []

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import LiteralString
+
+from psycopg.sql import SQL
 
 from deltadex.escaping import storable
+from deltadex.search.filters import Conditions, version_filter
 from deltadex.store.database import Transaction
 from deltadex.types import TOOL_TAGS
 
@@ -31,44 +35,62 @@ class Hit:
     places: tuple[str, ...]
 
 
-def hits(tx: Transaction, registry: str, text: str) -> list[Hit]:
+_HITS: LiteralString = """
+    with asked as (
+        select string_agg(quote_literal(lexeme), ' | ')::tsquery as query
+        from unnest(to_tsvector('english', translate(%(text)s, %(separators)s, %(blanks)s)))),
+    latest as (
+        select id, name, tags, description from (
+            select distinct on (name) * from model_versions
+            where registry = %(registry)s and state <> 'deleted' order by name, version desc) newest
+        where {met}),
+    said as (
+        select distinct on (model_version_id) model_version_id,
+            (select string_agg(word ->> 0, ' ') from jsonb_array_elements(promoted) as word) as promoted
+        from words join current_embeddings using (model_version_id, recipe_id, weights_digest)
+        where model_version_id in (select id from latest) and has_direction
+        order by model_version_id, current_since desc),
+    written as materialized (
+        select id, name,
+            to_tsvector('english', translate(name, %(separators)s, %(blanks)s)) as in_name,
+            to_tsvector('english', left(coalesce((
+                select string_agg(value, ' ') from jsonb_each_text(tags) as tag (key, value)
+                where not (key ^@ any(%(tools)s))), ''), %(most)s)) as in_tags,
+            to_tsvector('english', left(coalesce(description, ''), %(most)s)) as in_description,
+            to_tsvector('english', coalesce(promoted, '')) as in_words
+        from latest left join said on model_version_id = id),
+    matching as (
+        select id, name,
+            array[in_name @@ query, in_tags @@ query, in_description @@ query, in_words @@ query] as is_in,
+            ts_rank(
+                setweight(in_name, 'A') || setweight(in_tags, 'B') || setweight(in_description, 'C') || in_words,
+                query) as rank
+        from written cross join asked)
+    select id, name, is_in from matching where true = any(is_in) order by rank desc, name
+"""
+
+
+def hits(
+    tx: Transaction, registry: str, text: str, *, conditions: Conditions | None = None, recipe_id: int | None = None
+) -> list[Hit]:
     """Return the models that match any word of a text, the best first: by weight of the places, then by name.
 
     Words are compared by their English stems; there are no operators.
+
+    Parameters
+    ----------
+    conditions
+        Conditions on the latest version.
+    recipe_id
+        Recipe whose clusters a condition on the cluster means.
     """
+    met = version_filter(conditions)
+    query = SQL(_HITS).format(met=met.met)
     found = tx.execute(
-        """
-        with asked as (
-            select string_agg(quote_literal(lexeme), ' | ')::tsquery as query
-            from unnest(to_tsvector('english', translate(%(text)s, %(separators)s, %(blanks)s)))),
-        latest as (
-            select distinct on (name) id, name, tags, description from model_versions
-            where registry = %(registry)s and state <> 'deleted' order by name, version desc),
-        said as (
-            select distinct on (model_version_id) model_version_id,
-                (select string_agg(word ->> 0, ' ') from jsonb_array_elements(promoted) as word) as promoted
-            from words join current_embeddings using (model_version_id, recipe_id, weights_digest)
-            where model_version_id in (select id from latest) and has_direction
-            order by model_version_id, current_since desc),
-        written as materialized (
-            select id, name,
-                to_tsvector('english', translate(name, %(separators)s, %(blanks)s)) as in_name,
-                to_tsvector('english', left(coalesce((
-                    select string_agg(value, ' ') from jsonb_each_text(tags) as tag (key, value)
-                    where not (key ^@ any(%(tools)s))), ''), %(most)s)) as in_tags,
-                to_tsvector('english', left(coalesce(description, ''), %(most)s)) as in_description,
-                to_tsvector('english', coalesce(promoted, '')) as in_words
-            from latest left join said on model_version_id = id),
-        matching as (
-            select id, name,
-                array[in_name @@ query, in_tags @@ query, in_description @@ query, in_words @@ query] as is_in,
-                ts_rank(
-                    setweight(in_name, 'A') || setweight(in_tags, 'B') || setweight(in_description, 'C') || in_words,
-                    query) as rank
-            from written cross join asked)
-        select id, name, is_in from matching where true = any(is_in) order by rank desc, name
-        """,
+        query,
         {
+            **met.parameters,
+            "recipe_id": recipe_id,
             "registry": registry,
             "text": storable(text.replace("\0", "")),
             "tools": list(TOOL_TAGS),

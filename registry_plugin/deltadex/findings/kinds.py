@@ -184,6 +184,15 @@ _ROWS = (
         sentence="tagged {declared}, moves like {moves_like}: closer by {measure:.2f} in similarity",
     ),
     FindingKindInfo(
+        kind=FindingKind.LINEAGE_CONTRADICTED,
+        label="Lineage contradicted",
+        headline="{version} does not come from what it declares",
+        concerns=Concerns.VERSION,
+        severity=Severity.MEDIUM,
+        accepted=(Reason.CORRECT_DECLARATION, Reason.REGISTER_AGAIN, Reason.RETIRE),
+        dismissed=(Reason.DECLARATION_IS_RIGHT, Reason.SANDBOX),
+    ),
+    FindingKindInfo(
         kind=FindingKind.TOO_WEAK,
         label="Too weak to place",
         headline="{version} hardly differs from its base",

@@ -1,14 +1,9 @@
-"""Parallelograms, the smallest scale: differences between two models that repeat as the same direction elsewhere.
+"""Parallelograms: differences between two models that repeat as the same direction elsewhere.
 
-In word embeddings `king - man` equals `queen - woman`: the difference has one meaning. This module tests if the step
-from version 1 to 2 repeats across registered models, and if a difference such as `dpo - sft` is the same in every
-domain. Embeddings are compared as unit vectors, so that a change of strength is no direction, and relative to the mean
-of their group, so that its domain is none either.
-
-Other differences within a group hide a common direction (arXiv 2410.19750, section 3); linear discriminant analysis
-reduces their weight. A discriminant that is fitted and scored on the same few points finds a direction in any data.
-Therefore each group is scored by a discriminant fitted to all other groups, and the score is compared with scores of
-labels permuted within groups.
+In word embeddings `king - man` equals `queen - woman`: the difference has one meaning (arXiv 2410.19750). This module
+tests if the step from version 1 to 2 repeats across registered models, and if a difference such as `dpo - sft` is the
+same in every domain. Embeddings are compared as unit vectors, so that a change of strength is no direction, and
+relative to the mean of their group, so that its domain is none either. The null are labels permuted within groups.
 """
 
 from __future__ import annotations
@@ -36,8 +31,6 @@ from deltadex.vectors import unit_vectors
 _FEWEST_PERMUTATIONS = 100
 _FEWEST_GROUPS = 3
 _DRAWS = 999
-#: Shrinkage of the discriminant's covariance, in units of its mean variance.
-_RIDGE = 0.1
 
 Matrix = NDArray[np.float64]
 
@@ -78,15 +71,11 @@ class Parallelogram:
     groups, models
         Number of groups and of models that were measured.
     agreeing_groups
-        Number of groups in which the direction of the other groups separates the changed models from the rest.
-    score
-        Agreement of the discriminant, fitted to the other groups, with each group's labels: within [-1, 1], around 0
-        by chance.
+        Number of groups whose difference has a positive cosine similarity to that of all others.
     alignment
-        Mean cosine similarity between a group's difference and that of all others, in the full space: 1 in a perfect
-        parallelogram.
+        Mean cosine similarity between a group's difference and that of all others: 1 in a perfect parallelogram.
     adjusted_p
-        The score's p-value, corrected for the number of contrasts (Benjamini and Hochberg 1995).
+        Its p-value, corrected for the number of contrasts (Benjamini and Hochberg 1995).
     """
 
     name: str
@@ -94,7 +83,6 @@ class Parallelogram:
     groups: int
     models: int
     agreeing_groups: int
-    score: NumberByChance
     alignment: NumberByChance
     adjusted_p: float
 
@@ -106,7 +94,8 @@ class Parallelogram:
     @property
     def meaning(self) -> str:
         """One sentence on what the result means for the registry."""
-        numbers = f"score {self.score.value:.2f}, corrected p = {self.adjusted_p:.3f}"
+        chance = f"{self.alignment.chance.low:.2f} to {self.alignment.chance.high:.2f} by chance"
+        numbers = f"alignment {self.alignment.value:.2f}, {chance}, corrected p = {self.adjusted_p:.3f}"
         agreement = f"{self.agreeing_groups} of {self.groups} {self.group_noun} follow the others ({numbers})"
         if self.is_found:
             return f"{self.name} is one direction across {self.group_noun}: {agreement}."
@@ -126,7 +115,7 @@ def parallelograms(vectors: ArrayLike, contrasts: Sequence[Contrast]) -> tuple[P
     units = unit_vectors(vectors)
     found = [_parallelogram(units, contrast) for contrast in contrasts]
     measured_contrasts = [one for one in found if isinstance(one, Parallelogram)]
-    adjusted = iter(adjusted_for_their_number([one.score.p_value for one in measured_contrasts]))
+    adjusted = iter(adjusted_for_their_number([one.alignment.p_value for one in measured_contrasts]))
     return tuple(replace(one, adjusted_p=next(adjusted)) if isinstance(one, Parallelogram) else one for one in found)
 
 
@@ -167,16 +156,14 @@ def _parallelogram(units: Matrix, contrast: Contrast) -> Parallelogram | Refusal
         return Refusal(contrast.name, f"{contrast.group_noun} with both sides", count, needed)
     rows = layout.centred(units[layout.rows])
     kernel, labels = rows @ rows.T, layout.centred(_labels(layout))
-    agreements = _held_out_agreements(kernel, labels, layout)
-    scores = _ratio(agreements.mean(axis=0), np.sqrt(np.square(agreements).mean(axis=0)))
-    alignments = _alignments(kernel, labels, layout)
+    cosines = _alignments(kernel, labels, layout)
+    alignments = cosines.mean(axis=0)
     return Parallelogram(
         contrast.name,
         contrast.group_noun,
         groups=count,
         models=len(layout.rows),
-        agreeing_groups=int((agreements[:, 0] > 0).sum()),
-        score=measured(scores[0], scores[1:]),
+        agreeing_groups=int((cosines[:, 0] > 0).sum()),
         alignment=measured(alignments[0], alignments[1:]),
         adjusted_p=1.0,
     )
@@ -213,24 +200,8 @@ def _labels(layout: _Layout) -> Matrix:
     return labels
 
 
-def _held_out_agreements(kernel: Matrix, labels: Matrix, layout: _Layout) -> Matrix:
-    """Return `(groups, 1 + draws)`: agreement of each group's labels with the discriminant of all other groups.
-
-    Least squares on centred labels gives the direction of the discriminant. The residual of a held-out block is the
-    residual of the whole fit divided by the block of the inverse (Rifkin and Lippert 2007), so that one inversion is
-    enough.
-    """
-    inverse = np.linalg.inv(
-        kernel + _RIDGE * max(np.trace(kernel), np.finfo(float).tiny) / len(kernel) * np.eye(len(kernel))
-    )
-    residuals = inverse @ labels
-    for group in layout.groups:
-        residuals[group] = np.linalg.solve(inverse[group, group], residuals[group])
-    return layout.sums(labels * (labels - residuals)) / layout.sums(np.square(labels))
-
-
 def _alignments(kernel: Matrix, labels: Matrix, layout: _Layout) -> Matrix:
-    """Return `(1 + draws,)`: the mean cosine similarity of each group's difference with the sum of the others'."""
+    """Return `(groups, 1 + draws)`: cosine similarities of each group's difference with the sum of the others'."""
     sizes = np.diff([*layout.starts, len(layout.rows)])
     shares = labels / np.repeat(layout.sums(np.square(labels)), sizes, axis=0)
     with_all = layout.sums(shares * (kernel @ shares))
@@ -241,10 +212,6 @@ def _alignments(kernel: Matrix, labels: Matrix, layout: _Layout) -> Matrix:
         ]
     )
     others = with_all.sum(axis=0) - 2 * with_all + own
-    cosines: Matrix = _ratio(with_all - own, np.sqrt(np.maximum(own * others, 0))).mean(axis=0)
+    products = np.sqrt(np.maximum(own * others, 0))
+    cosines: Matrix = np.divide(with_all - own, products, out=np.zeros_like(own), where=products > 0)
     return cosines
-
-
-def _ratio(numerator: Matrix, denominator: Matrix) -> Matrix:
-    """Return the quotients, 0 for denominators that are not positive."""
-    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)

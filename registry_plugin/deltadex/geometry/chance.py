@@ -47,11 +47,6 @@ class NumberByChance:
     chance: Chance
     p_value: float
 
-    @property
-    def is_found(self) -> bool:
-        """True if the number is significant; this says nothing about its size."""
-        return self.p_value <= SIGNIFICANT
-
 
 @dataclass(frozen=True)
 class Refusal:
@@ -78,20 +73,18 @@ class Refusal:
         return f"{self.question}: too early to say. It takes {self.needed} {self.noun}; there are {self.count}."
 
 
-def measured(value: float, draws: ArrayLike, *, larger: bool = True) -> NumberByChance:
-    """Return a number with its null distribution.
+def measured(value: float, draws: ArrayLike) -> NumberByChance:
+    """Return a number with its null distribution; large ones are extreme.
 
     Parameters
     ----------
     draws
         `(n,)` simulated values.
-    larger
-        True if larger numbers are the extreme ones, False if smaller ones are.
     """
     null = np.asarray(draws, dtype=np.float64)
     # A draw that equals the number counts as extreme, whatever its rounding.
     slack = 1e-12 * max(1.0, abs(value))
-    extreme = null >= value - slack if larger else null <= value + slack
+    extreme = null >= value - slack
     low, median, high = (float(bound) for bound in np.quantile(null, _INTERVAL))
     return NumberByChance(
         float(value), Chance(low, median, high, len(null)), float((1 + extreme.sum()) / (1 + len(null)))

@@ -1,7 +1,7 @@
 """Measuring, storing and reading the geometry of a registry's embeddings.
 
-It is measured after each clustering and read by the dashboard and the command line. A registered model counts once, by
-its newest version, and weights shared by several models count once: copies would look like structure beyond chance.
+It is measured after each clustering and read by the dashboard and the command line. Weights shared by several models
+count once: copies would look like structure beyond chance.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ from deltadex.embeddings import queries as embeddings
 from deltadex.embeddings.queries import EmbeddingTable, RecipeRow
 from deltadex.geometry import queries as geometries
 from deltadex.geometry.atoms import Contrast, Parallelogram, parallelograms
-from deltadex.geometry.chance import SEED, SIGNIFICANT, NumberByChance, Refusal
-from deltadex.geometry.galaxy import CLUSTERED_NATS, Galaxy, galaxy
-from deltadex.geometry.lobes import Item, Lobes, lobes
+from deltadex.geometry.chance import SEED, SIGNIFICANT, Refusal
 from deltadex.geometry.queries import GeometryRow
 from deltadex.settings import Settings
 from deltadex.store import clock
@@ -37,9 +35,8 @@ MOST_MODELS = 300
 _FEWEST_GROUPS = 3
 #: Contrasts are limited to those in most groups, so that the correction for their number does not hide real ones.
 _MOST_STEPS, _MOST_TAG_CONTRASTS, _MOST_VALUES = 5, 10, 20
-_ALIAS = "alias"
 #: Increased when the measurement or its stored form changes other than by a threshold: all recipes are measured again.
-_REVISION = 2
+_REVISION = 3
 
 _Entry = TypeVar("_Entry")
 
@@ -48,48 +45,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Geometry:
-    """The geometry of one recipe's embeddings, in the form that is stored.
+    """The differences that were measured under one recipe, in the form that is stored."""
 
-    Attributes
-    ----------
-    models
-        Number of different models.
-    sampled
-        Number of models that were measured.
-    """
-
-    models: int
-    sampled: int
-    galaxy: Galaxy | Refusal
-    lobes: tuple[Lobes | Refusal, ...]
-    parallelograms: tuple[Parallelogram | Refusal, ...]
-
-    @property
-    def answers(self) -> tuple[Galaxy | Lobes | Parallelogram | Refusal, ...]:
-        """All results and refusals, the largest scale first."""
-        return (self.galaxy, *self.lobes, *self.parallelograms)
-
-    @property
-    def numbers(self) -> tuple[tuple[str, NumberByChance], ...]:
-        """Every number that has a null distribution, with its name."""
-        shape = self.galaxy
-        of_shape = (
-            ()
-            if isinstance(shape, Refusal)
-            else (
-                ("effective number of directions", shape.effective),
-                ("slope of the spectrum", shape.slope),
-                ("clustering entropy, nats", shape.entropy),
-            )
-        )
-        agreements = ((f"agreement by {one.name}", one.agreement) for one in self.lobes if isinstance(one, Lobes))
-        shared = (
-            named
-            for one in self.parallelograms
-            if isinstance(one, Parallelogram)
-            for named in ((f"{one.name}: score", one.score), (f"{one.name}: alignment", one.alignment))
-        )
-        return tuple((name, one) for name, one in (*of_shape, *agreements, *shared) if isinstance(one, NumberByChance))
+    differences: tuple[Parallelogram | Refusal, ...]
 
 
 @dataclass(frozen=True)
@@ -162,25 +120,14 @@ def _method() -> dict[str, Any]:
         "revision": _REVISION,
         "seed": SEED,
         "significant": SIGNIFICANT,
-        "clustered_nats": CLUSTERED_NATS,
         "most_models": MOST_MODELS,
     }
 
 
 def geometry_of(table: EmbeddingTable) -> Geometry:
-    """Return the geometry of one recipe's embeddings at all three scales."""
+    """Return the geometry of one recipe's embeddings."""
     order = sorted(range(len(table.rows)), key=lambda index: table.rows[index].registered.ref)
-    newest = {table.rows[index].registered.ref.name: index for index in order}
-    models = _different(table, newest.values())
-    sampled = _sample(models)
-    contrasts = [*_steps(table, order), *_tag_contrasts(table, order)]
-    return Geometry(
-        models=len(models),
-        sampled=len(sampled),
-        galaxy=galaxy(table.vectors[sampled]),
-        lobes=lobes(table.vectors[sampled], [_items(table.rows[number]) for number in sampled]),
-        parallelograms=parallelograms(table.vectors, contrasts),
-    )
+    return Geometry(parallelograms(table.vectors, [*_steps(table, order), *_tag_contrasts(table, order)]))
 
 
 def _steps(table: EmbeddingTable, order: Sequence[int]) -> Iterator[Contrast]:
@@ -234,11 +181,6 @@ def _tagged(table: EmbeddingTable, order: Sequence[int], key: str) -> Iterator[t
         row = table.rows[index]
         if {key, DOMAIN_TAG} <= row.registered.tags.keys():
             yield index, row
-
-
-def _items(row: VersionRow) -> set[Item]:
-    tags = ((f"tag {key}", value) for key, value in row.registered.own_tags.items())
-    return {*tags, *((_ALIAS, alias) for alias in row.registered.aliases)}
 
 
 def _weights(table: EmbeddingTable, number: int) -> str:

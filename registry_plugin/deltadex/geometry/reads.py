@@ -39,26 +39,19 @@ def _tags(rows: Iterable[VersionRow]) -> Mapping[str, Set[str]]:
 
 
 def _visible(geometry: Geometry, tags: Mapping[str, Set[str]]) -> Geometry:
-    return replace(
-        geometry,
-        lobes=tuple(
+    return Geometry(
+        tuple(
             replace(one, question=_name(one.question, number, tags))
             if isinstance(one, Refusal)
             else replace(one, name=_name(one.name, number, tags))
-            for number, one in enumerate(geometry.lobes, start=1)
-        ),
-        parallelograms=tuple(
-            replace(one, question=_name(one.question, number, tags))
-            if isinstance(one, Refusal)
-            else replace(one, name=_name(one.name, number, tags))
-            for number, one in enumerate(geometry.parallelograms, start=1)
-        ),
+            for number, one in enumerate(geometry.differences, start=1)
+        )
     )
 
 
 def _name(name: str, number: int, tags: Mapping[str, Set[str]]) -> str:
-    """Return a name; `tag KEY` and `tag KEY: ONE → OTHER` become a number if no visible version carries them."""
-    if not name.startswith(_TAG) or name.removeprefix(_TAG) in tags:
+    """Return a name; `tag KEY: ONE → OTHER` becomes a number if no visible version carries it."""
+    if not name.startswith(_TAG):
         return name
     for key, values in tags.items():
         one, _, other = name.removeprefix(f"{_TAG}{key}{_BETWEEN}").partition(_ARROW)

@@ -85,7 +85,7 @@ def extract_adapter(
     DeltadexError
         It cannot be read or run.
     """
-    with shared.embedding_process(app.settings) as process, workspace(app, row) as hold, _unfinished(output) as folder:
+    with shared.embedding_process(app.settings) as process, workspace(app, row) as hold, unfinished(output) as folder:
         on_stage("fetching")
         resolved = resolve(app, process, row, hold)
         if resolved.checkpoint.kind is Kind.ADAPTER:
@@ -108,7 +108,7 @@ def extract_adapter(
 
 
 @contextmanager
-def _unfinished(output: Path) -> Iterator[Path]:
+def unfinished(output: Path) -> Iterator[Path]:
     """Make a folder beside the output; whatever was not moved from it is removed."""
     folder = output.with_name(f".{output.name}.{os.getpid()}")
     folder.mkdir()

@@ -17,6 +17,7 @@ from deltadex.checkpoints.fit import Fit
 from deltadex.checkpoints.inspect import Checkpoint, Kind, LocalCheckpoint, chain
 from deltadex.checkpoints.low_rank import LowRank
 from deltadex.checkpoints.merge_check import Imprint
+from deltadex.checkpoints.sketch import Sketch
 from deltadex.downloads.cache import Hold, open_cache
 from deltadex.downloads.resume import FetchedFiles
 from deltadex.engine.client import EmbeddingProcess
@@ -69,6 +70,7 @@ class Fetched:
     weights_bytes: int
     imprint: Imprint | None = None
     low_rank: LowRank | None = None
+    sketch: Sketch | None = None
 
 
 class Bases:
@@ -232,7 +234,9 @@ def fetch(
             deadline_seconds=deadline_seconds,
         )
     weights_bytes = sum(file.stat().st_size for file in stored.weight_files)
-    return Fetched(checked.finetune, base, checked.fit, weights_bytes, checked.imprint, checked.low_rank)
+    return Fetched(
+        checked.finetune, base, checked.fit, weights_bytes, checked.imprint, checked.low_rank, checked.sketch
+    )
 
 
 @contextmanager

@@ -322,6 +322,7 @@ class _ShardRun:
                 fetched.imprint,
                 member.seconds,
                 low_rank=fetched.low_rank,
+                sketch=fetched.sketch,
             )
 
         return self._or_settle(member.row, write, member)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from deltadex.advise.submit import submit_asked as submit_advice
 from deltadex.app import App
 from deltadex.errors import DeltadexError, StoreError
 from deltadex.find.submit import submit_asked as submit_searches
@@ -94,6 +95,7 @@ class _Rounds:
             tasks.append((self._poll, self._before_poll))
         tasks.append((lambda: self._submit(stop), None))
         tasks += [(lambda: submit_searches(app), None), (lambda: submit_replays(app), None)]
+        tasks.append((lambda: submit_advice(app), None))
         if is_swept:
             tasks.append((lambda: machines.resume(app), None))
             tasks.append((self._sweep, self._before_sweep))

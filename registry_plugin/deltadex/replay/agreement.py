@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deltadex.engine.messages import Replies, TokenIds
-from deltadex.types import FloatArray
 
 #: Fewer prompts show little; the verdict says so.
 ENOUGH_PROMPTS = 100
@@ -99,7 +100,7 @@ def wilson(successes: int, trials: int) -> Estimate:
     return Estimate(share, min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half)))
 
 
-def bootstrap(values: FloatArray) -> Estimate:
+def bootstrap(values: NDArray[np.floating[Any]]) -> Estimate:
     """Return the mean of `(n,)` values with its percentile bootstrap interval, drawn with a fixed seed."""
     drawn = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
     low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,53 @@ class Questions:
     excluded: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True, eq=False)
+class StoredVectors:
+    """Embeddings of versions under the latest recipe that all of them share, by version id."""
+
+    recipe_id: int
+    recipe_digest: str
+    base_name: str
+    registry: str
+    vectors: Mapping[int, FloatArray]
+
+
+def stored_vectors(tx: Transaction, ids: Collection[int], *, base: str | None = None) -> StoredVectors | None:
+    """Return the embeddings of versions of one registry under one recipe.
+
+    Parameters
+    ----------
+    base
+        Only a recipe of the base of this name.
+
+    Returns
+    -------
+    StoredVectors or None
+        None if there is no such recipe, or a version is too weak to place.
+    """
+    found = tx.execute(
+        """
+        with shared as (
+            select recipe_id, registry from current_embeddings
+            join model_versions on model_versions.id = model_version_id join recipes on recipes.id = recipe_id
+            where model_version_id = any(%(ids)s) and base_name = coalesce(%(base)s, base_name)
+            group by recipe_id, registry having count(*) = %(count)s
+            order by max(current_since) desc, recipe_id desc limit 1
+        )
+        select recipe_id, recipes.digest, base_name, registry, model_version_id, vector
+        from shared join current_embeddings using (recipe_id) join recipes on recipes.id = recipe_id
+        where model_version_id = any(%(ids)s) and has_direction
+        """,
+        {"ids": list(ids), "base": base, "count": len(ids)},
+        binary=True,
+    ).fetchall()
+    if len(found) < len(ids):
+        return None
+    recipe_id, recipe_digest, base_name, registry = found[0][:4]
+    vectors = {version_id: vector.to_numpy() for *_, version_id, vector in found}
+    return StoredVectors(recipe_id, recipe_digest, base_name, registry, vectors)
+
+
 def mixture(tx: Transaction, weights: Mapping[int, float], *, base: str | None = None) -> Questions | None:
     """Return the weighted sum of versions as a query, which is close to the embedding of their merge.
 
@@ -42,27 +89,25 @@ def mixture(tx: Transaction, weights: Mapping[int, float], *, base: str | None =
     Questions or None
         None if there is no such recipe or the sum is zero.
     """
-    found = tx.execute(
-        """
-        with shared as (
-            select recipe_id, registry from current_embeddings
-            join model_versions on model_versions.id = model_version_id join recipes on recipes.id = recipe_id
-            where model_version_id = any(%(ids)s) and base_name = coalesce(%(base)s, base_name)
-            group by recipe_id, registry having count(*) = %(count)s
-            order by max(current_since) desc, recipe_id desc limit 1
-        )
-        select shared.*, model_version_id, vector from shared join current_embeddings using (recipe_id)
-        where model_version_id = any(%(ids)s) and has_direction
-        """,
-        {"ids": list(weights), "base": base, "count": len(weights)},
-        binary=True,
-    ).fetchall()
-    if len(found) < len(weights):
+    stored = stored_vectors(tx, weights, base=base)
+    if stored is None:
         return None
-    vector = sum(weights[version_id] * vector.to_numpy() for *_, version_id, vector in found)
-    recipe_id, registry = found[0][:2]
+    vector = sum(weights[version_id] * vector for version_id, vector in stored.vectors.items())
     rows = np.asarray(vector, dtype=np.float32)[None]
-    return Questions(recipe_id, registry, rows, frozenset(weights)) if rows.any() else None
+    return Questions(stored.recipe_id, stored.registry, rows, frozenset(weights)) if rows.any() else None
+
+
+def direction_of(tx: Transaction, version_id: int, *, recipe_id: int) -> FloatArray | None:
+    """Return the `(dimension,)` vector of a version under a recipe; None if it has none, or a too weak one."""
+    row = tx.execute(
+        "select vector from current_embeddings where recipe_id = %s and model_version_id = %s and has_direction",
+        [recipe_id, version_id],
+        binary=True,
+    ).fetchone()
+    if row is None:
+        return None
+    vector: FloatArray = row[0].to_numpy()
+    return vector
 
 
 def versions_of(tx: Transaction, ids: Sequence[int], *, recipe_id: int, registry: str) -> Questions:

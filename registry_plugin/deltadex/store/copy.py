@@ -25,6 +25,7 @@ TABLES: dict[str, LiteralString] = {
     "words": 'model_version_id, recipe_id, weights_digest collate "C"',
     "imprints": 'model_version_id, recipe_id, weights_digest collate "C"',
     "meanings": 'model_version_id, texts_digest collate "C"',
+    "lineage_sketches": 'model_version_id, recipe_id, weights_digest collate "C"',
     "calibrations": 'recipe_id, registry collate "C"',
     "layouts": "recipe_id, model_version_id",
     "findings": "id",
@@ -40,6 +41,8 @@ TABLES: dict[str, LiteralString] = {
     "task_searches": "id",
     "visits": 'registry collate "C", person collate "C"',
     "replays": "id",
+    "sent_texts": "id",
+    "advice_requests": "id",
     "machines": 'registry collate "C", name collate "C"',
     "work_done": 'registry collate "C", kind collate "C", name collate "C"',
 }

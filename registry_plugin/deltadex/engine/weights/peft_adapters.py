@@ -49,7 +49,7 @@ class AdaptedModel:
     def __init__(self, model: PreTrainedModel, adapter: LocalCheckpoint, *, compute: Compute) -> None:
         self.model = model
         self._adapter = adapter
-        tensors, renamed = named_as_in(model, _read(adapter, compute))
+        tensors, renamed = named_as_in(model, read_adapter(adapter, compute))
         self._config = PeftConfig.from_pretrained(adapter.folder, inference_mode=True)
         _resize_vocabulary(model, tensors, self._config)
         slots = slots_of(model)
@@ -85,21 +85,21 @@ class AdaptedModel:
     def _attach(
         self, tensors: dict[str, Any], renamed: dict[str, str], slots: list[Slot], compute: Compute
     ) -> PeftModel:
-        _fit_config(self._config, tensors, renamed)
+        fit_config(self._config, tensors, renamed)
         # peft's initial LoRA values are replaced at once and need no memory. Other types compute with them.
         low_memory = self._config.peft_type == "LORA" and not self._config.trainable_token_indices
         if not low_memory:
-            _empty_slots(slots, compute)
+            empty_slots(slots, compute)
         below = self._adapter.below
         if below is None:
             peft = PeftModel(self.model, self._config, _ADAPTER_NAME, low_cpu_mem_usage=low_memory)
         else:
             lower_config = PeftConfig.from_pretrained(below.folder, inference_mode=True)
-            lower, lower_renamed = named_as_in(self.model, _read(below, compute))
-            _fit_config(lower_config, lower, lower_renamed)
+            lower, lower_renamed = named_as_in(self.model, read_adapter(below, compute))
+            fit_config(lower_config, lower, lower_renamed)
             peft = PeftModel(self.model, lower_config, _LOWER_ADAPTER_NAME, low_cpu_mem_usage=True)
             peft.add_adapter(_ADAPTER_NAME, self._config, low_cpu_mem_usage=True)
-        _empty_slots(slots, compute)
+        empty_slots(slots, compute)
         self._fill(peft, tensors, _ADAPTER_NAME)
         if below is not None:
             self._fill(peft, lower, _LOWER_ADAPTER_NAME)
@@ -125,7 +125,8 @@ class AdaptedModel:
         )
 
 
-def _empty_slots(slots: list[Slot], compute: Compute) -> None:
+def empty_slots(slots: list[Slot], compute: Compute) -> None:
+    """Replace parameters of the base by placeholders that take no memory."""
     placeholder = compute.placeholder()
     for slot in slots:
         slot.empty(placeholder)
@@ -136,7 +137,7 @@ def is_adapted(module: nn.Module) -> bool:
     return any(isinstance(part, BaseTunerLayer | AuxiliaryTrainingWrapper) for part in module.modules())
 
 
-def _read(adapter: LocalCheckpoint, compute: Compute) -> dict[str, Any]:
+def read_adapter(adapter: LocalCheckpoint, compute: Compute) -> dict[str, Any]:
     """Return an adapter's tensors, without the two extra copies that peft saves of resized embeddings."""
     files, copies = MappedFiles(), (".modules_to_save.weight", ".original_module.weight")
     tensors = {name: files.tensor(stored) for name, stored in adapter.tensors().items() if not name.endswith(copies)}
@@ -171,7 +172,7 @@ def named_as_in(model: PreTrainedModel, tensors: dict[str, Any]) -> tuple[dict[s
     return placed, renamed
 
 
-def _fit_config(config: PeftConfig, tensors: dict[str, Any], renamed: dict[str, str]) -> None:
+def fit_config(config: PeftConfig, tensors: dict[str, Any], renamed: dict[str, str]) -> None:
     """Change a config so that it names the modules of this model, and scales fused experts as single ones."""
     if renamed:
         config.target_modules = {module_of(name.removeprefix(_PREFIX)) for name in tensors if _ADDED.search(name)}

@@ -1,0 +1,251 @@
+"""Search by examples: how often the nearest model has the task's domain, and how often a missing domain is said so.
+
+A task is twenty inputs and outputs from the part of a domain's text that no finetune has. It is trained and embedded by
+the product's own code, and compared with the finetunes of the other parts. Settings and threshold come from the domains
+of `TRAIN` and `SELECT`; those of `REUSE` are the test, with the finetunes of all older domains as distractors.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.real.measured import VECTORS, load
+from benchmarks.real.pools import of_reuse
+from benchmarks.real.recipes import PRODUCTS, RECIPES
+from benchmarks.real.scores import Answer, _share
+from benchmarks.real.texts import DOMAINS, PARTS, Role, Texts
+from benchmarks.real.training import Workshop
+from deltadex.engine.examples import Example
+from deltadex.settings import FindSettings
+from deltadex.vectors import unit_vectors
+
+#: The committed deltas of the tasks, and those of the finetunes of `REUSE`.
+FILE = Path(__file__).with_name("find.npz")
+_CHOSEN_ON = (Role.TRAIN, Role.SELECT)
+#: Tasks of twenty examples per domain, none of which share an example: of those that choose, and of the test.
+_DRAWS_TO_CHOOSE, _DRAWS = 2, 5
+_EXAMPLES, _OTHER_COUNTS = 20, (5, 10, 50)
+_CHARACTERS = 180
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of so many examples of a domain; `draw` numbers those of the same domain."""
+
+    domain: str
+    draw: int
+    examples: int = _EXAMPLES
+
+    @property
+    def role(self) -> Role:
+        """Permitted use of its domain."""
+        return DOMAINS[self.domain].role
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Similarity of each task to its nearest finetune, with its domain in the registry and without.
+
+    Attributes
+    ----------
+    known, missing
+        `(n,)` similarities.
+    right
+        Whether the nearest one has the task's domain, when it is in the registry.
+    by_direction
+        Whether the nearest mean direction of a domain is that of the task's.
+    """
+
+    known: Matrix
+    missing: Matrix
+    right: NDArray[np.bool_]
+    by_direction: NDArray[np.bool_]
+
+
+def tasks(*, to_choose: bool) -> list[Task]:
+    """Return the tasks that choose or those of the test; of the latter, twenty examples come first."""
+    names = [name for name, one in DOMAINS.items() if one.role in (_CHOSEN_ON if to_choose else (Role.REUSE,))]
+    found = [Task(name, draw) for draw in range(_DRAWS_TO_CHOOSE if to_choose else _DRAWS) for name in names]
+    others = [] if to_choose else [Task(name, 0, count) for count in _OTHER_COUNTS for name in names]
+    return found + others
+
+
+def report(folder: Path, console: Console, *, quick: bool) -> dict[str, object]:
+    """Train what is missing unless `quick`, then score the committed deltas and print the tables."""
+    if not quick:
+        save(Workshop.of_smollm2(folder), [*tasks(to_choose=True), *tasks(to_choose=False)])
+    with np.load(FILE) as stored:
+        given = [Task(**one) for one in json.loads(str(stored["tasks"]))]
+        deltas, seconds = unit_vectors(stored["deltas"].astype(float)), stored["seconds"]
+        domains, finetunes = _finetunes(unit_vectors(stored["finetunes"].astype(float)))
+    found: dict[str, object] = {}
+    table = Table(
+        "tasks", "examples", "domain right, not refused", "of mean directions", "missing said", "AUC", "CPU s"
+    )
+    needed = FindSettings().least_similarity
+    for role, counts in (("train and select", (_EXAMPLES,)), ("test", (_EXAMPLES, *_OTHER_COUNTS))):
+        roles = (Role.REUSE,) if role == "test" else _CHOSEN_ON
+        registry = np.array([role == "test" or DOMAINS[name].role in roles for name in domains])
+        for count in counts:
+            rows = [n for n, one in enumerate(given) if one.role in roles and one.examples == count]
+            if not rows:
+                continue
+            names = [given[row].domain for row in rows]
+            one = answers(names, deltas[rows], domains[registry], finetunes[registry])
+            shares = scores(one, needed)
+            area = roc_auc_score([1] * len(rows) + [0] * len(rows), [*one.known, *one.missing])
+            cells = [str(each) for each in shares.values()]
+            table.add_row(role, str(count), *cells, f"{area:.2f}", f"{np.median(seconds[rows]):.0f}")
+            found[f"{role}, {count} examples"] = {name: str(each) for name, each in shares.items()}
+            if role != "test":
+                found["threshold by the rule"] = threshold(one)
+                console.print(f"threshold by the rule {threshold(one):.3f}, frozen in the settings {needed:.3f}")
+            elif count == _EXAMPLES:
+                _print_misses(names, one, needed, console)
+    table.title = "search by examples"
+    console.print(table)
+    return found
+
+
+def answers(names: Sequence[str], deltas: Matrix, domains: NDArray[np.str_], finetunes: Matrix) -> Answers:
+    """Compare tasks of these domains with finetunes; both `(…, dimension)` of length one."""
+    similarity, own = deltas @ finetunes.T, np.equal.outer(np.array(names), domains)
+    all_domains = np.unique(domains)
+    directions = unit_vectors(np.stack([finetunes[domains == name].mean(0) for name in all_domains]))
+    nearest = all_domains[(deltas @ directions.T).argmax(1)]
+    return Answers(
+        similarity.max(1),
+        np.where(own, -1.0, similarity).max(1),
+        domains[similarity.argmax(1)] == names,
+        nearest == names,
+    )
+
+
+def scores(found: Answers, needed: float) -> dict[str, Answer]:
+    """Return the shares; a refused task whose domain the registry has is a miss."""
+    close = found.known >= needed
+    return {
+        "nearest has the domain": _share(list(found.right & close)),
+        "nearest direction has the domain": _share(list(found.by_direction & close)),
+        "missing said": _share(list(found.missing < needed)),
+    }
+
+
+def threshold(found: Answers) -> float:
+    """Return the similarity that tells known from missing most often; the middle where several do."""
+    values = np.sort(np.concatenate([found.known, found.missing]))
+    cuts = (values[1:] + values[:-1]) / 2
+    right = [(found.known >= cut).mean() + (found.missing < cut).mean() for cut in cuts]
+    best = cuts[np.flatnonzero(np.isclose(right, max(right)))]
+    return float((best[0] + best[-1]) / 2)
+
+
+def _print_misses(names: Sequence[str], found: Answers, needed: float, console: Console) -> None:
+    for name in dict.fromkeys(names):
+        rows = np.array([each == name for each in names])
+        known, missing = found.known[rows], found.missing[rows]
+        right, said = (found.right[rows] & (known >= needed)).sum(), (missing < needed).sum()
+        console.print(
+            f"  {name}: {right} of {rows.sum()} right (.{1000 * np.median(known):03.0f}), "
+            f"{said} missing said (.{1000 * np.median(missing):03.0f})"
+        )
+
+
+def _finetunes(of_test: Matrix) -> tuple[NDArray[np.str_], Matrix]:
+    """Return the domains and unit deltas of the splits: of the older domains, then of those of the test."""
+    measured = load(VECTORS)
+    splits = [number for number, one in enumerate(measured.models) if "splits" in one.pools]
+    older = unit_vectors(RECIPES[PRODUCTS](measured.readings))[splits]
+    names = [measured.models[number].domain for number in splits] + [one.domain for one in of_reuse()]
+    return np.array(names), np.concatenate([older, of_test])
+
+
+def save(workshop: Workshop, given: Sequence[Task]) -> None:
+    """Train and embed tasks, those done before excepted, and write the committed file."""
+    from benchmarks.real.readings import Reader
+
+    kept = workshop.folder / "find"
+    kept.mkdir(exist_ok=True)
+    for one in given:
+        make(workshop, one, kept)
+    made = [one for one in given if _file(kept, one).exists()]
+    stored = [dict(np.load(_file(kept, one))) for one in made]
+    readings = [Reader(workshop).read(one) for one in of_reuse()]
+    finetunes = RECIPES[PRODUCTS]({"wrapped_mean": np.stack([one.wrapped_mean for one in readings])})
+    np.savez_compressed(
+        FILE,
+        tasks=np.array(json.dumps([asdict(one) for one in made])),
+        deltas=np.stack([one["vector"] for one in stored]).astype(np.float16),
+        seconds=np.array([one["seconds"] for one in stored]),
+        finetunes=finetunes.astype(np.float16),
+    )
+
+
+def make(workshop: Workshop, one: Task, kept: Path) -> None:
+    """Train and embed a task as the product does, unless its file is there; the deltas of other settings stay apart."""
+    from deltadex.checkpoints.inspect import inspect
+    from deltadex.downloads.files import LocalFiles
+    from deltadex.engine.delta import Base
+    from deltadex.engine.messages import BaseModel, Finetune, Tuning
+    from deltadex.engine.tuning import tune
+    from deltadex.types import Embedding
+
+    file, find = _file(kept, one), FindSettings()
+    if file.exists():
+        return
+    checkpoint = inspect(LocalFiles(workshop.base)).fetch()
+    base = BaseModel(checkpoint, "base", "float32", device="cpu", words=False, method="content")
+    started = time.process_time()
+    with TemporaryDirectory() as into:
+        given = task_examples(workshop.texts, one)
+        list(tune(Tuning(base, given, Path(into), find.steps, find.learning_rate, max_tokens=find.tokens)))
+        [(_, outcome)] = Base(base).embed([Finetune(inspect(LocalFiles(Path(into))).fetch(), one.domain)])
+    if not isinstance(outcome, Embedding):
+        raise outcome
+    np.savez(file, vector=outcome.vector, seconds=time.process_time() - started)
+
+
+def task_examples(texts: Texts, one: Task) -> tuple[Example, ...]:
+    """Return the examples of a task: a stretch of text, cut into its beginning as the input and the rest."""
+    stretches = list(_stretches(texts.part(DOMAINS[one.domain].source, PARTS - 1)))
+    random.Random(one.domain).shuffle(stretches)  # noqa: S311 - no secret
+    chosen = stretches[one.draw * _EXAMPLES :][: one.examples]
+    if len(chosen) < one.examples:
+        raise ValueError(f"{one.domain} has only {len(stretches)} stretches of text")
+    return tuple(Example(text[:cut], text[cut:].strip()) for text in chosen for cut in [_cut(text)])
+
+
+def _cut(text: str) -> int:
+    """Return the place of a blank in the second eighth to half of a text, or its third."""
+    blank = text.rfind(" ", len(text) // 8, len(text) // 2)
+    return blank if blank > 0 else len(text) // 3
+
+
+def _stretches(texts: Sequence[str]) -> Iterator[str]:
+    for text in texts:
+        row = ""
+        for line in text.splitlines(keepends=True):
+            row += line
+            if len(row) >= _CHARACTERS:
+                yield row[: 2 * _CHARACTERS].strip()
+                row = ""
+
+
+def _file(kept: Path, one: Task) -> Path:
+    find = FindSettings()
+    settings = f"{find.steps}-{find.learning_rate:g}-{find.tokens}"
+    return kept / f"{one.domain.replace(' ', '_')}-{one.examples}-{one.draw}-{settings}.npz"

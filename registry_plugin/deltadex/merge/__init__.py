@@ -1,0 +1,1 @@
+"""Merges of registered versions: predicted from their embeddings, built, checked and registered."""
