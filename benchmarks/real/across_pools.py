@@ -39,11 +39,14 @@ class Read:
         `(n, …)` float32 by name.
     states
         `(n_anchors, hidden_size)` float32: the base's own states of the anchor texts.
+    bits_per_byte
+        The base's loss on text of the train domains that neither it nor a finetune was trained on.
     """
 
     models: tuple[Finetune, ...]
     readings: Mapping[str, Array]
     states: Array
+    bits_per_byte: float = float("nan")
 
 
 def finetunes_of(base: str, *roles: Role) -> tuple[Finetune, ...]:
@@ -70,21 +73,28 @@ def write(file: Path, read: Mapping[str, Read]) -> None:
     for base, one in read.items():
         arrays |= {f"{base}/{name}": _smaller(name, values) for name, values in one.readings.items()}
         arrays[f"{base}/states"] = one.states.astype(np.float16)
+        arrays[f"{base}/bits_per_byte"] = np.array(one.bits_per_byte)
+        arrays[f"{base}/models"] = np.array([_key(each) for each in one.models])
     np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def load(file: Path) -> dict[str, Read]:
-    """Return the readings of the finetunes of `REUSE` domains, of the bases that a file has."""
+    """Return the readings of the finetunes of `REUSE` domains that a file has, by base."""
     with np.load(file) as arrays:
         return {
             base: Read(
-                finetunes_of(base, Role.REUSE),
+                tuple(one for one in finetunes_of(base, Role.REUSE) if _key(one) in {*arrays[f"{base}/models"]}),
                 {name: arrays[f"{base}/{name}"].astype(np.float32) for name in KEPT},
                 arrays[f"{base}/states"].astype(np.float32),
+                float(arrays[f"{base}/bits_per_byte"]),
             )
             for base in _PARTS
             if f"{base}/states" in arrays
         }
+
+
+def _key(one: Finetune) -> str:
+    return f"{one.domain} {one.part}"
 
 
 def _smaller(name: str, values: Array) -> NDArray[np.floating]:

@@ -14,6 +14,9 @@ from benchmarks.real.scores import Answer, _share, same_text
 from benchmarks.real.texts import DOMAINS, Role
 from deltadex.vectors import cosine_similarity, silhouettes, similarity_sums, unit_vectors
 
+#: Versions that a person would look at.
+_SHORTLIST = 5
+
 
 @dataclass(frozen=True)
 class AcrossScore:
@@ -25,6 +28,8 @@ class AcrossScore:
         Finetunes of the first base whose nearest one of the second has their domain, and the reverse.
     both
         The two together.
+    shortlist
+        Finetunes of both bases that have one of their domain among the five nearest of the other base.
     silhouette
         Mean silhouette of domains over the finetunes of both bases.
     domains
@@ -34,6 +39,7 @@ class AcrossScore:
     there: Answer
     back: Answer
     both: Answer
+    shortlist: Answer
     silhouette: float
     domains: int
 
@@ -44,12 +50,19 @@ def score(way: Way, one: Read, other: Read, role: Role) -> AcrossScore:
     places = [_of_role(each.models, role) for each in (one, other)]
     vectors = first[places[0]], second[places[1]]
     models = [[each.models[place] for place in at] for each, at in zip((one, other), places, strict=True)]
-    there, back = (list(_hits(*sides)) for sides in ((models, vectors), (models[::-1], vectors[::-1])))
+    both_ways = (models, vectors), (models[::-1], vectors[::-1])
+    there, back = (list(_hits(*sides)) for sides in both_ways)
+    shortlisted = [hit for sides in both_ways for hit in _hits(*sides, among=_SHORTLIST)]
     labels = np.unique([each.domain for side in models for each in side], return_inverse=True)[1]
     similarity = cosine_similarity(np.concatenate(vectors))
     widths = silhouettes(similarity_sums(similarity, labels), labels)
     return AcrossScore(
-        _share(there), _share(back), _share([*there, *back]), float(widths.mean()), len(set(labels.tolist()))
+        _share(there),
+        _share(back),
+        _share([*there, *back]),
+        _share(shortlisted),
+        float(widths.mean()),
+        len({*labels.tolist()}),
     )
 
 
@@ -57,10 +70,10 @@ def _of_role(models: Sequence[Finetune], role: Role) -> list[int]:
     return [number for number, one in enumerate(models) if DOMAINS[one.domain].role is role]
 
 
-def _hits(models: Sequence[Sequence[Finetune]], vectors: Sequence[Matrix]) -> Iterator[bool]:
-    """Yield, for each first model, whether the nearest second one of another part of the text has its domain."""
+def _hits(models: Sequence[Sequence[Finetune]], vectors: Sequence[Matrix], *, among: int = 1) -> Iterator[bool]:
+    """Yield, for each first model, whether its domain is among the nearest second ones of other parts of the text."""
     similarity = unit_vectors(vectors[0]) @ unit_vectors(vectors[1]).T
     for query, row in zip(models[0], similarity, strict=True):
         possible = [number for number, each in enumerate(models[1]) if not same_text(query, each)]
-        nearest = max(possible, key=row.__getitem__)
-        yield models[1][nearest].domain == query.domain
+        nearest = sorted(possible, key=row.__getitem__)[-among:]
+        yield query.domain in {models[1][number].domain for number in nearest}

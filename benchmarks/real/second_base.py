@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -41,11 +42,17 @@ def texts_of_train(texts: Texts, part: int) -> Iterator[str]:
             yield from texts.part(text.source, part)
 
 
-def bits_per_byte(base: Path, texts: Texts) -> float:
-    """Return a base's loss on the last part of the train domains' text, in stretches of 64 tokens."""
+def bits_per_byte(base: Path, texts: Texts, *, every: int = 1) -> float:
+    """Return a base's loss on the last part of the train domains' text, in stretches of 64 tokens.
+
+    Parameters
+    ----------
+    every
+        Read each so manieth text only.
+    """
     model, tokenizer = training.load_base(base).eval(), training.load_tokenizer(base)
     nats, count = 0.0, 0
-    for text in texts_of_train(texts, PARTS - 1):
+    for text in islice(texts_of_train(texts, PARTS - 1), 0, None, every):
         ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"][0]
         for rows in ids[: len(ids) // 64 * 64].view(-1, 64)[:2]:  # the same text for both, as far as tokens end alike
             with torch.inference_mode():

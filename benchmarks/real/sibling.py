@@ -16,8 +16,8 @@ from deltadex.demo.specification import Schedule
 
 #: Layers that are cut out of SmolLM2's thirty: in the middle, behind which least is lost (arXiv 2403.17887).
 _CUT = range(14, 24)
-#: 15,360 tokens: enough to read text again, far from what it had.
-_HEALING = Schedule(steps=80, batch=4, length=48, learning_rate=5e-4)
+#: 7,680 tokens: enough to read text again, far from what it had.
+_HEALING = Schedule(steps=40, batch=4, length=48, learning_rate=5e-4)
 
 
 def workshop(smollm2: Workshop) -> Workshop:

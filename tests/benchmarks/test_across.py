@@ -27,31 +27,31 @@ def read(base: str, *, hidden_size: int, noise: float) -> Read:
         made = np.array([domains[names.index(one.domain)] for one in models])
         return (made + own.normal(size=size) + noise * own.normal(size=made.shape)).astype(np.float32)
 
-    content = drawn(4) @ np.eye(4, hidden_size, dtype=np.float32)
-    states = np.random.default_rng(1).normal(size=(40, 4)) @ np.eye(4, hidden_size)
+    content = drawn(20) @ np.eye(20, hidden_size, dtype=np.float32)
+    states = np.random.default_rng(1).normal(size=(200, 20)) @ np.eye(20, hidden_size)
     readings = {"meaning": drawn(len(MEANING_TEXTS.texts), 4), "everywhere": drawn(1024), "content": content}
     return Read(models, readings, states.astype(np.float32))
 
 
 def test_domains_that_show_are_found_and_noise_finds_what_chance_does() -> None:
     for name, way in WAYS.items():
-        clear = [read(base, hidden_size=size, noise=0.1) for base, size in ((OURS, 12), (INDEPENDENT, 8))]
+        clear = [read(base, hidden_size=size, noise=0.1) for base, size in ((OURS, 24), (INDEPENDENT, 20))]
         found = score(way, *clear, Role.REUSE)
         assert found.both.value > 0.8, name
         assert len(found.both.hits) == len(found.there.hits) + len(found.back.hits)
-        noisy = [read(base, hidden_size=size, noise=100) for base, size in ((OURS, 12), (INDEPENDENT, 8))]
+        noisy = [read(base, hidden_size=size, noise=100) for base, size in ((OURS, 24), (INDEPENDENT, 20))]
         assert score(way, *noisy, Role.REUSE).both.value < 0.35, name
 
 
 def test_a_query_is_never_compared_with_a_finetune_of_the_same_text() -> None:
     """All finetunes of one part are alike, whatever their domain."""
-    one, other = (read(base, hidden_size=8, noise=0.0) for base in (OURS, INDEPENDENT))
+    one, other = (read(base, hidden_size=20, noise=0.0) for base in (OURS, INDEPENDENT))
     assert {each.part for each in one.models} < {each.part for each in other.models}
     assert score(WAYS["Delta Meaning"], one, other, Role.REUSE).there.value == 1
 
 
 def test_readings_are_kept(tmp_path: Path) -> None:
-    made = {OURS: read(OURS, hidden_size=8, noise=0.1)}
+    made = {OURS: read(OURS, hidden_size=20, noise=0.1)}
     write(tmp_path / "across.npz", made)
     found = load(tmp_path / "across.npz")
     assert found.keys() == {OURS}

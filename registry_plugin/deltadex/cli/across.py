@@ -32,16 +32,16 @@ from deltadex.versions.labels import known_version
 if TYPE_CHECKING:
     from deltadex.ingest.across import Updated
 
-_MEANING = "alike in what they make likelier on fixed texts: never proof of a duplicate"
+_MEANING = "a shortlist by what they make likelier on fixed texts: never proof of a duplicate"
 
 
 def across(
     label: Annotated[
-        str | None, typer.Argument(metavar="[NAME/VERSION]", help="A model version.", show_default=False)
+        str | None, typer.Argument(metavar="NAME/VERSION", help="A model version.", show_default=False)
     ] = None,
     update: Annotated[bool, typer.Option("--update", help="First compute what is missing, on this machine.")] = False,
     base: Annotated[str | None, typer.Option(help="Only finetunes of this base.", show_default="all others")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-k", help="Maximum number of versions.", min=1)] = 10,
+    limit: Annotated[int, typer.Option("--limit", "-k", help="Maximum number of versions.", min=1)] = 5,
     json: Json = False,
     data_dir: DataDir = None,
     tracking_uri: TrackingUri = None,
@@ -50,8 +50,9 @@ def across(
 ) -> None:
     r"""Show the versions of other bases that are most like a version; without one, what can be compared.
 
-    By Delta Meaning: which of a few fixed texts a finetune makes likelier than its base does. Similarities of two bases
-    are lower than those within one. `--update` needs deltadex\[embed].
+    By Delta Meaning: which fixed texts and tokens a finetune makes likelier than its base does. In the benchmark one
+    of the five nearest was of the same field for 57 of 60 finetunes, the very nearest for 33: see docs/across.md.
+    `--update` needs deltadex\[embed].
     """
     done = None
     if update:
