@@ -58,8 +58,8 @@ def _share(hits: int, asked: int) -> str:
 def measure(folder: Path, *, reuse: bool, train: bool = True) -> Counts:
     """Train or load the finetunes of known lineage, sketch all, and count right answers.
 
-    The registry that is asked holds all finetunes of the pools, those of known lineage, and the merges. Without `train`,
-    those that were not trained before are left out.
+    The registry that is asked holds all finetunes of the pools, those of known lineage, and the merges. Without
+    `train`, those that were not trained before are left out.
     """
     # They import torch, which scoring does not need.
     from benchmarks.real.lineage_registry import KnownRegistry
