@@ -55,15 +55,16 @@ def _share(hits: int, asked: int) -> str:
     return f"{hits:,} of {asked:,} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
 
 
-def measure(folder: Path, *, reuse: bool) -> Counts:
+def measure(folder: Path, *, reuse: bool, train: bool = True) -> Counts:
     """Train or load the finetunes of known lineage, sketch all, and count right answers.
 
-    The registry that is asked holds all finetunes of the pools, those of known lineage, and the merges.
+    The registry that is asked holds all finetunes of the pools, those of known lineage, and the merges. Without
+    `train`, those that were not trained before are left out.
     """
     # They import torch, which scoring does not need.
     from benchmarks.real.lineage_registry import KnownRegistry
 
-    known = KnownRegistry.of(folder, reuse=reuse)
+    known = KnownRegistry.of(folder, reuse=reuse, train=train)
     tally = Tally()
     for ask in (_ask_family, _ask_merges, _ask_strangers, _ask_bases):
         ask(known, tally)

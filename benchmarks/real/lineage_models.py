@@ -28,6 +28,10 @@ class Nursery:
         self._workshop = workshop
         self._folder = workshop.folder / "lineage"
 
+    def is_trained(self, one: Descendant | Finetune) -> bool:
+        """Return whether a finetune was trained before."""
+        return self._workshop.is_trained(one) if isinstance(one, Finetune) else (self._folder / one.name).exists()
+
     def folder(self, one: Descendant | Finetune) -> Path:
         """Return the folder of a finetune, trained now if it was not before."""
         if isinstance(one, Finetune):

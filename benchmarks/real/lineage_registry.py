@@ -35,8 +35,14 @@ class KnownRegistry:
     is_reuse: bool
 
     @classmethod
-    def of(cls, folder: Path, *, reuse: bool) -> KnownRegistry:
-        """Train what is missing, and sketch all. Without `reuse`, of the train and select domains only."""
+    def of(cls, folder: Path, *, reuse: bool, train: bool = True) -> KnownRegistry:
+        """Sketch all finetunes, of the train and select domains only or with those of reuse.
+
+        Parameters
+        ----------
+        train
+            Train what is missing; else it is left out.
+        """
         workshop = Workshop.of_smollm2(folder)
         nursery = Nursery(workshop)
         mergery, cache = Mergery(workshop, nursery), _SketchCache(workshop.base, folder / "lineage" / "sketches")
@@ -44,9 +50,12 @@ class KnownRegistry:
         family, merges = descendants(reuse=reuse), tuple(known_merges(reuse=reuse))
         sketches: dict[Known, Sketch] = {}
         for one in (*pool, *family):
-            sketches[one] = cache.sketch(nursery.folder, one, _name(one))
+            if train or nursery.is_trained(one) or cache.has(_name(one)):
+                sketches[one] = cache.sketch(nursery.folder, one, _name(one))
         for merge in merges:
-            sketches[merge] = cache.sketch(mergery.folder, merge, merge.name)
+            if all(parent in sketches for parent in merge.parents) and (train or cache.has(merge.name)):
+                sketches[merge] = cache.sketch(mergery.folder, merge, merge.name)
+        pool, family, merges = (tuple(one for one in ones if one in sketches) for ones in (pool, family, merges))
         return cls(pool, family, merges, sketches, reuse)
 
     @property
@@ -95,6 +104,9 @@ class _SketchCache:
     def __init__(self, base: Path, folder: Path) -> None:
         self._base, self._folder = _checkpoint(base), folder
         folder.mkdir(parents=True, exist_ok=True)
+
+    def has(self, name: str) -> bool:
+        return (self._folder / name).exists()
 
     def sketch(self, make: Callable[[_K], Path], one: _K, name: str) -> Sketch:
         file = self._folder / name
