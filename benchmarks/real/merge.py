@@ -7,12 +7,14 @@ train and select domains; the reuse domains were scored once, after that.
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
@@ -53,19 +55,22 @@ class Merged:
     worse: tuple[float, ...]
 
     @classmethod
-    def of(cls, measured: Mapping[str, Any]) -> Merged:
-        """Read what `merging.Measurer` wrote."""
+    def of(cls, measured: Mapping[str, Any], parents: Mapping[str, str]) -> Merged:
+        """Read what `merging.Measurer` wrote: a merge, and the embeddings of all parents."""
         method, count = MergeMethod(measured["method"]), len(measured["parents"])
-        prediction = predict(measured["parent_vectors"], method.as_of_a_sum(method.default_weights(count)))
+        labels = tuple(f"{domain} {part}" for domain, part in measured["parents"])
+        prediction = predict(
+            [_vector(parents[label]) for label in labels], method.as_of_a_sum(method.default_weights(count))
+        )
         at = [measured["texts"].index(domain) for domain, _ in measured["parents"]]
         base, merge = (np.array(measured[name])[at] for name in ("base", "merge"))
         own = np.array(measured["single"])
         return cls(
             method,
-            tuple(f"{domain} {part}" for domain, part in measured["parents"]),
+            labels,
             prediction,
             measured["conflict"],
-            float(cosine_similarity([prediction.vector, measured["vector"]])[0, 1]),
+            float(cosine_similarity([prediction.vector, _vector(measured["vector"])])[0, 1]),
             tuple(map(float, (base - merge) / (base - own))),
             tuple(map(float, merge - own)),
         )
@@ -92,13 +97,12 @@ def report(folder: Path, console: Console, *, quick: bool) -> dict[str, object]:
     if not quick:
         from benchmarks.real import merging  # it imports torch
 
-        for which in merging.SETS:
-            merging.main(folder, which)
         merging.write(folder, RESULTS)
     found = json.loads(RESULTS.read_text(encoding="utf-8"))
     answers: dict[str, object] = {}
     for name in ("choose", "test"):
-        merges = [Merged.of(one) for one in found.get(name, ()) if "refused" not in one]
+        parents = found.get(f"parents of {name}", {})
+        merges = [Merged.of(one, parents) for one in found.get(name, ()) if "refused" not in one]
         if merges:
             answers[name] = _show(merges, console, "train and select domains" if name == "choose" else "reuse domains")
     if found.get("tasks"):
@@ -157,6 +161,10 @@ def _show_warnings(sums: Sequence[Merged], console: Console, title: str) -> dict
         numbers[risk] = {"warned": len(warned), "right": sum(warned), "lose": len(found), "of": len(sums)}
     console.print(table)
     return numbers
+
+
+def _vector(text: str) -> NDArray[np.float64]:
+    return np.frombuffer(b64decode(text), "<f2").astype(float)
 
 
 def _said(hits: Sequence[bool]) -> str:
