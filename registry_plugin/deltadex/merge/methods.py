@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 
@@ -43,6 +44,10 @@ class MergeMethod(StrEnum):
     def default_weights(self, count: int) -> tuple[float, ...]:
         """Return equal weights. TIES takes a mean over the parents that agree by itself."""
         return (1.0 if "ties" in self else 1 / count,) * count
+
+    def as_of_a_sum(self, weights: Sequence[float]) -> tuple[float, ...]:
+        """Return the weights of the sum that comes closest to the merge: TIES divides by the parents that agree."""
+        return tuple(one / len(weights) for one in weights) if "ties" in self else tuple(weights)
 
 
 #: A weighted sum of the differences from the base, and how each of its entries is pruned.

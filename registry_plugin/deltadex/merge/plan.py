@@ -37,7 +37,8 @@ class MergePlan:
     recipe_id, recipe_digest
         The recipe under which it is predicted.
     conflict
-        See `warnings_of`; from the sampled weights of adapters.
+        Share of the larger sampled entries at which the signs of two updates differ, mean over pairs; None for full
+        models. On real finetunes it did not tell which merges lose (docs/merge.md), so it warns of nothing.
     near
         Versions closest to the prediction, apart from the parents; hidden ones are masked.
     """
@@ -78,7 +79,7 @@ def plan(
     stored = stored_vectors(tx, ids, base=base) if sees_versions(tx, viewer, *ids) else None
     if stored is None:
         return None
-    prediction = predict([stored.vectors[each] for each in ids], weights)
+    prediction = predict([stored.vectors[each] for each in ids], method.as_of_a_sum(weights))
     if not prediction.vector.any():
         return None
     rows = by_ids(tx, ids)
@@ -94,7 +95,7 @@ def plan(
         prediction,
         conflict,
         tuple(found.neighbors),
-        warnings_of(prediction, labels, method, conflict=conflict),
+        warnings_of(prediction, labels),
     )
 
 

@@ -1,4 +1,4 @@
-"""Warnings before a merge is built, from the parents' embeddings and sampled weights. Pure functions."""
+"""Warnings before a merge is built, from the parents' embeddings. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from deltadex.merge.methods import MergeMethod
 from deltadex.merge.prediction import Prediction
 
-#: Chosen on merges of the train and select domains of `benchmarks.real`; docs/merge.md says how often each was right on
-#: other domains.
-LEAST_KEPT, LEAST_ALIKE, MOST_CONFLICT = 0.7, 0.97, 0.55
+#: Least predicted share of a parent's shift, and similarity from which parents are alike. Chosen on merges of the train
+#: and select domains of `benchmarks.real`; docs/merge.md says how often they were right on other domains.
+LEAST_KEPT, LEAST_ALIKE = 0.8, 0.95
 
 
 class MergeRisk(StrEnum):
-    """Reasons why a merge may be worse than its parents."""
+    """Reasons why a merge may not be worth building."""
 
     FADES = "fades"
     ALIKE = "alike"
-    CONFLICT = "conflict"
-    ROUGH = "rough"
 
 
 @dataclass(frozen=True)
@@ -31,18 +28,13 @@ class MergeWarning:
     text: str
 
 
-def warnings_of(
-    prediction: Prediction, labels: Sequence[str], method: MergeMethod, *, conflict: float | None = None
-) -> tuple[MergeWarning, ...]:
+def warnings_of(prediction: Prediction, labels: Sequence[str]) -> tuple[MergeWarning, ...]:
     """Return the warnings about a merge that was not built yet.
 
     Parameters
     ----------
     labels
         Names of the parents, in the order of the prediction.
-    conflict
-        Share of the larger entries of their updates at which the signs of two parents differ, mean over pairs; None if
-        it is not known.
     """
     found = [
         MergeWarning(
@@ -60,22 +52,6 @@ def warnings_of(
                 f"All parents are alike (similarity at least {min(prediction.pairs):.3f}): the merge will act much "
                 "like each of them. In LoraHub's setting the 20 most similar adapters merged worse than random ones, "
                 "30.3 % against 34.3 %; one similar anchor with diverse others did best.",
-            )
-        )
-    if conflict is not None and conflict > MOST_CONFLICT:
-        found.append(
-            MergeWarning(
-                MergeRisk.CONFLICT,
-                f"The parents' updates pull in opposite directions at {conflict:.0%} of their larger entries "
-                "(unrelated updates: 50 %).",
-            )
-        )
-    if method.needs_equal_ranks and not method.prunes:
-        found.append(
-            MergeWarning(
-                MergeRisk.ROUGH,
-                f"{method} adds the factors of adapters, not their updates, which leaves products of one parent's "
-                "factor with another's. cat and svd add the updates.",
             )
         )
     return tuple(found)

@@ -47,7 +47,7 @@ def register_folder(registry: Registry, name: str, folder: Path, *, tags: Mappin
     with store_errors(f"logging the files of {name}"):
         get_artifact_repository(uri, tracking_uri=registry.tracking_uri).log_artifacts(str(folder), _PATH)
     with registry_errors(f"registering {name}"):
-        client.set_terminated(run_id)
+        client.update_run(run_id, status="FINISHED")  # `set_terminated` prints addresses on standard output
         made = client.create_model_version(name, f"runs:/{run_id}/{_PATH}", run_id=run_id, tags=dict(tags))
     version = registry.read(name, int(made.version))
     if version is None:
