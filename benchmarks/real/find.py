@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,9 @@ from benchmarks.real.training import Workshop
 from deltadex.engine.examples import Example
 from deltadex.settings import FindSettings
 from deltadex.vectors import unit_vectors
+
+if TYPE_CHECKING:
+    from deltadex.engine.messages import BaseModel
 
 #: The committed deltas of the tasks, and those of the finetunes of `REUSE`.
 FILE = Path(__file__).with_name("find.npz")
@@ -176,16 +180,13 @@ def _finetunes(of_test: Matrix) -> tuple[NDArray[np.str_], Matrix]:
 
 def save(workshop: Workshop, given: Sequence[Task]) -> None:
     """Train and embed tasks, those done before excepted, and write the committed file."""
-    from benchmarks.real.readings import Reader
-
     kept = workshop.folder / "find"
     kept.mkdir(exist_ok=True)
     for one in given:
         make(workshop, one, kept)
     made = [one for one in given if _file(kept, one).exists()]
     stored = [dict(np.load(_file(kept, one))) for one in made]
-    readings = [Reader(workshop).read(one) for one in of_reuse()]
-    finetunes = RECIPES[PRODUCTS]({"wrapped_mean": np.stack([one.wrapped_mean for one in readings])})
+    finetunes = _embedded(workshop, [workshop.finetune(one) for one in of_reuse()])
     np.savez_compressed(
         FILE,
         tasks=np.array(json.dumps([asdict(one) for one in made])),
@@ -197,26 +198,43 @@ def save(workshop: Workshop, given: Sequence[Task]) -> None:
 
 def make(workshop: Workshop, one: Task, kept: Path) -> None:
     """Train and embed a task as the product does, unless its file is there; the deltas of other settings stay apart."""
-    from deltadex.checkpoints.inspect import inspect
-    from deltadex.downloads.files import LocalFiles
-    from deltadex.engine.delta import Base
-    from deltadex.engine.messages import BaseModel, Finetune, Tuning
+    from deltadex.engine.messages import Tuning
     from deltadex.engine.tuning import tune
-    from deltadex.types import Embedding
 
     file, find = _file(kept, one), FindSettings()
     if file.exists():
         return
-    checkpoint = inspect(LocalFiles(workshop.base)).fetch()
-    base = BaseModel(checkpoint, "base", "float32", device="cpu", words=False, method="content")
-    started = time.process_time()
+    base, started = _base(workshop), time.process_time()
     with TemporaryDirectory() as into:
         given = task_examples(workshop.texts, one)
         list(tune(Tuning(base, given, Path(into), find.steps, find.learning_rate, max_tokens=find.tokens)))
-        [(_, outcome)] = Base(base).embed([Finetune(inspect(LocalFiles(Path(into))).fetch(), one.domain)])
-    if not isinstance(outcome, Embedding):
-        raise outcome
-    np.savez(file, vector=outcome.vector, seconds=time.process_time() - started)
+        [vector] = _embedded(workshop, [Path(into)])
+    np.savez(file, vector=vector, seconds=time.process_time() - started)
+
+
+def _embedded(workshop: Workshop, adapters: Sequence[Path]) -> Matrix:
+    """Return `(n, hidden_size)` deltas of adapters, by the product's engine and its method `content`."""
+    from deltadex.checkpoints.inspect import inspect
+    from deltadex.downloads.files import LocalFiles
+    from deltadex.engine.delta import Base
+    from deltadex.engine.messages import Finetune
+    from deltadex.types import Embedding
+
+    finetunes = [Finetune(inspect(LocalFiles(folder)).fetch(), folder.name) for folder in adapters]
+    found = dict(Base(_base(workshop)).embed(finetunes))
+    for one in found.values():
+        if not isinstance(one, Embedding):
+            raise one
+    return np.stack([found[number].vector for number in range(len(found))])
+
+
+def _base(workshop: Workshop) -> BaseModel:
+    from deltadex.checkpoints.inspect import inspect
+    from deltadex.downloads.files import LocalFiles
+    from deltadex.engine.messages import BaseModel
+
+    checkpoint = inspect(LocalFiles(workshop.base)).fetch()
+    return BaseModel(checkpoint, "base", "float32", device="cpu", words=False, method="content")
 
 
 def task_examples(texts: Texts, one: Task) -> tuple[Example, ...]:
