@@ -162,8 +162,6 @@ def _result(found: Advice) -> None:
     st.caption(f"Tokens per call: {used}. Intervals are of 95 %. Single finetunes were not chosen and scored apart.")
     for warning in words.warnings(found):
         st.caption(f"Note: {view.plain(warning)}")
-    if found.justification:
-        st.markdown(view.plain(found.justification))
 
 
 show(snapshot())

@@ -82,8 +82,6 @@ class Advice:
         Candidates that could not be scored.
     note
         Reason why there are no candidates; empty if there are some.
-    justification
-        Quoted facts from model cards and runs; None where no endpoint is configured.
     """
 
     base_name: str
@@ -102,7 +100,6 @@ class Advice:
     cut: int = 0
     unscored: tuple[Unscored, ...] = ()
     note: str = ""
-    justification: str | None = None
 
     def of(self, choice: Choice) -> OptionScore | None:
         """Return an option; None if it was not measured."""

@@ -49,8 +49,4 @@ def _masked(tx: Transaction, viewer: Person, found: Advice) -> Advice:
         one if sees(one) else replace(one, candidate=replace(one.candidate, version_id=0, label=HIDDEN))
         for one in found.candidates
     )
-    # The justification quotes their cards.
-    quoted = found.justification if shown == found.candidates else None
-    return replace(
-        found, candidates=shown, unscored=tuple(one for one in found.unscored if sees(one)), justification=quoted
-    )
+    return replace(found, candidates=shown, unscored=tuple(one for one in found.unscored if sees(one)))

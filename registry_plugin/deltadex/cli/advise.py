@@ -19,12 +19,15 @@ from deltadex.advise.estimate import estimate
 from deltadex.advise.queries import AdviceOrder, AdviceRow
 from deltadex.advise.rule import ENOUGH_EXAMPLES
 from deltadex.advise.selectors import SELECTORS
+from deltadex.cli.agreement import agreed
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, parse_label, settings_from
 from deltadex.cli.reading import print_json
 from deltadex.cli.terminal import plain
 from deltadex.engine.examples import Example, read_examples
 from deltadex.engine.messages import as_json
 from deltadex.errors import DeltadexError
+from deltadex.justify.justification import Justification, justify, outgoing
+from deltadex.justify.sources import source_texts
 from deltadex.replay.agreement import Estimate
 from deltadex.settings import Settings
 from deltadex.store.database import Database
@@ -32,6 +35,7 @@ from deltadex.versions.labels import known_version
 
 console = Console(highlight=False)
 _POLL_SECONDS = 1.0
+_NO_TASK = "Off: say what a model is wanted for with --justify."
 _CAPTION = (
     "Negative log-likelihood of the reference answers with 95% intervals; lower is better. Gain: paired difference "
     "from the base alone. Finetunes and pairs were chosen on one part of the examples and scored on the others."
@@ -55,7 +59,16 @@ def advise(
     train: Annotated[bool, typer.Option("--train", help="Also train few-shot finetunes and score them.")] = False,
     calls_per_month: Annotated[int | None, typer.Option(help="Volume, for costs.", min=0)] = None,
     show: Annotated[int | None, typer.Option("--show", help="Show an advice that was asked before.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--justify",
+            metavar="TASK",
+            help="In words, what a model is wanted for: the endpoint of the settings then quotes what the candidates' "
+            "cards, parameters and metrics say about it. What is sent is shown first and logged.",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask: neither to start nor to send.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the result.")] = True,
     json: Json = False,
     data_dir: DataDir = None,
@@ -80,10 +93,29 @@ def advise(
         row = _read(database, viewer, settings, number or 0)
         if wait:
             row = _ended(database, viewer, settings, row)
+    justification = _justified(settings, viewer, row, task, yes=yes)
     if json:
-        print_json(_as_json(row))
+        print_json({**_as_json(row), "justification": justification and as_json(Justification, justification)})
     else:
-        _show(row)
+        _show(row, justification)
+
+
+def _justified(
+    settings: Settings, viewer: Person, row: AdviceRow, task: str | None, *, yes: bool
+) -> Justification | None:
+    """Return quotes about the candidates; None without an advice. The recommendation is made already."""
+    if row.advice is None:
+        return None
+    ids = [one.candidate.version_id for one in row.advice.candidates]
+    # Its login may write the log of what is sent.
+    with Database(settings.url_of("dashboard"), role=settings.database.role) as database:
+        sources = database.run(lambda tx: source_texts(tx, viewer, ids))
+        found = outgoing(settings.endpoint, task or "", sources)
+        if isinstance(found, str):
+            return Justification(off_reason=found)
+        if task is None:
+            return Justification(off_reason=_NO_TASK)
+        return justify(agreed(found, viewer, database, settings.registry, yes=yes), task, sources)
 
 
 def _version_id(database: Database, viewer: Person, settings: Settings, label: str) -> int:
@@ -145,7 +177,7 @@ def _as_json(row: AdviceRow) -> dict[str, Any]:
     }
 
 
-def _show(row: AdviceRow) -> None:
+def _show(row: AdviceRow, justification: Justification | None) -> None:
     if row.advice is None and row.is_over:
         raise DeltadexError(f"Advice {row.id} failed: {row.reason}", hint=row.hint)
     if row.advice is None:
@@ -158,8 +190,8 @@ def _show(row: AdviceRow) -> None:
     console.print(_table(found))
     for warning in words.warnings(found):
         console.print(f"[yellow]Note:[/] {plain(warning)}")
-    if found.justification:
-        console.print(plain(found.justification, multiline=True))
+    if justification:
+        console.print(plain(justification.in_words, multiline=True))
 
 
 def _table(found: Advice) -> Table:
