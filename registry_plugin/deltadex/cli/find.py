@@ -26,7 +26,7 @@ from deltadex.engine.examples import Example
 from deltadex.find.by_words import NOTHING_FOUND, models_with
 from deltadex.find.mixtures import mixed_query, parse
 from deltadex.find.queries import TaskDelta
-from deltadex.find.search import TaskModel, TaskModels, known_base, models_for, models_like
+from deltadex.find.search import CAVEAT, TaskModel, TaskModels, known_base, models_for, models_like
 from deltadex.search.filters import Conditions
 from deltadex.selection.rank import Ranking
 from deltadex.selection.ranking import Placed, RankBy
@@ -282,13 +282,18 @@ def _model_json(settings: Settings, place: Placed[TaskModel]) -> dict[str, Any]:
     }
 
 
+def _caption(found: TaskModels) -> str:
+    approximate = "" if found.is_exact else "Approximate: others may be as close. "
+    return f"{approximate}{CAVEAT if found.needed is not None else ''}"
+
+
 def _show(settings: Settings, found: TaskModels, ranking: Ranking[TaskModel]) -> None:
     console.print(f"[bold]{plain(found.in_words)}[/]")
     if not found.models:
         return
     table = Table(
         Column("version", overflow="fold"), "similarity", "domain", "promotes", "owner",
-        caption=None if found.is_exact else "Approximate: others may be as close.",
+        caption=_caption(found),
     )  # fmt: skip
     has_scores = any(place.score for place in ranking.placed)
     if has_scores:
