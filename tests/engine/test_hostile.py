@@ -18,6 +18,7 @@ import torch
 from deltadex.checkpoints.fit import check_fit
 from deltadex.checkpoints.inspect import chain, inspect
 from deltadex.checkpoints.merge_check import imprint
+from deltadex.checkpoints.sketch import sketch
 from deltadex.downloads.files import LocalFiles
 from deltadex.errors import BrokenCheckpoint, DeltadexError
 from deltadex.types import Embedding
@@ -265,6 +266,7 @@ def outcome(base: Path, folder: Path) -> Embedding | DeltadexError:
         ours, theirs = described.fetch(), local(base)
         check_fit(ours, theirs)
         imprint(ours, theirs)
+        sketch(ours, theirs)
         return embedding(base, folder)
     except DeltadexError as error:
         return error

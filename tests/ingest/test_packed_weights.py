@@ -16,6 +16,7 @@ from deltadex.engine.client import EmbeddingProcess
 from deltadex.errors import UnsupportedCheckpoint
 from deltadex.findings import queries as findings
 from deltadex.ingest import discovery, embed, record, resolve
+from deltadex.lineage import sketch_queries as sketches
 from deltadex.types import Embedding, FindingKind, VersionRow
 from deltadex.versions import queries as versions
 from tests import tiny_models
@@ -64,7 +65,10 @@ def embedded(app: App, process: EmbeddingProcess, row: VersionRow, *, weights: P
         assert fetched.finetune.checkpoint.name == resolved.checkpoint.files.where
         value = embed.embed(process, fetched, deadline_seconds=120)
     uri = embed.write_back(app, row.registered, value, base_name=NAME, fit=fetched.fit, seconds={})
-    record.store_and_find(app, [record.Embedded(row, value, NAME, uri, imprint=fetched.imprint)])
+    of_weights = {"imprint": fetched.imprint, "sketch": fetched.sketch}
+    record.store_and_find(app, [record.Embedded(row, value, NAME, uri, **of_weights)])
+    with app.database.transaction() as tx:
+        assert sketches.of_versions(tx, [row.id]).keys() == {row.id}
     assert not list((app.settings.cache_dir / "folders").rglob("*.safetensors"))
     return value
 

@@ -113,8 +113,14 @@ def sketch(checkpoint: LocalCheckpoint, base: LocalCheckpoint) -> Sketch | None:
     -------
     Sketch or None
         None if what it adds to its base is not known weight by weight: an adapter that is more than a plain LoRA, a
-        stack of two, or a model without the base's matrices.
+        stack of two, a model without the base's matrices, or weights that are not finite.
     """
+    found = _sampled(checkpoint, base)
+    arrays = () if found is None else (found.base, found.deltas, found.down, found.up)
+    return found if all(np.isfinite(each).all() for each in arrays) else None
+
+
+def _sampled(checkpoint: LocalCheckpoint, base: LocalCheckpoint) -> Sketch | None:
     tensors = base.tensors()
     matrices = {bare_name(name): tensor for name, tensor in tensors.items() if _is_sampled(name, tensor)}
     if not matrices:
