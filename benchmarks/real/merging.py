@@ -172,6 +172,8 @@ class Measurer:
     def _embed(self, folders: Sequence[Path]) -> None:
         name = f"vector-{METHODS[MethodName.CONTENT].digest[:8]}.npy"
         missing = [folder for folder in folders if not (folder / name).exists()]
+        if not missing:
+            return
         models = [messages.Finetune(one, weights_digest(one)) for one in map(self._checkpoint, missing)]
         for number, outcome in self._process.embed(self._base, models, deadline_seconds=_DEADLINE):
             if isinstance(outcome, DeltadexError):

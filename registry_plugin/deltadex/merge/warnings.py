@@ -39,8 +39,8 @@ def warnings_of(prediction: Prediction, labels: Sequence[str]) -> tuple[MergeWar
     found = [
         MergeWarning(
             MergeRisk.FADES,
-            f"The merge is predicted to keep {kept:.0%} of the shift of {label}: expect it to lose there. A larger "
-            "weight for it helps.",
+            f"The merge is predicted to keep {kept:.0%} of the shift of {label}: it may lose there (of such merges "
+            "10 of 16 did in our test, of others 6 of 16). A larger weight for it moves the merge towards it.",
         )
         for label, kept in zip(labels, prediction.kept, strict=True)
         if kept < LEAST_KEPT
