@@ -80,7 +80,7 @@ def merge(
     r"""Predict what a merge of versions will be, warn of what speaks against it, and build, check and register it.
 
     Without --output only the prediction and the warnings are shown. Building runs on this machine and needs
-    deltadex\[embed]; a search of weights, or a merge of full models, also deltadex\[merge]. Exits with 4 if the built
+    deltadex\[embed]; a search of weights also deltadex\[merge], a merge of full models mergekit. Exits with 4 if the built
     merge is far from the prediction.
     """
     parsed = [parse_label(label) for label in labels]

@@ -47,7 +47,7 @@ def find_mergekit(settings: Settings) -> Path:
     if found is None:
         raise SettingsError(
             f"Full models are merged by mergekit, and {settings.mergekit or _PROGRAM} was not found",
-            hint="pip install 'deltadex[merge]', or set DELTADEX_MERGEKIT to the mergekit-yaml of another environment.",
+            hint="pip install mergekit, or set DELTADEX_MERGEKIT to the mergekit-yaml of another environment.",
         )
     return Path(found)
 
