@@ -80,8 +80,8 @@ def merge(
     r"""Predict what a merge of versions will be, warn of what speaks against it, and build, check and register it.
 
     Without --output only the prediction and the warnings are shown. Building runs on this machine and needs
-    deltadex\[embed]; a search of weights also deltadex\[merge], a merge of full models mergekit. Exits with 4 if the built
-    merge is far from the prediction.
+    deltadex\[embed]; a search of weights also deltadex\[merge], a merge of full models mergekit. Exits with 4 if the
+    built merge is far from the prediction.
     """
     parsed = [parse_label(label) for label in labels]
     _check(parsed, weight, output, register)
