@@ -77,7 +77,7 @@ def _caption(now: Snapshot, drawn: AcrossMap) -> str:
 def _counterparts(now: Snapshot, version_id: int) -> None:
     found = reads.counterparts(now, version_id)
     if found.nearest:
-        st.caption("A shortlist, the most similar first: the first alone is of the same field about every second time.")
+        st.caption("A shortlist. Between unrelated bases the first is of the same field about every second time.")
     for one in found.nearest:
         view.version_link(one.version)
         st.caption(f"{view.plain(one.base_name)} · similarity of meaning {one.similarity:.3f}")
