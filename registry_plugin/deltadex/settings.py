@@ -198,7 +198,7 @@ class AdviseSettings(_Group):
     shots: int = Field(4, ge=1, le=64, description="in-context examples before each input")
     folds: int = Field(2, ge=2, le=10, description="parts of the examples; what is made of others is scored on each")
     margin: float = Field(
-        0.05, ge=0, description="loss (nats per token) up to which a simpler option counts as good as the best"
+        0.1, ge=0, description="loss (nats per token) up to which a simpler option counts as good as the best"
     )
     steps: int = Field(20, ge=1, description="training steps of a few-shot finetune, of four examples each")
     learning_rate: float = Field(
