@@ -37,7 +37,8 @@ from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import Finding, FindingKind, FloatArray, State, Word, Words
 from deltadex.versions import transitions
-from tests.stored import ADMIN, REGISTRY, discovered, embedded, registered
+from tests.lineage.made import beginning, trained_on
+from tests.stored import ADMIN, REGISTRY, discovered, embedded, registered, sketched
 
 DIMENSION = 16
 MEMBERS = 4
@@ -116,6 +117,7 @@ def fill(database: Database, settings: Settings, made: Strangers | None = None) 
         [recipe] = embeddings.recipes(tx, REGISTRY)
         made.recipe_id = recipe.id
         _mean(tx, made)
+        _sketch(tx, made)
     recompute_where_due(database, settings)
     measure_where_due(database, settings)
     lay_out(settings, database)
@@ -142,6 +144,14 @@ def _mean(tx: Transaction, made: Strangers) -> None:
             tx, version_id, Meaning(values, values), texts_digest=MEANING_TEXTS.digest, weights_digest=weights,
             base_digest=base, base_name=base,
         )  # fmt: skip
+
+
+def _sketch(tx: Transaction, made: Strangers) -> None:
+    """Store sketches of all versions: the second model is trained on from the first, all others on their own."""
+    first = beginning(0)
+    ids = [each for of_model in made.ids.values() for each in of_model]
+    for number, version_id in enumerate(ids):
+        sketched(tx, version_id, trained_on(first, 99) if number == 1 else beginning(number))
 
 
 def _near(made: Strangers, number: int) -> FloatArray:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from deltadex.checkpoints.sketch import Sketch
 from deltadex.lineage.kinship import SIGNIFICANT, aligned, cosine, independence, quantized_alike
@@ -135,6 +134,8 @@ def _greedy(
 
     One row is added at a time: the one that correlates most with what is left.
     """
+    from scipy.optimize import nnls  # takes longer to import than most commands run
+
     length = float(target @ target)
     if not length or len(rows) < 2:
         return None
