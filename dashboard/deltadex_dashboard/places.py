@@ -32,7 +32,7 @@ PLACES: Mapping[str, tuple[Screen, ...]] = {
         Screen("compare", "Compare"),
         Screen("drift", "Drift"),
         Screen("find", "Find a model"),
-        Screen("advise", "Advice"),
+        Screen("advise", "Advise"),
     ),
     "Map": (Screen("map", "Map"), Screen("domains", "Domains")),
     "Audit": (Screen("audit", "Log"),),

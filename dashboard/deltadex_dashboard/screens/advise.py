@@ -13,7 +13,8 @@ from deltadex.advise.queries import AdviceOrder, AdviceRow
 from deltadex.advise.rule import ENOUGH_EXAMPLES
 from deltadex.advise.selectors import SELECTORS
 from deltadex.asked.queries import AskedState
-from deltadex.engine.examples import MAX_CHARACTERS, MAX_EXAMPLES, Example, read_examples
+from deltadex.engine.example_files import MAX_BYTES, SUFFIXES, read_content, read_text
+from deltadex.engine.examples import Example
 from deltadex.errors import DeltadexError
 from deltadex.escaping import markdown_hint
 from deltadex.find import search
@@ -24,7 +25,6 @@ from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _ERROR = "advice-error"
 _REFRESH_SECONDS = 1
-_MEGABYTES = MAX_EXAMPLES * MAX_CHARACTERS // 1_000_000
 _PLACEHOLDER = '{"prompt": "Which invoices are overdue?", "completion": "SELECT …"}'
 _PROGRESS_TEXTS = {
     AskedState.ASKED: "Waiting for the watcher, which starts the work within seconds.",
@@ -35,7 +35,7 @@ _PROGRESS_TEXTS = {
 
 def show(now: Snapshot) -> None:
     """Draw the page."""
-    view.heading("Advice", "Whether to reuse a finetune, prompt the base, merge two, or train, measured on examples.")
+    view.heading("Advise", "Reuse a finetune, prompt the base, merge two, or train? Measured on examples of the task.")
     if view.nothing_embedded(now):
         return
     left, right = st.columns([2, 3], gap="large")
@@ -52,8 +52,11 @@ def _form(now: Snapshot) -> None:
         view.empty("No base is known yet.", "Set DELTADEX_BASES, or register a finetune.")
         return
     st.selectbox("Base model", bases, key="advice-base", disabled=len(bases) == 1)
-    st.text_area("Examples, one JSON object per line", key="advice-examples", height=180, placeholder=_PLACEHOLDER)
-    st.file_uploader("Or upload a file", ["jsonl", "json", "txt"], key="advice-file", max_upload_size=_MEGABYTES)
+    st.text_area("Examples, as JSON lines or CSV", key="advice-examples", height=180, placeholder=_PLACEHOLDER)
+    st.file_uploader(
+        "Or upload a file", [suffix.removeprefix(".") for suffix in SUFFIXES], key="advice-file",
+        max_upload_size=MAX_BYTES >> 20,
+    )  # fmt: skip
     st.text_area(
         "Finetunes to score, one NAME/VERSION per line", key="advice-candidates", height=68,
         placeholder="Empty: the nearest ones are looked for",
@@ -85,7 +88,7 @@ def _say_time(now: Snapshot) -> None:
 
 def _examples() -> tuple[Example, ...]:
     file = st.session_state["advice-file"]
-    return read_examples(file.getvalue().decode(errors="replace") if file else st.session_state["advice-examples"])
+    return read_content(file.name, file.getvalue()) if file else read_text(st.session_state["advice-examples"])
 
 
 def _order(now: Snapshot) -> AdviceOrder:

@@ -22,8 +22,9 @@ from deltadex.advise.selectors import SELECTORS
 from deltadex.cli.agreement import agreed
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, parse_label, settings_from
 from deltadex.cli.reading import print_json
+from deltadex.cli.task_examples import ExamplesPath, read_given
 from deltadex.cli.terminal import plain
-from deltadex.engine.examples import Example, read_examples
+from deltadex.engine.examples import Example
 from deltadex.engine.messages import as_json
 from deltadex.errors import DeltadexError
 from deltadex.justify.justification import Justification, justify, outgoing
@@ -43,10 +44,7 @@ _CAPTION = (
 
 
 def advise(
-    examples: Annotated[
-        typer.FileText | None,
-        typer.Option(help="JSON lines with prompt and completion, text, or messages.", errors="replace"),
-    ] = None,
+    examples: ExamplesPath = None,
     base: Annotated[str | None, typer.Option(help="Base model, by the name that finetunes declare.")] = None,
     candidates: Annotated[
         list[str] | None,
@@ -86,7 +84,7 @@ def advise(
     with Database(settings.url_of("reader")) as database:
         number = show
         if examples is not None and base is not None:
-            given = read_examples(examples.read())
+            given = read_given(examples)
             ids = tuple(_version_id(database, viewer, settings, label) for label in candidates or ())
             wanted = AdviceOrder(selector, shots or settings.advise.shots, ids, train, calls_per_month)
             number = _ask(database, viewer, settings, base, given, wanted, yes=yes)

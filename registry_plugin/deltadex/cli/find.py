@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,8 +18,8 @@ from deltadex.cli.filters import Alias, Cluster, Model, Since, States, Tags, Unt
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, TrackingUri, settings_from
 from deltadex.cli.ranking import LowerIsBetter, MetricName, Order, Rank, order_from, score_json, score_text
 from deltadex.cli.reading import print_json, version_json
+from deltadex.cli.task_examples import ExamplesPath, read_given
 from deltadex.cli.terminal import plain
-from deltadex.engine.example_files import MAX_BYTES, read_file, read_text
 from deltadex.engine.examples import Example
 from deltadex.find.by_words import NOTHING_FOUND, models_with
 from deltadex.find.mixtures import mixed_query, parse
@@ -41,15 +39,7 @@ def find(
     words: Annotated[
         list[str] | None, typer.Argument(help="Words to look for in names, tags, descriptions and promoted tokens.")
     ] = None,
-    examples: Annotated[
-        Path | None,
-        typer.Option(
-            help="Inputs and outputs of the task: JSON lines, CSV, Parquet, Arrow, or a folder saved by `datasets`; - "
-            "reads standard input.",
-            exists=True,
-            allow_dash=True,
-        ),
-    ] = None,
+    examples: ExamplesPath = None,
     augment: Annotated[
         bool, typer.Option("--augment", help="With --examples: train on rephrasings and reversals of them as well.")
     ] = False,
@@ -101,7 +91,7 @@ def find(
         raise typer.BadParameter("--rank and --metric go with --examples and --like, not with words")
     wanted = conditions_from(model=model, alias=alias, tag=tag, state=state, cluster=cluster, since=since, until=until)
     conditions = None if wanted == Conditions() else wanted
-    given = None if examples is None else _read(examples)
+    given = None if examples is None else read_given(examples)
     if given and augment:
         given = augment_locally(given).examples
     settings = settings_from(data_dir, tracking_uri=tracking_uri, database_url=database_url)
@@ -115,12 +105,6 @@ def find(
             chosen = database.run(lambda tx: known_base(tx, settings, base))
             search = _ExampleSearch(database, viewer, settings, chosen, given, limit, conditions, order)
             search.run(wait=wait, json=json)
-
-
-def _read(path: Path) -> tuple[Example, ...]:
-    if str(path) == "-":
-        return read_text(sys.stdin.buffer.read(MAX_BYTES).decode("utf-8-sig", errors="replace"))
-    return read_file(path)
 
 
 def _find_words(

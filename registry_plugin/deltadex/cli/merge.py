@@ -22,8 +22,8 @@ from deltadex.cli.options import (
     settings_from,
 )
 from deltadex.cli.reading import print_json, reading, version_json
+from deltadex.cli.task_examples import ExamplesPath, read_given
 from deltadex.cli.terminal import plain
-from deltadex.engine.examples import read_examples
 from deltadex.escaping import printable
 from deltadex.merge.methods import MergeMethod
 from deltadex.merge.plan import MergePlan, plan
@@ -57,11 +57,8 @@ def merge(
         int | None, typer.Option(min=1, help="Rank of the adapter, for svd methods.", show_default="the largest")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of random pruning and of the search.")] = 0,
-    examples: Annotated[
-        typer.FileText | None,
-        typer.Option(help="Examples of a task, as JSON lines, by which to search the weights.", errors="replace"),
-    ] = None,
-    budget: Annotated[int, typer.Option(min=1, max=1000, help="Weightings that the search tries.")] = 40,
+    examples: ExamplesPath = None,
+    budget: Annotated[int, typer.Option(min=1, max=1000, help="Weightings that the search by --examples tries.")] = 40,
     output: Annotated[
         Path | None, typer.Option(help="Build the merge and write it into this folder.", file_okay=False)
     ] = None,
@@ -85,7 +82,7 @@ def merge(
     """
     parsed = [parse_label(label) for label in labels]
     _check(parsed, weight, output, register)
-    given = read_examples(examples.read()) if examples else ()
+    given = read_given(examples) if examples else ()
     if examples and len(given) < _FEWEST_EXAMPLES:
         raise typer.BadParameter(f"a search needs at least {_FEWEST_EXAMPLES} examples", param_hint="--examples")
     with reading(data_dir, database_url) as (tx, viewer, settings):
