@@ -41,7 +41,7 @@ def test_every_finetune_is_another_one_and_reseeds_differ_in_the_seed_alone() ->
 
 
 def test_domains_of_every_role_have_what_the_questions_need() -> None:
-    for role in Role:
+    for role in (Role.TRAIN, Role.SELECT, Role.TEST):
         domains = [domain for domain in DOMAINS.values() if domain.role is role]
         assert sum(bool(domain.other) for domain in domains) >= 1
         assert sum(bool(domain.relatives) for domain in domains) >= 1
