@@ -148,12 +148,15 @@ def _short(similarity: float) -> str:
 
 def bases(tx: Transaction, settings: Settings) -> list[str]:
     """Return the bases that a search can use: by descending number of versions, then those without any."""
-    embedded = [recipe.base_name for recipe in embeddings.recipes(tx, settings.registry)]
-    return list(dict.fromkeys([*embedded, *sorted(settings.bases)]))
+    return list(dict.fromkeys([*_embedded_bases(tx, settings), *sorted(settings.bases)]))
+
+
+def _embedded_bases(tx: Transaction, settings: Settings) -> list[str]:
+    return list(dict.fromkeys(recipe.base_name for recipe in embeddings.recipes(tx, settings.registry)))
 
 
 def known_base(tx: Transaction, settings: Settings, base_name: str | None) -> str:
-    """Return a base that a search can use; for None the only one.
+    """Return a base that a search can use; for None the only one that has finetunes.
 
     Raises
     ------
@@ -161,8 +164,9 @@ def known_base(tx: Transaction, settings: Settings, base_name: str | None) -> st
         There is none of this name, or none was named and there are several; the hint has the known ones.
     """
     known = bases(tx, settings)
-    if base_name in known or (base_name is None and len(known) == 1):
-        return base_name or known[0]
+    possible = [base_name] if base_name else _embedded_bases(tx, settings) or known
+    if len(possible) == 1 and possible[0] in known:
+        return possible[0]
     hint = f"Known bases: {', '.join(known)}." if known else "No base is known yet: set DELTADEX_BASES."
     message = "Name the base of the finetunes" if base_name is None else f"No base is called {base_name}"
     raise BaseNotFound(message, hint=hint)
