@@ -124,9 +124,7 @@ def _embed(app: App, row: VersionRow, process: EmbeddingProcess, hold: Hold) -> 
         )
     with progress.step("store and find"):
         known = provenance_of(resolved.run, weights_bytes=fetched.weights_bytes)
-        embedded = Embedded(
-            row, embedding, name, uri, known, fetched.imprint, progress.seconds, low_rank=fetched.low_rank
-        )
+        embedded = Embedded(row, embedding, name, uri, known, fetched.weights, progress.seconds)
         [findings] = store_and_find(app, [embedded])
     _publish(app, row, _summary(row, embedding, name, fetched.fit.remark, findings, progress))
     return Completed(message=f"{row.label} embedded, {findings} finding(s)")

@@ -62,7 +62,7 @@ def kinds_found(app: App, row: VersionRow) -> list[FindingKind]:
         resolved = resolve.resolve(app, process, row, hold)
         fetched = resolve.fetch(app, process, resolved, hold)
         value = embed.embed(process, fetched, deadline_seconds=120)
-    record.store_and_find(app, [record.Embedded(row, value, NAME, "runs:/x", low_rank=fetched.low_rank)])
+    record.store_and_find(app, [record.Embedded(row, value, NAME, "runs:/x", weights=fetched.weights)])
     with app.database.transaction() as tx:
         return [one.finding.kind for one in findings.listing(tx, app.registry.name, version_id=row.id)]
 

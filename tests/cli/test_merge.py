@@ -67,7 +67,7 @@ def embedded(app: App, name: str, folder: Path, *, base: str = NAME) -> np.ndarr
         resolved = resolve.resolve(app, process, row, hold)
         fetched = resolve.fetch(app, process, resolved, hold)
         value = embed.embed(process, fetched, deadline_seconds=120)
-    made = record.Embedded(row, value, resolved.base_name, "runs:/x", imprint=fetched.imprint)
+    made = record.Embedded(row, value, resolved.base_name, "runs:/x", weights=fetched.weights)
     record.store_and_find(app, [made])
     return value.vector
 

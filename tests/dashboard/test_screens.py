@@ -39,7 +39,7 @@ PAGES = (
     "audit",
     "system",
 )
-TITLES = {"find": "Find a model", "advise": "Advice"}
+TITLES = {"find": "Find a model"}
 #: Pages that say so themselves if the store is empty.
 ABOUT_VERSIONS = tuple(page for page in PAGES if page not in ("inbox", "audit"))
 

@@ -14,11 +14,12 @@ from peft import PeftModel
 from prefect.settings import temporary_settings
 
 from deltadex.app import App
-from deltadex.embeddings import promoted_tokens
+from deltadex.embeddings import imprints, promoted_tokens
 from deltadex.embeddings import queries as embeddings
 from deltadex.embeddings.artifact import read_artifact
 from deltadex.findings import queries as findings
 from deltadex.ingest import discovery
+from deltadex.lineage import sketch_queries as sketches
 from deltadex.types import FindingKind, State, VersionRow
 from deltadex.versions import queries as versions
 from deltadex.versions import transitions
@@ -87,6 +88,8 @@ def test_a_version_is_embedded_written_back_and_compared(app: App, base: Path, r
     with app.database.transaction() as tx:
         [stored] = embeddings.of_version(tx, first.id)
         [said] = promoted_tokens.of_version(tx, ADMIN, first.id)
+        assert imprints.of_versions(tx, stored.recipe.id, [first.id]).keys() == {first.id}
+        assert sketches.of_versions(tx, [first.id]).keys() == {first.id}
 
     version = app.registry.read("sql-writer", 1)
     assert version is not None

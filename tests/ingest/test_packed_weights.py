@@ -65,8 +65,7 @@ def embedded(app: App, process: EmbeddingProcess, row: VersionRow, *, weights: P
         assert fetched.finetune.checkpoint.name == resolved.checkpoint.files.where
         value = embed.embed(process, fetched, deadline_seconds=120)
     uri = embed.write_back(app, row.registered, value, base_name=NAME, fit=fetched.fit, seconds={})
-    of_weights = {"imprint": fetched.imprint, "sketch": fetched.sketch}
-    record.store_and_find(app, [record.Embedded(row, value, NAME, uri, **of_weights)])
+    record.store_and_find(app, [record.Embedded(row, value, NAME, uri, weights=fetched.weights)])
     with app.database.transaction() as tx:
         assert sketches.of_versions(tx, [row.id]).keys() == {row.id}
     assert not list((app.settings.cache_dir / "folders").rglob("*.safetensors"))

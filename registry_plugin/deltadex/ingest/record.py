@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deltadex.app import App
-from deltadex.checkpoints.low_rank import LowRank
-from deltadex.checkpoints.merge_check import Imprint
-from deltadex.checkpoints.sketch import Sketch
 from deltadex.duplicates.regroup import regroup_around
 from deltadex.embeddings import imprints, promoted_tokens
 from deltadex.embeddings import queries as embeddings
@@ -17,6 +14,7 @@ from deltadex.findings import rules
 from deltadex.findings.adapter import judge_servable
 from deltadex.findings.kinds import kinds_on_arrival
 from deltadex.ingest.arrival import Arrival, Judgement
+from deltadex.ingest.weight_readings import WeightReadings
 from deltadex.lineage import sketch_queries as sketches
 from deltadex.lineage.declared import contradicted
 from deltadex.metrics import queries as metrics
@@ -37,11 +35,9 @@ class Embedded:
     base_name: str
     artifact_uri: str
     provenance: Provenance = field(default_factory=Provenance)
-    imprint: Imprint | None = None
+    weights: WeightReadings = field(default_factory=WeightReadings)
     #: Duration of each step so far, in seconds.
     seconds: Mapping[str, float] = field(default_factory=dict)
-    low_rank: LowRank | None = None
-    sketch: Sketch | None = None
 
 
 def store_and_find(app: App, arrived: Sequence[Embedded]) -> list[int]:
@@ -84,14 +80,14 @@ def _store_one(tx: Transaction, one: Embedded, *, thresholds: ThresholdSettings)
     if any(one.provenance.logged.values()):
         training_records.save(tx, row.id, one.provenance.logged)
     shards.set_base(tx, row.id, one.base_name)
-    if one.imprint is not None:
-        imprints.save(tx, row.id, recipe_id, embedding, one.imprint)
-    if one.sketch is not None:
-        sketches.save(tx, row.id, recipe_id, embedding, one.sketch)
+    if one.weights.imprint is not None:
+        imprints.save(tx, row.id, recipe_id, embedding, one.weights.imprint)
+    if one.weights.sketch is not None:
+        sketches.save(tx, row.id, recipe_id, embedding, one.weights.sketch)
     findings.replace(
         tx, contradicted(tx, row), version_id=row.id, recipe_id=None, kinds=[FindingKind.LINEAGE_CONTRADICTED]
     )
-    servable = judge_servable(row.id, one.low_rank)
+    servable = judge_servable(row.id, one.weights.low_rank)
     findings.replace(tx, servable, version_id=row.id, recipe_id=None, kinds=[FindingKind.SERVABLE_AS_ADAPTER])
     return find(tx, row, recipe_id, too_weak=too_weak, thresholds=thresholds)
 

@@ -15,9 +15,6 @@ from deltadex.bases.manner import manner_of
 from deltadex.bases.resolve import base_files_of, hiding_details
 from deltadex.checkpoints.fit import Fit
 from deltadex.checkpoints.inspect import Checkpoint, Kind, LocalCheckpoint, chain
-from deltadex.checkpoints.low_rank import LowRank
-from deltadex.checkpoints.merge_check import Imprint
-from deltadex.checkpoints.sketch import Sketch
 from deltadex.downloads.cache import Hold, open_cache
 from deltadex.downloads.resume import FetchedFiles
 from deltadex.engine.client import EmbeddingProcess
@@ -25,6 +22,7 @@ from deltadex.engine.messages import BaseModel, Finetune
 from deltadex.engine.plain_copies import plain_copy
 from deltadex.engine.shared import base_model
 from deltadex.errors import DeltadexError, IncompleteCheckpoint, UnsupportedCheckpoint
+from deltadex.ingest.weight_readings import WeightReadings
 from deltadex.metrics import queries as metrics
 from deltadex.registry.artifacts import cache_key, version_files
 from deltadex.registry.client import Run
@@ -68,9 +66,7 @@ class Fetched:
     base: BaseModel
     fit: Fit
     weights_bytes: int
-    imprint: Imprint | None = None
-    low_rank: LowRank | None = None
-    sketch: Sketch | None = None
+    weights: WeightReadings
 
 
 class Bases:
@@ -234,9 +230,8 @@ def fetch(
             deadline_seconds=deadline_seconds,
         )
     weights_bytes = sum(file.stat().st_size for file in stored.weight_files)
-    return Fetched(
-        checked.finetune, base, checked.fit, weights_bytes, checked.imprint, checked.low_rank, checked.sketch
-    )
+    readings = WeightReadings(checked.imprint, checked.low_rank, checked.sketch)
+    return Fetched(checked.finetune, base, checked.fit, weights_bytes, readings)
 
 
 @contextmanager

@@ -319,10 +319,8 @@ class _ShardRun:
                 resolved.base_name,
                 uri,
                 known,
-                fetched.imprint,
+                fetched.weights,
                 member.seconds,
-                low_rank=fetched.low_rank,
-                sketch=fetched.sketch,
             )
 
         return self._or_settle(member.row, write, member)
