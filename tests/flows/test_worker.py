@@ -24,6 +24,7 @@ from deltadex.app import App
 from deltadex.settings import Settings
 from deltadex.stack import specs
 from deltadex.stack.process import Service
+from deltadex_flows.advise import advise_task
 from deltadex_flows.analyse import analyse_registry
 from deltadex_flows.embed import embed_model_version
 from deltadex_flows.entry_points import ENTRY_POINTS
@@ -56,7 +57,14 @@ def worker(app: App) -> Iterator[psutil.Process]:
 
 
 def test_the_worker_knows_each_flow_by_its_name() -> None:
-    flows: list[Flow[Any, Any]] = [embed_model_version, embed_shard, analyse_registry, find_models, replay_versions]
+    flows: list[Flow[Any, Any]] = [
+        embed_model_version,
+        embed_shard,
+        analyse_registry,
+        find_models,
+        replay_versions,
+        advise_task,
+    ]
     assert {flow.name: f"{flow.__module__}.{flow.fn.__name__}" for flow in flows} == ENTRY_POINTS
 
 
