@@ -42,7 +42,7 @@ from benchmarks.engine_models import SHAPES, Models, Shape, Task, base_model, bu
 from deltadex.checkpoints.digest import weights_digest
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.isolation import MALLOC_ENVIRONMENT, OMP_ENVIRONMENT
-from deltadex.engine.messages import Finetune
+from deltadex.engine.requests import Finetune
 from deltadex.errors import DeltadexError
 
 DTYPES = ("bfloat16", "float32")

@@ -28,9 +28,9 @@ from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
 from deltadex.demo import training
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.delta import Base
-from deltadex.engine.messages import BaseModel, Finetune
 from deltadex.engine.probes import PAPER_PROBES
 from deltadex.engine.readout import Prompts, Readout, read
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.types import Embedding
 
 #: Called with the name of the file to be written next.

@@ -25,8 +25,9 @@ from deltadex.demo import corpus, smollm2, training
 from deltadex.demo.specification import Schedule
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.delta import Base
-from deltadex.engine.messages import BaseModel, Finetune, Replay
 from deltadex.engine.replies import replay
+from deltadex.engine.requests import BaseModel, Finetune
+from deltadex.engine.text_requests import Replay
 from deltadex.replay.agreement import Agreement, Estimate
 
 #: Domain, part of its text, and seed of each finetune; all are compared with the first.

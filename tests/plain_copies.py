@@ -14,7 +14,7 @@ from deltadex.downloads.files import LocalFiles
 from deltadex.engine.conversion.convert import write_plain_copy
 from deltadex.engine.conversion.methods import method_for
 from deltadex.engine.delta import Base
-from deltadex.engine.messages import BaseModel, Finetune
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.errors import DeltadexError
 from tests.saved_checkpoints import local
 

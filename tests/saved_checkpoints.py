@@ -19,7 +19,7 @@ from deltadex.checkpoints.fit import check_fit
 from deltadex.checkpoints.inspect import Kind, LocalCheckpoint, inspect
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.delta import Base
-from deltadex.engine.messages import BaseModel, Finetune
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.errors import DeltadexError
 from deltadex.types import Embedding
 from tests import language_models, many_models, tiny_models

@@ -23,7 +23,7 @@ from deltadex.advise.queries import AdviceOrder
 from deltadex.drift.model_drift import judge_model, read_model
 from deltadex.embeddings import queries as embeddings
 from deltadex.engine.examples import Example
-from deltadex.engine.messages import Scored
+from deltadex.engine.text_requests import Scored
 from deltadex.findings import queries as findings
 from deltadex.geometry.measure import measure_where_due
 from deltadex.ingest.round import recompute_where_due

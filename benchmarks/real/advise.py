@@ -38,9 +38,11 @@ from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
 from deltadex.demo import training
 from deltadex.downloads.files import LocalFiles
+from deltadex.engine.adapter_requests import Tuning
 from deltadex.engine.examples import Example
 from deltadex.engine.likelihood import score
-from deltadex.engine.messages import BaseModel, Scored, Scoring, Texts, Tuning
+from deltadex.engine.requests import BaseModel
+from deltadex.engine.text_requests import Scored, Scoring, Texts
 from deltadex.engine.text_states import mean_states
 from deltadex.engine.tuning import tune
 from deltadex.settings import AdviseSettings

@@ -138,9 +138,10 @@ def measure(folder: Path) -> None:
     from deltadex.checkpoints.digest import weights_digest
     from deltadex.checkpoints.inspect import inspect
     from deltadex.downloads.files import LocalFiles
+    from deltadex.engine.adapter_requests import Tuning
     from deltadex.engine.client import EmbeddingProcess
-    from deltadex.engine.messages import BaseModel, Tuning
     from deltadex.engine.probes import DEFAULT_METHOD
+    from deltadex.engine.requests import BaseModel
 
     workshop = Workshop.of_smollm2(folder)
     checkpoint = inspect(LocalFiles(workshop.base)).fetch()

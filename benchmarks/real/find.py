@@ -33,7 +33,7 @@ from deltadex.settings import FindSettings
 from deltadex.vectors import unit_vectors
 
 if TYPE_CHECKING:
-    from deltadex.engine.messages import BaseModel
+    from deltadex.engine.requests import BaseModel
 
 #: The committed deltas of the tasks, and those of the finetunes of `REUSE`.
 FILE = Path(__file__).with_name("find.npz")
@@ -198,7 +198,7 @@ def save(workshop: Workshop, given: Sequence[Task]) -> None:
 
 def make(workshop: Workshop, one: Task, kept: Path) -> None:
     """Train and embed a task as the product does, unless its file is there; the deltas of other settings stay apart."""
-    from deltadex.engine.messages import Tuning
+    from deltadex.engine.adapter_requests import Tuning
     from deltadex.engine.tuning import tune
 
     file, find = _file(kept, one), FindSettings()
@@ -217,7 +217,7 @@ def _embedded(workshop: Workshop, adapters: Sequence[Path]) -> Matrix:
     from deltadex.checkpoints.inspect import inspect
     from deltadex.downloads.files import LocalFiles
     from deltadex.engine.delta import Base
-    from deltadex.engine.messages import Finetune
+    from deltadex.engine.requests import Finetune
     from deltadex.types import Embedding
 
     finetunes = [Finetune(inspect(LocalFiles(folder)).fetch(), folder.name) for folder in adapters]
@@ -231,7 +231,7 @@ def _embedded(workshop: Workshop, adapters: Sequence[Path]) -> Matrix:
 def _base(workshop: Workshop) -> BaseModel:
     from deltadex.checkpoints.inspect import inspect
     from deltadex.downloads.files import LocalFiles
-    from deltadex.engine.messages import BaseModel
+    from deltadex.engine.requests import BaseModel
 
     checkpoint = inspect(LocalFiles(workshop.base)).fetch()
     return BaseModel(checkpoint, "base", "float32", device="cpu", words=False, method="content")

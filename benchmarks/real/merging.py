@@ -26,10 +26,12 @@ from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
 from deltadex.demo import training
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine import messages
+from deltadex.engine.adapter_requests import AdapterMerge, WeightSearch
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.examples import Example
-from deltadex.engine.messages import AdapterMerge, BaseModel, Scoring, WeightSearch
 from deltadex.engine.probes import METHODS, MethodName
+from deltadex.engine.requests import BaseModel
+from deltadex.engine.text_requests import Scoring
 from deltadex.errors import DeltadexError
 from deltadex.merge.methods import MergeMethod
 

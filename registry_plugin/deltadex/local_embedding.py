@@ -9,9 +9,9 @@ from deltadex.checkpoints.inspect import LocalCheckpoint
 from deltadex.downloads.cache import Hold, open_cache
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.client import EmbeddingProcess
-from deltadex.engine.messages import BaseModel, Checked
 from deltadex.engine.plain_copies import plain_copy
 from deltadex.engine.probes import DEFAULT_METHOD, METHODS
+from deltadex.engine.requests import BaseModel, Checked
 from deltadex.engine.shared import base_model
 from deltadex.errors import DeltadexError
 from deltadex.settings import Settings, load_settings

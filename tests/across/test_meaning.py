@@ -7,7 +7,7 @@ import pytest
 
 from deltadex.across.meaning import FEWEST_MODELS, Meaning, comparable
 from deltadex.across.texts import MEANING_TEXTS
-from deltadex.engine.messages import Scanned
+from deltadex.engine.text_requests import Scanned
 from deltadex.types import FloatArray
 
 NONE = np.empty((0, 3), np.float32)

@@ -13,7 +13,8 @@ from deltadex.advise.measured import Candidate, Readings, mixture, options_of
 from deltadex.advise.rule import Choice
 from deltadex.advise.style import style_gain, style_tokens
 from deltadex.engine.examples import Example
-from deltadex.engine.messages import Scored, as_json, from_json
+from deltadex.engine.messages import as_json, from_json
+from deltadex.engine.text_requests import Scored
 
 TOKENS = 10
 CANDIDATES = tuple(Candidate(number, f"model-{number}/1") for number in range(3))

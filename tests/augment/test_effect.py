@@ -12,9 +12,10 @@ from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.inspect import inspect
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine import tuning
+from deltadex.engine.adapter_requests import Tuning
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.examples import ChatMessage, Example
-from deltadex.engine.messages import BaseModel, Tuning
+from deltadex.engine.requests import BaseModel
 from deltadex.replay.agreement import Estimate
 from tests import tiny_models
 

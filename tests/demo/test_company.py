@@ -15,7 +15,7 @@ from deltadex.demo.company import Company, Model, build_specification, train_spe
 from deltadex.demo.specification import BASE, LEGACY_BASE, LICENSE
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.delta import Base
-from deltadex.engine.messages import BaseModel, Finetune
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.errors import BaseMismatch, BrokenCheckpoint, UnsupportedCheckpoint
 from tests.demo.conftest import tiny_specification
 

@@ -9,7 +9,7 @@ from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.base_states import BaseStates
 from deltadex.engine.delta import Base
-from deltadex.engine.messages import BaseModel, Finetune
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.types import Embedding
 from tests import tiny_models
 

@@ -18,7 +18,8 @@ from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.client import EmbeddingProcess, end_shared
 from deltadex.engine.delta import Base
-from deltadex.engine.messages import BaseModel, Finetune, Job, to_line
+from deltadex.engine.messages import to_line
+from deltadex.engine.requests import BaseModel, Finetune, Job
 from deltadex.errors import BrokenCheckpoint, DeltadexError, EmbeddingError, NoLanguageModel, Resource, Shortage
 from deltadex.types import Embedding
 from tests import tiny_models

@@ -9,7 +9,7 @@ import torch
 from deltadex.checkpoints.inspect import inspect
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.delta import Base
-from deltadex.engine.messages import BaseModel, Finetune
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.types import Embedding
 from tests import tiny_models
 

@@ -16,8 +16,8 @@ from deltadex.checkpoints.fit import check_fit
 from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.delta import Base
-from deltadex.engine.messages import BaseModel, Finetune
 from deltadex.engine.probes import CONTENT_PROBES
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.errors import BaseMismatch, BrokenCheckpoint, DeltadexError, EmbeddingError, UnsupportedCheckpoint
 from deltadex.types import Embedding
 from tests import language_models, tiny_models

@@ -17,9 +17,11 @@ from deltadex.checkpoints.digest import identical_tensors, weights_digest
 from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
 from deltadex.checkpoints.low_rank import LowRank
 from deltadex.downloads.files import LocalFiles
+from deltadex.engine.adapter_requests import AdapterComparison, Extraction
 from deltadex.engine.agreement import greedy_agreement
 from deltadex.engine.extraction import extract
-from deltadex.engine.messages import AdapterComparison, BaseModel, Extraction, Finetune, ignore_progress
+from deltadex.engine.messages import ignore_progress
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.errors import UnsupportedCheckpoint
 from tests import tiny_models
 

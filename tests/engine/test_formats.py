@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from deltadex.engine.delta import Base
-from deltadex.engine.messages import BaseModel, Finetune
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.errors import DeltadexError
 from tests import language_models, many_models
 from tests.language_models import Bases

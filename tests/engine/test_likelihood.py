@@ -15,7 +15,8 @@ from deltadex.downloads.files import LocalFiles
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.examples import ChatMessage, Example
 from deltadex.engine.likelihood import score
-from deltadex.engine.messages import BaseModel, Scoring
+from deltadex.engine.requests import BaseModel
+from deltadex.engine.text_requests import Scoring
 from tests import tiny_models
 
 EXAMPLES = (

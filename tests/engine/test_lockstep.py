@@ -18,9 +18,9 @@ from deltadex.downloads.files import LocalFiles
 from deltadex.engine.base_states import BaseStates
 from deltadex.engine.delta import _ADAPTERS_PER_PASS, Base
 from deltadex.engine.forward import Reader
-from deltadex.engine.messages import BaseModel, Finetune
 from deltadex.engine.probes import PAPER_PROBES
 from deltadex.engine.readout import Prompts, Readout
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.engine.weights.buffers import buffer_for
 from deltadex.engine.weights.compute import Compute
 from deltadex.engine.weights.stored_model import StoredModel

@@ -14,9 +14,10 @@ from torch import Tensor
 from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
 from deltadex.downloads.files import LocalFiles
+from deltadex.engine.adapter_requests import AdapterMerge
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.merging import merge_adapters
-from deltadex.engine.messages import AdapterMerge, BaseModel
+from deltadex.engine.requests import BaseModel
 from deltadex.errors import BaseMismatch, UnsupportedCheckpoint
 from tests import tiny_models
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from deltadex.checkpoints.inspect import Kind
 from deltadex.engine.delta import Base
-from deltadex.engine.messages import BaseModel
+from deltadex.engine.requests import BaseModel
 from deltadex.errors import UnsupportedCheckpoint
 from tests import many_models, tiny_models
 from tests.engine.test_formats import assert_equal

@@ -19,9 +19,9 @@ from deltadex.demo.corpus import read_domain
 from deltadex.demo.specification import Schedule, Shape
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.delta import Base
-from deltadex.engine.messages import BaseModel, Finetune
 from deltadex.engine.probes import PAPER_PROBES
 from deltadex.engine.promoted_tokens import TOKENS_PER_DIRECTION, readable
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.engine.weights.mapped import MappedFiles
 from deltadex.types import Embedding, Words
 from tests import language_models, many_models, tiny_models

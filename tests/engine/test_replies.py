@@ -12,8 +12,9 @@ from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.client import EmbeddingProcess
-from deltadex.engine.messages import BaseModel, Replay, Replies
 from deltadex.engine.replies import replay
+from deltadex.engine.requests import BaseModel
+from deltadex.engine.text_requests import Replay, Replies
 from deltadex.errors import Resource, Shortage, UnsupportedCheckpoint
 from tests import tiny_models
 from tests.language_models import Bases

@@ -12,7 +12,8 @@ from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.inspect import inspect
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.client import EmbeddingProcess
-from deltadex.engine.messages import BaseModel, TextScan
+from deltadex.engine.requests import BaseModel
+from deltadex.engine.text_requests import TextScan
 from deltadex.engine.text_scan import scan
 from deltadex.errors import DeltadexError
 from tests import tiny_models

@@ -13,7 +13,7 @@ from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.inspect import inspect
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.client import EmbeddingProcess
-from deltadex.engine.messages import BaseModel
+from deltadex.engine.requests import BaseModel
 from tests import tiny_models
 
 TEXTS = ("Describe the task below", "Respond", "a b c " * 100)

@@ -12,10 +12,11 @@ import pytest
 from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.inspect import inspect
 from deltadex.downloads.files import LocalFiles
+from deltadex.engine.adapter_requests import Tuning
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.delta import Base
 from deltadex.engine.examples import ChatMessage, Example
-from deltadex.engine.messages import BaseModel, Finetune, Tuning
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.engine.tuning import tune
 from deltadex.errors import Resource, Shortage, UnsupportedCheckpoint
 from deltadex.types import Embedding

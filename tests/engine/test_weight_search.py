@@ -12,9 +12,10 @@ from transformers import AutoTokenizer
 from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
 from deltadex.downloads.files import LocalFiles
+from deltadex.engine.adapter_requests import WeightSearch
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.examples import Example
-from deltadex.engine.messages import BaseModel, WeightSearch
+from deltadex.engine.requests import BaseModel
 from deltadex.engine.weight_search import BOUND, PENALTY, search
 from tests import tiny_models
 

@@ -20,7 +20,7 @@ from deltadex.downloads.cache import open_cache
 from deltadex.downloads.files import LocalFiles
 from deltadex.embeddings import queries as embeddings
 from deltadex.engine import shared
-from deltadex.engine.messages import Finetune
+from deltadex.engine.requests import Finetune
 from deltadex.ingest import across, discovery
 from deltadex.ingest.resolve import Bases
 from deltadex.types import BASE_TAG, Embedding

@@ -17,7 +17,7 @@ from deltadex.embeddings import promoted_tokens
 from deltadex.embeddings import queries as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.engine import shared
-from deltadex.engine.messages import Finetune
+from deltadex.engine.requests import Finetune
 from deltadex.ingest.resolve import Bases
 from deltadex.ingest.words import FEWEST_MODELS, tell_apart_where_due
 from deltadex.types import Embedding, Words

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltadex.engine.messages import Replies
+from deltadex.engine.text_requests import Replies
 from deltadex.replay.agreement import Agreement, bootstrap, wilson
 
 

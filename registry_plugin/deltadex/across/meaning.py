@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltadex.across.texts import MEANING_TEXTS
-from deltadex.engine.messages import Scanned
+from deltadex.engine.text_requests import Scanned
 from deltadex.types import FloatArray
 from deltadex.vectors import unit_vectors
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deltadex.advise.folds import FoldedTask
 from deltadex.advise.rule import Choice
-from deltadex.engine.messages import Scored
+from deltadex.engine.text_requests import Scored
 
 _Values = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 
-from deltadex.engine.messages import Scored
+from deltadex.engine.text_requests import Scored
 from deltadex.replay.agreement import Estimate, bootstrap
 
 #: Share of the completions from which a token counts as style.

@@ -9,9 +9,11 @@ import numpy as np
 
 from deltadex.augment.augmented import Augmentation, texts_of
 from deltadex.downloads.files import LocalFiles
+from deltadex.engine.adapter_requests import Tuning
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.examples import Example
-from deltadex.engine.messages import Finetune, Scoring, Tuning
+from deltadex.engine.requests import Finetune
+from deltadex.engine.text_requests import Scoring
 from deltadex.errors import DeltadexError
 from deltadex.replay.agreement import Estimate, bootstrap
 from deltadex.types import FloatArray

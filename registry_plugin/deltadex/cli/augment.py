@@ -28,11 +28,12 @@ from deltadex.cli.reading import print_json
 from deltadex.cli.terminal import plain
 from deltadex.endpoint.client import ChatEndpoint
 from deltadex.endpoint.outgoing import Outgoing, Purpose
+from deltadex.engine.adapter_requests import Tuning
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.example_files import read_file
 from deltadex.engine.examples import Example
-from deltadex.engine.messages import BaseModel, Tuning
 from deltadex.engine.probes import DEFAULT_METHOD
+from deltadex.engine.requests import BaseModel
 from deltadex.escaping import printable
 from deltadex.settings import Settings
 from deltadex.store.database import Database

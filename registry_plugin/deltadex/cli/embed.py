@@ -21,8 +21,9 @@ from deltadex.cli.reading import print_json
 from deltadex.cli.terminal import plain
 from deltadex.downloads.cache import open_cache
 from deltadex.engine.client import EmbeddingProcess
-from deltadex.engine.messages import Finetune, OnProgress
+from deltadex.engine.messages import OnProgress
 from deltadex.engine.probes import DEFAULT_METHOD, MethodName
+from deltadex.engine.requests import Finetune
 from deltadex.errors import DeltadexError
 from deltadex.escaping import printable
 from deltadex.local_embedding import read_base, read_finetune

@@ -31,7 +31,7 @@ from deltadex.types import VersionRow
 from deltadex.versions.labels import known_version
 
 if TYPE_CHECKING:
-    from deltadex.engine.messages import FoundWeights
+    from deltadex.engine.adapter_requests import FoundWeights
     from deltadex.merge.build import BuiltMerge, MergeOptions
     from deltadex.settings import Settings
     from deltadex.types import RegisteredVersion

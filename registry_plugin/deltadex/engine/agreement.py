@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
+from deltadex.engine.adapter_requests import AdapterComparison
 from deltadex.engine.delta import load_tokenizer
-from deltadex.engine.messages import AdapterComparison
 from deltadex.engine.probes import METHODS, PROBE_SETS
 from deltadex.engine.readout import Readout
 from deltadex.engine.weights.compute import Compute

@@ -26,44 +26,35 @@ from deltadex.checkpoints.merge_check import imprint
 from deltadex.checkpoints.sketch import sketch
 from deltadex.embeddings.artifact import write_artifact
 from deltadex.engine import likelihood, merging, replies, text_scan, text_states, tuning, weight_search
+from deltadex.engine.adapter_requests import (
+    AdapterComparison,
+    AdapterMerge,
+    Extraction,
+    FoundWeights,
+    MergedAdapter,
+    Tuning,
+    WeightSearch,
+)
 from deltadex.engine.agreement import greedy_agreement
 from deltadex.engine.conversion.convert import write_plain_copy
 from deltadex.engine.conversion.methods import method_for
 from deltadex.engine.delta import Base
 from deltadex.engine.extraction import extract
 from deltadex.engine.failures import as_deltadex_error, is_out_of_memory
-from deltadex.engine.messages import (
-    AdapterComparison,
-    AdapterMerge,
-    Answer,
+from deltadex.engine.messages import Answer, Request, as_json, error_fields, parse_request, to_line
+from deltadex.engine.requests import (
     BaseModel,
     Check,
     Checked,
     Conversion,
     Converted,
     Digest,
-    Extraction,
     Finetune,
-    FoundWeights,
     Inspection,
     Job,
     Lens,
-    MergedAdapter,
-    Replay,
-    Replies,
-    Request,
-    Scanned,
-    Scored,
-    Scoring,
-    Texts,
-    TextScan,
-    Tuning,
-    WeightSearch,
-    as_json,
-    error_fields,
-    parse_request,
-    to_line,
 )
+from deltadex.engine.text_requests import Replay, Replies, Scanned, Scored, Scoring, Texts, TextScan
 from deltadex.errors import BrokenCheckpoint, DeltadexError
 from deltadex.types import Words
 

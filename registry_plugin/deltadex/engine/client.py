@@ -26,40 +26,30 @@ from deltadex.checkpoints.inspect import Checkpoint, Description, LocalCheckpoin
 from deltadex.checkpoints.low_rank import LowRank
 from deltadex.downloads.files import Files
 from deltadex.embeddings.artifact import read_artifact
-from deltadex.engine.isolation import isolated_environment, kill_group
-from deltadex.engine.messages import (
+from deltadex.engine.adapter_requests import (
     AdapterComparison,
     AdapterMerge,
-    Answer,
+    Extraction,
+    FoundWeights,
+    MergedAdapter,
+    Tuning,
+    WeightSearch,
+)
+from deltadex.engine.isolation import isolated_environment, kill_group
+from deltadex.engine.messages import Answer, OnProgress, Request, from_json, ignore_progress, parse_answer, to_line
+from deltadex.engine.requests import (
     BaseModel,
     Check,
     Checked,
     Conversion,
     Converted,
     Digest,
-    Extraction,
     Finetune,
-    FoundWeights,
     Inspection,
     Job,
     Lens,
-    MergedAdapter,
-    OnProgress,
-    Replay,
-    Replies,
-    Request,
-    Scanned,
-    Scored,
-    Scoring,
-    Texts,
-    TextScan,
-    Tuning,
-    WeightSearch,
-    from_json,
-    ignore_progress,
-    parse_answer,
-    to_line,
 )
+from deltadex.engine.text_requests import Replay, Replies, Scanned, Scored, Scoring, Texts, TextScan
 from deltadex.errors import BrokenCheckpoint, DeltadexError, EmbeddingError, Resource, Shortage
 from deltadex.fork_server import socket_address
 from deltadex.types import Embedding, FloatArray, Words

@@ -17,10 +17,11 @@ from deltadex.checkpoints.inspect import Kind, LocalCheckpoint
 from deltadex.engine.base_states import BaseStates, states_key
 from deltadex.engine.failures import as_deltadex_error, first_line, is_out_of_memory
 from deltadex.engine.forward import Reader, Reading
-from deltadex.engine.messages import BaseModel, Finetune, OnProgress, ignore_progress
+from deltadex.engine.messages import OnProgress, ignore_progress
 from deltadex.engine.probes import METHODS, PROBE_SETS
 from deltadex.engine.promoted_tokens import Head
 from deltadex.engine.readout import Prompts, Readout
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.engine.weights.buffers import buffer_for
 from deltadex.engine.weights.compute import Compute
 from deltadex.engine.weights.stored_model import StoredModel

@@ -24,7 +24,8 @@ from deltadex.checkpoints.low_rank import (
     singular_values,
 )
 from deltadex.checkpoints.tensor_names import by_common_name
-from deltadex.engine.messages import Extraction, OnProgress
+from deltadex.engine.adapter_requests import Extraction
+from deltadex.engine.messages import OnProgress
 from deltadex.engine.readout import Readout
 from deltadex.engine.weights.compute import Compute
 from deltadex.engine.weights.stored_model import Origin, StoredModel

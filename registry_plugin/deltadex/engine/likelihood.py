@@ -10,9 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from deltadex.engine.examples import Example
-from deltadex.engine.messages import Scored, Scoring, TokenIds
 from deltadex.engine.prompts import completion_ids, prompt_ids
 from deltadex.engine.replies import Decoder, batches, padded
+from deltadex.engine.text_requests import Scored, Scoring, TokenIds
 from deltadex.engine.weights.whole_model import load_decoder
 from deltadex.errors import EmbeddingError
 

@@ -10,8 +10,8 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
+from deltadex.engine.adapter_requests import AdapterMerge, MergedAdapter
 from deltadex.engine.failures import first_line, is_out_of_memory
-from deltadex.engine.messages import AdapterMerge, MergedAdapter
 from deltadex.engine.weights.compute import Compute
 from deltadex.engine.weights.peft_adapters import empty_slots
 from deltadex.engine.weights.several_adapters import attach, names_of

@@ -8,7 +8,7 @@ from itertools import chain
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from deltadex.engine.examples import ChatMessage, Example
-from deltadex.engine.messages import TokenIds
+from deltadex.engine.text_requests import TokenIds
 
 #: Between plain in-context examples.
 _BETWEEN = "\n\n"

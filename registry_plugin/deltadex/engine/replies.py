@@ -15,7 +15,8 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from deltadex.checkpoints.inspect import Kind, LocalCheckpoint
 from deltadex.engine.delta import load_tokenizer
-from deltadex.engine.messages import BaseModel, Replay, Replies, TokenIds
+from deltadex.engine.requests import BaseModel
+from deltadex.engine.text_requests import Replay, Replies, TokenIds
 from deltadex.engine.weights.compute import Compute
 from deltadex.engine.weights.stored_model import StoredModel
 from deltadex.engine.weights.whole_model import load_decoder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deltadex.checkpoints.inspect import LocalCheckpoint
 from deltadex.engine.client import EmbeddingProcess, end_shared
-from deltadex.engine.messages import BaseModel
+from deltadex.engine.requests import BaseModel
 from deltadex.settings import Settings
 
 

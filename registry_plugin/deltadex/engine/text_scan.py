@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deltadex.engine.messages import Scanned, TextScan, TokenIds
 from deltadex.engine.replies import Decoder, batches, padded
+from deltadex.engine.text_requests import Scanned, TextScan, TokenIds
 from deltadex.engine.weights.whole_model import load_decoder
 from deltadex.errors import EmbeddingError
 

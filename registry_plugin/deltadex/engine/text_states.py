@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from deltadex.engine.messages import Texts
 from deltadex.engine.replies import Decoder, batches, padded
+from deltadex.engine.text_requests import Texts
 from deltadex.engine.weights.whole_model import load_decoder
 from deltadex.errors import EmbeddingError
 

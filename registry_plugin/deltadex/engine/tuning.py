@@ -10,9 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from deltadex.engine.adapter_requests import Tuning
 from deltadex.engine.delta import load_tokenizer
 from deltadex.engine.examples import Example
-from deltadex.engine.messages import Tuning
 from deltadex.engine.prompts import completion_ids, prompt_ids
 from deltadex.engine.weights.compute import Compute
 from deltadex.engine.weights.stored_model import StoredModel

@@ -16,11 +16,12 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from deltadex.engine.adapter_requests import FoundWeights, Weighting, WeightSearch
 from deltadex.engine.delta import load_tokenizer
 from deltadex.engine.examples import Example
-from deltadex.engine.messages import FoundWeights, TokenIds, Weighting, WeightSearch
 from deltadex.engine.prompts import completion_ids, prompt_ids
 from deltadex.engine.replies import batches, padded
+from deltadex.engine.text_requests import TokenIds
 from deltadex.engine.weights.compute import Compute
 from deltadex.engine.weights.several_adapters import attach, names_of
 from deltadex.engine.weights.stored_model import StoredModel

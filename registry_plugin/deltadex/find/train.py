@@ -18,10 +18,11 @@ from deltadex.bases.manner import manner_of
 from deltadex.downloads.cache import open_cache
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine import shared
+from deltadex.engine.adapter_requests import Tuning
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.examples import Example
-from deltadex.engine.messages import BaseModel, Finetune, Tuning
 from deltadex.engine.plain_copies import plain_copy
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.errors import DeltadexError, EmbeddingError
 from deltadex.find import queries as task_searches
 from deltadex.find.halves import halves

@@ -15,7 +15,8 @@ from deltadex.checkpoints.inspect import LocalCheckpoint
 from deltadex.downloads.cache import open_cache
 from deltadex.engine import shared
 from deltadex.engine.client import EmbeddingProcess
-from deltadex.engine.messages import BaseModel, Scanned, TextScan
+from deltadex.engine.requests import BaseModel
+from deltadex.engine.text_requests import Scanned, TextScan
 from deltadex.errors import DeltadexError, UnsupportedCheckpoint
 from deltadex.ingest.embed import stated
 from deltadex.ingest.resolve import Bases, fetch, resolve, workspace

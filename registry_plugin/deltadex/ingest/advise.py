@@ -24,9 +24,11 @@ from deltadex.bases.manner import manner_of
 from deltadex.downloads.cache import open_cache
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine import shared
+from deltadex.engine.adapter_requests import Tuning
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.examples import Example
-from deltadex.engine.messages import BaseModel, Scored, Scoring, Tuning
+from deltadex.engine.requests import BaseModel
+from deltadex.engine.text_requests import Scored, Scoring
 from deltadex.errors import DeltadexError, EmbeddingError
 from deltadex.find.search import models_for
 from deltadex.find.train import trainer

@@ -15,8 +15,10 @@ from deltadex.checkpoints.inspect import Kind, LocalCheckpoint
 from deltadex.checkpoints.low_rank import LowRank
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine import shared
+from deltadex.engine.adapter_requests import AdapterComparison, Extraction
 from deltadex.engine.client import EmbeddingProcess
-from deltadex.engine.messages import AdapterComparison, Extraction, Finetune, OnProgress, ignore_progress
+from deltadex.engine.messages import OnProgress, ignore_progress
+from deltadex.engine.requests import Finetune
 from deltadex.errors import DeltadexError, UnsupportedCheckpoint
 from deltadex.ingest.resolve import Fetched, fetch, resolve, workspace
 from deltadex.types import VersionRow

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from deltadex.app import App
 from deltadex.asked.progress import OnShare, progress_of
 from deltadex.engine import shared
-from deltadex.engine.messages import Replay, Replies
+from deltadex.engine.text_requests import Replay, Replies
 from deltadex.ingest.embed import heartbeats, stated
 from deltadex.ingest.resolve import fetch, resolve, workspace
 from deltadex.replay import queries as replays

@@ -18,8 +18,8 @@ from deltadex.checkpoints.inspect import Checkpoint, Kind, LocalCheckpoint, chai
 from deltadex.downloads.cache import Hold, open_cache
 from deltadex.downloads.resume import FetchedFiles
 from deltadex.engine.client import EmbeddingProcess
-from deltadex.engine.messages import BaseModel, Finetune
 from deltadex.engine.plain_copies import plain_copy
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.engine.shared import base_model
 from deltadex.errors import DeltadexError, IncompleteCheckpoint, UnsupportedCheckpoint
 from deltadex.ingest.weight_readings import WeightReadings

@@ -15,17 +15,11 @@ from deltadex.checkpoints.digest import weights_digest
 from deltadex.checkpoints.inspect import Kind
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine import shared
+from deltadex.engine.adapter_requests import AdapterMerge, FoundWeights, WeightSearch
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.examples import Example
-from deltadex.engine.messages import (
-    AdapterMerge,
-    BaseModel,
-    Finetune,
-    FoundWeights,
-    OnProgress,
-    WeightSearch,
-    ignore_progress,
-)
+from deltadex.engine.messages import OnProgress, ignore_progress
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.errors import BaseMismatch, DeltadexError, UnsupportedCheckpoint
 from deltadex.ingest.extract import unfinished
 from deltadex.ingest.resolve import Bases, Fetched, Resolved, fetch, resolve, workspace

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deltadex.engine.messages import Replies, TokenIds
+from deltadex.engine.text_requests import Replies, TokenIds
 
 #: Fewer prompts show little; the verdict says so.
 ENOUGH_PROMPTS = 100

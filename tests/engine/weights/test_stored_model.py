@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from deltadex.checkpoints.inspect import Kind, LocalCheckpoint, inspect
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.delta import Base
-from deltadex.engine.messages import BaseModel, Finetune
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.engine.weights.stored_model import StoredModel
 from deltadex.errors import BrokenCheckpoint, UnsupportedCheckpoint
 from deltadex.types import Embedding

@@ -19,9 +19,10 @@ from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
 from deltadex.downloads.files import LocalFiles
 from deltadex.engine.delta import Base
 from deltadex.engine.lockstep import Lockstep
-from deltadex.engine.messages import BaseModel, Finetune, ignore_progress
+from deltadex.engine.messages import ignore_progress
 from deltadex.engine.probes import PAPER_PROBES
 from deltadex.engine.readout import Prompts, Readout, read
+from deltadex.engine.requests import BaseModel, Finetune
 from deltadex.engine.weights.buffers import HostBuffer
 from deltadex.engine.weights.compute import Compute
 from deltadex.engine.weights.stored_model import StoredModel
