@@ -20,7 +20,7 @@ _SHORTLIST = 5
 
 @dataclass(frozen=True)
 class AcrossScore:
-    """How well a way finds the domain of a finetune among the finetunes of another base.
+    """Scores of a way to find the domain of a finetune among the finetunes of another base.
 
     Attributes
     ----------

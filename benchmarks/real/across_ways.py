@@ -24,7 +24,7 @@ _CUTS = (16, 32, 64, 1_000)
 
 @dataclass(frozen=True)
 class Centring:
-    """What is subtracted from, and divided out of, a base's vectors before they are compared.
+    """Centre and scale of a base's vectors, taken out before they are compared.
 
     Attributes
     ----------

@@ -21,10 +21,10 @@ from deltadex.find import search
 from deltadex.versions.labels import known_version, parse_label
 from deltadex_dashboard.charts.intervals import IntervalRow, interval_rows
 from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.elements.asked import linked, without_result
 from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _ERROR = "advice-error"
-_REFRESH_SECONDS = 1
 _PLACEHOLDER = '{"prompt": "Which invoices are overdue?", "completion": "SELECT …"}'
 _PROGRESS_TEXTS = {
     AskedState.ASKED: "Waiting for the watcher, which starts the work within seconds.",
@@ -114,36 +114,17 @@ def _start() -> None:
 
 
 def _answer(now: Snapshot) -> None:
-    request_id = st.query_params.get("advice", "")
-    if not request_id.isdecimal():
-        if request_id:
-            st.warning(view.plain(f"{request_id!r} in the link is not the number of an advice."))
-        view.empty("There is no advice yet.", "The options for the task will be compared here.")
+    def read(request_id: int) -> AdviceRow:
+        return _row(now, request_id)
+
+    row = linked("advice", read, noun="an advice", coming="The options for the task will be compared here.")
+    if row is None:
         return
-    try:
-        row = _row(now, int(request_id))
-    except DeltadexError as error:
-        st.error(f"{view.plain(error.message)}. {markdown_hint(error.hint)}")
-        return
-    st.subheader(f"Advice {row.id}")
-    examples = f"{row.examples_count} example{'s' * (row.examples_count > 1)}"
-    st.caption(f"{examples} · {view.plain(row.base_name)} · {view.plain(row.asked_by)}, {view.ago(row.asked_at)}")
     if row.advice:
         _result(row.advice)
         st.caption(f"`deltadex advise --show {row.id}` prints it.")
-    elif row.is_over:
-        st.error(f"**{view.plain(row.reason)}** {markdown_hint(row.hint)}")
     else:
-        _progress(now, row.id)
-
-
-@st.fragment(run_every=_REFRESH_SECONDS)
-def _progress(now: Snapshot, request_id: int) -> None:
-    row = _row(now, request_id)
-    if row.is_over:
-        st.rerun()
-    st.progress(row.progress, text=_PROGRESS_TEXTS[row.state])
-    st.caption(f"Started {view.ago(row.asked_at)}. `deltadex doctor` checks that a worker is running.")
+        without_result(row, read, _PROGRESS_TEXTS)
 
 
 def _row(now: Snapshot, request_id: int) -> AdviceRow:

@@ -19,6 +19,7 @@ from deltadex.find.queries import SearchRow
 from deltadex.find.search import TaskModel, TaskModels
 from deltadex.search.filters import Conditions
 from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.elements.asked import linked, without_result
 from deltadex_dashboard.reads import models as choices
 from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
@@ -149,35 +150,17 @@ def _in_words(error: DeltadexError) -> str:
 
 
 def _answer(now: Snapshot, conditions: Conditions | None) -> None:
-    search_id = st.query_params.get("search", "")
-    if not search_id.isdecimal():
-        if search_id:
-            st.warning(view.plain(f"{search_id!r} in the link is not the number of a search."))
-        view.empty("There is no search yet.", "The models that are closest to the examples will be listed here.")
+    def read(search_id: int) -> SearchRow:
+        return _row(now, search_id)
+
+    coming = "The models that are closest to the examples will be listed here."
+    row = linked("search", read, noun="a search", coming=coming)
+    if row is None:
         return
-    try:
-        row = _row(now, int(search_id))
-    except DeltadexError as error:
-        st.error(f"{view.plain(error.message)}. {markdown_hint(error.hint)}")
-        return
-    st.subheader(f"Search {row.id}")
-    examples = f"{row.examples_count} example{'s' * (row.examples_count > 1)}"
-    st.caption(f"{examples} · {view.plain(row.base_name)} · {view.plain(row.asked_by)}, {view.ago(row.asked_at)}")
     if row.delta:
         _of_search(now, row, conditions)
-    elif row.is_over:
-        st.error(f"**{view.plain(row.reason)}** {markdown_hint(row.hint)}")
     else:
-        _progress(now, row.id)
-
-
-@st.fragment(run_every=_REFRESH_SECONDS)
-def _progress(now: Snapshot, search_id: int) -> None:
-    row = _row(now, search_id)
-    if row.is_over:
-        st.rerun()
-    st.progress(row.progress, text=_PROGRESS_TEXTS[row.state])
-    st.caption(f"Started {view.ago(row.asked_at)}. `deltadex doctor` checks that a worker is running.")
+        without_result(row, read, _PROGRESS_TEXTS)
 
 
 def _row(now: Snapshot, search_id: int) -> SearchRow:

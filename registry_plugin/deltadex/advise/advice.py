@@ -113,7 +113,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class AskedTask:
-    """What an advice was asked with.
+    """Options of the request that an advice answers.
 
     Attributes
     ----------

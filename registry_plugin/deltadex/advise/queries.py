@@ -27,7 +27,7 @@ _LATEST = 10
 
 @dataclass(frozen=True)
 class AdviceOrder:
-    """What an advice is asked with.
+    """Options of a request for advice.
 
     Attributes
     ----------

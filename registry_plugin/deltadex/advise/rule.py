@@ -13,7 +13,7 @@ ENOUGH_EXAMPLES = 30
 
 
 class Choice(StrEnum):
-    """What a team can do for a task, the simplest first."""
+    """Options of a team for a task, the simplest first."""
 
     BASE = "base"
     REUSE = "reuse"

@@ -11,7 +11,7 @@ from deltadex.engine.examples import ChatMessage, Example, to_json
 
 
 class Origin(StrEnum):
-    """How an augmented example came about.
+    """Origin of an augmented example.
 
     `REPHRASED` says the same in other words, `REVERSED` in another direction or order, `INFERRED` follows from several
     examples.

@@ -71,7 +71,7 @@ class Sieve:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What an example asks and answers, normalised."""
+    """Prompt and completion of an example, normalised."""
 
     asked: str
     completion: str

@@ -16,7 +16,7 @@ from deltadex.store.database import Database
 
 
 class Purpose(StrEnum):
-    """What texts are sent for."""
+    """Purpose of the texts that are sent."""
 
     AUGMENT = "augment examples"
     JUSTIFY = "justify advice"

@@ -11,7 +11,7 @@ from deltadex.checkpoints.sketch import Sketch
 
 @dataclass(frozen=True, eq=False)
 class WeightReadings:
-    """What later comparisons need of a version's weights; None where its weights give nothing of the kind."""
+    """Readings that later comparisons need; None where the weights give nothing of the kind."""
 
     imprint: Imprint | None = None
     low_rank: LowRank | None = None

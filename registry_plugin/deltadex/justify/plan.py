@@ -54,7 +54,7 @@ class ReadingPlan(BaseModel):
 
 
 class PlanOrigin(StrEnum):
-    """How a plan came about."""
+    """Origin of a plan."""
 
     PLANNED = "planned"
     CORRECTED = "planned, corrected once"

@@ -14,7 +14,7 @@ from deltadex.types import FloatArray
 
 
 class BaseVerdict(StrEnum):
-    """What the weights say about the base."""
+    """Verdict of the weights on the base."""
 
     CONFIRMED = "confirmed"
     ANOTHER = "another"

@@ -49,7 +49,7 @@ _LAMBDAS = np.geomspace(1e-3, 1e3, 121)[:, None]
 
 
 class Origin(StrEnum):
-    """What two versions of one origin are to each other."""
+    """Relation of two versions of one origin."""
 
     TRAINED_ON = "trained on from"
     SAME = "same update"

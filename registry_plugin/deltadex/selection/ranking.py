@@ -16,7 +16,7 @@ _FUSION = 60
 
 
 class RankBy(StrEnum):
-    """What decides the order."""
+    """Criterion of the order."""
 
     SIMILARITY = "similarity"
     SCORE = "score"

@@ -1,0 +1,91 @@
+"""A request that a flow works on, as its page shows it: from the number in the link to the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+import streamlit as st
+
+from deltadex.asked.queries import AskedState
+from deltadex.errors import DeltadexError
+from deltadex.escaping import markdown_hint
+from deltadex_dashboard.elements import text as view
+
+_REFRESH_SECONDS = 1
+
+
+class AskedRow(Protocol):
+    """The part of a request's row that is shown before there is a result."""
+
+    @property
+    def id(self) -> int: ...  # noqa: D102
+    @property
+    def examples_count(self) -> int: ...  # noqa: D102
+    @property
+    def base_name(self) -> str: ...  # noqa: D102
+    @property
+    def asked_by(self) -> str: ...  # noqa: D102
+    @property
+    def asked_at(self) -> datetime: ...  # noqa: D102
+    @property
+    def state(self) -> AskedState: ...  # noqa: D102
+    @property
+    def progress(self) -> float: ...  # noqa: D102
+    @property
+    def is_over(self) -> bool: ...  # noqa: D102
+    @property
+    def reason(self) -> str: ...  # noqa: D102
+    @property
+    def hint(self) -> str: ...  # noqa: D102
+
+
+R = TypeVar("R", bound=AskedRow)
+
+
+def linked(parameter: str, read: Callable[[int], R], *, noun: str, coming: str) -> R | None:
+    """Return the request that the page's link names, under its headline; say why there is none.
+
+    Parameters
+    ----------
+    parameter
+        Name of the parameter with its number.
+    noun
+        Name of a request with its article, such as `a search`.
+    coming
+        Sentence on what the page will show.
+    """
+    bare = noun.partition(" ")[2]
+    number = st.query_params.get(parameter, "")
+    if not number.isdecimal():
+        if number:
+            st.warning(view.plain(f"{number!r} in the link is not the number of {noun}."))
+        view.empty(f"There is no {bare} yet.", coming)
+        return None
+    try:
+        row = read(int(number))
+    except DeltadexError as error:
+        st.error(f"{view.plain(error.message)}. {markdown_hint(error.hint)}")
+        return None
+    st.subheader(f"{bare.capitalize()} {row.id}")
+    examples = f"{row.examples_count} example{'s' * (row.examples_count > 1)}"
+    st.caption(f"{examples} · {view.plain(row.base_name)} · {view.plain(row.asked_by)}, {view.ago(row.asked_at)}")
+    return row
+
+
+def without_result(row: AskedRow, read: Callable[[int], AskedRow], texts: Mapping[AskedState, str]) -> None:
+    """Show why a request failed, or how far it is."""
+    if row.is_over:
+        st.error(f"**{view.plain(row.reason)}** {markdown_hint(row.hint)}")
+    else:
+        _progress(row.id, read, texts)
+
+
+@st.fragment(run_every=_REFRESH_SECONDS)
+def _progress(request_id: int, read: Callable[[int], AskedRow], texts: Mapping[AskedState, str]) -> None:
+    row = read(request_id)
+    if row.is_over:
+        st.rerun()
+    st.progress(row.progress, text=texts[row.state])
+    st.caption(f"Started {view.ago(row.asked_at)}. `deltadex doctor` checks that a worker is running.")
