@@ -121,7 +121,7 @@ class Child:
                 return as_json(Replies, self._replay(request))
             case Scoring():
                 self._loaded = None  # free the memory of the last base
-                scored = likelihood.score(request, on_examples=lambda done: self.send(Answer(number=done)))
+                scored = likelihood.score(request, on_examples=self._counting())
                 return as_json(list[Scored], scored)
             case Texts():
                 self._loaded = None
@@ -134,7 +134,7 @@ class Child:
                 return as_json(FoundWeights, found)
             case TextScan():
                 self._loaded = None  # free the memory of the last base
-                scanned = text_scan.scan(request, on_texts=lambda done: self.send(Answer(number=done)))
+                scanned = text_scan.scan(request, on_texts=self._counting())
                 return as_json(Scanned, scanned)
             case Lens():
                 vectors = np.load(request.vectors)
@@ -187,14 +187,18 @@ class Child:
 
     def _replay(self, request: Replay) -> Replies:
         self._loaded = None  # free the memory of the last base
+        return replies.replay(request, on_prompts=self._counting())
+
+    def _counting(self) -> replies.OnPrompts:
+        """Return a function that takes how much was done since its last call, and sends how much is done."""
         done = 0
 
-        def report(prompts: int) -> None:
+        def report(more: int) -> None:
             nonlocal done
-            done += prompts
+            done += more
             self.send(Answer(number=done))
 
-        return replies.replay(request, on_prompts=report)
+        return report
 
 
 class _CallersFiles:

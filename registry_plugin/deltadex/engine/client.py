@@ -263,11 +263,8 @@ class EmbeddingProcess:
         DeltadexError
             A model could not be run.
         """
-        total = 6 * len(request.prompts)
-        for answer in self._answers(request, deadline_seconds, _too_late("The replay", deadline_seconds)):
-            if answer.number is not None:
-                on_share(answer.number / total)
-        return from_json(Replies, answer.result)
+        late = _too_late("The replay", deadline_seconds)
+        return from_json(Replies, self._counted(request, deadline_seconds, late, 6 * len(request.prompts), on_share))
 
     def score(
         self, request: Scoring, *, deadline_seconds: float, on_share: Callable[[float], None] = lambda _: None
@@ -281,10 +278,8 @@ class EmbeddingProcess:
         DeltadexError
             The model could not be run.
         """
-        for answer in self._answers(request, deadline_seconds, _too_late("Scoring the examples", deadline_seconds)):
-            if answer.number is not None:
-                on_share(answer.number / len(request.examples))
-        return from_json(list[Scored], answer.result)
+        late = _too_late("Scoring the examples", deadline_seconds)
+        return from_json(list[Scored], self._counted(request, deadline_seconds, late, len(request.examples), on_share))
 
     def text_states(self, base: BaseModel, texts: Sequence[str], *, deadline_seconds: float) -> FloatArray:
         """Return `(n, hidden_size)` mean hidden states of texts; see `deltadex.engine.text_states`.
@@ -316,10 +311,8 @@ class EmbeddingProcess:
         DeltadexError
             The model could not be run.
         """
-        for answer in self._answers(request, deadline_seconds, _too_late("Reading the texts", deadline_seconds)):
-            if answer.number is not None:
-                on_share(answer.number / len(request.texts))
-        return from_json(Scanned, answer.result)
+        late = _too_late("Reading the texts", deadline_seconds)
+        return from_json(Scanned, self._counted(request, deadline_seconds, late, len(request.texts), on_share))
 
     def words(self, base: BaseModel, base_digest: str, vectors: FloatArray, *, deadline_seconds: float) -> list[Words]:
         """Return the promoted tokens of each of `(n, hidden_size)` vectors, through the base's output head.
@@ -408,6 +401,15 @@ class EmbeddingProcess:
         """
         *_, last = self._answers(comparison, deadline_seconds, _too_late("The comparison", deadline_seconds))
         return None if last.result is None else float(last.result)
+
+    def _counted(
+        self, request: Request, seconds: float, late: DeltadexError, total: int, on_share: Callable[[float], None]
+    ) -> object:
+        """Send a request, report the share of `total` that its answers count, and return its result."""
+        for answer in self._answers(request, seconds, late):
+            if answer.number is not None:
+                on_share(answer.number / total)
+        return answer.result
 
     def _answers(self, request: Request, seconds: float, late: DeltadexError) -> Iterator[Answer]:
         """Send a request and yield its answers. The clock starts with the first one, and stops while the caller works.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -11,23 +11,18 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from deltadex.engine.examples import Example
 from deltadex.engine.prompts import completion_ids, prompt_ids
-from deltadex.engine.replies import Decoder, batches, padded
+from deltadex.engine.replies import Decoder, OnPrompts
 from deltadex.engine.text_requests import Scored, Scoring, TokenIds
-from deltadex.engine.weights.whole_model import load_decoder
 from deltadex.errors import EmbeddingError
 
-_BATCH = 8
-#: Most logits of a batch: 256 MB in float32.
-_MOST_LOGITS = 1 << 26
 
-
-def score(request: Scoring, *, on_examples: Callable[[int], None] = lambda _: None) -> list[Scored]:
+def score(request: Scoring, *, on_examples: OnPrompts = lambda _: None) -> list[Scored]:
     """Return how likely a model finds the completion of each example after its prompt.
 
     Parameters
     ----------
     on_examples
-        Called with the number of examples that were scored so far.
+        Called with the number of examples that were scored since the last call.
 
     Raises
     ------
@@ -44,19 +39,12 @@ def score(request: Scoring, *, on_examples: Callable[[int], None] = lambda _: No
     ]
     prompts = [each[len(completion) - at_most :] for each, completion in zip(before, completions, strict=True)]
     scored: list[Scored] = [Scored(0.0, 0, True, 0)] * len(prompts)
-    model, done = load_decoder(decoder.stored, decoder.device, adapter=decoder.adapter), 0
     rows = [(*prompt, *completion) for prompt, completion in zip(prompts, completions, strict=True)]
-    most = max(1, _MOST_LOGITS // (max(map(len, rows)) * decoder.vocabulary))
     with torch.inference_mode():
-        for batch in batches([len(row) for row in rows], most=min(most, _BATCH)):
-            ids, mask = padded([rows[number] for number in batch], 0, on_left=False)
-            logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
-            for number, row in zip(batch, logits, strict=True):
-                is_cut = (prompts[number], completions[number]) != (before[number], whole[number])
-                one = _scored(row, completions[number], after=len(prompts[number]), tokenizer=decoder.tokenizer)
-                scored[number] = replace(one, is_cut=is_cut)
-            done += len(batch)
-            on_examples(done)
+        for number, logits in decoder.logits(rows, on_rows=on_examples):
+            is_cut = (prompts[number], completions[number]) != (before[number], whole[number])
+            one = _scored(logits, completions[number], after=len(prompts[number]), tokenizer=decoder.tokenizer)
+            scored[number] = replace(one, is_cut=is_cut)
     if not all(one.nats < torch.inf for one in scored):  # NaN, too
         raise EmbeddingError(f"The likelihoods of {decoder} are not finite", hint="Do its weights hold NaN?")
     return scored

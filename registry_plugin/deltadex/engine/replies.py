@@ -124,19 +124,33 @@ class Decoder:
         EmbeddingError
             It is not finite.
         """
-        model = load_decoder(self.stored, self.device, adapter=self.adapter)
         scores = [0.0] * len(prompts)
         rows = [(*prompt, *reply) for prompt, reply in zip(prompts, replies, strict=True)]
-        most = max(1, _MOST_LOGITS // (max(map(len, rows)) * self.vocabulary))
-        for batch in batches([len(row) for row in rows], most=min(most, _BATCH)):
-            ids, mask = padded([rows[number] for number in batch], 0, on_left=False)
-            logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
-            for number, row in zip(batch, logits, strict=True):
-                scores[number] = _mean_log_likelihood(row, replies[number], after=len(prompts[number]))
-            on_prompts(len(batch))
+        for number, logits in self.logits(rows, on_rows=on_prompts):
+            scores[number] = _mean_log_likelihood(logits, replies[number], after=len(prompts[number]))
         if not all(score > -torch.inf for score in scores):  # NaN, too
             raise EmbeddingError(f"The likelihoods of {self} are not finite", hint="Do its weights hold NaN?")
         return tuple(scores)
+
+    def logits(
+        self, rows: Sequence[TokenIds], *, batch: int = _BATCH, on_rows: OnPrompts
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield each row's number with its `(n_tokens, vocabulary)` logits, those of padding after it included.
+
+        Parameters
+        ----------
+        batch
+            Most rows at once; fewer where their logits would take too much memory.
+        on_rows
+            Called with the number of rows that were yielded since the last call.
+        """
+        model = load_decoder(self.stored, self.device, adapter=self.adapter)
+        most = max(1, _MOST_LOGITS // (max(map(len, rows)) * self.vocabulary))
+        for numbers in batches([len(row) for row in rows], most=min(most, batch)):
+            ids, mask = padded([rows[number] for number in numbers], 0, on_left=False)
+            logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
+            yield from zip(numbers, logits, strict=True)
+            on_rows(len(numbers))
 
     def _ends(self, model: PreTrainedModel) -> list[int]:
         """Return the tokens that end a reply."""

@@ -1,30 +1,27 @@
-"""Likelihood of fixed texts and of fixed tokens in them: what finetunes of different bases can be compared by."""
+"""Likelihood of fixed texts and of fixed tokens in them, by which finetunes of different bases can be compared."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from deltadex.engine.replies import Decoder, batches, padded
+from deltadex.engine.replies import Decoder, OnPrompts
 from deltadex.engine.text_requests import Scanned, TextScan, TokenIds
-from deltadex.engine.weights.whole_model import load_decoder
 from deltadex.errors import EmbeddingError
 
 _BATCH = 16
-#: Most logits of a batch: 256 MB in float32.
-_MOST_LOGITS = 1 << 26
 
 
-def scan(request: TextScan, *, on_texts: Callable[[int], None] = lambda _: None) -> Scanned:
+def scan(request: TextScan, *, on_texts: OnPrompts = lambda _: None) -> Scanned:
     """Return how likely a model finds each text after its start, and each token at the places of all texts.
 
     Parameters
     ----------
     on_texts
-        Called with the number of texts that were read so far.
+        Called with the number of texts that were read since the last call.
 
     Raises
     ------
@@ -34,20 +31,13 @@ def scan(request: TextScan, *, on_texts: Callable[[int], None] = lambda _: None)
     decoder = Decoder.of(request.base, request.checkpoint or request.base.checkpoint)
     start, tokens = _encode(decoder.tokenizer, request.start), _known(decoder.tokenizer, request.tokens)
     rows = [start + _encode(decoder.tokenizer, text) for text in request.texts]
-    model, done = load_decoder(decoder.stored, decoder.device, adapter=decoder.adapter), 0
-    chosen = torch.tensor([token for token in tokens if token is not None], dtype=torch.long, device=model.device)
-    likelihoods, shares = [0.0] * len(rows), torch.zeros(len(chosen), device=model.device)
-    most = max(1, _MOST_LOGITS // (max(map(len, rows)) * decoder.vocabulary))
+    chosen = torch.tensor([token for token in tokens if token is not None], dtype=torch.long, device=decoder.device)
+    likelihoods, shares = [0.0] * len(rows), torch.zeros(len(chosen), device=decoder.device)
     with torch.inference_mode():
-        for batch in batches([len(row) for row in rows], most=min(most, _BATCH)):
-            ids, mask = padded([rows[number] for number in batch], 0, on_left=False)
-            logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
-            for number, of_text in zip(batch, logits[:, len(start) - 1 :], strict=True):
-                said = of_text[: len(rows[number]) - len(start)].float().log_softmax(dim=-1)
-                likelihoods[number] = _total(said, rows[number][len(start) :])
-                shares += said[:, chosen].log_softmax(dim=-1).mean(dim=0) / len(rows)
-            done += len(batch)
-            on_texts(done)
+        for number, logits in decoder.logits(rows, batch=_BATCH, on_rows=on_texts):
+            said = logits[len(start) - 1 : len(rows[number]) - 1].float().log_softmax(dim=-1)
+            likelihoods[number] = _total(said, rows[number][len(start) :])
+            shares += said[:, chosen].log_softmax(dim=-1).mean(dim=0) / len(rows)
     if not (torch.tensor(likelihoods).isfinite().all() and shares.isfinite().all()):
         raise EmbeddingError(f"The likelihoods of {decoder} are not finite", hint="Do its weights hold NaN?")
     found = iter(shares.tolist())
