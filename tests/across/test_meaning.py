@@ -93,5 +93,5 @@ def test_texts_and_tokens_are_distinct() -> None:
 
 
 def test_vectors_of_released_texts_stay_comparable() -> None:
-    """Whoever changes a text gives the set another name, and changes this."""
+    """A changed text needs a new name of the set, and a new digest here."""
     assert (MEANING_TEXTS.name, MEANING_TEXTS.digest[:12]) == ("fields-1", "b7fd93ccdc48")

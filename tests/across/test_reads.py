@@ -26,7 +26,7 @@ DOMAINS = ("legal", "python", "german", "sql")
 
 
 def shifts_of(domain: str, *, base: str) -> FloatArray:
-    """What a domain gains, besides what the finetunes of a base share."""
+    """Gain of a domain, without the part that all finetunes of a base share."""
     generator = np.random.default_rng([DOMAINS.index(domain), len(base)])
     made = 0.1 * generator.normal(size=SIZE)
     made[DOMAINS.index(domain) :: len(DOMAINS)] += 1

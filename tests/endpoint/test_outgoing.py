@@ -1,4 +1,4 @@
-"""What was agreed to is logged and sent; nothing else is."""
+"""Only texts that a person agreed to are sent, and each is logged."""
 
 from __future__ import annotations
 

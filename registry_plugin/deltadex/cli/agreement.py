@@ -32,7 +32,7 @@ def agreed(outgoing: Outgoing, person: Person, database: Database, registry: str
     StoreError
         The store, in which everything that is sent is logged, can't be reached.
     """
-    database.check()  # before somebody reads pages of texts for nothing
+    database.check()  # before a person reads pages of texts for nothing
     for number, text in enumerate(outgoing.texts, start=1):
         notes.print(f"[bold]── text {number} of {len(outgoing.texts)} ──[/]")
         notes.print(plain(text, multiline=True), soft_wrap=True)
