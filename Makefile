@@ -63,7 +63,7 @@ $(READY): requirements.lock pyproject.toml deploy/install.sh
 # The newest of everything that pyproject.toml allows and the lock does not hold back: remove lines from the lock first.
 lock:
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  --extra embed --extra quantized --extra merge --extra flows --extra dashboard --extra embedded \
+	  --extra embed --extra quantized --extra merge --extra evidence --extra privacy --extra mcp --extra s3 --extra flows --extra dashboard --extra embedded \
 	  --group dev --group docs --group install pyproject.toml --output-file requirements.lock
 	awk 'NR == FNR { known["--hash=sha256:" $$1]; wheels = wheels " \\\n    --hash=sha256:" $$1; next } \
 	  $$1 in known { next } { sub(/^torch==[^ ]+/, "&" wheels) } 1' \
