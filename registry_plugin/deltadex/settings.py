@@ -163,7 +163,13 @@ class FindSettings(_Group):
         0.888,
         ge=-1,
         le=1,
-        description="cosine similarity below which no model counts as close to the examples",
+        description="cosine similarity below which no model counts as close to the examples, with few domains",
+    )
+    least_domain_score: float = Field(
+        0.74,
+        ge=-1,
+        le=3,
+        description="similarity to a domain plus its lead over the second below which none is the task's, with 12 or more",
     )
     splits: int = Field(
         2,

@@ -202,7 +202,7 @@ def _models(found: TaskModels) -> None:
         nearest = ", ".join(f"{one.cluster.name} {one.similarity:.2f}" for one in found.domains)
         st.caption(f"Nearest domains by their mean directions: {view.plain(nearest)}.")
     exact = "" if found.is_exact else " Approximate: some models may be missing."
-    caveat = "" if found.needed is None else f" {search.CAVEAT}"
+    caveat = f" {search.CAVEAT}" if found.closeness else ""
     st.caption(f"Cosine similarity in the full space, with the registry's current models.{exact}{caveat}")
 
 

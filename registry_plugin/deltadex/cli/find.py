@@ -237,7 +237,13 @@ def _as_json(settings: Settings, found: TaskModels, ranking: Ranking[TaskModel])
         "exact": found.is_exact,
         "answer": found.in_words,
         "close": found.is_close,
-        "needed_similarity": found.needed,
+        "closeness": found.closeness
+        and {
+            "by": "domain" if found.closeness.domain else "version",
+            "domain": found.closeness.domain and found.closeness.domain.name,
+            "reached": found.closeness.reached,
+            "needed": found.closeness.needed,
+        },
         "certainty": certainty
         and {
             "halves": certainty.halves,
@@ -268,7 +274,7 @@ def _model_json(settings: Settings, place: Placed[TaskModel]) -> dict[str, Any]:
 
 def _caption(found: TaskModels) -> str:
     approximate = "" if found.is_exact else "Approximate: others may be as close. "
-    return f"{approximate}{CAVEAT if found.needed is not None else ''}"
+    return f"{approximate}{CAVEAT if found.closeness else ''}"
 
 
 def _show(settings: Settings, found: TaskModels, ranking: Ranking[TaskModel]) -> None:

@@ -16,7 +16,9 @@ from deltadex.embeddings import queries as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.engine.examples import Example
 from deltadex.errors import AccessDenied, BaseNotFound
+from deltadex.find import domains
 from deltadex.find import queries as task_searches
+from deltadex.find.domains import DomainScore
 from deltadex.find.mixtures import MixedQuery
 from deltadex.find.queries import SEARCHES, TaskDelta
 from deltadex.search import reads as search
@@ -69,6 +71,29 @@ class TaskDomain:
 
 
 @dataclass(frozen=True)
+class Closeness:
+    """Closeness of the examples to what the registry has.
+
+    Attributes
+    ----------
+    reached, needed
+        Score of the nearest domain, or similarity of the nearest version where there are few domains, and the least that
+        counts as close.
+    domain
+        The nearest domain; None where versions decide.
+    """
+
+    reached: float
+    needed: float
+    domain: ClusterRow | None = None
+
+    @property
+    def is_met(self) -> bool:
+        """True if the registry has models for the task."""
+        return self.reached >= self.needed
+
+
+@dataclass(frozen=True)
 class Certainty:
     """Agreement of trainings on halves of the examples with that on all of them.
 
@@ -111,8 +136,8 @@ class TaskModels:
         Reason why there are no candidates; empty if there are some.
     domains
         Domains by their mean directions, closest first; none under conditions.
-    needed
-        Least similarity of a close model; None for queries without such a threshold.
+    closeness
+        Closeness to the nearest domain or version; None for queries without such a threshold.
     certainty
         None as long as no half of the examples is trained.
     """
@@ -122,24 +147,34 @@ class TaskModels:
     is_exact: bool = True
     note: str = ""
     domains: tuple[TaskDomain, ...] = ()
-    needed: float | None = None
+    closeness: Closeness | None = None
     certainty: Certainty | None = None
 
     @property
     def is_close(self) -> bool:
-        """True if the closest model is close enough to be offered."""
-        return bool(self.models) and (self.needed is None or self.models[0].similarity >= self.needed)
+        """True if the first model is close enough to be offered."""
+        if not self.models or self.closeness is None:
+            return bool(self.models)
+        domain = self.closeness.domain
+        return self.closeness.is_met and (domain is None or _is_of(self.models[0], domain))
 
     @property
     def in_words(self) -> str:
         """The answer in a sentence."""
         if not self.models:
             return self.note
-        first, reached = self.models[0], _short(self.models[0].similarity)
-        if self.needed is not None and not self.is_close:
-            return f"No model is close: the closest reaches {reached}, needed {_short(self.needed)}."
+        first, closeness = self.models[0], self.closeness
+        if closeness and not closeness.is_met:
+            what = f"domain is distinctly close: {closeness.domain.name}" if closeness.domain else "model is close: the closest"
+            return f"No {what} reaches {_short(closeness.reached)}, needed {_short(closeness.needed)}."
+        if closeness and closeness.domain and not self.is_close:
+            return f"The domain is {closeness.domain.name}, and no version of it that you may see meets the conditions."
         domain = f" of the domain {first.cluster.name}" if first.cluster else ""
-        return f"The closest model is {first.version.label}{domain}: similarity {reached}."
+        return f"The closest model is {first.version.label}{domain}: similarity {_short(first.similarity)}."
+
+
+def _is_of(model: TaskModel, domain: ClusterRow) -> bool:
+    return model.cluster is not None and model.cluster.id == domain.id
 
 
 def _short(similarity: float) -> str:
@@ -208,9 +243,53 @@ def models_for(
         return TaskModels((), recipe, note=delta.weakness)
     questions = Questions(recipe.id, settings.registry, np.stack([delta.vector, *delta.halves]))
     found, *of_halves = search.answer(tx, viewer, questions, k=k, conditions=conditions)
+    known = domains.directions(tx, recipe.id, settings.registry)
+    scores = [known.nearest(one) for one in questions.vectors] if known else []
+    if scores:
+        found = _led_by_domain(tx, viewer, questions, found, scores[0], conditions)
     answer = _answer(tx, viewer, recipe, questions, found, conditions)
-    needed = settings.find.least_similarity
-    return replace(answer, needed=needed, certainty=_certainty(tx, recipe.id, found, of_halves, delta))
+    return replace(
+        answer,
+        closeness=_closeness(tx, viewer, questions, found, scores, settings),
+        certainty=_certainty(tx, recipe.id, [found, *of_halves], scores, delta),
+    )
+
+
+def _led_by_domain(
+    tx: Transaction,
+    viewer: Person,
+    questions: Questions,
+    found: Found,
+    score: DomainScore,
+    conditions: Conditions | None,
+) -> Found:
+    """Put the closest version of the nearest domain first; those of other domains may be closer by cosine similarity."""
+    name = next(one.name for one in clusters.listing(tx, questions.recipe_id, questions.registry) if one.id == score.domain_id)
+    wanted = conditions or Conditions()
+    if wanted.cluster not in (None, name):
+        return found
+    first = replace(questions, vectors=questions.vectors[:1])
+    [of_domain] = search.answer(tx, viewer, first, k=1, conditions=replace(wanted, cluster=name))
+    leading = {one.version.id for one in of_domain.neighbors}
+    others = [one for one in found.neighbors if one.version.id not in leading]
+    return replace(found, neighbors=(*of_domain.neighbors, *others)[: max(1, len(found.neighbors))])
+
+
+def _closeness(
+    tx: Transaction,
+    viewer: Person,
+    questions: Questions,
+    found: Found,
+    scores: Sequence[DomainScore],
+    settings: Settings,
+) -> Closeness | None:
+    if not found.neighbors:
+        return None
+    if not scores:
+        return Closeness(found.neighbors[0].similarity, settings.find.least_similarity)
+    shown = visible_clusters.listing(tx, viewer, questions.recipe_id, questions.registry)
+    domain = next((one for one in shown if one.id == scores[0].domain_id), None)
+    return Closeness(scores[0].score, settings.find.least_domain_score, domain)
 
 
 def models_like(
@@ -236,9 +315,9 @@ def _answer(
 ) -> TaskModels:
     clusters_by_id = {one.id: one for one in visible_clusters.listing(tx, viewer, recipe.id, questions.registry)}
     models = _described(tx, viewer, recipe.id, found.neighbors, clusters_by_id)
-    domains = () if conditions else _domains(tx, recipe.id, questions, clusters_by_id)
+    nearest = () if conditions else _domains(tx, recipe.id, questions, clusters_by_id)
     note = "" if models else "No version meets the conditions."
-    return TaskModels(models, recipe, found.is_exact, note=note, domains=domains)
+    return TaskModels(models, recipe, found.is_exact, note=note, domains=nearest)
 
 
 def _domains(
@@ -253,16 +332,17 @@ def _domains(
 
 
 def _certainty(
-    tx: Transaction, recipe_id: int, found: Found, of_halves: Sequence[Found], delta: TaskDelta
+    tx: Transaction, recipe_id: int, answers: Sequence[Found], scores: Sequence[DomainScore], delta: TaskDelta
 ) -> Certainty | None:
-    nearest = [one.neighbors[0] for one in (found, *of_halves) if one.neighbors]
-    if not of_halves or len(nearest) <= len(of_halves):
+    nearest = [one.neighbors[0] for one in answers if one.neighbors]
+    if not delta.halves or len(nearest) < len(answers):
         return None
     places = clusters.places_of(tx, recipe_id, [one.version.id for one in nearest])
-    kinds = [_kind(one.version, places.get(one.version.id)) for one in nearest]
+    by_version = [_kind(one.version, places.get(one.version.id)) for one in nearest]
+    kinds = [one.domain_id for one in scores] or by_version
     similarities = [one.similarity for one in nearest[1:]]
     return Certainty(
-        kinds[1:].count(kinds[0]), len(of_halves), delta.halves_planned, min(similarities), max(similarities)
+        kinds[1:].count(kinds[0]), len(delta.halves), delta.halves_planned, min(similarities), max(similarities)
     )
 
 
