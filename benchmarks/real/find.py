@@ -124,7 +124,9 @@ def report(folder: Path, console: Console, *, quick: bool) -> dict[str, object]:
                 )  # fmt: skip
                 found[f"{label}, {rule}"] = {name: str(each) for name, each in shares.items()}
                 if not is_test:
-                    console.print(f"{rule}: needed by the rule {threshold(one):.3f}, frozen in the settings {needed:.3f}")
+                    console.print(
+                        f"{rule}: needed by the rule {threshold(one):.3f}, frozen in the settings {needed:.3f}"
+                    )
                 elif count == _EXAMPLES:
                     _print_misses(names, one, needed, f"{rule}, {label}", console)
     table.title = "search by examples"
@@ -158,7 +160,7 @@ def _by_domain(delta: Matrix, domains: NDArray[np.str_], finetunes: Matrix) -> t
 def answers(
     names: Sequence[str], deltas: Matrix, domains: NDArray[np.str_], finetunes: Matrix, decide: Decide
 ) -> Answers:
-    """Decide on tasks of these domains among finetunes, both `(…, dimension)` of length one, with the domain and without."""
+    """Decide on tasks of these domains among finetunes with the domain and without; `(…, dimension)` of length one."""
     known, missing, right = [], [], []
     for name, delta in zip(names, deltas, strict=True):
         answer, score = decide(delta, domains, finetunes)

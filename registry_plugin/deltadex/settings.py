@@ -163,13 +163,13 @@ class FindSettings(_Group):
         0.888,
         ge=-1,
         le=1,
-        description="cosine similarity below which no model counts as close to the examples, with few domains",
+        description="cosine similarity below which no model is close to the examples; with fewer than 12 domains",
     )
     least_domain_score: float = Field(
         0.74,
         ge=-1,
         le=3,
-        description="similarity to a domain plus its lead over the second below which none is the task's, with 12 or more",
+        description="similarity to a domain plus its lead below which none of 12 or more counts as the task's",
     )
     splits: int = Field(
         2,

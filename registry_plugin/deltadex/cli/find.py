@@ -21,10 +21,11 @@ from deltadex.cli.reading import print_json, version_json
 from deltadex.cli.task_examples import ExamplesPath, read_given
 from deltadex.cli.terminal import plain
 from deltadex.engine.examples import Example
+from deltadex.find.answers import CAVEAT, TaskModel, TaskModels
 from deltadex.find.by_words import NOTHING_FOUND, models_with
 from deltadex.find.mixtures import mixed_query, parse
 from deltadex.find.queries import TaskDelta
-from deltadex.find.search import CAVEAT, TaskModel, TaskModels, known_base, models_for, models_like
+from deltadex.find.search import known_base, models_for, models_like
 from deltadex.search.filters import Conditions
 from deltadex.selection.rank import Ranking
 from deltadex.selection.ranking import Placed, RankBy

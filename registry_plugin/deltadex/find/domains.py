@@ -1,8 +1,8 @@
 """The domain of a task: whether the registry has it, and which one it is.
 
 Similarities of neighbours alone can't tell a missing domain once a registry has many: some relative is always close. So
-deltas are seen from the middle of all domains, and directions in which versions of one domain differ from each other count
-less (whitening by the covariance within domains, as in linear discriminant analysis). Chosen and measured by
+deltas are seen from the middle of all domains, and directions in which versions of one domain differ count less: they are
+whitened by the covariance within domains, as in linear discriminant analysis. Chosen and measured by
 `python -m benchmarks.real --part find`; see docs/find.md.
 """
 
@@ -70,7 +70,7 @@ class DomainDirections:
 
     @classmethod
     def of(cls, vectors: FloatArray | Matrix, domain_ids: NDArray[np.int64]) -> DomainDirections:
-        """Return the directions of domains from members, of which `vectors` are `(n, dimension)` deltas of any length."""
+        """Return the directions of domains from `(n, dimension)` deltas of members, of any length."""
         members, ids = unit_vectors(vectors.astype(float)), np.unique(domain_ids)
         means = np.stack([members[domain_ids == one].mean(0) for one in ids])
         differences = members - means[np.searchsorted(ids, domain_ids)]
@@ -78,9 +78,7 @@ class DomainDirections:
         ridge = _RIDGE * lengths[0] ** 2
         scales = np.sqrt(ridge / (lengths**2 + ridge)) if ridge else np.ones_like(lengths)
         centre = means.mean(0)
-        return cls(
-            tuple(ids.tolist()), centre, within, scales, unit_vectors(_whitened(means - centre, within, scales))
-        )
+        return cls(tuple(ids.tolist()), centre, within, scales, unit_vectors(_whitened(means - centre, within, scales)))
 
     def nearest(self, delta: FloatArray | Matrix) -> DomainScore:
         """Return the nearest domain of a `(dimension,)` delta of any length."""
