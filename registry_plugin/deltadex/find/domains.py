@@ -1,8 +1,8 @@
 """The domain of a task: whether the registry has it, and which one it is.
 
 Similarities of neighbours alone can't tell a missing domain once a registry has many: some relative is always close. So
-deltas are seen from the middle of all domains, and directions in which versions of one domain differ count less: they are
-whitened by the covariance within domains, as in linear discriminant analysis. Chosen and measured by
+deltas are seen from the middle of all domains, and directions in which versions of one domain differ count less:
+they are whitened by the covariance within domains, as in linear discriminant analysis. Chosen and measured by
 `python -m benchmarks.real --part find`; see docs/find.md.
 """
 
