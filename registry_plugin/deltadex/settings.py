@@ -490,6 +490,12 @@ class Settings(BaseSettings):
             return None
         return f"{self.dashboard_url.rstrip('/')}/model?{urlencode({'model': name, 'version': version})}"
 
+    def finding_link(self, review_id: int) -> str | None:
+        """Return the address of a finding's page; None if `dashboard_url` is not set."""
+        if self.dashboard_url is None:
+            return None
+        return f"{self.dashboard_url.rstrip('/')}/inbox?{urlencode({'finding': review_id})}"
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -16,6 +16,7 @@ from deltadex.cli import (
     advise,
     augment,
     backfill,
+    check,
     clusters,
     compare,
     db,
@@ -109,6 +110,7 @@ for command in (
     geometry.geometry,
     words.words,
     rebuild.rebuild,
+    check.check,
     report.report,
     doctor.doctor,
 ):
