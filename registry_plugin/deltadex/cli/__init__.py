@@ -30,6 +30,7 @@ from deltadex.cli import (
     find,
     geometry,
     lineage,
+    mcp,
     merge,
     method,
     models,
@@ -111,6 +112,7 @@ for command in (
     words.words,
     rebuild.rebuild,
     check.check,
+    mcp.mcp,
     report.report,
     doctor.doctor,
 ):
