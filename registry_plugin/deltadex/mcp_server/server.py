@@ -229,7 +229,7 @@ def build_server(tools: RegistryTools) -> MCPServer[Any]:
         tools.findings,
     ):
         server.tool(annotations=_READS)(read)
-    if asks:
+    if tools.may_ask:
         server.tool(annotations=_ASKS)(tools.find_by_examples)
         server.tool(annotations=_READS)(tools.search_state)
     return server

@@ -34,6 +34,8 @@ from deltadex.types import FindingKind, RegisteredVersion, State, VersionRow
 RULE = "owners"
 #: Channel of all owners that have none of their own.
 _EVERYBODY = "*"
+#: Writing a tag takes 70 ms, and a round waits for it.
+_NOTES_PER_ROUND = 50
 #: A finding with another status needs no message, and no note in MLflow.
 _STANDING = (Status.OPEN, Status.IN_REVIEW, Status.ACCEPTED)
 
@@ -157,7 +159,7 @@ def _write_notes(app: App) -> None:
         return
     standing = app.database.run(lambda tx: _repeats(tx, app.settings, notices))
     versions: Mapping[int, VersionRow] = {one.version_id: one.version for one in notices}
-    for version in versions.values():
+    for version in [*versions.values()][:_NOTES_PER_ROUND]:
         text = _note(app.settings, version, standing.get(version.id, []))
         is_written = not text and not any(one.note for one in notices if one.version_id == version.id)
         if is_written or version.state is State.DELETED or _tag(app, version, text):
