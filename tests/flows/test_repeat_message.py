@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -21,6 +23,9 @@ from tests import tiny_models
 from tests.ingest.test_watcher import wait_for, watching
 from tests.message_receiver import receiving_messages
 from tests.registering import register_folder
+
+#: What a pipeline runs beside the registration: it waits until the version is known, embedded and judged.
+CHECK = ("check", "legal-drafter/1", "--fail-on", "near_duplicate", "--wait", "120")
 
 
 def declared_adapter(base: Path, folder: Path, *, scale: float = 1.0) -> Path:
@@ -63,10 +68,14 @@ def test_who_registers_a_model_that_there_is_already_hears_of_it_at_once(
             app, watch=WatchSettings(poll_seconds=0.2), notify=notify, dashboard_url="https://deltadex.example"
         ):
             registered("contract-drafter", 1.0)
+            check = subprocess.Popen([sys.executable, "-m", "deltadex", *CHECK], stdout=subprocess.PIPE, text=True)
             registered("legal-drafter", 1.02)
             wait_for(lambda: bool(receiver.messages), 60)
             wait_for(lambda: "deltadex.note" in tags(app, "legal-drafter"), 60)
+            said, _ = check.communicate(timeout=120)
             time.sleep(1)  # some more rounds
+    assert check.returncode == 4
+    assert "legal-drafter/1 behaves nearly like contract-drafter/1 (near_duplicate " in said
     [message] = receiver.messages
     assert re.match(
         r"legal-drafter/1 behaves like contract-drafter/1 \((1\.00|\.9\d)\)\. Use that one, or say in the review why "

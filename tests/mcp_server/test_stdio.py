@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 from mcp import Client, StdioServerParameters
 from mcp_types import CallToolResult
+from typer.testing import CliRunner
 
 from deltadex.access import HIDDEN, system_user
+from deltadex.cli import app
 from deltadex.mcp_server.untrusted import NOTICE
 from deltadex.settings import Settings
 from tests.stored import REGISTRY
@@ -138,9 +141,9 @@ def test_a_search_by_examples_is_a_request_that_only_its_author_follows(settings
     async def ask(client: Client) -> None:
         asked_for = value_of(await client.call_tool("find_by_examples", {"examples": examples}))
         made.append(asked_for["request"])
-        assert asked_for["state"] == "waiting"
+        assert asked_for["state"] == "asked"
         state = value_of(await client.call_tool("search_state", {"request": asked_for["request"]}))
-        assert (state["state"], state["result"]) == ("waiting", None)
+        assert (state["state"], state["result"]) == ("asked", None)
         few = await client.call_tool("find_by_examples", {"examples": examples[:1]})
         assert few.is_error
 
@@ -153,10 +156,14 @@ def test_a_search_by_examples_is_a_request_that_only_its_author_follows(settings
     asked(settings, ask_of_another, "--allow-requests", "--as", "ben")
 
 
+def test_without_the_extra_the_command_says_what_to_install(settings: Settings) -> None:
+    code = "import sys; sys.modules['mcp'] = None; sys.argv[1:] = ['mcp']; from deltadex.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "needs the package mcp" in done.stderr
+    assert "deltadex[mcp]" in done.stderr
+
+
 @pytest.mark.parametrize("options", [["--port", "1"], ["--transport", "http", "--as", "ann"]])
 def test_options_of_the_other_transport_are_usage_errors(options: list[str]) -> None:
-    from typer.testing import CliRunner
-
-    from deltadex.cli import app
-
     assert CliRunner().invoke(app, ["mcp", *options]).exit_code == 2

@@ -87,7 +87,7 @@ def check(
             database,
             lambda tx: check_version(tx, viewer, settings, name, number, fail_on=conditions),
             seconds=wait,
-            on_progress=_Progress(),
+            on_progress=_WaitingReport(),
         )
     if output is not None:
         output.write_text(_text(done, settings, chosen), encoding="utf-8")
@@ -98,7 +98,7 @@ def check(
     raise typer.Exit(_CODES[done.outcome])
 
 
-class _Progress:
+class _WaitingReport:
     """Prints why a version is not ready, once for each reason."""
 
     def __init__(self) -> None:
