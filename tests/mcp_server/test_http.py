@@ -205,15 +205,15 @@ def test_a_token_of_the_companys_login_is_its_person_if_all_of_it_is_right(
         "email": "eve@x", "email_verified": True,
     }  # fmt: skip
 
-    def header(key: Any = key, algorithm: str = "RS256", **changes: Any) -> dict[str, str]:
+    def header(key: Any = key, algorithm: str = "RS256", name: str = "k", **changes: Any) -> dict[str, str]:
         claims = {name: value for name, value in {**right, **changes}.items() if value is not None}
-        return {"Authorization": "Bearer " + jwt.encode(claims, key, algorithm=algorithm, headers={"kid": "k"})}
+        return {"Authorization": "Bearer " + jwt.encode(claims, key, algorithm=algorithm, headers={"kid": name})}
 
     with serving(with_people.model_copy(update={"mcp": mcp}), database) as url:
         assert neighbors(url, **header()) == [HIDDEN] * 3
         other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         for wrong in (
             header(aud="another"), header(iss="https://evil"), header(exp=int(time.time()) - 60), header(sub=None),
-            header(sub="8"), header(other), header("k" * 40, "HS256"), header(None, "none"),
+            header(sub="8"), header(other), header(name="unknown"), header("k" * 40, "HS256"), header(None, "none"),
         ):  # fmt: skip
             assert posted(url, **wrong).status_code == 401

@@ -17,7 +17,7 @@ from deltadex.errors import SettingsError
 from deltadex.findings.kinds import Reason
 from deltadex.ingest import discovery
 from deltadex.notifications import queries as deliveries
-from deltadex.notifications.owners import RULE, tell_owners, viewer_of
+from deltadex.notifications.owners import RULE, owner_or_author, tell_owners, viewer_of
 from deltadex.notifications.repeats import Repeat, message_of, note_of
 from deltadex.registry.client import Registry
 from deltadex.reviews import actions as reviews
@@ -112,6 +112,23 @@ def test_a_channel_or_mlflow_that_is_away_gets_it_later(
     assert note(company, "legal-drafter") is None
     tell_owners(company)
     assert "contract-drafter/1" in (note(company, "legal-drafter") or "")
+
+
+def test_without_a_tag_who_ran_the_training_is_the_owner(company: App, receiver: Receiver) -> None:
+    version = company.registry.read("legal-drafter", 1)
+    assert version is not None
+    company.registry.client.set_tag(version.run_id or "", "mlflow.user", "ben")
+    name = owner_or_author(company)
+    assert name(version) == "legal-team"
+    assert name(replace(version, tags={})) == "ben"
+    assert name(replace(version, tags={}, run_id=None)) is None
+    found_alike(company)
+    notify = company.settings.notify.model_copy(update={"owners": {"ben": "legal"}})
+    for_ben = replace(company, settings=company.settings.model_copy(update={"notify": notify}))
+    with company.database.transaction() as tx:
+        tx.execute("update model_versions set tags = '{}'")
+    assert tell_owners(for_ben) == 1
+    assert len(receiver.messages) == 1
 
 
 def test_the_backlog_and_old_news_are_told_to_nobody(company: App, receiver: Receiver) -> None:

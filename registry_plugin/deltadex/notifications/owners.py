@@ -34,6 +34,8 @@ from deltadex.types import FindingKind, RegisteredVersion, State, VersionRow
 RULE = "owners"
 #: Channel of all owners that have none of their own.
 _EVERYBODY = "*"
+#: Tag of a run with the user who started it, set by MLflow's client.
+_USER_TAG = "mlflow.user"
 #: Writing a tag takes 70 ms, and a round waits for it.
 _NOTES_PER_ROUND = 50
 #: A finding with another status needs no message, and no note in MLflow.
@@ -48,21 +50,33 @@ class OwnerOf(Protocol):
     def __call__(self, version: RegisteredVersion, /) -> str | None: ...  # noqa: D102
 
 
-def tagged_owner(version: RegisteredVersion) -> str | None:
-    """Return the owner by the version's tags."""
-    return version.owner
+def owner_or_author(app: App) -> OwnerOf:
+    """Return a function that names the owner of a version by its tags, or else the user of its run."""
+
+    def name(version: RegisteredVersion) -> str | None:
+        if version.owner:
+            return version.owner
+        run = app.registry.run_of(version)
+        return run.data.tags.get(_USER_TAG) if run is not None else None
+
+    return name
 
 
-def tell_owners(app: App, *, owner_of: OwnerOf = tagged_owner) -> int:
+def tell_owners(app: App, *, owner_of: OwnerOf | None = None) -> int:
     """Notice versions that repeat another, send messages to their owners, and tag them; return how many are told.
 
     Only one process may run this at a time; the watcher holds a lock.
+
+    Parameters
+    ----------
+    owner_of
+        Default: `owner_or_author`.
     """
     check_rules(app.settings.notify)
     registry = app.registry.name
     app.database.run(lambda tx: deliveries.notice_repeats(tx, registry, kinds=REPEATS))
     untold = app.database.run(lambda tx: deliveries.untold(tx, registry))
-    told = _tell(app, untold, owner_of) if untold else 0
+    told = _tell(app, untold, owner_of or owner_or_author(app)) if untold else 0
     _write_notes(app)
     return told
 
@@ -85,9 +99,9 @@ def viewer_of(settings: Settings, owner: str | None, version: RegisteredVersion)
 def _tell(app: App, untold: Sequence[RepeatNotice], owner_of: OwnerOf) -> int:
     found = app.database.run(lambda tx: _repeats(tx, app.settings, untold))
     by_owner: dict[tuple[str, str], list[Repeat]] = defaultdict(list)
+    channels = app.settings.notify.owners
     for repeats in found.values():
-        owner = owner_of(repeats[0].version.registered) or ""
-        channels = app.settings.notify.owners
+        owner = (owner_of(repeats[0].version.registered) or "") if channels else ""
         by_owner[channels.get(owner) or channels.get(_EVERYBODY, ""), owner].append(repeats[0])
     told = {notice.version_id for notice in untold} - set(found)
     failed: set[int] = set()
