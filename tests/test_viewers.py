@@ -23,6 +23,8 @@ from deltadex.across import reads as across
 from deltadex.advise import reads as advice
 from deltadex.catalog import listing as catalog
 from deltadex.catalog.wanted import Wanted
+from deltadex.checks import check as checks
+from deltadex.checks.conditions import parse_fail_on
 from deltadex.cli import app
 from deltadex.clusters import dendrogram
 from deltadex.clusters import reads as visible_clusters
@@ -47,6 +49,7 @@ from deltadex.justify.sources import source_texts
 from deltadex.lineage.graph import lineage
 from deltadex.lineage.remarks import base_and_remarks
 from deltadex.map import chart as maps
+from deltadex.mcp_server import answers
 from deltadex.merge.methods import MergeMethod
 from deltadex.merge.plan import plan
 from deltadex.replay import reads as replays
@@ -154,6 +157,33 @@ def vector() -> np.ndarray:
     return np.eye(3, DIMENSION, dtype=np.float32)
 
 
+def checked(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
+    """Check every version that the viewer may see; the others are as unknown to them, whatever they ask."""
+    labels = [
+        row.registered.ref for row in versions.listing(tx, ADMIN, REGISTRY) if viewer.sees(row.registered.ref.name)
+    ]
+    conditions = parse_fail_on("any")
+    return [checks.check(tx, viewer, SETTINGS, one.name, one.version, fail_on=conditions) for one in labels]
+
+
+def refused_search(tx: Transaction, viewer: Person) -> object:
+    try:
+        return answers.search_answer(tx, viewer, SETTINGS, 1)
+    except DeltadexError as refused:
+        return refused.message
+
+
+def told(tx: Transaction, viewer: Person, ask: Callable[[str], object]) -> list[object]:
+    """Ask a tool of the MCP server about every version."""
+    found: list[object] = []
+    for row in versions.listing(tx, ADMIN, REGISTRY):
+        try:
+            found.append(ask(row.label))
+        except DeltadexError as refused:
+            found.append(refused.message.replace(row.label, ""))
+    return found
+
+
 #: Every function of the library that reads for a viewer, and how all that it may say is asked of it.
 READS: Mapping[Callable[..., object], Read] = {
     versions.listing: lambda tx, viewer, made: versions.listing(tx, viewer, REGISTRY),
@@ -219,6 +249,25 @@ READS: Mapping[Callable[..., object], Read] = {
     mixed_query: mixed,
     replays.get: lambda tx, viewer, made: first_replay(tx, viewer),
     replays.latest_between: replays_of_all,
+    checks.check: checked,
+    answers.neighbors_answer: lambda tx, viewer, made: told(
+        tx, viewer, lambda each: answers.neighbors_answer(tx, viewer, SETTINGS, each, limit=25)
+    ),
+    answers.model_answer: lambda tx, viewer, made: told(
+        tx, viewer, lambda each: answers.model_answer(tx, viewer, SETTINGS, each)
+    ),
+    answers.duplicates_answer: lambda tx, viewer, made: answers.duplicates_answer(tx, viewer, SETTINGS, limit=25),
+    answers.drift_answer: lambda tx, viewer, made: [
+        answers.drift_answer(tx, viewer, SETTINGS, name) for name in made.ids if viewer.sees(name)
+    ],
+    answers.findings_answer: lambda tx, viewer, made: answers.findings_answer(
+        tx, viewer, SETTINGS, undecided=False, limit=25
+    ),
+    answers.find_answer: lambda tx, viewer, made: [
+        answers.find_answer(tx, viewer, SETTINGS, words=" ".join(made.words), limit=25),
+        *told(tx, viewer, lambda each: answers.find_answer(tx, viewer, SETTINGS, like=each, limit=25)),
+    ],
+    answers.search_answer: lambda tx, viewer, made: refused_search(tx, viewer),
     advice.get: lambda tx, viewer, made: advice.get(tx, viewer, SETTINGS, 1),
     reviews.listing: lambda tx, viewer, made: reviews.listing(tx, viewer, SETTINGS),
     reviews.get: lambda tx, viewer, made: [
@@ -277,7 +326,7 @@ def test_a_read_says_nothing_of_hidden_models(
 #: Reads that answer with numbers, or with whether something is so, or that name no models.
 _WITHOUT_TEXT = {
     versions.sees_versions, compare.compare, reviews.count_by_rule, reviews.verify, embeddings.same_weights,
-    embeddings.of_version, standings, sent_texts.listing,
+    embeddings.of_version, standings, sent_texts.listing, answers.search_answer,
 }  # fmt: skip
 
 
@@ -346,7 +395,7 @@ _ABOUT_MODELS = (
 
 def test_pages_and_commands_ask_no_queries_about_models() -> None:
     [library], [dashboard] = deltadex.__path__, deltadex_dashboard.__path__
-    asking = [*Path(library, "cli").glob("*.py"), *Path(library, "mlflow_plugin").glob("*.py")]
+    asking = [path for each in ("cli", "mlflow_plugin", "mcp_server") for path in Path(library, each).glob("*.py")]
     asked = {
         (path.name, f"{each.module}.{name.name}")
         for path in [*asking, *Path(dashboard).rglob("*.py")]

@@ -341,6 +341,32 @@ class NotifySettings(_Group):
         default_factory=dict, description="channel name → Apprise URL, such as slack://… or mailto://…, as JSON"
     )
     rules: tuple[NotificationRule, ...] = Field((), description="which channel receives which events, as JSON")
+    owners: dict[str, str] = Field(
+        default_factory=dict,
+        description="owner of a version, or `*` for all others → channel that hears at once of a new version that "
+        "repeats another, as JSON",
+    )
+
+
+class McpSettings(_Group):
+    """The MCP server over HTTP. Without a login of its own it answers only programs of this machine's user."""
+
+    host: str = Field("127.0.0.1", description="address that `deltadex mcp` binds; another one needs a login below")
+    port: int = Field(8573, ge=1, le=65535, description="its port")
+    url: str | None = Field(
+        None, description="address under which assistants reach it, ending in /mcp; `init` lists it in MLflow"
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="further names in the header Host that are taken, as JSON; that of `url` is"
+    )
+    tokens_file: Path | None = Field(None, description="file with the SHA-256 of bearer tokens and the people's names")
+    issuer: str | None = Field(None, description="issuer of OIDC access tokens that are taken as bearer tokens")
+    audience: str | None = Field(None, description="audience that such a token must name")
+    jwks_url: str | None = Field(None, description="address of the issuer's keys")
+    user_header: str | None = Field(None, description="header in which a proxy names the person that it has logged in")
+    proxy_secret: SecretStr | None = Field(
+        None, min_length=32, description="secret that the proxy sends as X-Deltadex-Proxy-Secret"
+    )
 
 
 class AccessSettings(_Group):
@@ -447,6 +473,7 @@ class Settings(BaseSettings):
     review: ReviewSettings = ReviewSettings()
     access: AccessSettings = AccessSettings()
     notify: NotifySettings = NotifySettings()
+    mcp: McpSettings = McpSettings()
     ports: PortSettings = PortSettings()
 
     @property
@@ -495,6 +522,12 @@ class Settings(BaseSettings):
         if self.dashboard_url is None:
             return None
         return f"{self.dashboard_url.rstrip('/')}/model?{urlencode({'model': name, 'version': version})}"
+
+    def finding_link(self, review_id: int) -> str | None:
+        """Return the address of a finding's page; None if `dashboard_url` is not set."""
+        if self.dashboard_url is None:
+            return None
+        return f"{self.dashboard_url.rstrip('/')}/inbox?{urlencode({'finding': review_id})}"
 
     @classmethod
     def settings_customise_sources(

@@ -67,6 +67,7 @@ def filled(database: Database) -> Database:
             "select ask_advice('r', 'base', '[{}]', 'digest', '{}', '{*}', 'ada');"
             "select ask_replay('r', 1, 2, '[\"x\"]', 'digest', 'file', 64, 'ada')"
         )
+        tx.execute("insert into repeat_notices (review_id, model_version_id) select id, %s from reviews limit 1", [two])
         watchers.record_poll(tx, REGISTRY, watermark_ms=7)
         watchers.record_poll(tx, "Ünder", watermark_ms=8)
         tx.execute("insert into clusters (recipe_id, registry, number) values (%s, 'r', 0)", [recipe.id])

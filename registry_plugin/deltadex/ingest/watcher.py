@@ -21,6 +21,7 @@ from deltadex.ingest.reconcile import reconcile
 from deltadex.ingest.submit import submit_waiting
 from deltadex.ingest.webhook_process import receiving
 from deltadex.metrics.endpoint import serving
+from deltadex.notifications.owners import tell_owners
 from deltadex.replay.submit import submit_asked as submit_replays
 from deltadex.store.database import Database
 from deltadex.store.locks import SessionLock
@@ -96,6 +97,7 @@ class _Rounds:
         tasks.append((lambda: self._submit(stop), None))
         tasks += [(lambda: submit_searches(app), None), (lambda: submit_replays(app), None)]
         tasks.append((lambda: submit_advice(app), None))
+        tasks.append((lambda: tell_owners(app), None))
         if is_swept:
             tasks.append((lambda: machines.resume(app), None))
             tasks.append((self._sweep, self._before_sweep))

@@ -8,6 +8,9 @@ from deltadex.registry.client import Registry
 from deltadex.registry.connection import registry_errors
 from deltadex.types import Embedding, RegisteredVersion, State
 
+#: Remark about a version, like a comment of a colleague.
+NOTE_TAG = "deltadex.note"
+
 
 def tag_embedded(
     registry: Registry,
@@ -41,6 +44,15 @@ def tag_not_embedded(registry: Registry, version: RegisteredVersion, state: Stat
 def tag_reviews(registry: Registry, version: RegisteredVersion, tags: Mapping[str, str]) -> None:
     """Tag a version with the decisions about its findings."""
     _set_tags(registry, version, tags)
+
+
+def tag_note(registry: Registry, version: RegisteredVersion, note: str) -> None:
+    """Tag a version with a remark for its owner, or remove the remark if it is empty."""
+    if note:
+        _set_tags(registry, version, {NOTE_TAG: note})
+        return
+    with registry_errors(f"tagging {version.ref.label}"):
+        registry.client.delete_model_version_tag(version.ref.name, str(version.ref.version), NOTE_TAG)
 
 
 def _set_tags(registry: Registry, version: RegisteredVersion, tags: Mapping[str, str]) -> None:

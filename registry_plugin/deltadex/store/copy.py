@@ -31,6 +31,7 @@ TABLES: dict[str, LiteralString] = {
     "findings": "id",
     "reviews": "id",
     "decisions": "id",
+    "repeat_notices": "review_id, model_version_id",
     "notified": 'registry collate "C", rule collate "C"',
     "deliveries": "id",
     "clusters": "id",
