@@ -12,7 +12,7 @@ from tests.install.environments import ROOT, locked_but_for
 pytestmark = pytest.mark.install
 
 FOLDERS = ("tests/mlflow_plugin", "tests/registry")
-#: Of the newest MLflow, what the locked packages lack. The index may not have its own two parts yet: the wheel of MLflow
+#: What the locked packages lack of its requirements. The index may not have its own two parts yet: the wheel of MLflow
 #: holds their code, and MLflow warns of their numbers.
 UNMET = """
 import importlib.metadata as m
