@@ -455,6 +455,16 @@ class Settings(BaseSettings):
         description="program `mergekit-yaml`, which merges full models; default: found beside Python or on the path",
     )
     hub_url: str | None = Field(None, description="hub mirror for other bases; default: nothing is downloaded")
+    mlflow_app: str | None = Field(
+        None,
+        description="app of MLflow's server that `mlflow server --app-name deltadex` wraps, such as `oidc-auth`; "
+        "default: MLflow without logins",
+    )
+    mlflow_user_header: str | None = Field(
+        None,
+        description="header in which a proxy tells MLflow who asks, if the wrapped app does not; only where every "
+        "request passes that proxy",
+    )
     database: DatabaseSettings = DatabaseSettings()
     watch: WatchSettings = WatchSettings()
     scope: ScopeSettings = ScopeSettings()
