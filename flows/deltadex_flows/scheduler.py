@@ -28,7 +28,7 @@ from deltadex.errors import SchedulerError
 from deltadex.settings import Settings
 from deltadex.types import Queue, VersionRow
 from deltadex.versions.shards import Shard
-from deltadex_flows import run_tags
+from deltadex_flows import run_tags, trust
 from deltadex_flows.entry_points import (
     ADVISE_TASK,
     ANALYSE_REGISTRY,
@@ -266,7 +266,8 @@ class PrefectScheduler:
                     f"No worker is online in the work pool {self._pool!r}",
                     hint=f"Start one: prefect worker start --type {pool_type} --pool {self._pool}",
                 )
-        return f"{self._api_url}, pool {self._pool}, {len(online)} worker(s) online, {len(_DEPLOYMENTS)} flows deployed"
+        found = f"pool {self._pool}, {len(online)} worker(s) online, {len(_DEPLOYMENTS)} flows deployed"
+        return f"{self._api_url}, {found}, {trust.transport(self._api_url)}"
 
     def _pool_type(self, client: SyncPrefectClient) -> str:
         """Return the type of the work pool, which never changes."""
@@ -285,7 +286,10 @@ class PrefectScheduler:
         try:
             with temporary_settings(self._settings), get_client(sync_client=True) as client:
                 yield client
-        except (httpx.TransportError, PrefectHTTPStatusError, ObjectNotFound, RuntimeError) as error:
+        except (httpx.TransportError, PrefectHTTPStatusError, ObjectNotFound, RuntimeError, OSError) as error:
+            if fault := trust.fault(error):
+                message = f"Prefect at {self._api_url}: {action} failed: {fault}"
+                raise SchedulerError(message, hint=trust.hint()) from error
             hint = "Run `deltadex init`." if isinstance(error, ObjectNotFound) else "Is the Prefect server up?"
             if isinstance(error, PrefectHTTPStatusError) and error.response.status_code == HTTPStatus.UNAUTHORIZED:
                 hint = "Set DELTADEX_PREFECT_AUTH to the server's PREFECT_SERVER_API_AUTH_STRING."

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking._model_registry.client import ModelRegistryClient
 
 from deltadex.registry.connection import is_missing, registry_errors
+from deltadex.registry.trust import transport
 from deltadex.settings import SourceSettings
 from deltadex.types import STAGE_TAG, ModelVersionRef, RegisteredVersion
 
@@ -145,7 +146,7 @@ class Registry:
         with registry_errors(f"asking {self.tracking_uri}"):
             models = self.client.search_registered_models(max_results=_PAGE_SIZE)
         more = "+" if models.token else ""
-        return f"{self.tracking_uri}, {len(models)}{more} registered models"
+        return f"{self.tracking_uri}, {len(models)}{more} registered models, {transport(self.tracking_uri)}"
 
     def _as_registered(self, version: ModelVersion) -> RegisteredVersion:
         stage = version.current_stage or ""
