@@ -19,6 +19,9 @@ from cryptography.x509.oid import NameOID
 
 from tests.conftest import unused_port
 
+#: https://www.postgresql.org/docs/current/protocol-message-formats.html, SSLRequest
+_SSL_REQUEST = bytes.fromhex("00000008 04d2162f")
+
 
 @dataclass(frozen=True)
 class Authority:
@@ -74,28 +77,48 @@ def _builder(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x
 
 
 @contextmanager
-def behind_tls(port: int, certificate: Path, key: Path) -> Iterator[str]:
-    """Serve a local port over TLS, on a port of its own, and yield its https address."""
+def behind_tls(port: int, certificate: Path, key: Path, *, is_postgres: bool = False) -> Iterator[int]:
+    """Serve a local port over TLS for the length of a block, and yield the new port.
+
+    Parameters
+    ----------
+    is_postgres
+        Clients ask for encryption first, in the protocol of Postgres. The wheel's own server is built without TLS.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    listening, loop = unused_port(), asyncio.new_event_loop()
+    listening, loop, opened = unused_port(), asyncio.new_event_loop(), set[asyncio.StreamWriter]()
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.add(writer)
+        if is_postgres:
+            assert await reader.readexactly(len(_SSL_REQUEST)) == _SSL_REQUEST
+            writer.write(b"S")
+            try:
+                await writer.start_tls(context)
+            except (ConnectionError, ssl.SSLError):  # the client does not trust us
+                return
         to_reader, to_writer = await asyncio.open_connection("127.0.0.1", port)
+        opened.add(to_writer)
         await asyncio.gather(_copy(reader, to_writer), _copy(to_reader, writer))
 
-    server = loop.run_until_complete(asyncio.start_server(forward, "127.0.0.1", listening, ssl=context))
+    async def end(server: asyncio.Server) -> None:
+        server.close()
+        for writer in opened:
+            writer.transport.abort()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.wait(others, timeout=5) if others else None
+
+    at_once = None if is_postgres else context
+    server = loop.run_until_complete(asyncio.start_server(forward, "127.0.0.1", listening, ssl=at_once))
     thread = Thread(target=loop.run_forever, daemon=True)
     thread.start()
     try:
-        yield f"https://127.0.0.1:{listening}"
+        yield listening
     finally:
-        loop.call_soon_threadsafe(server.close)
+        asyncio.run_coroutine_threadsafe(end(server), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
         loop.close()
 
 

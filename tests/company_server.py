@@ -23,14 +23,8 @@ MAJORS = {"16": "pginstall", "18": "pginstall18"}
 
 
 @contextmanager
-def company_server(folder: Path, major: str, *, tls: tuple[Path, Path] | None = None) -> Iterator[str]:
-    """Run a server for the length of a block and give the address of its database `postgres`.
-
-    Parameters
-    ----------
-    tls
-        Files of certificate and key; by them the server takes encrypted connections, too.
-    """
+def company_server(folder: Path, major: str) -> Iterator[str]:
+    """Run a server for the length of a block and give the address of its database `postgres`."""
     programs = Path(binary("postgres")).parents[2] / MAJORS[major] / "bin"
     password = secrets.token_hex(8)
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
@@ -50,16 +44,9 @@ def company_server(folder: Path, major: str, *, tls: tuple[Path, Path] | None = 
         capture_output=True,
         pass_fds=[descriptor],
     )
-    options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "shared_buffers=32MB"]
-    if tls:
-        options += ["ssl=on", "ssl_cert_file=server.crt", "ssl_key_file=server.key"]
-        for file, name in zip(tls, ("server.crt", "server.key"), strict=True):
-            copy = cluster / name
-            copy.write_bytes(file.read_bytes())
-            copy.chmod(0o600)
-            os.chown(copy, user.pw_uid, user.pw_gid)
     port = unused_port()
     server = [*step_down, str(programs / "postgres"), "-D", f"{place}/cluster", "-p", str(port)]
+    options = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "shared_buffers=32MB"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*server, *(part for option in options for part in ("-c", option))],

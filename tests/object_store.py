@@ -37,7 +37,7 @@ class ObjectStore:
     secret: str
     _owner: Any = field(repr=False)
 
-    def keys(self, bucket: str = MODELS) -> list[str]:
+    def list_keys(self, bucket: str = MODELS) -> list[str]:
         """Return the keys of all objects in a bucket."""
         pages = self._owner.get_paginator("list_objects_v2").paginate(Bucket=bucket)
         return [item["Key"] for page in pages for item in page.get("Contents", ())]
@@ -68,7 +68,9 @@ def running_object_store() -> Iterator[ObjectStore]:
     try:
         for bucket in (MODELS, FOREIGN):
             buckets.create_bucket(Bucket=bucket)
-        key = _new_account(accounts, "deltadex", {"Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::company-*"})
+        key = _new_account(
+            accounts, "deltadex", {"Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::company-*"}
+        )
         owner = _new_account(accounts, "owner", {"Effect": "Allow", "Action": "*", "Resource": "*"})
         ours = {"aws_access_key_id": owner["AccessKeyId"], "aws_secret_access_key": owner["SecretAccessKey"]}
         authorization.settings.INITIAL_NO_AUTH_ACTION_COUNT = 0

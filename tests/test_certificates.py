@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 from prefect.settings import PREFECT_API_SSL_CERT_FILE, temporary_settings
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from typer.testing import CliRunner
 
 from deltadex.certificates import certificate_fault
@@ -22,7 +23,6 @@ from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.store.migrate import migrate
 from tests.authority import Authority, behind_tls
-from tests.company_server import company_server
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,27 @@ class Company:
     stranger: Path
 
     def database(self, **options: str) -> Database:
-        return Database(f"{self.postgres}?{'&'.join(f'{name}={quote(value)}' for name, value in options.items())}")
+        return Database(make_conninfo(self.postgres, **options))
 
 
 @pytest.fixture(scope="module")
-def company(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
+def company(servers: Settings, postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
     folder = tmp_path_factory.mktemp("authority")
     authority, stranger = Authority.new(folder, "company"), Authority.new(folder, "stranger")
     of_server = authority.server(folder)
     ports = [urlsplit(url).port or 0 for url in (servers.mlflow_uri, servers.prefect_url)]
     with ExitStack() as stack:
         mlflow, prefect = [stack.enter_context(behind_tls(port, *of_server)) for port in ports]
-        postgres = stack.enter_context(company_server(folder / "postgres", "18", tls=of_server))
-        yield Company(mlflow, f"{prefect}/api", postgres, authority.file, stranger.file)
+        port = int(conninfo_to_dict(postgres_url)["port"])
+        port = stack.enter_context(behind_tls(port, *of_server, is_postgres=True))
+        postgres = make_conninfo(postgres_url, host="127.0.0.1", port=port)
+        yield Company(
+            f"https://127.0.0.1:{mlflow}",
+            f"https://127.0.0.1:{prefect}/api",
+            postgres,
+            authority.file,
+            stranger.file,
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -77,15 +85,17 @@ def test_mlflow_s_certificate_is_checked_by_the_authority_of_either_setting(
         registry.check()
 
 
-def test_a_certificate_for_another_name_is_told_apart(servers: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_for_another_name_is_told_apart(
+    servers: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     authority = Authority.new(tmp_path, "company")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.file))
     port = urlsplit(servers.mlflow_uri).port or 0
     with (
-        behind_tls(port, *authority.server(tmp_path, host="mlflow.example")) as url,
+        behind_tls(port, *authority.server(tmp_path, host="mlflow.example")) as listening,
         pytest.raises(RegistryError, match=r"not accepted: IP address mismatch.*127\.0\.0\.1"),
     ):
-        Registry(url, name="acme").check()
+        Registry(f"https://127.0.0.1:{listening}", name="acme").check()
 
 
 def test_postgres_is_reached_over_tls_and_its_certificate_checked(company: Company) -> None:
@@ -113,14 +123,19 @@ def test_a_wrong_authority_for_postgres_is_told_with_the_option(company: Company
             assert not caught.value.retryable
 
 
-def test_prefect_s_certificate_is_checked_by_its_own_setting(company: Company, servers: Settings, tmp_path: Path) -> None:
+def test_prefect_s_certificate_is_checked_by_its_own_setting(
+    company: Company, servers: Settings, tmp_path: Path
+) -> None:
     ours = {"prefect_api_url": company.prefect, "work_pool": f"tls-{tmp_path.name}"}
     scheduler = load_scheduler(servers.model_copy(update=ours))
     with temporary_settings({PREFECT_API_SSL_CERT_FILE: str(company.authority)}):
         scheduler.deploy()
         with pytest.raises(SchedulerError, match="No worker is online"):
             scheduler.check()
-    for file, reason in ((company.stranger, "certificate is not trusted"), (tmp_path / "none", "authorities is missing")):
+    for file, reason in (
+        (company.stranger, "certificate is not trusted"),
+        (tmp_path / "none", "authorities is missing"),
+    ):
         with (
             temporary_settings({PREFECT_API_SSL_CERT_FILE: str(file)}),
             pytest.raises(SchedulerError, match=reason) as caught,
@@ -139,7 +154,8 @@ def test_the_doctor_says_how_each_connection_is_checked(
     monkeypatch.setenv("DELTADEX_TRACKING_URI", company.mlflow)
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(company.authority))
     monkeypatch.setenv(
-        "DELTADEX_DATABASE__URL", f"{company.postgres}?sslmode=verify-full&sslrootcert={company.stranger}"
+        "DELTADEX_DATABASE__URL",
+        make_conninfo(company.postgres, sslmode="verify-full", sslrootcert=str(company.stranger)),
     )
     monkeypatch.setattr("deltadex.cli.doctor._FIRST_POLL_SECONDS", 0.0)
     done = CliRunner().invoke(command_line, ["doctor", "--json"])

@@ -18,7 +18,8 @@ def fault(error: Exception) -> str | None:
 
 def hint() -> str:
     """Return what to do about a certificate that is not accepted."""
-    return f"It was checked by {_authority()}. Set PREFECT_API_SSL_CERT_FILE to the file with your authority's certificate."
+    file = "the file with your authority's certificate"
+    return f"It was checked by {_authority()}. Set PREFECT_API_SSL_CERT_FILE to {file}."
 
 
 def transport(api_url: str) -> str:
@@ -32,4 +33,6 @@ def transport(api_url: str) -> str:
 
 def _authority() -> str:
     path = PREFECT_API_SSL_CERT_FILE.value()
-    return f"PREFECT_API_SSL_CERT_FILE={path}" if path else "the public authorities, as PREFECT_API_SSL_CERT_FILE is unset"
+    return (
+        f"PREFECT_API_SSL_CERT_FILE={path}" if path else "the public authorities, as PREFECT_API_SSL_CERT_FILE is unset"
+    )

@@ -111,7 +111,7 @@ def test_a_finetune_in_s3_is_embedded_and_its_embedding_written_back(
     assert (row.state, row.reason) == (State.EMBEDDED, "")
     assert (row.artifact_uri or "").startswith(f"{artifacts or 'mlflow-artifacts:'}/")
     top = "direct/" if artifacts else "proxied/"
-    written = [key for key in store.keys() if key.startswith(top) and "/deltadex/support-v1/" in key]
+    written = [key for key in store.list_keys() if key.startswith(top) and "/deltadex/support-v1/" in key]
     assert {"manifest.json"} < {key.rpartition("/")[2] for key in written}
     tagged = company.registry.read("support", 1)
     assert tagged is not None
@@ -191,9 +191,7 @@ def test_a_refusal_of_the_store_is_told_with_its_kind(
     assert caught.value.resource is Resource.STORE
 
 
-def test_a_store_that_is_away_is_tried_again(
-    company: App, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_is_away_is_tried_again(company: App, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     take_credentials(
         monkeypatch,
         {**store.environment, "MLFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"},

@@ -61,13 +61,13 @@ def report(tx: Transaction, settings: Settings) -> None:
         insert into machines (registry, name, limits) values (%s, %s, %s::jsonb)
         on conflict (registry, name) do update set limits = excluded.limits, seen_at = now()
         """,
-        [settings.registry, name, json.dumps(dict(limits(settings)))],
+        [settings.server, name, json.dumps(dict(limits(settings)))],
     )
     tx.execute("delete from machines where seen_at < now() - %s", [_FORGOTTEN_AFTER])
 
 
 def online(tx: Transaction, registry: str) -> list[Machine]:
-    """Return the machines whose worker runs, by name."""
+    """Return the machines whose worker runs, by name; `registry` names no workspace, as workers are for all of them."""
     found = tx.execute(
         "select name, limits, seen_at from machines where registry = %s and seen_at > now() - %s order by name",
         [registry, _GONE_AFTER],
@@ -88,7 +88,7 @@ def resume(app: App) -> int:
 
     def read(tx: Transaction) -> tuple[list[VersionRow], list[Machine], datetime]:
         rows = versions.listing(tx, app.registry.name, states={State.WAITING, State.QUEUED})
-        return [row for row in rows if row.lacking], online(tx, app.registry.name), clock.now(tx)
+        return [row for row in rows if row.lacking], online(tx, app.settings.server), clock.now(tx)
 
     rows, machines, now = app.database.run(read)
     waiting = [row for row in rows if row.state is State.WAITING]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deltadex.app import App
 from deltadex.errors import MissingRight
+from deltadex.ingest import tenants
 from deltadex.registry.webhook import register_webhook
 from deltadex.store.database import Database
 from deltadex.store.migrate import migrate
@@ -27,7 +28,13 @@ def initialise(app: App) -> list[str]:
         lines.append("webhook: none, polling only (set DELTADEX_WEBHOOK__SECRET to have one)")
         return lines
     try:
-        lines.append(f"webhook: MLflow calls {register_webhook(app.registry, webhook)}")
+        lines += [
+            f"webhook{_of(one)}: MLflow calls {register_webhook(one.registry, webhook)}" for one in tenants.each(app)
+        ]
     except MissingRight as error:
         lines.append(f"webhook: not registered, only an admin of MLflow may; polling goes on ({error.message})")
     return lines
+
+
+def _of(app: App) -> str:
+    return "" if tenants.is_default(app) else f" of {app.registry.workspace}"

@@ -28,12 +28,13 @@ _REFUSAL_HINTS: dict[int, str] = {
     "`experiment *`.",
 }
 _CREDENTIALS_HINT = (
-    "Set the credentials that the store's client reads (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, …) and, for an "
-    "S3 of your own, MLFLOW_S3_ENDPOINT_URL where the worker runs, and restart it. It is tried again then, and every hour."
+    "Set the credentials that the store's client reads (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, …) and, for "
+    "an S3 of your own, MLFLOW_S3_ENDPOINT_URL where the worker runs, and restart it. The store is asked again then "
+    "and every hour."
 )
 _STORE_TLS_HINT = (
-    "Set AWS_CA_BUNDLE (S3) or REQUESTS_CA_BUNDLE to the file with your authority's certificate where the worker runs, and "
-    "restart it."
+    "Set AWS_CA_BUNDLE (S3) or REQUESTS_CA_BUNDLE to the file with your authority's certificate where the worker runs, "
+    "and restart it."
 )
 #: Packages of the clients of artifact stores, whose errors MLflow's client hides or passes on.
 _STORE_CLIENTS = ("boto3", "botocore", "google", "azure")
