@@ -84,6 +84,7 @@ def test_a_workspace_is_a_registry_of_its_own_and_the_default_one_has_the_server
     assert legal.within("default").registry == "acme"
     assert settings.version_link("a", 1) == "https://deltadex.example/model?model=a&version=1"
     assert legal.version_link("a", 1) == "https://deltadex.example/model?model=a&version=1&workspace=legal"
+    assert load_settings(registry="acme/legal").workspace == "legal"
     monkeypatch.setenv("DELTADEX_WORKSPACE", "legal")
     assert load_settings().registry == "acme/legal"
     monkeypatch.setenv("DELTADEX_REGISTRY", "acme/legal")  # as a service of the stack gets both

@@ -483,6 +483,8 @@ class Settings(BaseSettings):
         """Let the registry's name carry the workspace: each one is a registry of its own, under the server's name."""
         if self.workspace is not None:
             object.__setattr__(self, "registry", registry_name(self.server, self.workspace))
+        elif "/" in self.registry:
+            object.__setattr__(self, "workspace", workspace_of(self.registry))
         return self
 
     @property

@@ -63,7 +63,8 @@ def snapshot() -> Snapshot:
     AccessDenied
         No person with a role is logged in.
     """
-    settings, workspaces = load_settings(), ()
+    settings = load_settings()
+    workspaces: tuple[str, ...] = ()
     if settings.workspaces:
         settings, workspaces = _in_workspace(settings)
     person = visitor.person(settings)

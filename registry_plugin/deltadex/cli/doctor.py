@@ -118,7 +118,10 @@ def _watcher(settings: Settings) -> str:
     from deltadex.app import registry_of
     from deltadex.ingest.tenants import watched
 
-    said = {name: _polled(settings.within(name)) for name in watched(registry_of(settings), settings)}
+    registry = registry_of(settings)
+    with registry.bound():
+        names = watched(registry, settings)
+    said = {name: _polled(settings.within(name)) for name in names}
     return "; ".join(f"{name}: {says}" for name, says in said.items())
 
 
