@@ -186,3 +186,32 @@ def test_an_invalid_list_is_refused(tmp_path: Path, text: str, message: str) -> 
 def test_a_missing_list_denies_everyone(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
         at_terminal(Settings(access=AccessSettings(file=tmp_path / "none.toml")))
+
+
+def test_a_role_in_one_workspace_is_none_in_another(tmp_path: Path) -> None:
+    directory = Directory.model_validate(
+        {
+            "people": {"ada": {"role": "admin"}, "ben": {"role": "viewer", "workspaces": ["default"]}},
+            "groups": {
+                "legal": {"role": "approver", "workspaces": ["legal"], "models": ["contract-*"]},
+                "risk": {"role": "viewer", "workspaces": ["legal", "support-*"]},
+            },
+        }
+    )
+    groups = ["legal", "risk"]
+    in_legal = directory.person("cleo", groups, workspace="legal")
+    assert (in_legal.role, in_legal.models) == (Role.APPROVER, ("contract-*", "*"))
+    assert directory.person("cleo", groups, workspace="support-eu").role is Role.VIEWER
+    assert directory.person("ada", workspace="legal").role is Role.ADMIN
+    assert directory.person("ben").role is Role.VIEWER
+    for name, workspace in (("cleo", "billing"), ("ben", "legal")):
+        with pytest.raises(AccessDenied, match=f"{name} has no role in the workspace {workspace}"):
+            directory.person(name, groups if name == "cleo" else (), workspace=workspace)
+    with pytest.raises(AccessDenied, match="cleo has no role here"):
+        directory.person("cleo", groups)
+    file = tmp_path / "access.toml"
+    file.write_text(f'[people.{system_user()}]\nrole = "viewer"\nworkspaces = ["legal"]\n')
+    settings = Settings(access=AccessSettings(file=file))
+    assert at_terminal(settings.within("legal")).role is Role.VIEWER
+    with pytest.raises(AccessDenied):
+        at_terminal(settings)

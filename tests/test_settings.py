@@ -59,3 +59,33 @@ def test_a_missing_address_says_how_to_give_it() -> None:
 def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DELTADEX_DATABASE__URL", "postgresql://me:hunter2@localhost/x")
     assert "hunter2" not in repr(load_settings())
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [("*", ("*",)), ("legal, support", ("legal", "support")), ('["legal"]', ("legal",)), ("", ())],
+)
+def test_workspaces_are_written_with_commas_or_as_json(
+    monkeypatch: pytest.MonkeyPatch, given: str, names: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("DELTADEX_WORKSPACES", given)
+    assert load_settings().workspaces == names
+
+
+def test_a_workspace_is_a_registry_of_its_own_and_the_default_one_has_the_server_s_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DELTADEX_REGISTRY", "acme")
+    monkeypatch.setenv("DELTADEX_DASHBOARD_URL", "https://deltadex.example")
+    settings = load_settings()
+    legal = settings.within("legal")
+    assert (settings.registry, legal.registry, legal.server) == ("acme", "acme/legal", "acme")
+    assert legal.within("support").registry == "acme/support"
+    assert legal.within("default").registry == "acme"
+    assert settings.version_link("a", 1) == "https://deltadex.example/model?model=a&version=1"
+    assert legal.version_link("a", 1) == "https://deltadex.example/model?model=a&version=1&workspace=legal"
+    assert load_settings(registry="acme/legal").workspace == "legal"
+    monkeypatch.setenv("DELTADEX_WORKSPACE", "legal")
+    assert load_settings().registry == "acme/legal"
+    monkeypatch.setenv("DELTADEX_REGISTRY", "acme/legal")  # as a service of the stack gets both
+    assert load_settings().registry == "acme/legal"

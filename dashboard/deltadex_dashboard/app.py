@@ -62,6 +62,7 @@ page = st.navigation(
 shown_revision: str | None = None
 try:
     now = snapshot()
+    view.workspace_choice(now)
     _links_within_place(page.url_path or "overview")
     page.run()
     view.login_status(now)

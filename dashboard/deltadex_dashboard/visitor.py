@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 from streamlit import runtime
@@ -10,8 +10,9 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from deltadex import access
 from deltadex.access import Person
+from deltadex.errors import AccessDenied
 from deltadex.peer import is_own_program
-from deltadex.settings import Settings
+from deltadex.settings import DEFAULT_WORKSPACE, Settings
 
 #: Reverse proxies add at least one of these headers.
 _PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Real-Ip")
@@ -37,6 +38,34 @@ def person(settings: Settings) -> Person:
     if name := st.query_params.get("as"):
         st.session_state["as"] = name
     return access.at_page(settings, claims=_claims(), address=_address(), as_=st.session_state.get("as"))
+
+
+def memberships(settings: Settings, workspaces: Sequence[str]) -> tuple[str, ...]:
+    """Return the workspaces in which the viewer has a role."""
+
+    def has_role(workspace: str) -> bool:
+        try:
+            return bool(person(settings.within(workspace)))
+        except AccessDenied:
+            return False
+
+    return tuple(filter(has_role, workspaces))
+
+
+def choice(workspaces: Sequence[str]) -> str | None:
+    """Return the workspace that the viewer has chosen, by `?workspace=legal` or on a page, or else the first one."""
+    if name := st.query_params.get("workspace"):
+        st.session_state["workspace"] = name
+    chosen: str | None = st.session_state.get("workspace")
+    if chosen in workspaces:
+        return chosen
+    return DEFAULT_WORKSPACE if DEFAULT_WORKSPACE in workspaces else next(iter(workspaces), None)
+
+
+def choose(workspace: str) -> None:
+    """Have the pages show a workspace from now on."""
+    st.session_state["workspace"] = workspace
+    st.query_params.pop("workspace", None)
 
 
 def can_log_in() -> bool:

@@ -10,7 +10,7 @@ from deltadex.ingest.analyses import one_run
 from deltadex.ingest.round import judge_relabelled, recompute_where_due
 from deltadex.ingest.words import tell_apart_where_due
 from deltadex.map.layout import lay_out
-from deltadex.settings import load_settings
+from deltadex_flows.run_settings import run_settings
 
 
 @flow(
@@ -20,7 +20,7 @@ from deltadex.settings import load_settings
 )
 def analyse_registry() -> str:
     """Run the analyses that are due, unless another run is in progress."""
-    with open_app(load_settings()) as app, one_run(app) as is_free:
+    with open_app(run_settings()) as app, one_run(app) as is_free:
         if not is_free:
             return "another run is in progress"
         settings, database = app.settings, app.database

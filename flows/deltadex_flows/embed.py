@@ -29,8 +29,8 @@ from deltadex.ingest import record
 from deltadex.ingest import resolve as resolve_steps
 from deltadex.ingest.record import Embedded
 from deltadex.registry.training_metadata import provenance_of
-from deltadex.settings import load_settings
 from deltadex.types import Embedding, State, VersionRow
+from deltadex_flows.run_settings import run_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,7 +77,7 @@ def embed_model_version(version_id: int, attempt: int) -> RunState[Any]:
 
     After the last retry of a retryable error, the watcher starts another attempt for the version.
     """
-    settings = load_settings()
+    settings = run_settings()
     run_id = str(flow_run.get_id())
     # The embedding process starts here, so that it imports torch while the version is resolved and fetched.
     with open_app(settings) as app, shared.embedding_process(settings) as process:

@@ -12,7 +12,7 @@ from prefect.states import Completed, Failed
 from deltadex.app import open_app
 from deltadex.errors import DeltadexError
 from deltadex.ingest import replay
-from deltadex.settings import load_settings
+from deltadex_flows.run_settings import run_settings
 
 
 @flow(
@@ -22,7 +22,7 @@ from deltadex.settings import load_settings
 )
 def replay_versions(replay_id: int) -> RunState[Any]:
     """Run a replay; a failure is also stored with the replay."""
-    with open_app(load_settings()) as app:
+    with open_app(run_settings()) as app:
         try:
             is_done = replay.run(app, replay_id, flow_run_id=str(flow_run.get_id()))
         except DeltadexError as error:

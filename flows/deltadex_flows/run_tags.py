@@ -1,4 +1,4 @@
-"""Tags of flow runs by which a worker chooses: what a version needs, and the base of a shard."""
+"""Tags of flow runs: what a version needs and the base of a shard, by which a worker chooses, and the workspace."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from deltadex.errors import Resource
 from deltadex.types import VersionRow
 
-_BASE = "base:"
+_BASE, _WORKSPACE = "base:", "workspace:"
 
 
 def needs(version: VersionRow) -> list[str]:
@@ -32,3 +32,13 @@ def of_base(base: str | None) -> list[str]:
 def base_of(tags: Collection[str]) -> str | None:
     """Return the base of a shard from its run's tags."""
     return next((tag.removeprefix(_BASE) for tag in tags if tag.startswith(_BASE)), None)
+
+
+def of_workspace(workspace: str | None) -> list[str]:
+    """Return the tag for the workspace of MLflow that a run is about; none for the default one."""
+    return [f"{_WORKSPACE}{workspace}"] if workspace else []
+
+
+def workspace_of(tags: Collection[str]) -> str | None:
+    """Return the workspace that a run is about; None for the default one."""
+    return next((tag.removeprefix(_WORKSPACE) for tag in tags if tag.startswith(_WORKSPACE)), None)

@@ -16,7 +16,13 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterTags,
+)
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
@@ -25,10 +31,10 @@ from prefect.states import Crashed
 
 from deltadex.engine.probes import METHODS_DIGEST
 from deltadex.errors import SchedulerError
-from deltadex.settings import Settings
+from deltadex.settings import DEFAULT_WORKSPACE, Settings
 from deltadex.types import Queue, VersionRow
 from deltadex.versions.shards import Shard
-from deltadex_flows import run_tags
+from deltadex_flows import run_tags, trust
 from deltadex_flows.entry_points import (
     ADVISE_TASK,
     ANALYSE_REGISTRY,
@@ -100,6 +106,8 @@ class PrefectScheduler:
     """Prefect server, work pool and deployments as one `Scheduler`."""
 
     def __init__(self, settings: Settings) -> None:
+        self._workspace = None if settings.workspace == DEFAULT_WORKSPACE else settings.workspace
+        self._registry = settings.registry
         self._pool = settings.work_pool
         self._wanted_type = settings.work_pool_type
         self._known_type = ""
@@ -155,7 +163,7 @@ class PrefectScheduler:
                 deployment.id,
                 name=f"{version.label} · attempt {version.attempt}" if version.attempt > 1 else version.label,
                 parameters={"version_id": version.id, "attempt": version.attempt},
-                tags=[f"model:{ref.name}", f"version:{ref.version}", version.queue.value, *needs],
+                tags=[f"model:{ref.name}", f"version:{ref.version}", version.queue.value, *needs, *self._tags],
                 idempotency_key=":".join(map(str, ("deltadex", *key))),
                 work_queue_name=_LARGE_QUEUE if needs else version.queue.value,
             )
@@ -169,7 +177,7 @@ class PrefectScheduler:
                 deployment.id,
                 name=shard.label,
                 parameters={"shard_id": shard.id},
-                tags=[shard.queue.value, *run_tags.of_base(shard.base)],
+                tags=[shard.queue.value, *run_tags.of_base(shard.base), *self._tags],
                 idempotency_key=f"deltadex:shard:{shard.key}:{METHODS_DIGEST[:12]}",
                 work_queue_name=shard.queue.value,
             )
@@ -195,6 +203,7 @@ class PrefectScheduler:
                 deployment.id,
                 name=f"{noun} {request_id}",
                 parameters={f"{noun}_id": request_id},
+                tags=self._tags,
                 idempotency_key=f"deltadex:{noun}:{key}",
             )
         return str(run.id)
@@ -207,7 +216,7 @@ class PrefectScheduler:
         """
         with self._client("starting the analyses") as client:
             deployment = client.read_deployment_by_name(_ANALYSES.full_name)
-            latest = _latest_run(client, deployment.id)
+            latest = _latest_run(client, deployment.id, tags=[f"registry:{self._registry}"])
             if latest is not None and not _has_ended(latest):
                 if not self._is_stuck(client, latest):
                     return None
@@ -215,8 +224,9 @@ class PrefectScheduler:
             run = client.create_flow_run_from_deployment(
                 deployment.id,
                 name=f"analyses {datetime.now(UTC):%Y-%m-%d %H:%M}",
+                tags=[f"registry:{self._registry}", *self._tags],
                 # Two concurrent callers get the same run.
-                idempotency_key=f"deltadex:analyses:after:{latest.id if latest else deployment.id}",
+                idempotency_key=f"deltadex:analyses:{self._registry}:after:{latest.id if latest else deployment.id}",
             )
         return str(run.id)
 
@@ -266,7 +276,8 @@ class PrefectScheduler:
                     f"No worker is online in the work pool {self._pool!r}",
                     hint=f"Start one: prefect worker start --type {pool_type} --pool {self._pool}",
                 )
-        return f"{self._api_url}, pool {self._pool}, {len(online)} worker(s) online, {len(_DEPLOYMENTS)} flows deployed"
+        found = f"pool {self._pool}, {len(online)} worker(s) online, {len(_DEPLOYMENTS)} flows deployed"
+        return f"{self._api_url}, {found}, {trust.transport(self._api_url)}"
 
     def _pool_type(self, client: SyncPrefectClient) -> str:
         """Return the type of the work pool, which never changes."""
@@ -280,12 +291,19 @@ class PrefectScheduler:
         is_process = self._pool_type(client) in _PROCESS_TYPES
         return run.state.timestamp < datetime.now(UTC) - (_STUCK_AFTER if is_process else _CONTAINER_STUCK_AFTER)
 
+    @property
+    def _tags(self) -> list[str]:
+        return run_tags.of_workspace(self._workspace)
+
     @contextmanager
     def _client(self, action: str) -> Iterator[SyncPrefectClient]:
         try:
             with temporary_settings(self._settings), get_client(sync_client=True) as client:
                 yield client
-        except (httpx.TransportError, PrefectHTTPStatusError, ObjectNotFound, RuntimeError) as error:
+        except (httpx.TransportError, PrefectHTTPStatusError, ObjectNotFound, RuntimeError, OSError) as error:
+            if fault := trust.fault(error):
+                message = f"Prefect at {self._api_url}: {action} failed: {fault}"
+                raise SchedulerError(message, hint=trust.hint()) from error
             hint = "Run `deltadex init`." if isinstance(error, ObjectNotFound) else "Is the Prefect server up?"
             if isinstance(error, PrefectHTTPStatusError) and error.response.status_code == HTTPStatus.UNAUTHORIZED:
                 hint = "Set DELTADEX_PREFECT_AUTH to the server's PREFECT_SERVER_API_AUTH_STRING."
@@ -307,8 +325,9 @@ def _exists(client: SyncPrefectClient, pool: str) -> bool:
     return False
 
 
-def _latest_run(client: SyncPrefectClient, deployment_id: UUID) -> FlowRun | None:
+def _latest_run(client: SyncPrefectClient, deployment_id: UUID, *, tags: list[str]) -> FlowRun | None:
     runs = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=tags)),
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id])),
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=1,

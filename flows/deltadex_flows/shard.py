@@ -19,8 +19,8 @@ from prefect.states import Completed
 from deltadex.app import open_app
 from deltadex.escaping import markdown, printable
 from deltadex.ingest import shard
-from deltadex.settings import load_settings
 from deltadex.types import State, VersionRow
+from deltadex_flows.run_settings import run_settings
 
 _UPDATE_SECONDS = 2.0
 #: Fresh versions and everything else on the machine go first.
@@ -35,7 +35,7 @@ _NICE = 10
 def embed_shard(shard_id: int) -> RunState[Any]:
     """Bring each version of a shard to its end; those that are not reached wait for another shard."""
     os.nice(_NICE)
-    settings = load_settings()
+    settings = run_settings()
     progress = Progress(settings.version_link)
     with open_app(settings) as app:
         states = shard.embed_shard(

@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deltadex.errors import AccessDenied, SettingsError
-from deltadex.settings import Settings
+from deltadex.settings import DEFAULT_WORKSPACE, Settings, workspace_of
 from deltadex.types import ModelVersionRef, Provenance, RegisteredVersion, VersionRow
 
 #: Shown instead of the name of a model that the viewer may not see.
@@ -96,12 +96,17 @@ class Person:
 
 
 class Membership(BaseModel):
-    """A role and the models that it applies to."""
+    """A role, and the workspaces of MLflow and the models that it applies to, as patterns."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: Role
     models: tuple[str, ...] = ("*",)
+    workspaces: tuple[str, ...] = ("*",)
+
+    def covers(self, workspace: str) -> bool:
+        """Return True if it applies in a workspace of MLflow."""
+        return any(fnmatchcase(workspace, pattern) for pattern in self.workspaces)
 
 
 class Directory(BaseModel):
@@ -112,24 +117,29 @@ class Directory(BaseModel):
     people: Mapping[str, Membership] = Field(default_factory=dict)
     groups: Mapping[str, Membership] = Field(default_factory=dict)
 
-    def person(self, name: str, groups: Sequence[str] = (), *, identity: str = "") -> Person:
+    def person(
+        self, name: str, groups: Sequence[str] = (), *, identity: str = "", workspace: str = DEFAULT_WORKSPACE
+    ) -> Person:
         """Return a person by their own entry, or else with the highest role and all models of their groups.
 
         Parameters
         ----------
+        workspace
+            Only memberships that cover it count: what someone may do in one is nothing in another.
         identity
             As in `Person`; an entry under it goes before one under the name.
 
         Raises
         ------
         AccessDenied
-            Neither the identity nor the name nor one of the groups is listed.
+            Neither the identity nor the name nor one of the groups is listed for the workspace.
         """
         own = self.people.get(identity) or self.people.get(name)
         found = [own] if own else [self.groups[group] for group in groups if group in self.groups]
+        found = [one for one in found if one.covers(workspace)]
         if not found:
             raise AccessDenied(
-                f"{name} has no role here",
+                f"{name} has no role {'here' if workspace == DEFAULT_WORKSPACE else f'in the workspace {workspace}'}",
                 hint="An admin can add the person or one of their groups to the access file.",
             )
         role = max((one.role for one in found), key=list(Role).index)
@@ -137,7 +147,13 @@ class Directory(BaseModel):
 
 
 def from_claims(
-    directory: Directory, claims: Mapping[str, object], *, now: float, name_claim: str, groups_claim: str
+    directory: Directory,
+    claims: Mapping[str, object],
+    *,
+    now: float,
+    name_claim: str,
+    groups_claim: str,
+    workspace: str = DEFAULT_WORKSPACE,
 ) -> Person:
     """Return the person of a verified token from an identity provider.
 
@@ -168,7 +184,7 @@ def from_claims(
     if name_claim == "email" and claims.get("email_verified") is not True:
         name = identity
     listed = [str(group) for group in groups] if isinstance(groups, list | tuple) else []
-    return directory.person(name, listed, identity=identity)
+    return directory.person(name, listed, identity=identity, workspace=workspace)
 
 
 def masked(version: VersionRow) -> VersionRow:
@@ -243,7 +259,7 @@ def at_terminal(settings: Settings, *, as_: str | None = None) -> Person:
         return Person(as_ or system_user(), Role.ADMIN, identity=_local_identity(as_))
     if as_ is not None:
         raise AccessDenied("--as is only allowed without an access file", hint="Log in to this machine as that person.")
-    return directory.person(system_user(), identity=_local_identity())
+    return directory.person(system_user(), identity=_local_identity(), workspace=workspace_of(settings.registry))
 
 
 def at_page(
@@ -273,7 +289,12 @@ def at_page(
         raise AccessDenied("This dashboard needs a login", hint="Log in.")
     access = settings.access
     return from_claims(
-        directory, claims, now=time.time(), name_claim=access.name_claim, groups_claim=access.groups_claim
+        directory,
+        claims,
+        now=time.time(),
+        name_claim=access.name_claim,
+        groups_claim=access.groups_claim,
+        workspace=workspace_of(settings.registry),
     )
 
 

@@ -10,7 +10,8 @@ DeltadexError
 │       ├── BaseNotFound     no base is declared, or its location is not configured
 │       └── BaseMismatch     the declared base does not fit the weights; becomes a `wrong_base` finding
 ├── EmbeddingError           the forward pass failed or returned non-finite numbers
-├── Shortage                 this machine has too little memory (or that of its GPU), disk or time → `waiting`
+├── Shortage                 this machine has too little memory (or that of its GPU), disk or time, or no access to
+│                            an artifact store → `waiting`
 ├── GovernanceError          a review or access rule forbids an action
 │   ├── AccessDenied         the person lacks permission
 │   ├── IllegalStep          the finding's state does not allow this step
@@ -30,12 +31,14 @@ from typing import Any
 
 
 class Resource(StrEnum):
-    """Resources that settings and machines limit."""
+    """What settings and machines limit."""
 
     MEMORY = "memory"
     GPU = "gpu memory"
     DISK = "disk"
     TIME = "time"
+    #: Its limit is a point in time: a worker reads the credentials of stores when it starts.
+    STORE = "artifact store"
 
 
 class DeltadexError(Exception):
@@ -124,14 +127,15 @@ class EmbeddingError(DeltadexError):
 
 
 class Shortage(DeltadexError):
-    """A version needs more of a resource than this machine allows; it waits for a machine with more.
+    """A version needs more of a resource than this machine allows, and waits for one that has it.
 
     Parameters
     ----------
     resource
         The resource that ran out.
     more_than
-        The limit that was not enough, in bytes or seconds; 0 if it is not known, so that any machine may try again.
+        The limit that was not enough, in bytes or seconds; 0 if it is not known, so that any machine may try again. Of
+        an artifact store, the time of the refusal in seconds since the epoch.
     """
 
     def __init__(

@@ -10,12 +10,21 @@ import difflib
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlencode
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from deltadex.errors import SettingsError
 from deltadex.machine import memory_bytes
@@ -27,6 +36,11 @@ SETTINGS_FILE = "settings.json"
 #: Written by the embedded stack while it runs, so that commands find its services.
 STACK_FILE = "stack.json"
 
+
+#: The workspace of MLflow that requests without a name of one go to.
+DEFAULT_WORKSPACE = "default"
+#: Part of a store's address that is the workspace's name.
+WORKSPACE_PLACE = "{workspace}"
 
 #: Written once by the embedded stack, readable by its user only.
 ARTIFACT_KEY_FILE = "artifact.key"
@@ -228,7 +242,7 @@ class SourceSettings(_Group):
 
     stores: tuple[str, ...] = Field(
         ("s3://", "gs://", "wasbs://", "abfss://"),
-        description="artifact stores that workers read, as JSON; narrow it: `s3://bucket/path`",
+        description="artifact stores that workers read, as JSON; narrow it: `s3://bucket/path`, `s3://bucket/{workspace}`",
     )
     folders: tuple[Path, ...] = Field(
         (), description="local folders that workers read, as JSON; all of them if the embedded stack runs MLflow"
@@ -236,6 +250,11 @@ class SourceSettings(_Group):
     base_models: tuple[str, ...] = Field(
         ("*",), description="patterns of registered models that a version may name as its base, as JSON"
     )
+
+    def within(self, workspace: str) -> SourceSettings:
+        """Return the places for the versions of a workspace, so that none of them names the files of another."""
+        stores = tuple(store.replace(WORKSPACE_PLACE, workspace) for store in self.stores)
+        return self.model_copy(update={"stores": stores})
 
 
 class ThresholdSettings(_Group):
@@ -323,7 +342,7 @@ class ReviewSettings(_Group):
 
 
 class NotificationRule(_Group):
-    """Events to send and their channel; empty `kinds` and `severities` match all."""
+    """Events to send and their channel; empty `kinds` and `severities` match all. Models, workspaces are patterns."""
 
     name: str = Field(min_length=1)
     channel: str = Field(min_length=1)
@@ -331,6 +350,7 @@ class NotificationRule(_Group):
     kinds: tuple[FindingKind, ...] = ()
     severities: tuple[Literal["high", "medium", "low"], ...] = ()
     models: str = "*"
+    workspaces: tuple[str, ...] = ("*",)
     digest_hours: float = Field(0, ge=0)
 
 
@@ -427,6 +447,12 @@ class Settings(BaseSettings):
         default_factory=lambda: user_data_path("deltadex"), description="data folder of the embedded stack"
     )
     registry: str = Field("default", description="name of this registry in the store; keep it when the address changes")
+    workspace: str | None = Field(
+        None, description="workspace of MLflow that commands are about; default: MLflow's own default"
+    )
+    workspaces: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="workspaces of MLflow that are watched, with commas; `*`: all; default: MLflow has none"
+    )
     tracking_uri: str | None = Field(None, description="MLflow server")
     requests_per_second: float | None = Field(
         None, gt=0, description="most requests per second that the watcher, or one flow run, sends to MLflow"
@@ -486,6 +512,33 @@ class Settings(BaseSettings):
     mcp: McpSettings = McpSettings()
     ports: PortSettings = PortSettings()
 
+    @field_validator("workspaces", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return (
+            json.loads(value) if value.startswith("[") else [name.strip() for name in value.split(",") if name.strip()]
+        )
+
+    @model_validator(mode="after")
+    def _name_registry(self) -> Self:
+        """Let the registry's name carry the workspace: each one is a registry of its own, under the server's name."""
+        if self.workspace is not None:
+            object.__setattr__(self, "registry", registry_name(self.server, self.workspace))
+        elif "/" in self.registry:
+            object.__setattr__(self, "workspace", workspace_of(self.registry))
+        return self
+
+    @property
+    def server(self) -> str:
+        """Name of the registry without its workspace."""
+        return self.registry.partition("/")[0]
+
+    def within(self, workspace: str) -> Settings:
+        """Return the settings for one workspace of the same MLflow server."""
+        return self.model_copy(update={"workspace": workspace, "registry": registry_name(self.server, workspace)})
+
     @property
     def cache_dir(self) -> Path:
         """Folder of fetched checkpoints."""
@@ -531,7 +584,8 @@ class Settings(BaseSettings):
         """Return the address of a version's page; None if `dashboard_url` is not set."""
         if self.dashboard_url is None:
             return None
-        return f"{self.dashboard_url.rstrip('/')}/model?{urlencode({'model': name, 'version': version})}"
+        where = {"workspace": self.workspace} if self.workspace else {}
+        return f"{self.dashboard_url.rstrip('/')}/model?{urlencode({'model': name, 'version': version, **where})}"
 
     def finding_link(self, review_id: int) -> str | None:
         """Return the address of a finding's page; None if `dashboard_url` is not set."""
@@ -577,6 +631,19 @@ def _read_json(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise SettingsError(f"{path} is not JSON: {error}", hint="Correct or remove the file.") from error
     return content
+
+
+def registry_name(server: str, workspace: str) -> str:
+    """Return the name of a workspace's registry in the store; MLflow's default one has the server's own name.
+
+    So a company that switches workspaces on keeps what it has: MLflow moves its models into that one.
+    """
+    return server if workspace == DEFAULT_WORKSPACE else f"{server}/{workspace}"
+
+
+def workspace_of(registry: str) -> str:
+    """Return the workspace that a registry's name carries."""
+    return registry.partition("/")[2] or DEFAULT_WORKSPACE
 
 
 def load_settings(**options: Any) -> Settings:

@@ -281,7 +281,15 @@ def test_a_caller_killed_during_a_job_disturbs_no_other(base: BaseModel, adapter
 
 
 def test_the_process_gets_no_credentials_and_stays_offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    for name in (
+        "AWS_SECRET_ACCESS_KEY",
+        "PGPASSWORD",
+        "BOTO_CONFIG",
+        "DATABRICKS_HOST",
+        "MINIO_SECRET",
+        "wandb_api_key",
+    ):
+        monkeypatch.setenv(name, "secret")
     monkeypatch.setenv("DELTADEX_DATABASE__URL", "postgresql://user:secret@host/db")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     with EmbeddingProcess(threads=1) as process:

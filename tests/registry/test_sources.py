@@ -138,3 +138,19 @@ def _stranger() -> Iterator[tuple[str, list[str]]]:
         yield f"127.0.0.1:{server.server_port}", asked
         server.shutdown()
         thread.join()
+
+
+def test_a_version_of_a_workspace_names_no_files_of_another() -> None:
+    given = SourceSettings(stores=("s3://models/workspaces/{workspace}", "gs://shared"))
+    registry = Registry("http://mlflow:5000", name="acme/legal", sources=given)
+
+    def allowed(uri: str) -> bool:
+        return is_allowed(uri, tracking_uri=registry.tracking_uri, allowed=registry.sources)
+
+    assert allowed("s3://models/workspaces/legal/1/model")
+    assert allowed("gs://shared/model")
+    assert not allowed("s3://models/workspaces/support/1/model")
+    assert not allowed("s3://models/workspaces/legal/../support/1/model")
+    assert (
+        Registry("http://mlflow:5000", name="acme", sources=given).sources.stores[0] == "s3://models/workspaces/default"
+    )

@@ -26,7 +26,9 @@ from tests.stored import REGISTRY, discovered, embedded
 
 
 def test_check_says_what_it_found(database: Database) -> None:
-    assert re.fullmatch(r"PostgreSQL 18\.\d+, pgvector 0\.8\.\d+, tables up to date", database.check())
+    assert re.fullmatch(
+        r"PostgreSQL 18\.\d+, pgvector 0\.8\.\d+, tables up to date, within this machine", database.check()
+    )
 
 
 def test_a_server_that_is_away_is_a_retryable_error_without_the_password() -> None:

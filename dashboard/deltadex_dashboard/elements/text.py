@@ -18,6 +18,7 @@ from deltadex.map.chart import Chart
 from deltadex.reports.colors import STATE_COLORS
 from deltadex.reports.table import Cell, Table, as_csv
 from deltadex.search.neighbors import Neighbor
+from deltadex.settings import DEFAULT_WORKSPACE
 from deltadex.types import State, VersionRow
 from deltadex_dashboard import visitor
 from deltadex_dashboard.charts.bars import signed_bar
@@ -163,6 +164,16 @@ def error_page(error: DeltadexError) -> None:
             st.button("Log out", type="tertiary", on_click=st.logout)
     else:
         st.caption("No identity provider is configured: see docs/reviews.md.")
+
+
+def workspace_choice(now: Snapshot) -> None:
+    """Show the workspace that the page is about, to choose another one, if the person has a role in several."""
+    if len(now.workspaces) > 1:
+        shown = now.workspaces.index(now.settings.workspace or DEFAULT_WORKSPACE)
+        chosen = st.selectbox("Workspace", now.workspaces, index=shown, key="workspace-choice", width=240)
+        if chosen != now.workspaces[shown]:
+            visitor.choose(chosen)
+            st.rerun()
 
 
 def login_status(now: Snapshot) -> None:

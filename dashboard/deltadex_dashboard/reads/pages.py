@@ -76,7 +76,7 @@ def watcher(now: Snapshot) -> WatcherRow:
 def online_machines(now: Snapshot) -> list[Machine]:
     """Return the machines whose worker runs. Not cached, as the watcher's state isn't."""
     with now.transaction() as tx:
-        return machines.online(tx, now.settings.registry)
+        return machines.online(tx, now.settings.server)
 
 
 @cached

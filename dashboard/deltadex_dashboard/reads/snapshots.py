@@ -11,6 +11,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import streamlit as st
 
 from deltadex.access import Person
+from deltadex.ingest import queries as watchers
 from deltadex.settings import Settings, load_settings
 from deltadex.store.database import Database, Transaction
 from deltadex.store.revision import revision
@@ -25,11 +26,18 @@ _COLLECT_SECONDS = 600
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One registry in one store, at one revision of its data, as one person may see it."""
+    """One registry in one store, at one revision of its data, as one person may see it.
+
+    Attributes
+    ----------
+    workspaces
+        Workspaces of MLflow in which the person has a role; none where MLflow has no workspaces.
+    """
 
     settings: Settings
     revision: str
     person: Person
+    workspaces: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -39,8 +47,7 @@ class Snapshot:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Open a transaction for reads."""
-        database = self.settings.database
-        with _database(self.settings.url_of("dashboard"), database.pool_size, database.role).transaction() as tx:
+        with _transaction(self.settings) as tx:
             yield tx
 
 
@@ -57,9 +64,21 @@ def snapshot() -> Snapshot:
         No person with a role is logged in.
     """
     settings = load_settings()
+    workspaces: tuple[str, ...] = ()
+    if settings.workspaces:
+        settings, workspaces = _in_workspace(settings)
     person = visitor.person(settings)
-    with Snapshot(settings, "", person).transaction() as tx:
-        return Snapshot(settings, revision(tx, settings.registry), person)
+    with Snapshot(settings, "", person, workspaces).transaction() as tx:
+        return Snapshot(settings, revision(tx, settings.registry), person, workspaces)
+
+
+def _in_workspace(settings: Settings) -> tuple[Settings, tuple[str, ...]]:
+    """Return the settings for the chosen workspace, and the workspaces that the viewer may choose from."""
+    with _transaction(settings) as tx:
+        known = watchers.workspaces(tx, settings.server)
+    workspaces = visitor.memberships(settings, known)
+    chosen = visitor.choice(workspaces)
+    return (settings.within(chosen) if chosen else settings), workspaces
 
 
 def cached(
@@ -87,6 +106,13 @@ def _collect() -> None:
     # Frozen objects are still freed by reference counting; this frees the cycles among them.
     gc.unfreeze()
     gc.collect()
+
+
+@contextmanager
+def _transaction(settings: Settings) -> Iterator[Transaction]:
+    database = settings.database
+    with _database(settings.url_of("dashboard"), database.pool_size, database.role).transaction() as tx:
+        yield tx
 
 
 @st.cache_resource(show_spinner=False, max_entries=4, on_release=Database.close)

@@ -117,12 +117,13 @@ def _base(settings: Settings, process: EmbeddingProcess, base: str, stack: ExitS
     hold = stack.enter_context(open_cache(settings).holding())
     if Path(base).is_dir():
         return read_base(process, Path(base), settings, hold, method=DEFAULT_METHOD)
+    from deltadex.app import registry_of
     from deltadex.bases import resolve
     from deltadex.engine.plain_copies import plain_copy
     from deltadex.engine.shared import base_model
-    from deltadex.registry.client import Registry
 
-    registry = Registry(settings.mlflow_uri, name=settings.registry, sources=settings.sources)
+    registry = registry_of(settings)
+    stack.enter_context(registry.bound())
     files = resolve.base_files_of(settings, registry, base, hold)
     stored = process.inspect(files, read_pickles=settings.embedding.read_pickles).fetch()
     checkpoint = plain_copy(process, stored, hold, deadline_seconds=settings.embedding.deadline_seconds)

@@ -87,16 +87,22 @@ def _store(settings: Settings) -> str:
 
 
 def _registry(settings: Settings) -> str:
-    from deltadex.registry.client import Registry
+    from deltadex.app import registry_of
+    from deltadex.ingest.tenants import watched
 
-    return Registry(settings.mlflow_uri, name=settings.registry).check()
+    registry = registry_of(settings)
+    with registry.bound():
+        says = registry.check()
+    return f"{says}, workspaces: {', '.join(watched(registry, settings))}" if settings.workspaces else says
 
 
 def _rights(settings: Settings) -> str:
-    from deltadex.registry.client import Registry
+    from deltadex.app import registry_of
     from deltadex.registry.rights import try_rights
 
-    return try_rights(Registry(settings.mlflow_uri, name=settings.registry))
+    registry = registry_of(settings)
+    with registry.bound():
+        return try_rights(registry)
 
 
 def _scheduler(settings: Settings) -> str:
@@ -106,6 +112,20 @@ def _scheduler(settings: Settings) -> str:
 
 
 def _watcher(settings: Settings) -> str:
+    """Return how long ago the registry, or each of its workspaces, was polled."""
+    if not settings.workspaces:
+        return _polled(settings)
+    from deltadex.app import registry_of
+    from deltadex.ingest.tenants import watched
+
+    registry = registry_of(settings)
+    with registry.bound():
+        names = watched(registry, settings)
+    said = {name: _polled(settings.within(name)) for name in names}
+    return "; ".join(f"{name}: {says}" for name, says in said.items())
+
+
+def _polled(settings: Settings) -> str:
     from deltadex.ingest import queries as watchers
     from deltadex.store import clock
     from deltadex.store.database import Database
@@ -119,15 +139,19 @@ def _watcher(settings: Settings) -> str:
             if row.polled_at or time.monotonic() > deadline:
                 break
             time.sleep(1)
-    start_hint = "Start a watcher: `deltadex watch`."
+    start_hint, which = "Start a watcher: `deltadex watch`.", _which(settings)
     if row.polled_at is None:
-        raise DeltadexError("the registry was never polled", hint=start_hint)
+        raise DeltadexError(f"{which} was never polled", hint=start_hint)
     if row.error:
-        raise DeltadexError(f"the last round failed: {row.error}")
+        raise DeltadexError(f"the last round of {which} failed: {row.error}")
     age = (now - row.polled_at).total_seconds()
     if age > 10 * settings.watch.poll_seconds + 30:
-        raise DeltadexError(f"the registry was last polled {age:.0f} s ago", hint=start_hint)
+        raise DeltadexError(f"{which} was last polled {age:.0f} s ago", hint=start_hint)
     return f"polled {age:.0f} s ago"
+
+
+def _which(settings: Settings) -> str:
+    return f"the workspace {settings.workspace}" if settings.workspace else "the registry"
 
 
 def _engine(settings: Settings) -> str:

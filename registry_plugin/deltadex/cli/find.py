@@ -207,13 +207,13 @@ class _ExampleSearch:
 
     def _deltas(self, *, wait: bool) -> Iterator[TaskDelta]:
         """Yield the delta of the examples, then with one more trained half of them each time."""
+        from deltadex.app import registry_of
         from deltadex.find.train import trainer
-        from deltadex.registry.client import Registry
 
         settings = self._settings
-        registry = Registry(settings.mlflow_uri, name=settings.registry, sources=settings.sources)
+        registry = registry_of(settings)
         method, kept = self._database.run(lambda tx: manner_of(tx, settings, self._base))
-        with trainer(kept, registry, self._base, method=method) as training:
+        with registry.bound(), trainer(kept, registry, self._base, method=method) as training:
             with _bar(f"Training on {len(self._examples)} examples") as advance:
                 first = training.delta(self._examples, on_share=advance)
             yield first

@@ -95,11 +95,12 @@ def _latest(database: Database, viewer: Person, settings: Settings, pair: Pair) 
 
 def _logged(settings: Settings, keeper: VersionRow) -> tuple[str, str]:
     """Return the prompts that the keeper's run logged, as lines, and the artifact that holds them."""
-    from deltadex.registry.client import Registry
+    from deltadex.app import registry_of
     from deltadex.registry.evaluation_table import logged_prompts
 
-    registry = Registry(settings.mlflow_uri, name=settings.registry, sources=settings.sources)
-    found = logged_prompts(registry, keeper.registered)
+    registry = registry_of(settings)
+    with registry.bound():
+        found = logged_prompts(registry, keeper.registered)
     return as_lines(found.cells), found.path
 
 

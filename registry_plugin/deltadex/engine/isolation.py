@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import resource
 import signal
 import sys
@@ -13,7 +14,12 @@ from pathlib import Path
 
 from deltadex.machine import processors
 
-_WITHHELD_PREFIXES = ("DELTADEX_", "MLFLOW_", "PREFECT_", "AWS_", "AZURE_", "GOOGLE_", "HF_", "HUGGING")
+#: Names of variables that hold credentials, or say where some are: of services, databases and artifact stores.
+_WITHHELD = re.compile(
+    r"^(DELTADEX|MLFLOW|PREFECT|AWS|AZURE|GOOGLE|HF|DATABRICKS|BOTO)_|^(HUGGING|PG[A-Z])"
+    r"|SECRET|PASSWORD|CREDENTIAL|(API|ACCESS|ACCOUNT|PRIVATE)_?KEY|TOKEN(_|$)",
+    re.IGNORECASE,
+)
 _OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -38,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 def isolated_environment() -> dict[str, str]:
     """Return the environment of a process that opens untrusted files: no credentials, no downloads."""
-    allowed = {name: value for name, value in os.environ.items() if not name.startswith(_WITHHELD_PREFIXES)}
+    allowed = {name: value for name, value in os.environ.items() if not _WITHHELD.search(name)}
     return OMP_ENVIRONMENT | MALLOC_ENVIRONMENT | allowed | _OFFLINE
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from deltadex.settings import workspace_of
 from deltadex.store.database import Transaction
 
 
@@ -34,6 +35,14 @@ def read(tx: Transaction, registry: str) -> WatcherRow:
         "select watermark_ms, polled_at, swept_at, error from watchers where registry = %s", [registry]
     ).fetchone()
     return WatcherRow(*row) if row else WatcherRow()
+
+
+def workspaces(tx: Transaction, server: str) -> tuple[str, ...]:
+    """Return the workspaces of a server that were ever watched, by name; only the default one where it has none."""
+    found = tx.execute(
+        "select registry from watchers where registry = %s or starts_with(registry, %s || '/')", [server, server]
+    )
+    return tuple(sorted(workspace_of(name) for (name,) in found))
 
 
 def store_id(tx: Transaction, registry: str) -> str:

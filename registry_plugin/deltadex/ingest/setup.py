@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from deltadex.app import App
 from deltadex.errors import MissingRight, RegistryError
+from deltadex.ingest import tenants
 from deltadex.registry.mcp_listing import list_mcp_server
 from deltadex.registry.webhook import register_webhook
 from deltadex.store.database import Database
@@ -32,7 +33,9 @@ def initialise(app: App) -> list[str]:
         lines.append("webhook: none, polling only (set DELTADEX_WEBHOOK__SECRET to have one)")
         return lines
     try:
-        lines.append(f"webhook: MLflow calls {register_webhook(app.registry, webhook)}")
+        lines += [
+            f"webhook{_of(one)}: MLflow calls {register_webhook(one.registry, webhook)}" for one in tenants.each(app)
+        ]
     except MissingRight as error:
         lines.append(f"webhook: not registered, only an admin of MLflow may; polling goes on ({error.message})")
     return lines
@@ -44,3 +47,7 @@ def _listed(app: App, url: str) -> str:
         return f"listed in MLflow as {list_mcp_server(app.registry, url, version=version('deltadex'))}"
     except RegistryError as error:
         return f"not listed in MLflow ({error.message})"
+
+
+def _of(app: App) -> str:
+    return "" if tenants.is_default(app) else f" of {app.registry.workspace}"

@@ -19,6 +19,7 @@ from deltadex.ingest import queries as watchers
 from deltadex.ingest.analyses import submit_analyses
 from deltadex.ingest.reconcile import reconcile
 from deltadex.ingest.submit import submit_waiting
+from deltadex.ingest.tenants import Tenants
 from deltadex.ingest.webhook_process import receiving
 from deltadex.metrics.endpoint import serving
 from deltadex.notifications.owners import tell_owners
@@ -38,9 +39,12 @@ log = logging.getLogger(__name__)
 
 
 def watch(app: App, stop: threading.Event) -> None:
-    """Poll until `stop` is set. Errors are logged, shown on the dashboard, and retried in the next round."""
+    """Poll until `stop` is set. Errors are logged, shown on the dashboard, and retried in the next round.
+
+    The watched workspaces take turns, each with its own tasks: one that fails keeps no other from its turn.
+    """
     wake = threading.Event()
-    rounds = _Rounds(app)
+    tenants = _Tenants(app)
     lock = SessionLock(app.database, f"watch:{app.registry.name}")
     began = time.monotonic()
 
@@ -56,7 +60,7 @@ def watch(app: App, stop: threading.Event) -> None:
             wake.clear()
             try:
                 if lock.hold():
-                    rounds.run(stop, is_woken=is_woken)
+                    tenants.take_turns(stop, is_woken=is_woken)
             except DeltadexError as error:
                 _report(app, error)
             _wait(wake, stop, min(app.settings.watch.poll_seconds, _RECONCILE_SECONDS))
@@ -74,6 +78,30 @@ class _Pause:
 
     def begin(self) -> None:
         self._next = time.monotonic() + self.seconds
+
+
+class _Tenants:
+    """Rounds of each watched workspace."""
+
+    def __init__(self, app: App) -> None:
+        self._tenants, self._known = Tenants(app), list[App]()
+        self._rounds: dict[str, _Rounds] = {}
+        self._before_reading = _Pause(_RECONCILE_SECONDS)
+
+    def take_turns(self, stop: threading.Event, *, is_woken: bool) -> None:
+        """Run the tasks of each workspace that are due; new workspaces are found once a minute."""
+        if not self._known or self._before_reading.is_over():
+            self._known = self._tenants.read()
+            self._before_reading.begin()
+        for app in self._known:
+            rounds = self._rounds.setdefault(app.registry.name, _Rounds(app))
+            try:
+                with app.registry.bound():
+                    rounds.run(stop, is_woken=is_woken)
+            except DeltadexError as error:
+                _report(app, error)
+            if stop.is_set():
+                return
 
 
 class _Rounds:

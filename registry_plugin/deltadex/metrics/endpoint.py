@@ -100,7 +100,7 @@ def pages(database: Database, settings: Settings, is_alive: Callable[[], bool]) 
         Whether the watcher still goes round.
     """
     collectors = CollectorRegistry()
-    collectors.register(StoreCollector(database, settings.registry))
+    collectors.register(StoreCollector(database, settings.server))
     ProcessCollector(registry=collectors)
     most_seconds = max(_FEWEST_SECONDS, _MISSED_POLLS * settings.watch.poll_seconds)
 
@@ -113,7 +113,7 @@ def pages(database: Database, settings: Settings, is_alive: Callable[[], bool]) 
     def readyz(_: Request) -> Response:
         # Without reasons from the store: they name models and addresses.
         try:
-            age = database.run(lambda tx: queries.poll_age_seconds(tx, settings.registry))
+            age = database.run(lambda tx: queries.poll_age_seconds(tx, settings.server))
         except DeltadexError:
             return _verdict("Postgres does not answer")
         return _verdict("" if age is not None and age < most_seconds else "MLflow was not read for too long")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from deltadex.store.database import Transaction
 from deltadex.types import UNDER_WAY, Queue, State
-from deltadex.versions import shards
 
 _ADD = """
     insert into work_done as known (registry, kind, name, count, seconds, bytes) values (%s, %s, %s, %s, %s, %s)
@@ -75,35 +74,51 @@ def add_error(tx: Transaction, registry: str, kind: str) -> None:
 
 
 def read(tx: Transaction, registry: str) -> Numbers:
-    """Return the present numbers of a registry."""
+    """Return the present numbers of a registry and all of its workspaces."""
     rows = tx.execute(
         """
         select state, queue, count(*), extract(epoch from now() - min(discovered_at))::float8
-        from model_versions where registry = %s group by state, queue
+        from model_versions where registry = %(server)s or starts_with(registry, %(server)s || '/')
+        group by state, queue
         """,
-        [registry],
+        {"server": registry},
     ).fetchall()
     oldest: dict[Queue, float] = dict.fromkeys(Queue, 0.0)
     for state, queue, _, seconds in rows:
         if state in UNDER_WAY:
             oldest[Queue(queue)] = max(oldest[Queue(queue)], seconds)
     work = tx.execute(
-        "select kind, name, count, seconds, bytes from work_done where registry = %s order by kind, name", [registry]
+        """
+        select kind, name, sum(count)::bigint, sum(seconds), sum(bytes)::bigint from work_done
+        where registry = %(server)s or starts_with(registry, %(server)s || '/') group by kind, name order by kind, name
+        """,
+        {"server": registry},
     )
+    shards = tx.execute(
+        """
+        select count(*) from shards
+        where ended_at is null and (registry = %(server)s or starts_with(registry, %(server)s || '/'))
+        """,
+        {"server": registry},
+    ).fetchone()
     found = {(State(state), Queue(queue)): int(count) for state, queue, count, _ in rows}
     versions = {(state, queue): found.get((state, queue), 0) for state in State for queue in Queue}
     return Numbers(
         versions=versions,
         oldest_seconds=oldest,
-        open_shards=len(shards.open_shards(tx, registry)),
+        open_shards=shards[0] if shards else 0,
         work=[Work(*values) for values in work],
         poll_age_seconds=poll_age_seconds(tx, registry),
     )
 
 
 def poll_age_seconds(tx: Transaction, registry: str) -> float | None:
-    """Return the time since MLflow was last polled with success; None before the first time."""
+    """Return the time since MLflow, or any of its workspaces, was last polled with success; None before the first."""
     row = tx.execute(
-        "select extract(epoch from now() - polled_at)::float8 from watchers where registry = %s", [registry]
+        """
+        select extract(epoch from now() - max(polled_at))::float8 from watchers
+        where registry = %(server)s or starts_with(registry, %(server)s || '/')
+        """,
+        {"server": registry},
     ).fetchone()
     return row[0] if row else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from functools import partial
 
 from deltadex.errors import ChannelError
@@ -15,7 +16,7 @@ from deltadex.notifications import queries as deliveries
 from deltadex.notifications.channels import send
 from deltadex.notifications.message import check_rules, matching_notices, message
 from deltadex.notifications.queries import Position
-from deltadex.settings import NotificationRule, Settings
+from deltadex.settings import NotificationRule, Settings, workspace_of
 from deltadex.store import clock
 from deltadex.store.database import Database
 
@@ -30,8 +31,9 @@ def notify(settings: Settings, database: Database) -> int:
     if not settings.notify.rules:
         return 0
     check_rules(settings.notify)
-    now = database.run(deliveries.latest)
-    return sum(_notify_rule(settings, database, rule, now) for rule in settings.notify.rules)
+    now, workspace = database.run(deliveries.latest), workspace_of(settings.registry)
+    rules = [rule for rule in settings.notify.rules if any(fnmatchcase(workspace, one) for one in rule.workspaces)]
+    return sum(_notify_rule(settings, database, rule, now) for rule in rules)
 
 
 def _notify_rule(settings: Settings, database: Database, rule: NotificationRule, now: Position) -> bool:

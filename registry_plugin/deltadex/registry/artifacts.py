@@ -27,6 +27,7 @@ from deltadex.errors import BaseNotFound, IncompleteCheckpoint, RegistryError
 from deltadex.registry.client import Registry
 from deltadex.registry.connection import registry_errors, store_errors
 from deltadex.registry.sources import check_source
+from deltadex.settings import DEFAULT_WORKSPACE
 from deltadex.types import ModelVersionRef, RegisteredVersion
 
 
@@ -105,7 +106,8 @@ def cache_key(registry: Registry, ref: ModelVersionRef, *, role: str) -> str:
     role
         `base` or `finetune`: one model may be both, and only bases stay in the cache.
     """
-    return f"{role} {ref.label} of {registry.tracking_uri}, {ref.created_ms}"
+    where = "" if registry.workspace == DEFAULT_WORKSPACE else f" in {registry.workspace}"
+    return f"{role} {ref.label} of {registry.tracking_uri}{where}, {ref.created_ms}"
 
 
 def version_files(

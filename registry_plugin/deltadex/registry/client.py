@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from mlflow import MlflowClient
@@ -12,9 +13,11 @@ from mlflow.entities import Run as Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking._model_registry.client import ModelRegistryClient
+from mlflow.utils.workspace_context import WorkspaceContext, get_request_workspace
 
 from deltadex.registry.connection import is_missing, registry_errors
-from deltadex.settings import SourceSettings
+from deltadex.registry.trust import transport
+from deltadex.settings import DEFAULT_WORKSPACE, SourceSettings, workspace_of
 from deltadex.types import STAGE_TAG, ModelVersionRef, RegisteredVersion
 
 _PAGE_SIZE = 100
@@ -26,14 +29,16 @@ log = logging.getLogger(__name__)
 
 
 class Registry:
-    """One MLflow registry, with its name in the store.
+    """One MLflow registry, with its name in the store: of a server, or of one of its workspaces.
+
+    That of a workspace is used within `bound`, because MLflow's client takes the workspace from its process.
 
     Parameters
     ----------
     tracking_uri
         Address of the MLflow server.
     name
-        `Settings.registry`, which is part of each version's identity.
+        `Settings.registry`, which is part of each version's identity; `server/workspace` for a workspace.
     sources
         Places besides the server's own artifact store from which files of versions are read.
     """
@@ -41,10 +46,42 @@ class Registry:
     def __init__(self, tracking_uri: str, *, name: str, sources: SourceSettings | None = None) -> None:
         self.tracking_uri = tracking_uri
         self.name = name
-        self.sources = sources or SourceSettings()
-        self.client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        self.workspace = workspace_of(name)
+        self.sources = (sources or SourceSettings()).within(self.workspace)
+        self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         self._registry_client = ModelRegistryClient(tracking_uri, tracking_uri)
         self._with_models: dict[str, bool] = {}
+
+    def bound(self) -> AbstractContextManager[object]:
+        """Have this process's requests to MLflow, of all threads, go to the workspace during a block.
+
+        The default one needs no name, and a server without workspaces refuses any.
+        """
+        return nullcontext() if self.workspace == DEFAULT_WORKSPACE else WorkspaceContext(self.workspace)
+
+    @property
+    def client(self) -> MlflowClient:
+        """MLflow's client.
+
+        Raises
+        ------
+        RuntimeError
+            Requests would go to another workspace, whose versions would become those of this one.
+        """
+        if self.workspace not in (DEFAULT_WORKSPACE, get_request_workspace()):
+            raise RuntimeError(f"the registry {self.name} is used outside of `bound`")
+        return self._client
+
+    def workspaces(self) -> tuple[str, ...]:
+        """Return the names of all workspaces that the account may see.
+
+        Raises
+        ------
+        RegistryError
+            The server has none.
+        """
+        with registry_errors("listing the workspaces"):
+            return tuple(sorted(one.name for one in self.client.list_workspaces()))
 
     def newest_first(self) -> Iterator[RegisteredVersion]:
         """Yield all ready model versions, newest first, page by page.
@@ -138,6 +175,7 @@ class Registry:
     def set_tag(self, version: ModelVersionRef, key: str, value: str) -> None:
         """Set a tag of a version; it is not a prompt, which MLflow's own client would ask the server each time."""
         with registry_errors(f"tagging {version.label}"):
+            assert self.client  # noqa: S101 - bound
             self._registry_client.set_model_version_tag(version.name, str(version.version), key, value)
 
     def check(self) -> str:
@@ -145,7 +183,7 @@ class Registry:
         with registry_errors(f"asking {self.tracking_uri}"):
             models = self.client.search_registered_models(max_results=_PAGE_SIZE)
         more = "+" if models.token else ""
-        return f"{self.tracking_uri}, {len(models)}{more} registered models"
+        return f"{self.tracking_uri}, {len(models)}{more} registered models, {transport(self.tracking_uri)}"
 
     def _as_registered(self, version: ModelVersion) -> RegisteredVersion:
         stage = version.current_stage or ""

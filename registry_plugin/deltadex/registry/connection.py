@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -10,7 +11,9 @@ from http import HTTPStatus
 import requests
 from mlflow.exceptions import MlflowException, RestException
 
-from deltadex.errors import DeltadexError, MissingRight, RegistryError
+from deltadex.certificates import certificate_fault
+from deltadex.errors import DeltadexError, MissingRight, RegistryError, Resource, Shortage
+from deltadex.registry import trust
 
 _NOT_FOUND = "RESOURCE_DOES_NOT_EXIST"
 _RETRYABLE_CODES = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
@@ -24,17 +27,26 @@ _REFUSAL_HINTS: dict[int, str] = {
     HTTPStatus.FORBIDDEN: "Give Deltadex's account in MLflow the right EDIT on `registered_model *` and on "
     "`experiment *`.",
 }
-_TLS = "CERTIFICATE_VERIFY_FAILED"
-_TLS_HINT = (
-    "Set REQUESTS_CA_BUNDLE, or MLFLOW_TRACKING_SERVER_CERT_PATH, to the file with your authority's certificate."
-)
 _CREDENTIALS_HINT = (
-    "Set the credentials that the store's client reads where the worker runs, such as AWS_ACCESS_KEY_ID or "
-    "GOOGLE_APPLICATION_CREDENTIALS."
+    "Set the credentials that the store's client reads (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, …) and, for "
+    "an S3 of your own, MLFLOW_S3_ENDPOINT_URL where the worker runs, and restart it. The store is asked again then "
+    "and every hour."
 )
-#: Names and texts of store clients' errors that no retry mends.
-_REFUSED_KINDS = re.compile(r"credential|auth|permission|forbidden|NotFound|^ValueError$|^TypeError$", re.IGNORECASE)
-_REFUSED = re.compile(r"AccessDenied|NoSuchBucket|NoSuchKey|\((401|403|404)\)")
+_STORE_TLS_HINT = (
+    "Set AWS_CA_BUNDLE (S3) or REQUESTS_CA_BUNDLE to the file with your authority's certificate where the worker runs, "
+    "and restart it."
+)
+#: Packages of the clients of artifact stores, whose errors MLflow's client hides or passes on.
+_STORE_CLIENTS = ("boto3", "botocore", "google", "azure")
+#: Errors of store clients that ask for other credentials, rights or settings of the worker. A store that is not the one
+#: that was meant has no such bucket.
+_REFUSED = re.compile(
+    r"credential|forbidden|permission|AccessDenied|AccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|"
+    r"AuthenticationFailed|Unauthenticated|NoSuchBucket|\((401|403)\)",
+    re.IGNORECASE,
+)
+#: Errors of store clients that are about the files themselves.
+_PERMANENT = re.compile(r"^(ValueError|TypeError|\w*NotFound\w*)\b|NoSuchKey|\(404\)")
 
 
 @contextmanager
@@ -66,8 +78,8 @@ def registry_errors(action: str) -> Iterator[None]:
 
 def _refusal(error: MlflowException | requests.RequestException) -> tuple[str, str] | None:
     """Return text and hint for what no retry mends: wrong credentials, missing rights, an unknown certificate."""
-    if _TLS in str(error):
-        return "its certificate is not trusted", _TLS_HINT
+    if fault := certificate_fault(str(error)):
+        return fault, trust.hint()
     hint = _REFUSAL_HINTS.get(_status_of(error))
     return (_first_line(error), hint) if hint else None
 
@@ -100,20 +112,39 @@ def _is_transient(error: MlflowException) -> bool:
 
 @contextmanager
 def store_errors(action: str) -> Iterator[None]:
-    """Convert errors of an artifact store as `registry_errors` does, and also those of the store's own client."""
+    """Convert errors of an artifact store as `registry_errors` does, and also those of the store's own client.
+
+    Raises
+    ------
+    Shortage
+        The store refuses this worker: its credentials are missing, wrong or have expired, or it asks another store.
+    """
     try:
-        with registry_errors(action):
+        with registry_errors(action), _bare_store_errors():
             yield
     except (DeltadexError, OSError):
         raise
     except Exception as error:  # each store's client has its own exceptions, with no class in common
         text = f"{type(error).__name__}: {error}".partition("\n")[0][:300]
-        is_refused = bool(_REFUSED_KINDS.search(type(error).__name__) or _REFUSED.search(text))
-        raise RegistryError(
-            f"MLflow: {action} failed: {text}",
-            hint=_CREDENTIALS_HINT if is_refused else "Can the worker reach this store?",
-            retryable=not is_refused,
-        ) from error
+        message = f"MLflow: {action} failed: {text}"
+        fault = certificate_fault(str(error))
+        if fault or _REFUSED.search(text):
+            hint = _STORE_TLS_HINT if fault else _CREDENTIALS_HINT
+            raise Shortage(message, hint=hint, resource=Resource.STORE, more_than=time.time()) from error
+        hint, is_permanent = "Can the worker reach this store?", bool(_PERMANENT.search(text))
+        raise RegistryError(message, hint=hint, retryable=not is_permanent) from error
+
+
+@contextmanager
+def _bare_store_errors() -> Iterator[None]:
+    """Raise the error of a store's own client in place of MLflow's, which tells neither its kind nor its code."""
+    try:
+        yield
+    except MlflowException as error:
+        hidden = error.__cause__ or error.__context__
+        if hidden is not None and type(hidden).__module__.partition(".")[0] in _STORE_CLIENTS:
+            raise hidden from error
+        raise
 
 
 def is_missing(error: MlflowException) -> bool:

@@ -13,7 +13,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from deltadex.errors import RegistryError
 from deltadex.registry.client import Registry
-from deltadex.registry.connection import registry_errors
+from deltadex.registry.connection import store_errors
 from deltadex.registry.sources import is_allowed
 from deltadex.types import Embedding, ModelVersionRef, RegisteredVersion
 
@@ -25,7 +25,7 @@ def logged_embeddings(registry: Registry, version: RegisteredVersion, folder: Pa
     each manifest with the version, because a run may have several embeddings.
     """
     ref = version.ref
-    with registry_errors(f"looking for embeddings of {ref.label}"):
+    with store_errors(f"looking for embeddings of {ref.label}"):
         for run_id in filter(None, (version.run_id, find_own_run(registry, ref))):
             if (run := registry.find_run(run_id)) is None or not _is_allowed(registry, run):
                 continue
@@ -68,7 +68,7 @@ def log_embedding(
     """
     ref = version.ref
     path = f"{FOLDER}/{_path_part(ref.name)}-v{ref.version}/{embedding.recipe.digest[:12]}"
-    with registry_errors(f"logging the embedding of {ref.label}"):
+    with store_errors(f"logging the embedding of {ref.label}"):
         target = _usable_run(registry, version, run) or registry.client.get_run(_own_run(registry, ref))
         if not _is_allowed(registry, target):
             raise RegistryError(

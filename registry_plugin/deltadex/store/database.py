@@ -18,6 +18,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from deltadex.errors import StoreError
 from deltadex.store.migrate import pending, require_vector
+from deltadex.store.transport import HINT, tls_fault, transport
 
 #: A connection within a transaction; the code that opened it commits or rolls back.
 Transaction = psycopg.Connection
@@ -163,11 +164,10 @@ class Database:
         """
         with self.connect() as connection:
             vector = require_vector(connection)
-            missing = pending(connection)
-            server = connection.info.server_version
+            missing, server, how = pending(connection), connection.info.server_version, transport(connection)
         if missing:
             raise StoreError(f"The tables in {self._address} are out of date: {missing[0].name} is missing", hint=_INIT)
-        return f"PostgreSQL {server // 10_000}.{server % 10_000}, pgvector {vector}, tables up to date"
+        return f"PostgreSQL {server // 10_000}.{server % 10_000}, pgvector {vector}, tables up to date, {how}"
 
     def _open_pool(self) -> ConnectionPool:
         with self._opening:
@@ -242,6 +242,8 @@ class Database:
                 hint = "All connections are in use: raise this service's DELTADEX_DATABASE__…POOL_SIZE."
             except psycopg.OperationalError as reason:
                 error = reason
+        if fault := tls_fault(str(error)):
+            return StoreError(f"Postgres at {self._address}: {fault}", hint=HINT)
         return StoreError(f"Postgres at {self._address}: {_first_line(error)}", hint=hint, retryable=True)
 
 

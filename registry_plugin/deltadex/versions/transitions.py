@@ -11,7 +11,7 @@ from typing import LiteralString
 
 from psycopg.types.json import Jsonb
 
-from deltadex.errors import DeltadexError, Shortage, StoreError
+from deltadex.errors import DeltadexError, Resource, Shortage, StoreError
 from deltadex.escaping import storable
 from deltadex.store.database import Transaction
 from deltadex.types import BASE_TAG, DOMAIN_TAG, STAGE_TAG, UNDER_WAY, Queue, RegisteredVersion, State, VersionRow
@@ -189,7 +189,7 @@ def note_error(tx: Transaction, version_id: int, error: DeltadexError, *, attemp
 
 
 def mark_waiting(tx: Transaction, version_id: int, shortage: Shortage, *, attempt: int) -> bool:
-    """Mark a version as waiting for a larger machine; return False if not under way or the attempt was superseded."""
+    """Mark a version as waiting for another machine; return False if not under way or the attempt was superseded."""
     return _update(
         tx,
         """
@@ -229,7 +229,13 @@ def requeue(tx: Transaction, version_id: int, *, reason: str, died: bool = False
 
 
 def resume(tx: Transaction, row: VersionRow) -> None:
-    """Start a waiting version over, in a run of its own on a machine that has more of what it lacked."""
+    """Start a waiting version over, in a run of its own on a machine that has more of what it lacked.
+
+    One that an artifact store refused needs no larger machine, and goes into a shard with all the others of that store.
+    """
+    if row.lacking is Resource.STORE:
+        requeue(tx, row.id, reason="the artifact store is tried again")
+        return
     requeue(tx, row.id, reason=f"a machine with more {row.lacking} is there")
     tx.execute(
         "update model_versions set lacking = %s, more_than = %s, goes_alone = true where id = %s",

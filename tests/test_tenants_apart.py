@@ -1,0 +1,60 @@
+"""Another workspace with the same base, recipe and vectors changes no answer about this one.
+
+The log's chain is one for all workspaces: how long it is, its head and the paths to it are not kept apart.
+"""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from deltadex.access import Person, Role
+from deltadex.reviews import actions as reviews
+from deltadex.settings import DatabaseSettings, Settings
+from deltadex.store.database import Database, Transaction
+from deltadex.store.migrate import migrate
+from tests import stored, strangers
+from tests.stored import ADMIN, REGISTRY
+from tests.strangers import Strangers, fill
+from tests.test_viewers import READS, name_of, texts
+
+_HEAD = re.compile(r"\d+:[0-9a-f]{64}")
+#: Who sees every model of the workspace, and who sees none.
+VIEWERS = (ADMIN, Person("eve", Role.VIEWER, ("no-such-model",)))
+
+
+def answers(tx: Transaction, made: Strangers) -> dict[str, list[str]]:
+    """Return every text of every read, for each viewer."""
+    found: dict[str, list[str]] = {}
+    for read in READS.keys() - {reviews.prove, reviews.verify}:
+        for viewer in VIEWERS:
+            said = texts(READS[read](tx, viewer, made))
+            found[f"{name_of(read)} for {viewer.name}"] = sorted(one for one in said if not _HEAD.fullmatch(one))
+    return found
+
+
+def test_another_workspace_changes_no_answer(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("create database tenants")
+    url = make_conninfo(postgres_url, dbname="tenants")
+    ours = Settings(registry=REGISTRY, database=DatabaseSettings(url=url))
+    with Database(url) as database:
+        migrate(database)
+        made = fill(database, ours)
+        before = database.run(lambda tx: answers(tx, made))
+        for module in (stored, strangers):
+            monkeypatch.setattr(module, "REGISTRY", f"{REGISTRY}/legal")
+        others = fill(database, ours.within("legal"))
+        monkeypatch.undo()
+        after = database.run(lambda tx: answers(tx, made))
+        listed = database.run(
+            lambda tx: tx.execute("select registry, count(*) from model_versions group by 1").fetchall()
+        )
+    counts = dict(listed)
+    assert counts[REGISTRY] == counts[f"{REGISTRY}/legal"]
+    assert made.recipe_id == others.recipe_id, "so that only the registry keeps them apart"
+    changed = {name: (said, before[name]) for name, said in after.items() if said != before[name]}
+    assert {name: (set(now) - set(then), set(then) - set(now)) for name, (now, then) in changed.items()} == {}
