@@ -423,6 +423,11 @@ class Settings(BaseSettings):
         description="program `mergekit-yaml`, which merges full models; default: found beside Python or on the path",
     )
     hub_url: str | None = Field(None, description="hub mirror for other bases; default: nothing is downloaded")
+    witnesses: tuple[SecretStr, ...] = Field(
+        (),
+        description="where the watcher publishes the head of the decision log, as JSON: `folder:/…`, `s3://…`, "
+        "`git+ssh://…`, `tsa+https://…`, `notify:CHANNEL`, `mlflow:`; see docs/witness.md",
+    )
     database: DatabaseSettings = DatabaseSettings()
     watch: WatchSettings = WatchSettings()
     scope: ScopeSettings = ScopeSettings()

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from deltadex.access import Person
+from deltadex.cli import witnesses
 from deltadex.cli.options import DatabaseUrl, DataDir, Json
 from deltadex.cli.reading import print_json, reading, version_json
 from deltadex.cli.terminal import plain
@@ -37,6 +38,9 @@ console = Console(highlight=False)
 review = typer.Typer(
     name="review", help="List, assign and decide findings, and audit the decision log.", no_args_is_help=True
 )
+
+review.command()(witnesses.witnesses)
+review.command()(witnesses.publish)
 
 As = Annotated[
     str | None, typer.Option("--as", metavar="NAME", help="Act as another person. Only without an access file.")
@@ -263,21 +267,15 @@ def verify(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Verify the log, and that each finding is as the log left it.
+    """Verify the log, that each finding is as the log left it, and that it contains what the witnesses hold.
 
-    Store the head elsewhere: with `--head` a log that was cut off or rewritten is detected.
+    The watcher publishes heads to the witnesses of DELTADEX_WITNESSES; with them, or with `--head`, a log that was cut
+    off or rewritten is detected. Exits with 4 if anything is wrong, with 3 if a witness did not answer.
     """
     if proof is not None:
         _verify_proof(proof.read(), head, json=json)
         return
-    with reading(data_dir, database_url, as_=as_) as (tx, person, _):
-        chain = reviews.verify(tx, person, holding=head)
-    if json:
-        print_json({**asdict(chain), "is_whole": chain.broken is None})
-    elif chain.broken is None:
-        console.print(f"{chain.entries} entries, all unchanged; head {chain.head or 'none'}", soft_wrap=True)
-    if chain.broken is not None:
-        raise GovernanceError(chain.problem, hint="The database was changed behind its triggers: ask its owner.")
+    witnesses.report(*witnesses.verified(data_dir, database_url, as_=as_, head=head), json=json)
 
 
 @review.command()

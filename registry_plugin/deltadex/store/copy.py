@@ -33,6 +33,8 @@ TABLES: dict[str, LiteralString] = {
     "decisions": "id",
     "notified": 'registry collate "C", rule collate "C"',
     "deliveries": "id",
+    "witnesses": 'registry collate "C", name collate "C"',
+    "time_stamps": "id",
     "clusters": "id",
     "cluster_assignments": "recipe_id, model_version_id",
     "cluster_runs": 'recipe_id, registry collate "C"',
