@@ -20,11 +20,11 @@ from deltadex.reviews import actions as reviews
 from deltadex.reviews.chain import Chain
 from deltadex.store.database import Database
 from deltadex.witness import queries
-from deltadex.witness.compare import Answers, Testimony, ask
+from deltadex.witness.compare import Answers, HeadComparison, ask
 from deltadex.witness.configured import witnesses_of
 from deltadex.witness.head import LogHead
 from deltadex.witness.queries import WitnessState
-from deltadex.witness.reads import testimonies, witness_states
+from deltadex.witness.reads import head_comparisons, witness_states
 
 console = Console(highlight=False)
 
@@ -73,7 +73,7 @@ def publish(json: Json = False, data_dir: DataDir = None, database_url: Database
 
 def verified(
     data_dir: DataDir, database_url: DatabaseUrl, *, as_: str | None, head: str | None
-) -> tuple[Chain, Sequence[Testimony]]:
+) -> tuple[Chain, Sequence[HeadComparison]]:
     """Verify the log by itself, then against the witnesses of the settings, which are asked outside a transaction."""
     settings = settings_from(data_dir, database_url=database_url)
     person = at_terminal(settings, as_=as_)
@@ -84,10 +84,10 @@ def verified(
         answers: Answers = ask(asked, settings.registry, published=before)
         with database.transaction() as tx:
             chain = reviews.verify(tx, person, holding=head)
-            return chain, testimonies(tx, person, settings, answers)
+            return chain, head_comparisons(tx, person, settings, answers)
 
 
-def report(chain: Chain, found: Sequence[Testimony], *, json: bool) -> None:
+def report(chain: Chain, found: Sequence[HeadComparison], *, json: bool) -> None:
     """Print the result of a verification.
 
     Raises
@@ -98,7 +98,7 @@ def report(chain: Chain, found: Sequence[Testimony], *, json: bool) -> None:
     denied, silent = [one for one in found if one.problem], [one for one in found if one.error]
     if json:
         whole = chain.broken is None and not denied
-        print_json({**asdict(chain), "is_whole": whole, "witnesses": [_testimony_json(one) for one in found]})
+        print_json({**asdict(chain), "is_whole": whole, "witnesses": [_comparison_json(one) for one in found]})
     else:
         _print(chain, found)
     if chain.broken is not None or denied:
@@ -107,7 +107,7 @@ def report(chain: Chain, found: Sequence[Testimony], *, json: bool) -> None:
         raise typer.Exit(_TRY_AGAIN)
 
 
-def _print(chain: Chain, found: Sequence[Testimony]) -> None:
+def _print(chain: Chain, found: Sequence[HeadComparison]) -> None:
     if chain.broken is None:
         console.print(f"{chain.entries} entries, all unchanged; head {chain.head or 'none'}", soft_wrap=True)
     else:
@@ -144,7 +144,7 @@ def _state_json(state: WitnessState) -> dict[str, Any]:
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
 
 
-def _testimony_json(one: Testimony) -> dict[str, Any]:
+def _comparison_json(one: HeadComparison) -> dict[str, Any]:
     return {**asdict(one), "agreed": _head_json(one.agreed), "denied": _head_json(one.denied)}
 
 

@@ -41,7 +41,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Testimony:
+class HeadComparison:
     """Result of the comparison with one witness.
 
     Attributes
@@ -51,9 +51,9 @@ class Testimony:
     heads
         Number of heads that it holds.
     agreed
-        The longest head that the log still contains; None if there is none.
+        The longest head before any that the log does not contain; None if there is none.
     denied
-        The shortest head that the log does not contain; None if it contains all.
+        A head that the log does not contain; None if it contains all.
     problem
         How the log differs; empty if it does not.
     error
@@ -92,7 +92,7 @@ def ask(witnesses: Sequence[Witness], registry: str, *, published: Mapping[str, 
     return Answers(held, errors, published, [one for one in witnesses if isinstance(one, TimeStampWitness)])
 
 
-def compare(tx: Transaction, registry: str, answers: Answers) -> list[Testimony]:
+def compare(tx: Transaction, registry: str, answers: Answers) -> list[HeadComparison]:
     """Compare the log with what the witnesses hold: a cut log has fewer entries, a rewritten one other hashes.
 
     Also compares a witness with what was last published to it, which it should still hold.
@@ -104,25 +104,27 @@ def compare(tx: Transaction, registry: str, answers: Answers) -> list[Testimony]
     numbers = {head.entries for one in held.values() for head in one.heads}
     hashes = queries.hashes_at(tx, numbers)
     found = [
-        _testimony(name, one, length, hashes, state=answers.published.get(name), authorities=answers.authorities)
+        _comparison(name, one, length, hashes, state=answers.published.get(name), authorities=answers.authorities)
         for name, one in held.items()
     ]
-    return found + [Testimony(name, error=error) for name, error in answers.errors.items()]
+    return found + [HeadComparison(name, error=error) for name, error in answers.errors.items()]
 
 
-def _testimony(
+def _comparison(
     name: str, held: Held, length: int, hashes: Mapping[int, frozenset[str]], *, state: WitnessState | None,
     authorities: Sequence[TimeStampWitness],
-) -> Testimony:  # fmt: skip
+) -> HeadComparison:  # fmt: skip
     heads = sorted(held.heads, key=lambda head: (head.entries, head.at))
-    agreed = [head for head in heads if head.hash in hashes.get(head.entries, ())]
     denied = [head for head in heads if head.hash not in hashes.get(head.entries, ())]
+    # Longer ones were published from a log that was changed already.
+    reach = denied[0].entries if denied else length + 1
+    agreed = [head for head in heads if head.entries < reach]
     # The longest of a cut log says how much is missing; the first of a rewritten one where it begins.
     worst = next((head for head in denied if head.entries <= length), denied[-1] if denied else None)
     problem = _problem(worst, len(denied), length, agreed[-1] if agreed else None, authorities) if worst else ""
     if not problem:
         problem = _lost(heads, state)
-    return Testimony(
+    return HeadComparison(
         name, len(heads), agreed[-1] if agreed else None, worst, problem, remark=_remark(held, heads, authorities)
     )
 

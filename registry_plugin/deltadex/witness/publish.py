@@ -30,7 +30,8 @@ def publish(settings: Settings, database: Database, *, at_once: bool = False) ->
     """Publish the log's head where it is due; return the number of witnesses that took it.
 
     It is due where it has changed, and once a day. A witness that fails is tried again later with the head of
-    that time, which proves all entries that the earlier ones do. Only one process may run this at a time; the watcher holds a lock.
+    that time, which proves all entries that the earlier ones do. Only one process may run this at a time; the watcher
+    holds a lock.
 
     Parameters
     ----------
@@ -77,12 +78,12 @@ def is_due(witness: Witness, state: WitnessState | None, *, last: str | None, no
     if state is None or state.tried_at is None:
         return True
     if state.error:
-        pause = min(_PAUSE * 2 ** min(state.attempts - 1, 16), _LONGEST_PAUSE)
+        pause = min(_PAUSE * (1 << min(state.attempts - 1, 16)), _LONGEST_PAUSE)
         return now >= state.tried_at + pause
     if state.published_at is None:
         return True
     least = max(_AGAIN, witness.least_pause) if state.hash == last else witness.least_pause
-    return bool(now >= state.published_at + least)
+    return now >= state.published_at + least
 
 
 def _publish(database: Database, witness: Witness, head: LogHead) -> LogHead | None:
@@ -125,11 +126,11 @@ def compare_with_witnesses(settings: Settings, database: Database) -> Sequence[s
     answers = ask(witnesses, registry, published=states)
 
     def record(tx: Transaction) -> list[str]:
-        testimonies = compare(tx, registry, answers)
-        for one in testimonies:
+        head_comparisons = compare(tx, registry, answers)
+        for one in head_comparisons:
             if not one.error:
                 queries.compared(tx, registry, one.witness, contradiction=one.problem)
-        return [f"{one.witness}: {one.problem}" for one in testimonies if one.problem]
+        return [f"{one.witness}: {one.problem}" for one in head_comparisons if one.problem]
 
     found = database.run(record)
     for text in found:

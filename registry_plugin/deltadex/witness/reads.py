@@ -1,4 +1,4 @@
-"""What people read of the witnesses: the state of publication, and their testimony."""
+"""What people read of the witnesses: the state of publication, and how the log compares with what they hold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from deltadex.access import Person, Right
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
 from deltadex.witness import queries
-from deltadex.witness.compare import Answers, Testimony, compare
+from deltadex.witness.compare import Answers, HeadComparison, compare
 from deltadex.witness.queries import WitnessState
 
 
@@ -18,7 +18,7 @@ def witness_states(tx: Transaction, viewer: Person, settings: Settings) -> Seque
     return list(queries.states(tx, settings.registry).values())
 
 
-def testimonies(tx: Transaction, viewer: Person, settings: Settings, answers: Answers) -> Sequence[Testimony]:
+def head_comparisons(tx: Transaction, viewer: Person, settings: Settings, answers: Answers) -> Sequence[HeadComparison]:
     """Compare the log with what the witnesses answered; see `deltadex.witness.compare.compare`."""
     viewer.require(Right.LOOK)
     return compare(tx, settings.registry, answers)
