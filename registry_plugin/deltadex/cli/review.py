@@ -6,6 +6,7 @@ import json as json_format
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -262,6 +263,10 @@ def verify(
         typer.FileText | None,
         typer.Option(help="A file from `review prove`: shows the head that it leads to. Needs no database."),
     ] = None,
+    backup: Annotated[
+        Path | None,
+        typer.Option(help="A file from `db backup`: verifies the log in it. Needs no database.", dir_okay=False),
+    ] = None,
     as_: As = None,
     json: Json = False,
     data_dir: DataDir = None,
@@ -274,6 +279,9 @@ def verify(
     """
     if proof is not None:
         _verify_proof(proof.read(), head, json=json)
+        return
+    if backup is not None:
+        witnesses.report(*witnesses.verified_backup(backup, data_dir, head=head), json=json, may_be_shorter=True)
         return
     witnesses.report(*witnesses.verified(data_dir, database_url, as_=as_, head=head), json=json)
 
@@ -331,7 +339,9 @@ def _verify_proof(text: str, head: str | None, *, json: bool) -> None:
     else:
         console.print(f"it leads to the head {found}", soft_wrap=True)
     if head is not None and found != head:
-        raise GovernanceError("The proof leads to another head", hint="Take the head of the day of the proof.")
+        if not json:
+            console.print("[bold red]The proof leads to another head.[/] Take the head of the day of the proof.")
+        raise typer.Exit(witnesses.FOUND_SOMETHING)
 
 
 def _member(tx: Transaction, person: Person, settings: Settings, findings: Sequence[int], name: str) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -18,9 +19,11 @@ from deltadex.cli.terminal import plain
 from deltadex.errors import SettingsError
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.chain import Chain
+from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.witness import queries
-from deltadex.witness.compare import Answers, HeadComparison, ask
+from deltadex.witness.backup import verify_backup
+from deltadex.witness.compare import Answers, HeadComparison, ask, compare, compare_hashes
 from deltadex.witness.configured import witnesses_of
 from deltadex.witness.head import LogHead
 from deltadex.witness.queries import WitnessState
@@ -28,7 +31,7 @@ from deltadex.witness.reads import head_comparisons, witness_states
 
 console = Console(highlight=False)
 
-_TRY_AGAIN, _FOUND_SOMETHING = 3, 4
+_TRY_AGAIN, FOUND_SOMETHING = 3, 4
 _NONE = "No witness is set: `deltadex review verify` can't tell a log that was cut off or wholly rewritten."
 
 
@@ -87,27 +90,50 @@ def verified(
             return chain, head_comparisons(tx, person, settings, answers)
 
 
-def report(chain: Chain, found: Sequence[HeadComparison], *, json: bool) -> None:
+def compared(settings: Settings, database: Database) -> Sequence[HeadComparison]:
+    """Compare the log of a database with the witnesses of the settings."""
+    answers = ask(witnesses_of(settings), settings.registry, published={})
+    return database.run(lambda tx: compare(tx, settings.registry, answers))
+
+
+def verified_backup(path: Path, data_dir: DataDir, *, head: str | None) -> tuple[Chain, Sequence[HeadComparison]]:
+    """Verify the log of a backup without a database, and compare it with the witnesses of the settings."""
+    settings = settings_from(data_dir)
+    chain, hashes = verify_backup(path)
+    number, _, known = (head or "").rpartition(":")
+    if head and known not in (hashes[int(number) - 1 : int(number)] if number.isdecimal() else hashes):
+        chain = replace(chain, broken=0, problem=f"The entry {known[:12]}… is missing")
+    answers = ask(witnesses_of(settings), settings.registry, published={})
+    return chain, compare_hashes(len(hashes), {at: {one} for at, one in enumerate(hashes, start=1)}, answers)
+
+
+def report(chain: Chain, found: Sequence[HeadComparison], *, json: bool, may_be_shorter: bool = False) -> None:
     """Print the result of a verification.
+
+    Parameters
+    ----------
+    may_be_shorter
+        Whether later heads of the witnesses are no fault, as for a backup of an earlier day.
 
     Raises
     ------
     typer.Exit
         With 4 if the log is broken or contradicts a witness, with 3 if nothing is wrong but a witness did not answer.
     """
-    denied, silent = [one for one in found if one.problem], [one for one in found if one.error]
+    denied = [one for one in found if one.problem and not (may_be_shorter and one.is_shorter)]
+    silent = [one for one in found if one.error]
     if json:
         whole = chain.broken is None and not denied
         print_json({**asdict(chain), "is_whole": whole, "witnesses": [_comparison_json(one) for one in found]})
     else:
-        _print(chain, found)
+        _print(chain, found, may_be_shorter=may_be_shorter)
     if chain.broken is not None or denied:
-        raise typer.Exit(_FOUND_SOMETHING)
+        raise typer.Exit(FOUND_SOMETHING)
     if silent:
         raise typer.Exit(_TRY_AGAIN)
 
 
-def _print(chain: Chain, found: Sequence[HeadComparison]) -> None:
+def _print(chain: Chain, found: Sequence[HeadComparison], *, may_be_shorter: bool) -> None:
     if chain.broken is None:
         console.print(f"{chain.entries} entries, all unchanged; head {chain.head or 'none'}", soft_wrap=True)
     else:
@@ -116,6 +142,8 @@ def _print(chain: Chain, found: Sequence[HeadComparison]) -> None:
         name = f"[bold]{plain(one.witness)}[/]"
         if one.error:
             console.print(f"[yellow]?[/] {name} did not answer: {plain(one.error)}", soft_wrap=True)
+        elif one.problem and one.is_shorter and may_be_shorter:
+            console.print(f"[yellow]![/] {name} holds later heads: what was decided since is not in it", soft_wrap=True)
         elif one.problem:
             console.print(f"[red]✗[/] {name}: [bold red]{plain(one.problem)}[/]", soft_wrap=True)
         else:
@@ -125,7 +153,7 @@ def _print(chain: Chain, found: Sequence[HeadComparison]) -> None:
             console.print(f"  [yellow]{plain(one.remark)}[/]", soft_wrap=True)
     if not found:
         console.print(f"[yellow]{_NONE}[/]", soft_wrap=True)
-    if chain.broken is not None or any(one.problem for one in found):
+    if chain.broken is not None or any(one.problem and not may_be_shorter for one in found):
         console.print("[dim]→ The database was changed behind its triggers: ask its owner.[/]", soft_wrap=True)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from deltadex.errors import DeltadexError, WitnessError
@@ -56,6 +56,8 @@ class HeadComparison:
         A head that the log does not contain; None if it contains all.
     problem
         How the log differs; empty if it does not.
+    is_shorter
+        True if the log only ends before heads that the witness holds, as a backup of an earlier day does.
     error
         Why the witness did not answer; empty if it did.
     remark
@@ -67,6 +69,7 @@ class HeadComparison:
     agreed: LogHead | None = None
     denied: LogHead | None = None
     problem: str = ""
+    is_shorter: bool = False
     error: str = ""
     remark: str = ""
 
@@ -100,18 +103,21 @@ def compare(tx: Transaction, registry: str, answers: Answers) -> list[HeadCompar
     held = dict(answers.held)
     if stamped := queries.stamped(tx, registry):
         held[STAMPED] = Held(tuple(stamped))
-    length = queries.count_entries(tx)
     numbers = {head.entries for one in held.values() for head in one.heads}
-    hashes = queries.hashes_at(tx, numbers)
+    return compare_hashes(queries.count_entries(tx), queries.hashes_at(tx, numbers), replace(answers, held=held))
+
+
+def compare_hashes(length: int, hashes: Mapping[int, Collection[str]], answers: Answers) -> list[HeadComparison]:
+    """Compare a log of this length, with these hashes by number of the entry, with what the witnesses hold."""
     found = [
         _comparison(name, one, length, hashes, state=answers.published.get(name), authorities=answers.authorities)
-        for name, one in held.items()
+        for name, one in answers.held.items()
     ]
     return found + [HeadComparison(name, error=error) for name, error in answers.errors.items()]
 
 
 def _comparison(
-    name: str, held: Held, length: int, hashes: Mapping[int, frozenset[str]], *, state: WitnessState | None,
+    name: str, held: Held, length: int, hashes: Mapping[int, Collection[str]], *, state: WitnessState | None,
     authorities: Sequence[TimeStampWitness],
 ) -> HeadComparison:  # fmt: skip
     heads = sorted(held.heads, key=lambda head: (head.entries, head.at))
@@ -125,8 +131,9 @@ def _comparison(
     if not problem:
         problem = _lost(heads, state)
     return HeadComparison(
-        name, len(heads), agreed[-1] if agreed else None, worst, problem, remark=_remark(held, heads, authorities)
-    )
+        name, len(heads), agreed[-1] if agreed else None, worst, problem,
+        is_shorter=reach > length and worst is not None, remark=_remark(held, heads, authorities),
+    )  # fmt: skip
 
 
 def _problem(
