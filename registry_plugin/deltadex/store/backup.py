@@ -102,14 +102,16 @@ def read_tables(
 
 
 def _write(ours: Transaction, archive: ZipFile, table: str, on_progress: OnProgress) -> StoredTable:
-    columns, digest, rows = columns_of(ours, table), hashlib.sha256(), -1  # Postgres sends one message more than rows
+    columns, digest, rows = columns_of(ours, table), hashlib.sha256(), 0
     with (
         archive.open(_member(table), "w", force_zip64=True) as file,
         ours.cursor().copy(copy_out(table, map(Identifier, columns))) as copy,
     ):
-        for rows, row in enumerate(copy):
+        for row in copy:
             file.write(row)
             digest.update(row)
+            rows += 1
+    rows -= 1  # Postgres sends one message for each row, and one more at the end
     if any(columns.values()):
         digest = _digest(ours, copy_out(table, comparable(columns)))
     on_progress(table, rows, False)

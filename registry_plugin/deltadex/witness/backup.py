@@ -109,7 +109,7 @@ def restore(target: Database, path: Path, *, on_progress: OnProgress) -> Chain:
     Raises
     ------
     StoreError
-        The file is no backup or of a newer Deltadex, the database is not empty, or a table differs after the restoration.
+        The file is no backup or of a newer Deltadex, the database is not empty, or a table differs from the backup's.
     GovernanceError
         The log is not the one of the manifest, or was changed.
     """
