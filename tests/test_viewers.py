@@ -64,6 +64,8 @@ from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
 from deltadex.versions import reads as versions
+from deltadex.witness import reads as witnesses
+from deltadex.witness.compare import Answers
 from tests.stored import ADMIN, REGISTRY
 from tests.strangers import DIMENSION, Strangers, fill
 
@@ -279,6 +281,10 @@ READS: Mapping[Callable[..., object], Read] = {
     reviews.log: lambda tx, viewer, made: reviews.log(tx, viewer, SETTINGS),
     reviews.count_by_rule: lambda tx, viewer, made: reviews.count_by_rule(tx, viewer, SETTINGS, "sandbox"),
     reviews.verify: lambda tx, viewer, made: reviews.verify(tx, viewer),
+    witnesses.witness_states: lambda tx, viewer, made: witnesses.witness_states(tx, viewer, SETTINGS),
+    witnesses.head_comparisons: lambda tx, viewer, made: witnesses.head_comparisons(
+        tx, viewer, SETTINGS, Answers({}, {}, {})
+    ),
     reviews.prove: lambda tx, viewer, made: proofs(tx, viewer),
     governance.governance_report: lambda tx, viewer, made: governance.governance_report(tx, viewer, SETTINGS),
 }
@@ -326,7 +332,8 @@ def test_a_read_says_nothing_of_hidden_models(
 #: Reads that answer with numbers, or with whether something is so, or that name no models.
 _WITHOUT_TEXT = {
     versions.sees_versions, compare.compare, reviews.count_by_rule, reviews.verify, embeddings.same_weights,
-    embeddings.of_version, standings, sent_texts.listing, answers.search_answer,
+    embeddings.of_version, standings, sent_texts.listing, answers.search_answer, witnesses.witness_states,
+    witnesses.head_comparisons,
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ DeltadexError
 ├── StoreError               Postgres refused or is unreachable
 ├── SchedulerError           Prefect refused or is unreachable
 ├── ChannelError             a notification was not accepted
+├── WitnessError             a witness of the decision log refused or is unreachable
 ├── EndpointError            an OpenAI-compatible endpoint refused, failed or was unreachable
 └── StackError               a service of the embedded stack did not start or stop
 """
@@ -189,6 +190,10 @@ class SchedulerError(DeltadexError):
 
 class ChannelError(DeltadexError):
     """A notification channel did not accept a message."""
+
+
+class WitnessError(DeltadexError):
+    """A witness of the decision log refused a head, gave a wrong answer or could not be reached."""
 
 
 class EndpointError(DeltadexError):

@@ -491,6 +491,11 @@ class Settings(BaseSettings):
         description="header in which a proxy tells MLflow who asks, if the wrapped app does not; only where every "
         "request passes that proxy",
     )
+    witnesses: tuple[SecretStr, ...] = Field(
+        (),
+        description="where the watcher publishes the head of the decision log, as JSON: `folder:/…`, `s3://…`, "
+        "`git+ssh://…`, `tsa+https://…`, `notify:CHANNEL`, `mlflow:`; see docs/witness.md",
+    )
     database: DatabaseSettings = DatabaseSettings()
     watch: WatchSettings = WatchSettings()
     scope: ScopeSettings = ScopeSettings()

@@ -26,6 +26,7 @@ from deltadex.notifications.owners import tell_owners
 from deltadex.replay.submit import submit_asked as submit_replays
 from deltadex.store.database import Database
 from deltadex.store.locks import SessionLock
+from deltadex.witness.publish import compare_with_witnesses, publish
 
 #: Interval between reconciliations of flow runs, reviews and analyses.
 _RECONCILE_SECONDS = 60
@@ -34,6 +35,8 @@ _RECONCILE_SECONDS = 60
 _SHORTEST_SWEEP_PAUSE, _TIMES_AS_LONG = 60.0, 20
 #: Duration of a round after which something hangs; a sweep of a large registry takes minutes.
 _STILL_SECONDS = 1800.0
+#: Interval between comparisons of the decision log with its witnesses; the first is at the start.
+_COMPARE_SECONDS = 24 * 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +115,7 @@ class _Rounds:
         self._before_poll = _Pause(app.settings.watch.poll_seconds)
         self._before_sweep = _Pause(app.settings.watch.sweep_seconds)
         self._before_reconciliation = _Pause(_RECONCILE_SECONDS)
+        self._before_comparison = _Pause(_COMPARE_SECONDS)
         self._is_away = False
 
     def run(self, stop: threading.Event, *, is_woken: bool) -> None:
@@ -132,6 +136,9 @@ class _Rounds:
         if is_swept or self._before_reconciliation.is_over():
             tasks.append((lambda: reconcile(app), None))
             tasks.append((lambda: submit_analyses(app), self._before_reconciliation))
+        if self._before_comparison.is_over():
+            tasks.append((lambda: compare_with_witnesses(app.settings, app.database), self._before_comparison))
+        tasks.append((lambda: publish(app.settings, app.database), None))
         for task, pause in tasks:
             if stop.is_set():
                 return

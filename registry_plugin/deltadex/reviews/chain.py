@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -66,6 +66,45 @@ def verify(tx: Transaction, *, holding: str | None = None) -> Chain:
     head = f"{number}:{previous}" if number else ""
     fault = fault or next(_contradictions(tx), None) or _cut(holding, places)
     return Chain(number, head, *(fault or (None, "")))
+
+
+def entries(tx: Transaction) -> Iterator[dict[str, Any]]:
+    """Yield all entries in the form in which `verify_entries` reads them: what each says, and its comment."""
+    with tx.cursor("chain") as cursor:
+        for row in cursor.execute(_ENTRIES):
+            entry = _Entry(*row)
+            text = None if entry.salt is None else {"salt": entry.salt, "comment": entry.comment}
+            yield {"entry": entry.fields, "text": text}
+
+
+def verify_entries(said: Iterable[Mapping[str, Any]]) -> tuple[Chain, list[str]]:
+    """Compute the chain of entries that left the database, without one; return it with the hash of each entry.
+
+    Raises
+    ------
+    GovernanceError
+        An entry lacks something.
+    """
+    hashes, erased, silent, fault = list[str](), set[str](), list[str](), None
+    for one in said:
+        try:
+            fields, text = one["entry"], one["text"]
+            values = [fields[name] for name in FIELDS]
+            if text is None:
+                silent.append(str(fields["id"]))
+            elif texts_digest(text["salt"], text["comment"]) != fields["text_digest"]:
+                fault = fault or (int(fields["id"]), f"The comment of entry {fields['id']} of the log was changed")
+        except (KeyError, TypeError, ValueError) as error:
+            raise GovernanceError(f"An entry is incomplete: {error}", hint="Take another backup.") from error
+        if fields["action"] == "erased":
+            erased.add(str(fields["request_id"]))
+        hashes.append(texts_digest(hashes[-1] if hashes else "", texts_digest(*values)))
+    for number in silent:
+        if number not in erased:
+            text = f"The comment of entry {number} of the log was removed without an entry that says so"
+            fault = fault or (int(number), text)
+    head = f"{len(hashes)}:{hashes[-1]}" if hashes else ""
+    return Chain(len(hashes), head, *(fault or (None, ""))), hashes
 
 
 def prove(tx: Transaction, entry_id: int) -> dict[str, Any]:

@@ -98,7 +98,9 @@ def watcher(settings: Settings) -> ServiceSpec:
     """Return the specification of `deltadex watch`."""
     health = http_check(f"http://{settings.webhook.host}:{settings.webhook.port}/health")
     env = _prefect_env(settings, settings.prefect_url)
-    env |= _as_variables(settings, "DELTADEX_WEBHOOK__SECRET", "DELTADEX_NOTIFY__CHANNELS", "DELTADEX_PREFECT_AUTH")
+    env |= _as_variables(
+        settings, "DELTADEX_WEBHOOK__SECRET", "DELTADEX_NOTIFY__CHANNELS", "DELTADEX_PREFECT_AUTH", "DELTADEX_WITNESSES"
+    )
     return ServiceSpec("watcher", _module("deltadex", "watch"), env, health, settings.webhook.port)
 
 
@@ -167,7 +169,9 @@ def _as_variables(settings: Settings, *secrets: str) -> dict[str, str]:
 
 
 def _is_secret(value: object) -> bool:
-    return isinstance(value, SecretStr) or (isinstance(value, dict) and any(map(_is_secret, value.values())))
+    if isinstance(value, dict | tuple):
+        return any(map(_is_secret, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, SecretStr)
 
 
 def _plain(value: object) -> str:

@@ -37,11 +37,12 @@ _READ: LiteralString = """
 _MORE: dict[DatabaseRole, LiteralString] = {
     DatabaseRole.WRITER: """
         grant insert, update on model_versions, shards, watchers, work_done, machines to {role};
-        grant delete on machines to {role};
+        grant delete on machines, witnesses to {role};
         grant insert, update (current_since, is_weak, probe_deltas) on embeddings to {role};
         grant insert, update (noise_floor) on recipes to {role};
         grant insert, update on words, imprints, lineage_sketches, meanings, calibrations, geometries to {role};
-        grant insert, update on notified, deliveries, repeat_notices to {role};
+        grant insert, update on notified, deliveries, repeat_notices, witnesses to {role};
+        grant insert on time_stamps to {role};
         grant insert, update on training_records to {role};
         grant update on task_searches, replays, advice_requests to {role};
         grant insert, update, delete on codes, findings, clusters, cluster_assignments, cluster_runs, layouts to {role};
