@@ -18,6 +18,7 @@ from deltadex.cli.reading import print_json, reading, version_json
 from deltadex.cli.terminal import plain
 from deltadex.errors import GovernanceError
 from deltadex.findings.kinds import Reason, Severity
+from deltadex.ownership import chain as ownership
 from deltadex.reports.colors import SEVERITY_COLORS
 from deltadex.reviews import actions as reviews
 from deltadex.reviews import chain as proofs
@@ -92,7 +93,8 @@ def list_(
         facts = f"[{color}]{row.severity}[/] [dim]{row.finding.kind}{f', {measure}' if measure else ''}[/]"
         row_status = "waits for approval" if row.review.requested_by else row.review.status.replace("_", " ")
         whose = [f"[dim]{plain(row.assignee)}[/]"] if row.assignee else []
-        states = [row_status, *whose, f"[dim]due {row.due_at:%Y-%m-%d}[/]"]
+        due = f"[red]overdue {row.due_at:%Y-%m-%d}[/]" if row.is_overdue else f"[dim]due {row.due_at:%Y-%m-%d}[/]"
+        states = [row_status, *whose, due]
         table.add_row(str(row.id), f"{plain(title(row))}\n{facts}", "\n".join(states))
     console.print(table if rows else "[dim]No findings.[/]")
 
@@ -263,7 +265,7 @@ def verify(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Verify the log, and that each finding is as the log left it.
+    """Verify the log and the history of ownership, and that all is as they left it.
 
     Store the head elsewhere: with `--head` a log that was cut off or rewritten is detected.
     """
@@ -272,12 +274,20 @@ def verify(
         return
     with reading(data_dir, database_url, as_=as_) as (tx, person, _):
         chain = reviews.verify(tx, person, holding=head)
+        owned = ownership.verify(tx, person)
     if json:
-        print_json({**asdict(chain), "is_whole": chain.broken is None})
+        print_json({**_chain_json(chain), "ownership": _chain_json(owned)})
     elif chain.broken is None:
         console.print(f"{chain.entries} entries, all unchanged; head {chain.head or 'none'}", soft_wrap=True)
-    if chain.broken is not None:
-        raise GovernanceError(chain.problem, hint="The database was changed behind its triggers: ask its owner.")
+        if owned.entries and owned.broken is None:
+            console.print(f"ownership: {owned.entries} entries, all unchanged; head {owned.head}", soft_wrap=True)
+    for one in (chain, owned):
+        if one.broken is not None:
+            raise GovernanceError(one.problem, hint="The database was changed behind its triggers: ask its owner.")
+
+
+def _chain_json(chain: proofs.Chain) -> dict[str, Any]:
+    return {**asdict(chain), "is_whole": chain.broken is None}
 
 
 @review.command()
@@ -393,6 +403,7 @@ def _row_json(row: ReviewRow) -> dict[str, Any]:
         "assignee": row.assignee,
         "requested_by": row.review.requested_by,
         "due_at": row.due_at.isoformat(),
+        "is_overdue": row.is_overdue,
         "first_seen": row.first_seen.isoformat(),
         "last_measured": row.last_measured.isoformat(),
     }
