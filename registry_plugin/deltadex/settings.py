@@ -340,16 +340,19 @@ class OwnershipSettings(_Group):
         description="tags of a registered model with the date of its next review (`2026-12-31`), as JSON",
     )
     due_days: dict[RiskTier, tuple[int, int, int]] = Field(
-        {RiskTier.HIGH: (3, 14, 30), RiskTier.MEDIUM: (7, 30, 90), RiskTier.LOW: (14, 60, 180)},
+        {"high": (3, 14, 30), "medium": (7, 30, 90), "low": (14, 60, 180)},
+        validate_default=True,
         description="by tier: days until a finding of high, medium and low severity is due, as JSON; a tier that is "
         "left out has `review.due_days`",
     )
     attest_days: dict[RiskTier, int] = Field(
-        {RiskTier.HIGH: 90, RiskTier.MEDIUM: 180, RiskTier.LOW: 365},
+        {"high": 90, "medium": 180, "low": 365},
+        validate_default=True,
         description="by tier: days that an attestation lasts, as JSON; a tier that is left out: one year",
     )
     must_attest: tuple[RiskTier, ...] = Field(
-        (RiskTier.HIGH,),
+        ("high",),
+        validate_default=True,
         description="tiers whose models need an attestation, as JSON; in others, one that expires counts",
     )
 

@@ -103,7 +103,7 @@ def inventory_(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """List all registered models: owner, tier, use, attestation, findings, base and licence. For audits: CSV or JSON."""
+    """List all registered models with owner, tier, use, attestation, findings, base and licence."""
     from deltadex.reports.table import as_csv
 
     with reading(data_dir, database_url) as (tx, viewer, settings):

@@ -400,6 +400,7 @@ def _row_json(row: ReviewRow) -> dict[str, Any]:
         "evidence": dict(row.finding.evidence),
         "is_found": row.is_found,
         "owner": row.owner,
+        "tier": row.tier,
         "assignee": row.assignee,
         "requested_by": row.review.requested_by,
         "due_at": row.due_at.isoformat(),

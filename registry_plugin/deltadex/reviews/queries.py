@@ -18,7 +18,7 @@ from deltadex.errors import FindingChanged
 from deltadex.findings.kinds import Reason, Severity
 from deltadex.reviews.lifecycle import RULINGS, UNDECIDED, Action, Basis, Review, Status
 from deltadex.store.database import Transaction
-from deltadex.types import Finding, FindingKind, VersionRow
+from deltadex.types import Finding, FindingKind, RiskTier, VersionRow
 from deltadex.versions.queries import by_ids
 
 #: SQLSTATE of `record_decision` for an outdated revision.
@@ -126,6 +126,15 @@ class ReviewRow:
     def owner(self) -> str:
         """The owner of the version, or of the oldest one of a group; empty if unknown."""
         return self.versions[0].registered.owner or ""
+
+    @property
+    def tier(self) -> RiskTier | None:
+        """The highest risk tier among the models concerned; None if none has one."""
+        return min(
+            (version.registered.tier for version in self.versions if version.registered.tier),
+            key=list(RiskTier).index,
+            default=None,
+        )
 
     @property
     def versions(self) -> tuple[VersionRow, ...]:
