@@ -49,6 +49,9 @@ from deltadex.lineage.remarks import base_and_remarks
 from deltadex.map import chart as maps
 from deltadex.merge.methods import MergeMethod
 from deltadex.merge.plan import plan
+from deltadex.ownership import chain as ownership_chain
+from deltadex.ownership import inventory
+from deltadex.ownership import reads as ownership
 from deltadex.replay import reads as replays
 from deltadex.reports import governance
 from deltadex.reviews import actions as reviews
@@ -167,6 +170,11 @@ READS: Mapping[Callable[..., object], Read] = {
     ],
     catalog.choices: lambda tx, viewer, made: catalog.choices(tx, viewer, REGISTRY),
     catalog.labels: lambda tx, viewer, made: catalog.labels(tx, viewer, REGISTRY),
+    ownership.of_model: of_models(lambda tx, viewer, name: ownership.of_model(tx, viewer, SETTINGS, name)),
+    ownership.of_models: lambda tx, viewer, made: ownership.of_models(tx, viewer, SETTINGS),
+    ownership.history: of_models(lambda tx, viewer, name: ownership.history(tx, viewer, SETTINGS, name)),
+    ownership_chain.verify: lambda tx, viewer, made: ownership_chain.verify(tx, viewer),
+    inventory.inventory: lambda tx, viewer, made: inventory.inventory(tx, viewer, SETTINGS),
     across.counterparts: of_versions(lambda tx, viewer, each: across.counterparts(tx, viewer, REGISTRY, each, k=100)),
     across.across_map: lambda tx, viewer, made: across.across_map(tx, viewer, REGISTRY),
     backfill.overview: lambda tx, viewer, made: backfill.overview(tx, viewer, REGISTRY),
@@ -277,7 +285,7 @@ def test_a_read_says_nothing_of_hidden_models(
 #: Reads that answer with numbers, or with whether something is so, or that name no models.
 _WITHOUT_TEXT = {
     versions.sees_versions, compare.compare, reviews.count_by_rule, reviews.verify, embeddings.same_weights,
-    embeddings.of_version, standings, sent_texts.listing,
+    embeddings.of_version, standings, sent_texts.listing, ownership_chain.verify,
 }  # fmt: skip
 
 
@@ -339,8 +347,8 @@ def _takes_viewer(function: ast.FunctionDef) -> bool:
 
 #: Spaces, searches by examples, the watcher and deliveries are for everybody.
 _ABOUT_MODELS = (
-    "across", "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "replay", "reviews",
-    "search",
+    "across", "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "ownership", "replay",
+    "reviews", "search",
 )  # fmt: skip
 
 
@@ -378,7 +386,8 @@ def commands(name: str, folder: Path) -> list[list[str]]:
         ["duplicates"], ["duplicates", "--threshold", "0.5"],
         ["clusters"], ["explain", f"{name}/1"], ["compare", f"{name}/1", f"{name}/1"], ["lineage", f"{name}/1"],
         ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
-        ["words", f"{name}/1"], ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
+        ["words", f"{name}/1"], ["own", name], ["inventory"],
+        ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
         ["report", "-o", str(folder / "report.html")],
     ]  # fmt: skip
 
@@ -398,6 +407,7 @@ def test_commands_say_nothing_of_hidden_models(strangers: Strangers, variables: 
     assert not said_of(report, hidden)
     for name in ("status", "words", "explain", "neighbors", "retry"):
         assert "is not known" in str(run([name, f"{other}/1"]).exception)
+    assert "is not known" in str(run(["own", other]).exception)
     for name in ("replay", "merge"):
         assert "is not known" in str(run([name, f"{own}/1", f"{other}/1"]).exception)
 
