@@ -294,7 +294,7 @@ def chained(tx: Transaction) -> Iterator[tuple[str | None, ...]]:
             """
             select previous_hash, id::text, model_id::text, subject, field, former, stated, statement::text, person,
                 identity, recorded_by, to_char(recorded_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), hash
-            from ownership_entries order by id
+            from ownership_entries order by ownership_entries.id  -- `id` alone would be the text
             """
         )
 
