@@ -28,6 +28,9 @@ from deltadex.findings import queries as findings
 from deltadex.geometry.measure import measure_where_due
 from deltadex.ingest.round import recompute_where_due
 from deltadex.map.layout import lay_out
+from deltadex.ownership import actions as ownership
+from deltadex.ownership.facts import OwnershipField
+from deltadex.ownership.follow import judge_attestations
 from deltadex.replay import queries as replays
 from deltadex.replay.agreement import Agreement, Estimate
 from deltadex.replay.ask import ask
@@ -128,11 +131,24 @@ def fill(database: Database, settings: Settings, made: Strangers | None = None) 
             drifts = judge_model(read_model(tx, ref, thresholds=settings.thresholds))
             for recipe_id, drifted in drifts.items():
                 findings.replace_drift(tx, drifted, ref=ref, recipe_id=recipe_id)
+        _own(tx, made, settings)
         reviews.follow(tx, settings)
         _decide(tx, made, settings)
         _replay(tx, made, settings)
         _advice(tx, made)
     return made
+
+
+def _own(tx: Transaction, made: Strangers, settings: Settings) -> None:
+    """State who owns each model and what it is for; the owner of every other one has attested it."""
+    for number, name in enumerate(made.ids):
+        owner, use = made.word(), made.word()
+        made.said[name] |= {owner, use}
+        values = {OwnershipField.OWNER: owner, OwnershipField.TIER: "high", OwnershipField.INTENDED_USE: use}
+        ownership.edit(tx, ADMIN, settings, name, values)
+        if number % 2:
+            ownership.attest(tx, ADMIN, settings, name)
+    judge_attestations(tx, settings)
 
 
 def _mean(tx: Transaction, made: Strangers) -> None:

@@ -52,6 +52,9 @@ from deltadex.map import chart as maps
 from deltadex.mcp_server import answers
 from deltadex.merge.methods import MergeMethod
 from deltadex.merge.plan import plan
+from deltadex.ownership import chain as ownership_chain
+from deltadex.ownership import inventory
+from deltadex.ownership import reads as ownership
 from deltadex.replay import reads as replays
 from deltadex.reports import governance
 from deltadex.reviews import actions as reviews
@@ -199,6 +202,11 @@ READS: Mapping[Callable[..., object], Read] = {
     ],
     catalog.choices: lambda tx, viewer, made: catalog.choices(tx, viewer, REGISTRY),
     catalog.labels: lambda tx, viewer, made: catalog.labels(tx, viewer, REGISTRY),
+    ownership.of_model: of_models(lambda tx, viewer, name: ownership.of_model(tx, viewer, SETTINGS, name)),
+    ownership.of_models: lambda tx, viewer, made: ownership.of_models(tx, viewer, SETTINGS),
+    ownership.history: of_models(lambda tx, viewer, name: ownership.history(tx, viewer, SETTINGS, name)),
+    ownership_chain.verify: lambda tx, viewer, made: ownership_chain.verify(tx, viewer),
+    inventory.inventory: lambda tx, viewer, made: inventory.inventory(tx, viewer, SETTINGS),
     across.counterparts: of_versions(lambda tx, viewer, each: across.counterparts(tx, viewer, REGISTRY, each, k=100)),
     across.across_map: lambda tx, viewer, made: across.across_map(tx, viewer, REGISTRY),
     backfill.overview: lambda tx, viewer, made: backfill.overview(tx, viewer, REGISTRY),
@@ -333,7 +341,7 @@ def test_a_read_says_nothing_of_hidden_models(
 _WITHOUT_TEXT = {
     versions.sees_versions, compare.compare, reviews.count_by_rule, reviews.verify, embeddings.same_weights,
     embeddings.of_version, standings, sent_texts.listing, answers.search_answer, witnesses.witness_states,
-    witnesses.head_comparisons,
+    witnesses.head_comparisons, ownership_chain.verify,
 }  # fmt: skip
 
 
@@ -395,8 +403,8 @@ def _takes_viewer(function: ast.FunctionDef) -> bool:
 
 #: Spaces, searches by examples, the watcher and deliveries are for everybody.
 _ABOUT_MODELS = (
-    "across", "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "replay", "reviews",
-    "search",
+    "across", "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "ownership", "replay",
+    "reviews", "search",
 )  # fmt: skip
 
 
@@ -434,7 +442,8 @@ def commands(name: str, folder: Path) -> list[list[str]]:
         ["duplicates"], ["duplicates", "--threshold", "0.5"],
         ["clusters"], ["explain", f"{name}/1"], ["compare", f"{name}/1", f"{name}/1"], ["lineage", f"{name}/1"],
         ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
-        ["words", f"{name}/1"], ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
+        ["words", f"{name}/1"], ["own", name], ["inventory"],
+        ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
         ["report", "-o", str(folder / "report.html")],
     ]  # fmt: skip
 
@@ -454,6 +463,7 @@ def test_commands_say_nothing_of_hidden_models(strangers: Strangers, variables: 
     assert not said_of(report, hidden)
     for name in ("status", "words", "explain", "neighbors", "retry"):
         assert "is not known" in str(run([name, f"{other}/1"]).exception)
+    assert "is not known" in str(run(["own", other]).exception)
     for name in ("replay", "merge"):
         assert "is not known" in str(run([name, f"{own}/1", f"{other}/1"]).exception)
 

@@ -28,7 +28,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from deltadex.errors import SettingsError
 from deltadex.machine import memory_bytes
-from deltadex.types import FindingKind
+from deltadex.types import FindingKind, RiskTier
 
 PREFIX = "DELTADEX_"
 #: Settings of a data folder, written by people as JSON: `{"bases": {…}}`.
@@ -341,6 +341,47 @@ class ReviewSettings(_Group):
     rules: tuple[RuleSettings, ...] = Field((), description="delegated decisions, made without a person, as JSON")
 
 
+class OwnershipSettings(_Group):
+    """Owner, risk tier, intended use and review date of registered models. The first tag of each is written back."""
+
+    owner_tags: tuple[str, ...] = Field(
+        ("deltadex.owner", "owner", "team"),
+        min_length=1,
+        description="tags of a registered model with its owner, as JSON",
+    )
+    tier_tags: tuple[str, ...] = Field(
+        ("deltadex.risk_tier", "risk_tier", "materiality"),
+        min_length=1,
+        description="tags of a registered model with its risk tier (`high`, `medium` or `low`), as JSON",
+    )
+    intended_use_tags: tuple[str, ...] = Field(
+        ("deltadex.intended_use", "intended_use"),
+        min_length=1,
+        description="tags of a registered model with its intended use, as JSON",
+    )
+    review_by_tags: tuple[str, ...] = Field(
+        ("deltadex.review_by", "review_by", "review_date"),
+        min_length=1,
+        description="tags of a registered model with the date of its next review (`2026-12-31`), as JSON",
+    )
+    due_days: dict[RiskTier, tuple[int, int, int]] = Field(
+        {"high": (3, 14, 30), "medium": (7, 30, 90), "low": (14, 60, 180)},
+        validate_default=True,
+        description="by tier: days until a finding of high, medium and low severity is due, as JSON; a tier that is "
+        "left out has `review.due_days`",
+    )
+    attest_days: dict[RiskTier, int] = Field(
+        {"high": 90, "medium": 180, "low": 365},
+        validate_default=True,
+        description="by tier: days that an attestation lasts, as JSON; a tier that is left out: one year",
+    )
+    must_attest: tuple[RiskTier, ...] = Field(
+        ("high",),
+        validate_default=True,
+        description="tiers whose models need an attestation, as JSON; in others, one that expires counts",
+    )
+
+
 class NotificationRule(_Group):
     """Events to send and their channel; empty `kinds` and `severities` match all. Models, workspaces are patterns."""
 
@@ -512,6 +553,7 @@ class Settings(BaseSettings):
     thresholds: ThresholdSettings = ThresholdSettings()
     costs: CostSettings = CostSettings()
     review: ReviewSettings = ReviewSettings()
+    ownership: OwnershipSettings = OwnershipSettings()
     access: AccessSettings = AccessSettings()
     notify: NotifySettings = NotifySettings()
     mcp: McpSettings = McpSettings()

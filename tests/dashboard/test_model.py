@@ -7,6 +7,10 @@ import re
 import numpy as np
 import pytest
 
+from deltadex.ownership import actions
+from deltadex.ownership import reads as owners
+from deltadex.ownership.attestation import Ownership
+from deltadex.ownership.facts import OwnershipField
 from deltadex.reviews import actions as reviews
 from deltadex.settings import load_settings
 from deltadex.store.database import Database
@@ -14,7 +18,7 @@ from deltadex.types import FindingKind, State
 from deltadex.versions import transitions
 from tests.dashboard.conftest import Open
 from tests.dashboard.seen import links, numbers, text
-from tests.stored import discovered, embedded, grouped
+from tests.stored import ADMIN, discovered, embedded, grouped
 
 
 def test_a_link_opens_one_version_of_a_model(company: None, open_page: Open) -> None:
@@ -121,3 +125,49 @@ def test_a_comparison_says_what_is_missing(company: None, open_page: Open) -> No
     for unknown in ("nobody/1", "help-centre", "help-centre/99999999999", "help-centre/²"):
         assert f"{unknown} is not known" in text(open_page("compare", a=unknown, b="help-centre/1"))
     assert "They have different base models" in text(open_page("compare", a="legacy-queries/1", b="help-centre/1"))
+
+
+def ownership_of(store: Database, name: str) -> Ownership | None:
+    with store.transaction() as tx:
+        return owners.of_model(tx, ADMIN, load_settings(), name)
+
+
+def test_a_person_states_who_owns_a_model_and_attests_it(store: Database, open_page: Open) -> None:
+    with store.transaction() as tx:
+        discovered(tx, "support", tags={"owner": "[x](http://x)"})
+        discovered(tx, "other")
+    page = open_page("model", model="support")
+    assert "Owner **[x](http" in text(page)
+    page.toggle(key="ownership").set_value(True).run()
+    page.text_input(key="owner-of-support").set_value("ada")
+    page.selectbox(key="tier-of-support").set_value("high")
+    page.text_area(key="intended_use-of-support").set_value("answers\nto customers")
+    [save] = [button for button in page.button if button.label == "Save"]
+    save.click().run()
+    assert "Saved." in page.success[0].value
+    assert "Owner **ada** · high risk" in text(page)
+    assert "attestation missing" in text(page)
+    page.button(key="attest").click().run()
+    assert "attestation current" in text(page)
+    known = ownership_of(store, "support")
+    assert known is not None
+    assert known.intended_use == "answers\nto customers"
+    # What was typed for one model is not in the form of another.
+    page.selectbox(key="model").set_value("other").run()
+    [save] = [button for button in page.button if button.label == "Save"]
+    save.click().run()
+    assert ownership_of(store, "other").owner == ""
+
+
+def test_a_form_does_not_overwrite_what_another_person_has_stated(store: Database, open_page: Open) -> None:
+    with store.transaction() as tx:
+        discovered(tx, "support")
+    page = open_page("model", model="support")
+    page.toggle(key="ownership").set_value(True).run()
+    page.text_input(key="owner-of-support").set_value("ada")
+    with store.transaction() as tx:
+        actions.edit(tx, ADMIN, load_settings(), "support", {OwnershipField.OWNER: "bo"})
+    [save] = [button for button in page.button if button.label == "Save"]
+    save.click().run()
+    assert "not what you saw" in text(page)
+    assert ownership_of(store, "support").owner == "bo"

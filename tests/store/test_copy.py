@@ -48,6 +48,7 @@ def filled(database: Database) -> Database:
         grouped(tx, [one, two])
         reviews.follow(tx, Settings(registry=REGISTRY))
         tx.execute("select record_decision(id, revision, 'requested', 'retire', 'yes', 'ada') from reviews limit 1")
+        tx.execute("select record_ownership(%s, 'a', 'owner', null, 'ada', '{}', 'ada', '')", [REGISTRY])
         tx.execute(
             "insert into words select model_version_id, recipe_id, weights_digest, '[]', '[]', '' from embeddings;"
             "insert into imprints select model_version_id, recipe_id, weights_digest, '\\x00', null from embeddings;"

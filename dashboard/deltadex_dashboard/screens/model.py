@@ -13,7 +13,7 @@ from deltadex.reviews.lifecycle import UNDECIDED
 from deltadex.reviews.queries import ReviewRow
 from deltadex.types import State, VersionRow
 from deltadex_dashboard.charts.drift import drift_chart, drift_words, probes_chart
-from deltadex_dashboard.elements import finding
+from deltadex_dashboard.elements import finding, ownership
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import models
 from deltadex_dashboard.reads import pages as reads
@@ -49,6 +49,7 @@ def show(now: Snapshot) -> None:
         row = _version(rows)
     facts = reads.version(now, row.id)
     _head(row)
+    ownership.show(now, name)
     _compare(row, rows, facts)
     _findings(row, facts.reviews)
     _numbers(facts)

@@ -37,6 +37,7 @@ from deltadex.cli import (
     neighbors,
     news,
     notify,
+    ownership,
     rebuild,
     replay,
     report,
@@ -96,6 +97,8 @@ for command in (
     status.retry,
     news.news,
     models.models,
+    ownership.own,
+    ownership.attest,
     neighbors.neighbors,
     across.across,
     find.find,
@@ -117,6 +120,7 @@ for command in (
     doctor.doctor,
 ):
     app.command()(command)
+app.command("inventory")(ownership.inventory_)
 app.add_typer(backfill.backfill)
 app.add_typer(clusters.commands, name="clusters")
 app.add_typer(db.commands, name="db")

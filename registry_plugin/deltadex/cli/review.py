@@ -20,6 +20,7 @@ from deltadex.cli.reading import print_json, reading, version_json
 from deltadex.cli.terminal import plain
 from deltadex.errors import GovernanceError
 from deltadex.findings.kinds import Reason, Severity
+from deltadex.ownership import chain as ownership
 from deltadex.reports.colors import SEVERITY_COLORS
 from deltadex.reviews import actions as reviews
 from deltadex.reviews import chain as proofs
@@ -97,7 +98,8 @@ def list_(
         facts = f"[{color}]{row.severity}[/] [dim]{row.finding.kind}{f', {measure}' if measure else ''}[/]"
         row_status = "waits for approval" if row.review.requested_by else row.review.status.replace("_", " ")
         whose = [f"[dim]{plain(row.assignee)}[/]"] if row.assignee else []
-        states = [row_status, *whose, f"[dim]due {row.due_at:%Y-%m-%d}[/]"]
+        due = f"[red]overdue {row.due_at:%Y-%m-%d}[/]" if row.is_overdue else f"[dim]due {row.due_at:%Y-%m-%d}[/]"
+        states = [row_status, *whose, due]
         table.add_row(str(row.id), f"{plain(title(row))}\n{facts}", "\n".join(states))
     console.print(table if rows else "[dim]No findings.[/]")
 
@@ -272,7 +274,7 @@ def verify(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Verify the log, that each finding is as the log left it, and that it contains what the witnesses hold.
+    """Verify the log and the history of ownership, that all is as they left it, and that witnesses hold no more.
 
     The watcher publishes heads to the witnesses of DELTADEX_WITNESSES; with them, or with `--head`, a log that was cut
     off or rewritten is detected. Exits with 4 if anything is wrong, with 3 if a witness did not answer.
@@ -283,7 +285,8 @@ def verify(
     if backup is not None:
         witnesses.report(*witnesses.verified_backup(backup, data_dir, head=head), json=json, may_be_shorter=True)
         return
-    witnesses.report(*witnesses.verified(data_dir, database_url, as_=as_, head=head), json=json)
+    chain, owned, found = witnesses.verified(data_dir, database_url, as_=as_, head=head)
+    witnesses.report(chain, found, owned=owned, json=json)
 
 
 @review.command()
@@ -398,9 +401,11 @@ def _row_json(row: ReviewRow) -> dict[str, Any]:
         "evidence": dict(row.finding.evidence),
         "is_found": row.is_found,
         "owner": row.owner,
+        "tier": row.tier,
         "assignee": row.assignee,
         "requested_by": row.review.requested_by,
         "due_at": row.due_at.isoformat(),
+        "is_overdue": row.is_overdue,
         "first_seen": row.first_seen.isoformat(),
         "last_measured": row.last_measured.isoformat(),
     }

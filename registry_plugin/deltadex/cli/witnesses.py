@@ -17,6 +17,7 @@ from deltadex.cli.options import DatabaseUrl, DataDir, Json, settings_from
 from deltadex.cli.reading import print_json, reading
 from deltadex.cli.terminal import plain
 from deltadex.errors import SettingsError
+from deltadex.ownership import chain as ownership
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.chain import Chain
 from deltadex.settings import Settings
@@ -76,8 +77,8 @@ def publish(json: Json = False, data_dir: DataDir = None, database_url: Database
 
 def verified(
     data_dir: DataDir, database_url: DatabaseUrl, *, as_: str | None, head: str | None
-) -> tuple[Chain, Sequence[HeadComparison]]:
-    """Verify the log by itself, then against the witnesses of the settings, which are asked outside a transaction."""
+) -> tuple[Chain, Chain, Sequence[HeadComparison]]:
+    """Verify the log and the history of ownership, and the log against the witnesses, asked outside a transaction."""
     settings = settings_from(data_dir, database_url=database_url)
     person = at_terminal(settings, as_=as_)
     asked = witnesses_of(settings)
@@ -87,7 +88,7 @@ def verified(
         answers: Answers = ask(asked, settings.registry, published=before)
         with database.transaction() as tx:
             chain = reviews.verify(tx, person, holding=head)
-            return chain, head_comparisons(tx, person, settings, answers)
+            return chain, ownership.verify(tx, person), head_comparisons(tx, person, settings, answers)
 
 
 def compared(settings: Settings, database: Database) -> Sequence[HeadComparison]:
@@ -107,11 +108,20 @@ def verified_backup(path: Path, data_dir: DataDir, *, head: str | None) -> tuple
     return chain, compare_hashes(len(hashes), {at: {one} for at, one in enumerate(hashes, start=1)}, answers)
 
 
-def report(chain: Chain, found: Sequence[HeadComparison], *, json: bool, may_be_shorter: bool = False) -> None:
+def report(
+    chain: Chain,
+    found: Sequence[HeadComparison],
+    *,
+    json: bool,
+    owned: Chain | None = None,
+    may_be_shorter: bool = False,
+) -> None:
     """Print the result of a verification.
 
     Parameters
     ----------
+    owned
+        The history of ownership; None if it was not verified.
     may_be_shorter
         Whether later heads of the witnesses are no fault, as for a backup of an earlier day.
 
@@ -122,22 +132,35 @@ def report(chain: Chain, found: Sequence[HeadComparison], *, json: bool, may_be_
     """
     denied = [one for one in found if one.problem and not (may_be_shorter and one.is_shorter)]
     silent = [one for one in found if one.error]
+    is_broken = chain.broken is not None or (owned is not None and owned.broken is not None)
     if json:
-        whole = chain.broken is None and not denied
-        print_json({**asdict(chain), "is_whole": whole, "witnesses": [_comparison_json(one) for one in found]})
+        print_json({
+            **asdict(chain),
+            "is_whole": not is_broken and not denied,
+            "ownership": owned and {**asdict(owned), "is_whole": owned.broken is None},
+            "witnesses": [_comparison_json(one) for one in found],
+        })  # fmt: skip
     else:
-        _print(chain, found, may_be_shorter=may_be_shorter)
-    if chain.broken is not None or denied:
+        _print_chain(chain)
+        if owned is not None and owned.entries:
+            _print_chain(owned, "ownership: ")
+        _print_witnesses(found, may_be_shorter=may_be_shorter)
+        if is_broken or denied:
+            console.print("[dim]→ The database was changed behind its triggers: ask its owner.[/]", soft_wrap=True)
+    if is_broken or denied:
         raise typer.Exit(FOUND_SOMETHING)
     if silent:
         raise typer.Exit(_TRY_AGAIN)
 
 
-def _print(chain: Chain, found: Sequence[HeadComparison], *, may_be_shorter: bool) -> None:
+def _print_chain(chain: Chain, what: str = "") -> None:
     if chain.broken is None:
-        console.print(f"{chain.entries} entries, all unchanged; head {chain.head or 'none'}", soft_wrap=True)
+        console.print(f"{what}{chain.entries} entries, all unchanged; head {chain.head or 'none'}", soft_wrap=True)
     else:
-        console.print(f"[bold red]{plain(chain.problem)}[/]", soft_wrap=True)
+        console.print(f"{what}[bold red]{plain(chain.problem)}[/]", soft_wrap=True)
+
+
+def _print_witnesses(found: Sequence[HeadComparison], *, may_be_shorter: bool) -> None:
     for one in found:
         name = f"[bold]{plain(one.witness)}[/]"
         if one.error:
@@ -153,8 +176,6 @@ def _print(chain: Chain, found: Sequence[HeadComparison], *, may_be_shorter: boo
             console.print(f"  [yellow]{plain(one.remark)}[/]", soft_wrap=True)
     if not found:
         console.print(f"[yellow]{_NONE}[/]", soft_wrap=True)
-    if chain.broken is not None or any(one.problem and not may_be_shorter for one in found):
-        console.print("[dim]→ The database was changed behind its triggers: ask its owner.[/]", soft_wrap=True)
 
 
 def _state_words(state: WitnessState) -> str:

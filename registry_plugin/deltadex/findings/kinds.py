@@ -74,7 +74,7 @@ class FindingKindInfo:
     label
         Name of the kind on pages.
     headline
-        Title of a finding: a format string of `version` and `other`, or of a group's `others`, `kept`, `have`,
+        Title of a finding: a format string of `version`, `model` and `other`, or of a group's `others`, `kept`, `have`,
         `are` and `behave`, which agree with the number of the others.
     accepted, dismissed
         Reasons allowed for each decision, the usual one first.
@@ -239,6 +239,15 @@ _ROWS = (
         severity=Severity.LOW,
         accepted=(Reason.REGISTER_AGAIN, Reason.RETIRE),
         dismissed=(Reason.NOT_NEEDED, Reason.INTENDED, Reason.SANDBOX),
+    ),
+    FindingKindInfo(
+        kind=FindingKind.NOT_ATTESTED,
+        label="Not attested",
+        headline="The owner of {model} has to attest its use",
+        concerns=Concerns.VERSION,
+        severity=Severity.MEDIUM,
+        accepted=(Reason.CORRECT_DECLARATION, Reason.RETIRE),
+        dismissed=(Reason.NOT_NEEDED, Reason.SANDBOX),
     ),
 )
 KINDS: Mapping[FindingKind, FindingKindInfo] = {row.kind: row for row in _ROWS}

@@ -55,6 +55,16 @@ def tag_note(registry: Registry, version: RegisteredVersion, note: str) -> None:
         registry.client.delete_model_version_tag(version.ref.name, str(version.ref.version), NOTE_TAG)
 
 
+def tag_model(registry: Registry, name: str, tags: Mapping[str, str | None]) -> None:
+    """Set tags of a registered model; None removes one, and is no error if it is not there."""
+    for key, value in tags.items():
+        with registry_errors(f"tagging {name}"):
+            if value is not None:
+                registry.client.set_registered_model_tag(name, key, value)
+            elif key in registry.client.get_registered_model(name).tags:
+                registry.client.delete_registered_model_tag(name, key)
+
+
 def _set_tags(registry: Registry, version: RegisteredVersion, tags: Mapping[str, str]) -> None:
     # Setting a tag takes 70 ms: set only those that differ.
     for key, value in tags.items():

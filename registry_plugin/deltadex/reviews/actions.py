@@ -36,7 +36,7 @@ from deltadex.reviews.queries import LOOK_AGAIN, LogEntry, ReviewRow
 from deltadex.reviews.reasons import NEEDS_APPROVAL, Decision, action_of
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
-from deltadex.types import FindingKind
+from deltadex.types import FindingKind, RiskTier
 
 #: Reviewer of log entries that follow from a measurement.
 SYSTEM_REVIEWER = "deltadex"
@@ -265,6 +265,11 @@ def follow(tx: Transaction, settings: Settings, *, name: str | None = None) -> N
             step, why = automatic_action(row.review, basis, is_new=is_new, amount=tolerance), ""
         if step is not None:
             reviews.record(tx, row.id, step, seen=row.revision, reviewer=SYSTEM_REVIEWER, comment=why)
+    tiers = (*RiskTier, None)
+    due_days = {
+        tier: settings.ownership.due_days.get(tier, review.due_days) if tier else review.due_days for tier in tiers
+    }
+    review_changes.plan_due_dates(tx, settings.registry, name=name, due_days=due_days)
     _delegate(tx, settings, None if name is None else {*opened, *changed})
 
 

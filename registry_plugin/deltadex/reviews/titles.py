@@ -30,6 +30,7 @@ def title(row: ReviewRow, *, about: int | None = None) -> str:
     is_one = len(others) == 1
     return KINDS[row.finding.kind].headline.format(
         version=label(row.version),
+        model=row.version.registered.ref.name,
         other=label(row.other) if row.other else "",
         others=listed([label(one) for one in others]),
         kept=label(kept) + (f", which is {', '.join(kept.registered.aliases)}" if kept.registered.aliases else ""),

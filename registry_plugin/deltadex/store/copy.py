@@ -13,7 +13,8 @@ from deltadex.errors import StoreError
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
 
-#: Tables with their sort order, which is the same on every server. Only `reviews` refers to a later table.
+#: Tables with their sort order, which is the same on every server. `reviews` and `registered_models` refer to a
+#: later table.
 TABLES: dict[str, LiteralString] = {
     "recipes": "id",
     "shards": "id",
@@ -32,6 +33,8 @@ TABLES: dict[str, LiteralString] = {
     "reviews": "id",
     "decisions": "id",
     "repeat_notices": "review_id, model_version_id",
+    "registered_models": "id",
+    "ownership_entries": "id",
     "notified": 'registry collate "C", rule collate "C"',
     "deliveries": "id",
     "witnesses": 'registry collate "C", name collate "C"',
