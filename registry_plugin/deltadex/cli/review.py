@@ -20,7 +20,6 @@ from deltadex.cli.reading import print_json, reading, version_json
 from deltadex.cli.terminal import plain
 from deltadex.errors import GovernanceError
 from deltadex.findings.kinds import Reason, Severity
-from deltadex.ownership import chain as ownership
 from deltadex.reports.colors import SEVERITY_COLORS
 from deltadex.reviews import actions as reviews
 from deltadex.reviews import chain as proofs
