@@ -129,12 +129,20 @@ def verify_part(part: Mapping[str, Any]) -> str:
         The part is incomplete, or a comment is not the one of its entry.
     """
     try:
-        number, previous = int(part["start"]["number"]), str(part["start"]["hash"])
-        for one in part["entries"]:
-            number, previous = number + 1, texts_digest(previous, one if isinstance(one, str) else _digest_of(one))
+        heads = heads_of_part(part)
     except (KeyError, TypeError, ValueError) as error:
         raise GovernanceError(f"The part of the log is incomplete: {error!r}", hint="Ask for another one.") from error
-    return f"{number}:{previous}" if number else ""
+    return heads[-1] if heads else ""
+
+
+def heads_of_part(part: Mapping[str, Any]) -> list[str]:
+    """Return each head that a verified part passes through, the one that it begins behind included."""
+    number, previous = int(part["start"]["number"]), str(part["start"]["hash"])
+    heads = [f"{number}:{previous}"] if number else []
+    for one in part["entries"]:
+        number, previous = number + 1, texts_digest(previous, one if isinstance(one, str) else _digest_of(one))
+        heads.append(f"{number}:{previous}")
+    return heads
 
 
 def _digest_of(disclosed: Mapping[str, Any]) -> str:

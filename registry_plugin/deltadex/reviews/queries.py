@@ -288,7 +288,9 @@ def entry(tx: Transaction, entry_id: int) -> LogEntry | None:
 
 def about(tx: Transaction, version_id: int) -> list[LogEntry]:
     """Return the log entries about a version, alone, in a pair or as a member of a group then; oldest first."""
-    condition: LiteralString = "(%s in (entry.model_version_id, entry.other_id) or %s = any(member_ids(entry.evidence)))"
+    condition: LiteralString = (
+        "(%s in (entry.model_version_id, entry.other_id) or %s = any(member_ids(entry.evidence)))"
+    )
     return _entries(tx, condition + " order by entry.id", [version_id, version_id])
 
 
