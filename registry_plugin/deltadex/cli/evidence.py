@@ -33,7 +33,7 @@ _FOUND_SOMETHING = 4
 
 
 class _WithoutCommand(TyperGroup):
-    """A group whose first command is meant where none is named: `evidence NAME/VERSION` is `evidence make NAME/VERSION`."""
+    """A group with a default: `evidence NAME/VERSION` is `evidence make NAME/VERSION`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert the command, except before another one and before `--help`."""
@@ -136,7 +136,7 @@ def reproduce(
     json: Json = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Embed the model of a pack again, and compare within the noise. Exits with 4 if it differs. Verify the pack first."""
+    """Embed the model of a verified pack again, and compare within the noise. Exits with 4 if it differs."""
     from deltadex.evidence.reproduce import compare, packed_embedding
     from deltadex.local_embedding import embed
 
@@ -230,6 +230,6 @@ def _show(found: Reproduction) -> None:
         return
     verdict = "[green]reproduced[/]" if found.is_reproduced else "[bold red]not reproduced[/]"
     console.print(
-        f"{plain(found.label)}: {verdict}. The vectors differ by {found.difference:.2e} of the base's norm, noise allows "
-        f"{found.allowed:.2e}; cosine similarity {found.similarity:.7f}."
+        f"{plain(found.label)}: {verdict}. The vectors differ by {found.difference:.2e} of the base's norm, noise "
+        f"allows {found.allowed:.2e}; cosine similarity {found.similarity:.7f}."
     )
