@@ -143,7 +143,9 @@ def reproduce(
     packed = packed_embedding(path)
     settings = settings_from(data_dir)
     limits = settings.embedding.model_copy(update={"compute_dtype": packed.dtype})
-    made = embed(model, base=base, method=packed.method, settings=settings.model_copy(update={"embedding": limits}))
+    made = embed(
+        model, base=base, method=packed.method_name, settings=settings.model_copy(update={"embedding": limits})
+    )
     found = compare(packed, made)
     if json:
         print_json(_as_json(found))

@@ -22,7 +22,7 @@ def text(source: Source) -> str:
             "note": "Each finding has the threshold that it was made with. One that concerns a hidden model has no "
             "numbers. The settings are those of now.",
             "findings": [_described(facts, one) for one in facts.findings],
-            "settings": {name: value for name, value in thresholds},
+            "settings": dict(thresholds),
             "units": {kind.value: info.unit for kind, info in KINDS.items() if info.unit},
         }
     )

@@ -54,11 +54,12 @@ def validate(document: str) -> None:
         It is not valid, or the validator is not installed.
     """
     with evidence_extra():
+        from cyclonedx.exception import MissingOptionalDependencyException
         from cyclonedx.schema import SchemaVersion
         from cyclonedx.validation.json import JsonStrictValidator
     try:
         fault = JsonStrictValidator(SchemaVersion.V1_7).validate_str(document)
-    except Exception as error:  # noqa: BLE001 - one of its own packages is missing, or the text is no JSON
+    except (MissingOptionalDependencyException, ValueError, RecursionError) as error:
         raise EvidenceError(f"{PATH} can't be validated: {error}", hint="`pip install deltadex[evidence]`.") from error
     if fault is not None:
         raise EvidenceError(
@@ -125,7 +126,7 @@ def _license(declared: str) -> License:
 
 
 def _properties(facts: EvidenceFacts) -> dict[str, str]:
-    """Return what CycloneDX has no field for. The digest is one of tensors: as a hash it would be taken for a file's."""
+    """Return what CycloneDX has no field for. As a hash, the digest of tensors would be taken for that of a file."""
     row = facts.version
     found = {
         "registry": facts.registry,

@@ -75,12 +75,14 @@ def neighbors(source: Source) -> str:
 def drift(source: Source) -> str:
     """Return the cosine distance of each version from the one before; empty if no two can be compared."""
     drifted = source.facts.drift
+    if drifted is None:
+        return ""
     moves = [
         (drifted.versions[place + 1], step, step.previous)
-        for place, step in enumerate(drifted.steps if drifted else ())
+        for place, step in enumerate(drifted.steps)
         if step.previous is not None
     ]
-    if drifted is None or not moves:
+    if not moves:
         return ""
     left, right = _PLOT
     top = max(*(move.distance for _, _, move in moves), *(move.limit for _, _, move in moves), 1e-6) * 1.15

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from deltadex.engine.probes import METHODS
 from deltadex.errors import EvidenceError
 from deltadex.evidence.embedding import FORMAT
 from deltadex.evidence.opened import opened, read_index, read_json
@@ -35,12 +36,30 @@ class PackedEmbedding:
 
     label: str
     method: str
+    probe_digest: str
     dtype: str
     recipe_digest: str
     weights_digest: str
     vector: FloatArray
     base_norm: float
     noise_floor: float | None
+
+    @property
+    def method_name(self) -> str:
+        """Name of its method among those of this Deltadex.
+
+        Raises
+        ------
+        EvidenceError
+            This Deltadex has not this method, or other prompts for it.
+        """
+        for name, known in METHODS.items():
+            if (known.name, known.probe_digest) == (self.method, self.probe_digest):
+                return name
+        raise EvidenceError(
+            f"{self.label} was embedded by a method that this Deltadex does not have: {self.method}",
+            hint="Use the Deltadex that made the pack: pack.json names it.",
+        )
 
 
 @dataclass(frozen=True)
@@ -120,6 +139,7 @@ def _parsed(told: dict[str, Any]) -> PackedEmbedding:
     return PackedEmbedding(
         label=f"{told['model']}/{told['version']}",
         method=str(latest["recipe"]["method"]["name"]),
+        probe_digest=str(latest["recipe"]["method"]["probe_digest"]),
         dtype=str(latest["recipe"]["method"]["dtype"]),
         recipe_digest=str(latest["recipe"]["digest"]),
         weights_digest=str(told["weights_digest"]),

@@ -14,7 +14,8 @@ def templates(*, is_markup: bool) -> Environment:
     """Return the environment of SVG (escaped by itself) or of Markdown (by the filter `md`)."""
     environment = Environment(
         loader=PackageLoader("deltadex.evidence", "."),
-        autoescape=is_markup,
+        # Markdown has another escaper, the filter `md`: that of HTML would change what people read.
+        autoescape=is_markup,  # noqa: S701
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -107,7 +107,7 @@ def heartbeats_of(app: App, row: VersionRow) -> AbstractContextManager[None]:
 
 
 def note_resolved(app: App, row: VersionRow, resolved: Resolved) -> None:
-    """Store the version's base and both licences, and check these against `review.licenses`; no setting, no findings."""
+    """Store the version's base and both licences, and check these by `review.licenses`; no setting, no findings."""
     declared = DeclaredLicenses(
         of_finetune=resolved.version.tags.get("license", "").lower() or resolved.checkpoint.license,
         of_base=resolved.base.license,

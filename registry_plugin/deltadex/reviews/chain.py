@@ -104,19 +104,21 @@ def prove_part(tx: Transaction, entry_ids: Collection[int], *, after: str = "") 
     """
     number, _, known = after.rpartition(":")
     start, last, at = ({"number": 0, "hash": ""} if not after else None), "", 0
-    entries = list[Any]()
+    entries, early = list[Any](), list[int]()
     with tx.cursor("chain") as cursor:
         for at, row in enumerate(cursor.execute(_ENTRIES), start=1):
             entry = _Entry(*row)
             last = entry.hash
             if start is not None:
                 entries.append(entry.disclosed() if entry.id in entry_ids else entry.digest)
-            elif entry.id in entry_ids:
-                raise GovernanceError(f"Entry {entry.id} is before the head {after}", hint="Begin behind an older one.")
-            elif known == entry.hash and number in ("", str(at)):
+                continue
+            early += [entry.id] * (entry.id in entry_ids)
+            if known == entry.hash and number in ("", str(at)):
                 start = {"number": at, "hash": entry.hash}
     if start is None:
         raise GovernanceError(f"The log has no head {after}", hint="`deltadex review verify` shows the head of now.")
+    if early:
+        raise GovernanceError(f"Entry {early[0]} is before the head {after}", hint="Begin behind an older one.")
     return {"start": start, "entries": entries, "head": f"{at}:{last}" if at else ""}
 
 
