@@ -11,12 +11,12 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from deltadex.access import Right
-from deltadex.cli.options import DatabaseUrl, DataDir, Json, settings_from
+from deltadex.cli.options import DatabaseUrl, DataDir, Json, parse_label, settings_from
 from deltadex.cli.reading import print_json, reading
 from deltadex.cli.terminal import plain
 from deltadex.errors import DeltadexError, SettingsError
 from deltadex.versions import reads as versions
-from deltadex.versions.labels import known_version, parse_label, unknown
+from deltadex.versions.labels import known_version, unknown
 
 if TYPE_CHECKING:
     from deltadex.access import Person
@@ -71,7 +71,7 @@ def make(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Write a pack about a version, as you may see it."""
-    from deltadex.evidence.pack import ZIP, write_pack
+    from deltadex.evidence.pack import ZIP, write_pack, zip_name
 
     if (label is None) == (alias is None):
         raise typer.BadParameter("give either NAME/VERSION or --alias")
@@ -82,8 +82,7 @@ def make(
         rows = [_version(tx, viewer, settings, label)] if label else _with_alias(tx, viewer, settings, alias or "")
         packs = [_pack(tx, viewer, settings, row, after) for row in rows]
     written = [
-        write_pack(pack, output if alias is None else output / f"{pack.file_name}{ZIP}", signer=signer)
-        for pack in packs
+        write_pack(pack, output if alias is None else output / zip_name(pack.label), signer=signer) for pack in packs
     ]
     if json:
         signed = signer.place if signer else None

@@ -45,11 +45,6 @@ class EvidencePack:
     files: Mapping[str, str]
     index: Mapping[str, object]
 
-    @property
-    def file_name(self) -> str:
-        """A file name for a download, without the ending."""
-        return "".join(each if each.isascii() and (each.isalnum() or each in "-_.") else "-" for each in self.label)
-
 
 def evidence_pack(
     tx: Transaction, viewer: Person, settings: Settings, version_id: int, *, after: str = ""
@@ -100,6 +95,12 @@ def write_pack(
         else:
             shutil.move(folder, output)
     return output
+
+
+def zip_name(label: str) -> str:
+    """Return the name of the ZIP file of a version's pack, in characters that every system takes."""
+    plain = "".join(each if each.isascii() and (each.isalnum() or each in "-_.") else "-" for each in label)
+    return f"evidence-{plain}{ZIP}"
 
 
 def zipped(pack: EvidencePack, *, signer: PackSigner | None, time_stamper: TimeStamper | None = None) -> bytes:
