@@ -42,7 +42,7 @@ def test_the_children_read_the_settings_that_the_stack_runs_with(
 SECRETS = {
     "writer": "pw-writer", "reader": "pw-reader", "dashboard": "pw-dashboard", "owner": "pw-owner",
     "webhook": "pw-webhook", "channel": "pw-channel", "key": "pw-key" * 8, "aws": "pw-aws", "mlflow": "pw-mlflow",
-    "prefect": "pw-prefect",
+    "prefect": "pw-prefect", "evidence": "pw-evidence",
 }  # fmt: skip
 
 
@@ -57,6 +57,7 @@ def everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("DELTADEX_WEBHOOK__SECRET", SECRETS["webhook"])
     monkeypatch.setenv("DELTADEX_NOTIFY__CHANNELS", json.dumps({"ops": f"json://{SECRETS['channel']}"}))
     monkeypatch.setenv("DELTADEX_ARTIFACT_KEY", SECRETS["key"])
+    monkeypatch.setenv("DELTADEX_EVIDENCE__KEY", SECRETS["evidence"])
     for name in ("DELTADEX_PREFECT_AUTH", "PREFECT_API_AUTH_STRING"):
         monkeypatch.setenv(name, f"deltadex:{SECRETS['prefect']}")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS["aws"])
@@ -69,7 +70,7 @@ def everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     [
         (worker, "writer", {"writer", "key", "aws", "mlflow", "prefect"}),
         (watcher, "writer", {"writer", "webhook", "channel", "aws", "mlflow", "prefect"}),
-        (dashboard, "dashboard", {"dashboard"}),
+        (dashboard, "dashboard", {"dashboard", "evidence"}),
         (mlflow_server, "reader", {"reader"}),
         (prefect_server, "reader", set()),
     ],
