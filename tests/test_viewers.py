@@ -39,6 +39,8 @@ from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.endpoint import queries as sent_texts
 from deltadex.errors import AccessDenied, DeltadexError, StoreError
+from deltadex.evidence import facts as evidence
+from deltadex.evidence.pack import evidence_pack
 from deltadex.find import search as task_search
 from deltadex.find.by_words import models_with
 from deltadex.find.mixtures import Part, mixed_query
@@ -73,6 +75,7 @@ from tests.stored import ADMIN, REGISTRY
 from tests.strangers import DIMENSION, Strangers, fill
 
 SETTINGS = Settings(registry=REGISTRY)
+EVIDENCE_SETTINGS = Settings(registry=REGISTRY, evidence={"pseudonym_key": "k" * 32})
 THRESHOLDS = ThresholdSettings()
 
 
@@ -121,6 +124,31 @@ def proofs(tx: Transaction, viewer: Person) -> list[object]:
         except AccessDenied as refused:
             found.append(refused.message)
     return found
+
+
+def parts_of_the_log(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
+    return [reviews.prove_about(tx, viewer, each) for ids in made.ids.values() for each in ids]
+
+
+def packs(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
+    """Make a pack about each model of which the viewer may see a version; of others there is none."""
+    found: list[object] = []
+    for name, ids in list(made.ids.items())[:4]:
+        if viewer.sees(name):
+            found.append(evidence_pack(tx, viewer, EVIDENCE_SETTINGS, ids[0]))
+            continue
+        with pytest.raises(DeltadexError, match="not known"):
+            evidence_pack(tx, viewer, EVIDENCE_SETTINGS, ids[0])
+    return found
+
+
+def evidence_facts(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
+    return [
+        evidence.facts(tx, viewer, EVIDENCE_SETTINGS, each)
+        for name, ids in made.ids.items()
+        for each in ids
+        if viewer.sees(name)
+    ]
 
 
 def replays_of_all(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
@@ -294,6 +322,9 @@ READS: Mapping[Callable[..., object], Read] = {
         tx, viewer, SETTINGS, Answers({}, {}, {})
     ),
     reviews.prove: lambda tx, viewer, made: proofs(tx, viewer),
+    reviews.prove_about: parts_of_the_log,
+    evidence.facts: evidence_facts,
+    evidence_pack: packs,
     governance.governance_report: lambda tx, viewer, made: governance.governance_report(tx, viewer, SETTINGS),
 }
 

@@ -16,6 +16,7 @@ DeltadexError
 │   ├── AccessDenied         the person lacks permission
 │   ├── IllegalStep          the finding's state does not allow this step
 │   └── FindingChanged       another person or a new measurement changed the finding: reload it
+├── EvidenceError            an evidence pack can't be made, or is not what its signature or its log says
 ├── ExamplesError            examples of a task, or prompts, cannot be read
 ├── RegistryError            MLflow refused or is unreachable
 ├── StoreError               Postgres refused or is unreachable
@@ -166,6 +167,10 @@ class IllegalStep(GovernanceError):
 
 class FindingChanged(GovernanceError):
     """The finding has changed since the person saw it."""
+
+
+class EvidenceError(DeltadexError):
+    """An evidence pack can't be made, or one that was given is not what it says."""
 
 
 class ExamplesError(DeltadexError):

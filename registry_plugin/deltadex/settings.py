@@ -44,6 +44,8 @@ WORKSPACE_PLACE = "{workspace}"
 
 #: Written once by the embedded stack, readable by its user only.
 ARTIFACT_KEY_FILE = "artifact.key"
+#: Written by `deltadex evidence new-key`: signs evidence packs.
+EVIDENCE_KEY_FILE = "evidence.key"
 
 #: Logins that the services share a database by; each may have a connection string of its own.
 Login = Literal["writer", "reader", "auditor", "dashboard"]
@@ -449,6 +451,24 @@ class PortSettings(_Group):
     dashboard: int = Field(8501, description="preferred port of the dashboard")
 
 
+class EvidenceSettings(_Group):
+    """The key that signs evidence packs. Taken is the first that is set of Sigstore, PKCS #11, the key, its file."""
+
+    key_file: Path | None = Field(
+        None, description="private EC key (PEM) that signs packs; default: `evidence.key` of the data folder"
+    )
+    key: SecretStr | None = Field(None, description="the same key itself, for secrets that are variables")
+    key_password: SecretStr | None = Field(None, description="password of the key")
+    pkcs11_uri: SecretStr | None = Field(None, description="key in a token, as pkcs11:…; needs the package pykcs11")
+    pkcs11_modules: tuple[str, ...] = Field((), description="folders of PKCS #11 modules, as JSON")
+    keyless: bool = Field(
+        False, description="sign by Sigstore with the workload's identity instead of a key; needs a network"
+    )
+    pseudonym_key: SecretStr | None = Field(
+        None, min_length=32, description="names hidden versions in packs; default: derived from `artifact_key`"
+    )
+
+
 class CostSettings(_Group):
     """Prices with which savings, and the costs of a task's options, are shown as money."""
 
@@ -552,6 +572,7 @@ class Settings(BaseSettings):
     sources: SourceSettings = SourceSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
     costs: CostSettings = CostSettings()
+    evidence: EvidenceSettings = EvidenceSettings()
     review: ReviewSettings = ReviewSettings()
     ownership: OwnershipSettings = OwnershipSettings()
     access: AccessSettings = AccessSettings()

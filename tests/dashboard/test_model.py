@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from deltadex.access import Person, Role
+from deltadex.evidence.signing import write_new_key
+from deltadex.evidence.verify import verify_pack
 from deltadex.ownership import actions
 from deltadex.ownership import reads as owners
 from deltadex.ownership.attestation import Ownership
@@ -15,10 +19,13 @@ from deltadex.reviews import actions as reviews
 from deltadex.settings import load_settings
 from deltadex.store.database import Database
 from deltadex.types import FindingKind, State
+from deltadex.versions import queries as versions
 from deltadex.versions import transitions
+from deltadex_dashboard.reads import pages
+from deltadex_dashboard.reads.snapshots import Snapshot
 from tests.dashboard.conftest import Open
 from tests.dashboard.seen import links, numbers, text
-from tests.stored import ADMIN, discovered, embedded, grouped
+from tests.stored import ADMIN, REGISTRY, discovered, embedded, grouped
 
 
 def test_a_link_opens_one_version_of_a_model(company: None, open_page: Open) -> None:
@@ -171,3 +178,17 @@ def test_a_form_does_not_overwrite_what_another_person_has_stated(store: Databas
     save.click().run()
     assert "not what you saw" in text(page)
     assert ownership_of(store, "support").owner == "bo"
+
+
+def test_a_version_offers_its_evidence_pack(company: None, open_page: Open, tmp_path: Path) -> None:
+    public = write_new_key(tmp_path / "evidence.key")
+    page = open_page("model", model="storefront-localizer", version="3")
+    [button] = page.get("download_button")
+    assert button.proto.label == "Save the evidence pack"
+    settings = load_settings()
+    # The file itself comes by another request of the browser, which the test has no way to make.
+    with Snapshot(settings, "", Person("ada", Role.ADMIN)).transaction() as tx:
+        [row] = versions.find(tx, REGISTRY, "storefront-localizer", 3)
+    packed = tmp_path / "pack.zip"
+    packed.write_bytes(pages.evidence(Snapshot(settings, "", Person("ada", Role.ADMIN)), row.id))
+    assert all(one.is_passed for one in verify_pack(packed, public_key=public))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from deltadex.demo import corpus
+from deltadex.demo.specification import LICENSE
 from deltadex.registry.client import Registry
 from deltadex.stack.running import RunningStack
 from tests.e2e.conftest import Installation
@@ -66,6 +69,24 @@ def test_a_finetune_registered_by_hand_is_everywhere(
     expect(page.get_by_text("registered-by-hand").first).to_be_visible(timeout=60_000)
     expect(page.get_by_text("embedded").first).to_be_visible(timeout=60_000)
     page.close()
+
+
+def test_an_evidence_pack_is_verified_by_the_stock_tool(company: Installation, tmp_path: Path) -> None:
+    label = next(each for each, state in sorted(company.states().items()) if state == "embedded")
+    pack, public = tmp_path / "pack", str(company.data_dir / "evidence.pub")
+    refused = company.run("evidence", label, "--output", str(pack))
+    assert (refused.returncode, "new-key" in refused.stderr) == (1, True)
+    assert company.run("evidence", "new-key").returncode == 0
+    done = company.run("evidence", label, "--output", str(pack))
+    assert done.returncode == 0, done.stderr
+    python = (sys.executable, "-m")
+    stock = ("model_signing", "verify", "key", str(pack), "--signature", str(pack / "pack.sig"), "--public_key", public)
+    for command in (stock, ("deltadex", "evidence", "verify", str(pack), "--key", public)):
+        checked = subprocess.run([*python, *command], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+    training = json.loads((pack / "training.json").read_text())
+    assert training["licenses"]["base"] == LICENSE
+    assert training["parameters"]
 
 
 def test_a_task_finds_its_models_by_the_page_and_by_the_command(

@@ -43,7 +43,7 @@ def test_the_children_read_the_settings_that_the_stack_runs_with(
 SECRETS = {
     "writer": "pw-writer", "reader": "pw-reader", "dashboard": "pw-dashboard", "owner": "pw-owner",
     "webhook": "pw-webhook", "channel": "pw-channel", "key": "pw-key" * 8, "aws": "pw-aws", "mlflow": "pw-mlflow",
-    "prefect": "pw-prefect", "witness": "pw-witness",
+    "prefect": "pw-prefect", "witness": "pw-witness", "evidence": "pw-evidence",
 }  # fmt: skip
 
 
@@ -59,6 +59,7 @@ def everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("DELTADEX_NOTIFY__CHANNELS", json.dumps({"ops": f"json://{SECRETS['channel']}"}))
     monkeypatch.setenv("DELTADEX_WITNESSES", json.dumps([f"git+https://ada:{SECRETS['witness']}@host/heads"]))
     monkeypatch.setenv("DELTADEX_ARTIFACT_KEY", SECRETS["key"])
+    monkeypatch.setenv("DELTADEX_EVIDENCE__KEY", SECRETS["evidence"])
     for name in ("DELTADEX_PREFECT_AUTH", "PREFECT_API_AUTH_STRING"):
         monkeypatch.setenv(name, f"deltadex:{SECRETS['prefect']}")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS["aws"])
@@ -71,7 +72,7 @@ def everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     [
         (worker, "writer", {"writer", "key", "aws", "mlflow", "prefect"}),
         (watcher, "writer", {"writer", "webhook", "channel", "aws", "mlflow", "prefect", "witness"}),
-        (dashboard, "dashboard", {"dashboard"}),
+        (dashboard, "dashboard", {"dashboard", "evidence"}),
         (mlflow_server, "reader", {"reader"}),
         (prefect_server, "reader", set()),
     ],

@@ -8,6 +8,7 @@ import streamlit as st
 
 from deltadex.access import HIDDEN
 from deltadex.escaping import markdown_hint
+from deltadex.evidence.pack import zip_name
 from deltadex.lineage.dot import lineage_dot, lineage_words
 from deltadex.reviews.lifecycle import UNDECIDED
 from deltadex.reviews.queries import ReviewRow
@@ -51,6 +52,7 @@ def show(now: Snapshot) -> None:
     _head(row)
     ownership.show(now, name)
     _compare(row, rows, facts)
+    _evidence(now, row)
     _findings(row, facts.reviews)
     _numbers(facts)
     _words(facts)
@@ -109,6 +111,16 @@ def _compare(row: VersionRow, rows: Mapping[int, VersionRow], facts: reads.Versi
 def _compare_link(row: VersionRow, label: str, **others: str) -> None:
     params = {"a": row.label, **others}
     st.page_link("screens/compare.py", label=f":blue[{view.plain(label)}]", query_params=params)
+
+
+def _evidence(now: Snapshot, row: VersionRow) -> None:
+    """Offer the evidence pack, made when it is asked for."""
+    st.download_button(
+        "Save the evidence pack", lambda: reads.evidence(now, row.id), zip_name(row.label), "application/zip",
+        key="evidence", on_click="ignore",
+        help="Model card, findings, decisions with their proof, lineage, licences, training, ML-BOM: in one file, for "
+        "people who don't open this page. It is signed if this house has a key, and made as you may see it.",
+    )  # fmt: skip
 
 
 def _findings(row: VersionRow, found: Sequence[ReviewRow]) -> None:

@@ -26,6 +26,7 @@ from deltadex.cli import (
     duplicates,
     embed,
     endpoint,
+    evidence,
     extract_adapter,
     find,
     geometry,
@@ -125,6 +126,7 @@ app.add_typer(backfill.backfill)
 app.add_typer(clusters.commands, name="clusters")
 app.add_typer(db.commands, name="db")
 app.add_typer(endpoint.endpoint)
+app.add_typer(evidence.evidence)
 app.add_typer(method.method)
 app.add_typer(review.review)
 app.add_typer(notify.notify)

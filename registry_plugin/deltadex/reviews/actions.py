@@ -131,6 +131,16 @@ def prove(tx: Transaction, viewer: Person, entry_id: int) -> dict[str, Any]:
     return chain.prove(tx, entry_id)
 
 
+def prove_about(tx: Transaction, viewer: Person, version_id: int, *, after: str = "") -> dict[str, Any]:
+    """Return the part of the log that proves the entries about a version; see `deltadex.reviews.chain.prove_part`.
+
+    Entries that also concern a model that the viewer may not see are given as digests only.
+    """
+    viewer.require(Right.LOOK)
+    seen = {one.id for one in reviews.about(tx, version_id) if one.models and all(map(viewer.sees, one.models))}
+    return chain.prove_part(tx, seen, after=after)
+
+
 def erase(tx: Transaction, person: Person, entry_ids: Collection[int], *, comment: str) -> None:
     """Erase the comments of log entries for good, on request. Each erasure is an entry of the log itself.
 

@@ -300,6 +300,14 @@ def entry(tx: Transaction, entry_id: int) -> LogEntry | None:
     return next(iter(_entries(tx, "entry.id = %s", [entry_id])), None)
 
 
+def about(tx: Transaction, version_id: int) -> list[LogEntry]:
+    """Return the log entries about a version, alone, in a pair or as a member of a group then; oldest first."""
+    condition: LiteralString = (
+        "(%s in (entry.model_version_id, entry.other_id) or %s = any(member_ids(entry.evidence)))"
+    )
+    return _entries(tx, condition + " order by entry.id", [version_id, version_id])
+
+
 def erase(tx: Transaction, entry_id: int, *, reviewer: str, identity: str, reason: str) -> int:
     """Erase the comment of an entry, and return the id of the entry that says so."""
     row = tx.execute("select erase_text(%s, %s, %s, %s)", [entry_id, reviewer, identity, reason]).fetchone()

@@ -104,6 +104,15 @@ def watcher(settings: Settings) -> ServiceSpec:
     return ServiceSpec("watcher", _module("deltadex", "watch"), env, health, settings.webhook.port)
 
 
+#: The dashboard signs the evidence packs that it offers.
+_EVIDENCE_SECRETS = (
+    "DELTADEX_EVIDENCE__KEY",
+    "DELTADEX_EVIDENCE__KEY_PASSWORD",
+    "DELTADEX_EVIDENCE__PKCS11_URI",
+    "DELTADEX_EVIDENCE__PSEUDONYM_KEY",
+)
+
+
 def dashboard(settings: Settings) -> ServiceSpec:
     """Return the specification of the dashboard (Streamlit).
 
@@ -124,7 +133,7 @@ def dashboard(settings: Settings) -> ServiceSpec:
     return ServiceSpec(
         "dashboard",
         argv,
-        _without_credentials(environment(settings.data_dir)) | _as_variables(settings),
+        _without_credentials(environment(settings.data_dir)) | _as_variables(settings, *_EVIDENCE_SECRETS),
         http_check(f"{url}/_stcore/health"),
         port,
         url,
