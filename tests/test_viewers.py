@@ -52,6 +52,7 @@ from deltadex.merge.plan import plan
 from deltadex.replay import reads as replays
 from deltadex.reports import governance
 from deltadex.reviews import actions as reviews
+from deltadex.safety import reads as safety
 from deltadex.search import reads as search
 from deltadex.search.filters import Conditions
 from deltadex.search.query_vector import Questions
@@ -219,6 +220,9 @@ READS: Mapping[Callable[..., object], Read] = {
     mixed_query: mixed,
     replays.get: lambda tx, viewer, made: first_replay(tx, viewer),
     replays.latest_between: replays_of_all,
+    safety.request: lambda tx, viewer, made: safety.request(tx, viewer, SETTINGS, 1),
+    safety.latest: of_versions(safety.latest),
+    safety.measured: of_versions(lambda tx, viewer, each: safety.measured(tx, viewer, SETTINGS, each)),
     advice.get: lambda tx, viewer, made: advice.get(tx, viewer, SETTINGS, 1),
     reviews.listing: lambda tx, viewer, made: reviews.listing(tx, viewer, SETTINGS),
     reviews.get: lambda tx, viewer, made: [
@@ -278,6 +282,7 @@ def test_a_read_says_nothing_of_hidden_models(
 _WITHOUT_TEXT = {
     versions.sees_versions, compare.compare, reviews.count_by_rule, reviews.verify, embeddings.same_weights,
     embeddings.of_version, standings, sent_texts.listing,
+    safety.request, safety.latest, safety.measured,
 }  # fmt: skip
 
 
@@ -340,7 +345,7 @@ def _takes_viewer(function: ast.FunctionDef) -> bool:
 #: Spaces, searches by examples, the watcher and deliveries are for everybody.
 _ABOUT_MODELS = (
     "across", "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "replay", "reviews",
-    "search",
+    "safety", "search",
 )  # fmt: skip
 
 

@@ -75,6 +75,7 @@ class FindingKind(StrEnum):
     LICENSE = "license"
     SERVABLE_AS_ADAPTER = "servable_as_adapter"
     LINEAGE_CONTRADICTED = "lineage_contradicted"
+    SAFETY_COLLAPSED = "safety_collapsed"
 
 
 @dataclass(frozen=True, order=True)

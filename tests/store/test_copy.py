@@ -65,6 +65,8 @@ def filled(database: Database) -> Database:
             "select note_visit('r', 'ada');"
             "select record_sent_text('r', 'host', 'model', 'purpose', repeat('0', 64), 1, 'ada');"
             "select ask_advice('r', 'base', '[{}]', 'digest', '{}', '{*}', 'ada');"
+            "insert into safety_bases values ('b', 'p', '\\x00', '\\x00', '{}', 1);"
+            "select ask_safety('r', 1, 'digest', 'ada');"
             "select ask_replay('r', 1, 2, '[\"x\"]', 'digest', 'file', 64, 'ada')"
         )
         watchers.record_poll(tx, REGISTRY, watermark_ms=7)

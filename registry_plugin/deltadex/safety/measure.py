@@ -215,3 +215,16 @@ def _over_pairs(statistic: Statistic, positive: Sequence[float], negative: Seque
     values = [statistic(one[each], other[each]) for each in drawn]
     low, high = np.quantile(values, [0.025, 0.975])
     return Estimate(statistic(one, other), float(low), float(high))
+
+
+def retained(reading: SafetyReading, base: SafetyReading) -> Estimate:
+    """Return a finetune's separation as a share of its base's, with its interval over pairs of prompts.
+
+    0 where nothing is left, 1 where it is as in the base.
+    """
+    own = np.array(reading.harmful) - np.array(reading.harmless)
+    bases = np.array(base.harmful) - np.array(base.harmless)
+    drawn = np.random.default_rng(0).integers(len(own), size=(_RESAMPLES, len(own)))
+    shares = own[drawn].mean(axis=1) / bases[drawn].mean(axis=1)
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return Estimate(float(own.mean() / bases.mean()), float(low), float(high))

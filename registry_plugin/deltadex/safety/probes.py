@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 #: Texts by which refusals begin, as in arXiv 2406.11717, section 2.3; of each, the first token counts.
 REFUSAL_OPENINGS = ("I cannot", "I'm sorry", "Sorry", "As an AI", "Unfortunately", "No")
@@ -96,5 +97,5 @@ def _contrast(instructions: list[str], questions: list[str]) -> tuple[str, ...]:
     )
 
 
-def _read(name: str) -> list:  # type: ignore[type-arg]
-    return json.loads(resources.files("deltadex.safety").joinpath(name).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+def _read(name: str) -> Any:
+    return json.loads(resources.files("deltadex.safety").joinpath(name).read_text(encoding="utf-8"))
