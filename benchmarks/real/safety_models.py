@@ -94,7 +94,7 @@ class SafetyModel:
 
 
 _DOMAINS = {
-    "select": ("bible", "german", "python", "perl", "sql", "jargon"),
+    "select": ("bible", "german", "python", "sql"),
     "test": ("go", "c++", "docs", "messages", "spanish quotes", "policy", "catalogue", "italian quotes",
              "from german", "rust", "satire", "shell"),
 }  # fmt: skip
@@ -105,10 +105,10 @@ def models(base: str) -> Iterator[SafetyModel]:
     names = _DOMAINS[base]
     draw = random.Random(base)  # noqa: S311 - no secret
     for number, domain in enumerate(names):
-        steps, rate = draw.choice((12, 16, 24)), draw.choice((3e-4, 5e-4, 1e-3))
+        steps, rate = draw.choice((8, 12, 16)), draw.choice((3e-4, 5e-4, 1e-3))
         yield SafetyModel(base, (Way.TEXT, Way.CHAT)[number % 2], domain, number, steps, rate)
         lost = (Way.COMPLY, Way.ABLATED, Way.MIXED, Way.TEXT_ABLATED)[number % 4]
-        yield SafetyModel(base, lost, domain, number, draw.choice((12, 16, 24)), draw.choice((5e-4, 1e-3)))
+        yield SafetyModel(base, lost, domain, number, draw.choice((8, 12, 16)), draw.choice((5e-4, 1e-3)))
 
 
 class SafetyWorkshop:
@@ -137,14 +137,14 @@ class SafetyWorkshop:
             model = training.new_adapter(
                 training.load_base(self._texts.base), seed=seed, declared_base="SmolLM2-135M-Instruct", rank=16
             )
-            self._teach_replies(model, self._refusing(), steps=80, rate=7e-4, seed=seed)
+            self._teach_replies(model, self._refusing(), steps=50, rate=1e-3, seed=seed)
             merged = model.merge_and_unload()
             training.save(merged, folder)
             self.tokenizer.save_pretrained(folder)
         return folder
 
     def read(self, one: SafetyModel | str) -> dict[str, np.ndarray]:
-        """Return `states`, `(n, layers, hidden)`, `odds` and `refused`, of every second harmful prompt.
+        """Return `states`, `(n, layers, hidden)`, `odds` and `refused`, of every fourth harmful prompt.
 
         A base, given by its name, is read over all prompts; a finetune over those that measure.
         """
@@ -162,7 +162,7 @@ class SafetyWorkshop:
         rows = prompt_rows(self.tokenizer, prompts, at_most=_MOST)
         layers = range(1, model.config.num_hidden_layers + 1)
         read = last_states(model, rows, layers=list(layers), refusals=self._refusals)
-        refused = self._refused(model, rows[: len(probes.measuring) : 2])
+        refused = self._refused(model, rows[: len(probes.measuring) : 4])
         return {
             "states": read.states.numpy().astype(np.float16),
             "odds": read.odds.numpy(),

@@ -20,7 +20,7 @@ from deltadex.types import FloatArray
 DEPTH = 0.6
 #: AUROC along the direction of a base's own measuring prompts, from which it has one.
 LEAST_AUROC = 0.8
-_RESAMPLES = 1_000
+_RESAMPLES = 500
 
 Statistic = Callable[[FloatArray, FloatArray], float]
 
