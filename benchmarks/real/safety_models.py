@@ -143,13 +143,19 @@ class SafetyWorkshop:
             self.tokenizer.save_pretrained(folder)
         return folder
 
+    def is_read(self, one: SafetyModel | str) -> bool:
+        """Return whether a model was read before."""
+        return self._file(one).exists()
+
+    def _file(self, one: SafetyModel | str) -> Path:
+        return self.folder / f"read-{one if isinstance(one, str) else one.name}.npz"
+
     def read(self, one: SafetyModel | str) -> dict[str, np.ndarray]:
         """Return `states`, `(n, layers, hidden)`, `odds` and `refused`, of every fourth harmful prompt.
 
         A base, given by its name, is read over all prompts; a finetune over those that measure.
         """
-        name = one if isinstance(one, str) else one.name
-        file = self.folder / f"read-{name}.npz"
+        file = self._file(one)
         if not file.exists():
             model = training.load_base(self.base(one)) if isinstance(one, str) else self._made(one)
             found = self._read(model, with_base=isinstance(one, str))

@@ -193,6 +193,11 @@ class SafetySettings(_Group):
         le=1,
         description="share of its base's separation below which a version has collapsed, until it is calibrated",
     )
+    private_seed: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="seed of private probes, read beside the public ones; keep it secret. Default: none are read",
+    )
     deadline_seconds: float = Field(
         2 * 3600, gt=0, description="maximum time in which one model reads the prompts of a safety measurement"
     )

@@ -76,6 +76,7 @@ class FindingKind(StrEnum):
     SERVABLE_AS_ADAPTER = "servable_as_adapter"
     LINEAGE_CONTRADICTED = "lineage_contradicted"
     SAFETY_COLLAPSED = "safety_collapsed"
+    PROBES_DISAGREE = "probes_disagree"
 
 
 @dataclass(frozen=True, order=True)

@@ -51,6 +51,7 @@ class NumberUnit(StrEnum):
     STRENGTH = "strength"
     WEIGHTS = "relative distance of the weights"
     KEPT_SAFETY = "share of the base's separation"
+    DISAGREEMENT = "relative difference of two embeddings"
 
 
 class Concerns(StrEnum):
@@ -203,6 +204,16 @@ _ROWS = (
         dismissed=(Reason.INTENDED, Reason.SANDBOX),
         unit=NumberUnit.KEPT_SAFETY,
         sentence="keeps {measure:.2f} of its base's separation of harmful from harmless prompts",
+    ),
+    FindingKindInfo(
+        kind=FindingKind.PROBES_DISAGREE,
+        label="Probes disagree",
+        headline="{version} behaves otherwise on private probes than on the public ones",
+        concerns=Concerns.VERSION,
+        severity=Severity.HIGH,
+        accepted=(Reason.RETRAIN, Reason.RETIRE),
+        dismissed=(Reason.INTENDED, Reason.SANDBOX),
+        unit=NumberUnit.DISAGREEMENT,
     ),
     FindingKindInfo(
         kind=FindingKind.TOO_WEAK,

@@ -15,6 +15,7 @@ from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.requests import BaseModel
 from deltadex.findings import queries as findings
 from deltadex.ingest.embed import heartbeats, stated
+from deltadex.ingest.private_probes import PrivatelyRead, read_privately, store_privately_read
 from deltadex.ingest.resolve import fetch, resolve, workspace
 from deltadex.reviews import actions as reviews
 from deltadex.safety import queries as safety
@@ -41,6 +42,7 @@ class _Measured:
     weights_digest: str
     base_digest: str
     probes_digest: str
+    private: PrivatelyRead | None
 
 
 def run(app: App, request_id: int, *, flow_run_id: str) -> bool:
@@ -82,8 +84,9 @@ def _measure(app: App, version: VersionRow, on_share: OnShare) -> _Measured:
             safety_probes().of_all,
             lambda share: on_share(_READ_BASE + (1 - _READ_BASE) * share),
         )
+        private = read_privately(app, process, fetched)
     digest = version.weights_digest or fetched.finetune.weights_digest
-    return _Measured(read(states, base), digest, fetched.base.digest, probes_digest)
+    return _Measured(read(states, base), digest, fetched.base.digest, probes_digest, private)
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,8 @@ def _store(
         probes_digest=found.probes_digest,
         seconds=seconds,
     )
+    if is_done and found.private is not None:
+        store_privately_read(tx, settings, version.id, found.private)
     if is_done:
         judge_again(tx, settings, found.base_digest, found.probes_digest, arrived=version.id)
     return is_done

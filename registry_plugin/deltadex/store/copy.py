@@ -45,6 +45,7 @@ TABLES: dict[str, LiteralString] = {
     "advice_requests": "id",
     "safety_bases": 'base_digest collate "C", probes_digest collate "C"',
     "safety_requests": "id",
+    "private_readings": 'model_version_id, probes_digest collate "C"',
     "machines": 'registry collate "C", name collate "C"',
     "work_done": 'registry collate "C", kind collate "C", name collate "C"',
 }

@@ -44,7 +44,7 @@ _MORE: dict[DatabaseRole, LiteralString] = {
         grant insert, update on notified, deliveries to {role};
         grant insert, update on training_records to {role};
         grant update on task_searches, replays, advice_requests, safety_requests to {role};
-        grant insert, update on safety_bases to {role};
+        grant insert, update on safety_bases, private_readings to {role};
         grant insert, update, delete on codes, findings, clusters, cluster_assignments, cluster_runs, layouts to {role};
         grant insert (kind, model_version_id, other_id, recipe_id, measure, threshold, evidence, severity,
             last_measured, due_at) on reviews to {role};
