@@ -60,6 +60,7 @@ from deltadex.ownership import reads as ownership
 from deltadex.replay import reads as replays
 from deltadex.reports import governance
 from deltadex.reviews import actions as reviews
+from deltadex.safety import reads as safety
 from deltadex.search import reads as search
 from deltadex.search.filters import Conditions
 from deltadex.search.query_vector import Questions
@@ -306,6 +307,9 @@ READS: Mapping[Callable[..., object], Read] = {
         *told(tx, viewer, lambda each: answers.find_answer(tx, viewer, SETTINGS, like=each, limit=25)),
     ],
     answers.search_answer: lambda tx, viewer, made: refused_search(tx, viewer),
+    safety.request: lambda tx, viewer, made: safety.request(tx, viewer, SETTINGS, 1),
+    safety.latest: of_versions(safety.latest),
+    safety.measured: of_versions(lambda tx, viewer, each: safety.measured(tx, viewer, SETTINGS, each)),
     advice.get: lambda tx, viewer, made: advice.get(tx, viewer, SETTINGS, 1),
     reviews.listing: lambda tx, viewer, made: reviews.listing(tx, viewer, SETTINGS),
     reviews.get: lambda tx, viewer, made: [
@@ -372,7 +376,7 @@ def test_a_read_says_nothing_of_hidden_models(
 _WITHOUT_TEXT = {
     versions.sees_versions, compare.compare, reviews.count_by_rule, reviews.verify, embeddings.same_weights,
     embeddings.of_version, standings, sent_texts.listing, answers.search_answer, witnesses.witness_states,
-    witnesses.head_comparisons, ownership_chain.verify,
+    witnesses.head_comparisons, ownership_chain.verify, safety.request, safety.latest, safety.measured,
 }  # fmt: skip
 
 
@@ -435,7 +439,7 @@ def _takes_viewer(function: ast.FunctionDef) -> bool:
 #: Spaces, searches by examples, the watcher and deliveries are for everybody.
 _ABOUT_MODELS = (
     "across", "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "ownership", "replay",
-    "reviews", "search",
+    "reviews", "safety", "search",
 )  # fmt: skip
 
 

@@ -203,6 +203,28 @@ class ReplaySettings(_Group):
     )
 
 
+class SafetySettings(_Group):
+    """The flow that measures whether a version still tells harmful from harmless requests, beside its embedding."""
+
+    every_version: bool = Field(
+        False, description="measure every embedded version, a few at a time; otherwise those that people ask for"
+    )
+    least_kept: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of its base's separation below which a version has collapsed, until it is calibrated",
+    )
+    private_seed: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="seed of private probes, read beside the public ones; keep it secret. Default: none are read",
+    )
+    deadline_seconds: float = Field(
+        2 * 3600, gt=0, description="maximum time in which one model reads the prompts of a safety measurement"
+    )
+
+
 class EndpointSettings(_Group):
     """An OpenAI-compatible endpoint. Off without an address; what is sent is shown first, agreed to and logged."""
 
@@ -566,6 +588,7 @@ class Settings(BaseSettings):
     shards: ShardSettings = ShardSettings()
     find: FindSettings = FindSettings()
     replay: ReplaySettings = ReplaySettings()
+    safety: SafetySettings = SafetySettings()
     endpoint: EndpointSettings = EndpointSettings()
     advise: AdviseSettings = AdviseSettings()
     cache: CacheSettings = CacheSettings()

@@ -167,3 +167,28 @@ class Scanned:
 
     texts: tuple[float, ...]
     tokens: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class ChatStates:
+    """Questions whose last hidden states are read, each as the turn of a user.
+
+    Attributes
+    ----------
+    checkpoint
+        A finetune of the base; None for the base itself.
+    openings
+        Texts by which refusals begin; of each, the first token counts.
+    depth
+        Layer that is read, as a share of all layers.
+    results
+        File to write: `states`, `(n, hidden_size)` float32, and `odds`, `(n,)` float32.
+    """
+
+    base: BaseModel
+    checkpoint: LocalCheckpoint | None
+    prompts: tuple[str, ...]
+    openings: tuple[str, ...]
+    depth: float
+    results: Path
+    task: Literal["chat_states"] = "chat_states"

@@ -24,6 +24,7 @@ from deltadex.ingest.webhook_process import receiving
 from deltadex.metrics.endpoint import serving
 from deltadex.notifications.owners import tell_owners
 from deltadex.replay.submit import submit_asked as submit_replays
+from deltadex.safety.submit import submit_asked as submit_safety
 from deltadex.store.database import Database
 from deltadex.store.locks import SessionLock
 from deltadex.witness.publish import compare_with_witnesses, publish
@@ -128,7 +129,7 @@ class _Rounds:
             tasks.append((self._poll, self._before_poll))
         tasks.append((lambda: self._submit(stop), None))
         tasks += [(lambda: submit_searches(app), None), (lambda: submit_replays(app), None)]
-        tasks.append((lambda: submit_advice(app), None))
+        tasks += [(lambda: submit_advice(app), None), (lambda: submit_safety(app), None)]
         tasks.append((lambda: tell_owners(app), None))
         if is_swept:
             tasks.append((lambda: machines.resume(app), None))
