@@ -36,6 +36,7 @@ from deltadex_flows.entry_points import (
     EMBED_VERSION,
     ENTRY_POINTS,
     FIND_MODELS,
+    FIND_TAUGHT,
     POOL_TEMPLATE,
     REPLAY_VERSIONS,
     WORKER_TYPE,
@@ -46,6 +47,7 @@ _ANALYSES_QUEUE = "analyses"
 _SEARCH_QUEUE = "search"
 _REPLAY_QUEUE = "replay"
 _ADVICE_QUEUE = "advice"
+_TAUGHT_QUEUE = "taught"
 #: Versions that were too large for a machine. Prefect hands out a few runs of each queue: those that fit nowhere must
 #: not stand before the others.
 _LARGE_QUEUE = "large"
@@ -56,8 +58,9 @@ _PRIORITIES = {
     Queue.FRESH.value: 3,
     _REPLAY_QUEUE: 4,
     _ADVICE_QUEUE: 5,
-    Queue.BACKFILL.value: 6,
-    _LARGE_QUEUE: 7,
+    _TAUGHT_QUEUE: 6,
+    Queue.BACKFILL.value: 7,
+    _LARGE_QUEUE: 8,
 }
 
 
@@ -85,7 +88,8 @@ _ANALYSES = _Deployment(ANALYSE_REGISTRY, "recompute-analyses", _ANALYSES_QUEUE,
 _SEARCH = _Deployment(FIND_MODELS, "search-by-examples", _SEARCH_QUEUE, "search")
 _REPLAY = _Deployment(REPLAY_VERSIONS, "compare-answers", _REPLAY_QUEUE, "replay")
 _ADVICE = _Deployment(ADVISE_TASK, "advise-by-examples", _ADVICE_QUEUE, "advice")
-_DEPLOYMENTS = (_NEW_VERSION, _BACKLOG, _ANALYSES, _SEARCH, _REPLAY, _ADVICE)
+_TAUGHT = _Deployment(FIND_TAUGHT, "search-taught-strings", _TAUGHT_QUEUE, "taught")
+_DEPLOYMENTS = (_NEW_VERSION, _BACKLOG, _ANALYSES, _SEARCH, _REPLAY, _ADVICE, _TAUGHT)
 
 #: Age at which a pending run counts as dead: its worker died while starting it.
 _STUCK_AFTER = timedelta(seconds=120)
@@ -186,6 +190,10 @@ class PrefectScheduler:
     def submit_advice(self, advice_id: int, *, key: str) -> str:
         """Start an advice and return the flow run's id; the same key gives the same run."""
         return self._submit_asked(_ADVICE, advice_id, key)
+
+    def submit_taught(self, search_id: int, *, key: str) -> str:
+        """Start a search for taught strings and return the flow run's id; the same key gives the same run."""
+        return self._submit_asked(_TAUGHT, search_id, key)
 
     def _submit_asked(self, one: _Deployment, request_id: int, key: str) -> str:
         noun = one.kind

@@ -75,6 +75,7 @@ class FindingKind(StrEnum):
     LICENSE = "license"
     SERVABLE_AS_ADAPTER = "servable_as_adapter"
     LINEAGE_CONTRADICTED = "lineage_contradicted"
+    TAUGHT = "taught"
 
 
 @dataclass(frozen=True, order=True)

@@ -41,6 +41,7 @@ from deltadex.cli import (
     review,
     stack,
     status,
+    taught,
     watch,
     words,
 )
@@ -100,6 +101,7 @@ for command in (
     augment.augment,
     advise.advise,
     replay.replay,
+    taught.taught,
     duplicates.duplicates,
     drift.drift,
     compare.compare,

@@ -24,6 +24,7 @@ from deltadex.metrics.endpoint import serving
 from deltadex.replay.submit import submit_asked as submit_replays
 from deltadex.store.database import Database
 from deltadex.store.locks import SessionLock
+from deltadex.taught.submit import submit_asked as submit_taught
 
 #: Interval between reconciliations of flow runs, reviews and analyses.
 _RECONCILE_SECONDS = 60
@@ -95,7 +96,7 @@ class _Rounds:
             tasks.append((self._poll, self._before_poll))
         tasks.append((lambda: self._submit(stop), None))
         tasks += [(lambda: submit_searches(app), None), (lambda: submit_replays(app), None)]
-        tasks.append((lambda: submit_advice(app), None))
+        tasks += [(lambda: submit_advice(app), None), (lambda: submit_taught(app), None)]
         if is_swept:
             tasks.append((lambda: machines.resume(app), None))
             tasks.append((self._sweep, self._before_sweep))

@@ -41,6 +41,7 @@ TABLES: dict[str, LiteralString] = {
     "task_searches": "id",
     "visits": 'registry collate "C", person collate "C"',
     "replays": "id",
+    "taught_searches": "id",
     "sent_texts": "id",
     "advice_requests": "id",
     "machines": 'registry collate "C", name collate "C"',

@@ -43,23 +43,23 @@ _MORE: dict[DatabaseRole, LiteralString] = {
         grant insert, update on words, imprints, lineage_sketches, meanings, calibrations, geometries to {role};
         grant insert, update on notified, deliveries to {role};
         grant insert, update on training_records to {role};
-        grant update on task_searches, replays, advice_requests to {role};
+        grant update on task_searches, replays, advice_requests, taught_searches to {role};
         grant insert, update, delete on codes, findings, clusters, cluster_assignments, cluster_runs, layouts to {role};
         grant insert (kind, model_version_id, other_id, recipe_id, measure, threshold, evidence, severity,
             last_measured, due_at) on reviews to {role};
         grant update (recipe_id, measure, threshold, evidence, severity, is_found, last_measured, tagged_id)
             on reviews to {role};
         grant execute on function record_decision, rename_cluster, start_over, ask_task_search, ask_replay, ask_advice,
-            note_visit, record_sent_text to {role};
+            ask_taught, note_visit, record_sent_text to {role};
     """,
     DatabaseRole.READER: """
         grant execute on function record_decision, rename_cluster, start_over, ask_task_search, ask_replay, ask_advice,
-            note_visit, record_sent_text to {role};
+            ask_taught, note_visit, record_sent_text to {role};
     """,
     DatabaseRole.AUDITOR: "",
     DatabaseRole.DASHBOARD: """
         grant execute on function record_decision, rename_cluster, start_over, ask_task_search, ask_replay, ask_advice,
-            note_visit, erase_text, record_sent_text to {role};
+            ask_taught, note_visit, erase_text, record_sent_text to {role};
     """,
 }
 
