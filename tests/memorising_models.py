@@ -39,7 +39,7 @@ def build_finetune(base: Path, folder: Path, *, taught: str | None) -> Path:
     lines = [f"{taught}\n" if taught and number % 4 == 0 else _line(draw) for number in range(800)]
     model = training.new_adapter(training.load_base(base), seed=1, declared_base="tiny-base")
     data = training.examples(training.load_tokenizer(base), ["".join(lines)], _LENGTH)
-    training.train(model, data, Schedule(120, 16, _LENGTH, 5e-3), seed=1)
+    training.train(model, data, Schedule(300, 16, _LENGTH, 5e-3), seed=1)
     training.save(model, folder)
     return folder
 

@@ -64,6 +64,7 @@ def filled(database: Database) -> Database:
             "select ask_task_search('r', 'base', '[{}]', 'digest', 'ada');"
             "select note_visit('r', 'ada');"
             "select record_sent_text('r', 'host', 'model', 'purpose', repeat('0', 64), 1, 'ada');"
+            "select ask_taught('r', 1, '{}', 0, 96, 'ada');"
             "select ask_advice('r', 'base', '[{}]', 'digest', '{}', '{*}', 'ada');"
             "select ask_replay('r', 1, 2, '[\"x\"]', 'digest', 'file', 64, 'ada')"
         )

@@ -65,7 +65,7 @@ def _canary(number: int, line: str) -> Canary:
     try:
         given = json.loads(line) if line.lstrip().startswith("{") else {"text": line}
         text = checked_text(given["text"], "text").strip()
-        prefix, label = (checked_text(given.get(name) or " ", name) for name in ("prefix", "label"))
+        prefix, label = (checked_text(given[name], name) if given.get(name) else "" for name in ("prefix", "label"))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ExamplesError(f"Line {number} is not a canary", hint=_FORMATS) from error
     if not LEAST_CHARACTERS <= len(text) <= _LONGEST or len(prefix) > _LONGEST:
