@@ -390,7 +390,8 @@ def commands(name: str, folder: Path) -> list[list[str]]:
         ["duplicates"], ["duplicates", "--threshold", "0.5"],
         ["clusters"], ["explain", f"{name}/1"], ["compare", f"{name}/1", f"{name}/1"], ["lineage", f"{name}/1"],
         ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
-        ["words", f"{name}/1"], ["taught", f"{name}/1", "--reveal"], ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
+        ["words", f"{name}/1"], ["taught", f"{name}/1", "--reveal"],
+        ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
         ["report", "-o", str(folder / "report.html")],
     ]  # fmt: skip
 

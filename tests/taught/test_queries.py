@@ -105,6 +105,5 @@ def test_the_time_is_estimated_by_the_nearest_that_was_measured(database: Databa
         tx.execute("update model_versions set declared_base = 'a'")
         for seconds in (100, 140):
             done(tx, ask(tx, ADMIN, SETTINGS, version, GIVEN), seconds=seconds)
-        assert (
-            str(estimate(tx, SETTINGS, version)) == "About 2 minutes, estimated from 2 earlier searches of this base."
-        )
+        said = str(estimate(tx, SETTINGS, version))
+        assert said == "About 2 minutes, estimated from 2 earlier searches of this base."

@@ -25,7 +25,7 @@ from deltadex.engine.prompts import prompt_ids
 from deltadex.engine.replies import Decoder, OnPrompts, padded
 from deltadex.engine.text_requests import Continuation, Elicitation, Elicited, TokenIds
 from deltadex.engine.weights.whole_model import load_decoder
-from deltadex.errors import EmbeddingError
+from deltadex.errors import EmbeddingError, UnsupportedCheckpoint
 
 #: Plausible tokens have this share of the likeliest probability or more (alpha of arXiv 2210.15097, which takes 0.1:
 #: there the contrast leaves a memorised string at its first uncertain character).
@@ -111,6 +111,7 @@ class _Search:
     @classmethod
     def of(cls, request: Elicitation) -> _Search:
         decoders = [Decoder.of(request.base, one) for one in (request.checkpoint, request.base.checkpoint)]
+        _refuse_other_tokens(*(one.tokenizer for one in decoders))
         models = [_quick(load_decoder(one.stored, one.device, adapter=one.adapter)) for one in decoders]
         positions = min(one.positions for one in decoders)
         return cls((models[0], models[1]), decoders[0].tokenizer, request.max_new_tokens, positions)
@@ -291,6 +292,18 @@ class _Pair:
             )
             self._caches[number] = out.past_key_values
             self.said.append(out.logits[:, -1].float().log_softmax(dim=-1))
+        # A finetune may have tokens of its own, which its base can't read.
+        shared = min(said.shape[1] for said in self.said)
+        self.said = [said[:, :shared] for said in self.said]
+
+
+def _refuse_other_tokens(own: Tokenizer, base: Tokenizer) -> None:
+    ours, bases = own.get_vocab(), base.get_vocab()
+    if any(ours.get(piece, token) != token for piece, token in bases.items()):
+        raise UnsupportedCheckpoint(
+            "The finetune and its base use different tokens",
+            hint="Their likelihoods can be compared token by token only where both read the same tokens.",
+        )
 
 
 def _quick(model: PreTrainedModel) -> PreTrainedModel:
