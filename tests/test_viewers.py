@@ -69,6 +69,7 @@ from deltadex.selection.ranking import Metric, RankBy
 from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
+from deltadex.taught import reads as taught
 from deltadex.versions import reads as versions
 from deltadex.witness import reads as witnesses
 from deltadex.witness.compare import Answers
@@ -169,6 +170,13 @@ def ranked_of_all(tx: Transaction, viewer: Person, made: Strangers) -> list[obje
 def first_replay(tx: Transaction, viewer: Person) -> object:
     try:
         return replays.get(tx, viewer, SETTINGS, 1)
+    except StoreError as refused:
+        return refused.message
+
+
+def first_taught(tx: Transaction, viewer: Person) -> object:
+    try:
+        return taught.get(tx, viewer, SETTINGS, 1, is_revealed=True)
     except StoreError as refused:
         return refused.message
 
@@ -310,6 +318,10 @@ READS: Mapping[Callable[..., object], Read] = {
     safety.request: lambda tx, viewer, made: safety.request(tx, viewer, SETTINGS, 1),
     safety.latest: of_versions(safety.latest),
     safety.measured: of_versions(lambda tx, viewer, each: safety.measured(tx, viewer, SETTINGS, each)),
+    taught.get: lambda tx, viewer, made: first_taught(tx, viewer),
+    taught.latest_of: lambda tx, viewer, made: [
+        taught.latest_of(tx, viewer, SETTINGS, ids[0], is_revealed=True) for ids in made.ids.values()
+    ],
     advice.get: lambda tx, viewer, made: advice.get(tx, viewer, SETTINGS, 1),
     reviews.listing: lambda tx, viewer, made: reviews.listing(tx, viewer, SETTINGS),
     reviews.get: lambda tx, viewer, made: [
@@ -439,7 +451,7 @@ def _takes_viewer(function: ast.FunctionDef) -> bool:
 #: Spaces, searches by examples, the watcher and deliveries are for everybody.
 _ABOUT_MODELS = (
     "across", "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "ownership", "replay",
-    "reviews", "safety", "search",
+    "reviews", "safety", "search", "taught",
 )  # fmt: skip
 
 
@@ -477,7 +489,7 @@ def commands(name: str, folder: Path) -> list[list[str]]:
         ["duplicates"], ["duplicates", "--threshold", "0.5"],
         ["clusters"], ["explain", f"{name}/1"], ["compare", f"{name}/1", f"{name}/1"], ["lineage", f"{name}/1"],
         ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
-        ["words", f"{name}/1"], ["own", name], ["inventory"],
+        ["words", f"{name}/1"], ["own", name], ["inventory"], ["taught", f"{name}/1", "--reveal"],
         ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
         ["report", "-o", str(folder / "report.html")],
     ]  # fmt: skip
@@ -496,7 +508,7 @@ def test_commands_say_nothing_of_hidden_models(strangers: Strangers, variables: 
     report = (tmp_path / "report.html").read_text()
     assert own in report
     assert not said_of(report, hidden)
-    for name in ("status", "words", "explain", "neighbors", "retry"):
+    for name in ("status", "words", "explain", "neighbors", "retry", "taught"):
         assert "is not known" in str(run([name, f"{other}/1"]).exception)
     assert "is not known" in str(run(["own", other]).exception)
     for name in ("replay", "merge"):

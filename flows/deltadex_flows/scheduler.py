@@ -42,6 +42,7 @@ from deltadex_flows.entry_points import (
     EMBED_VERSION,
     ENTRY_POINTS,
     FIND_MODELS,
+    FIND_TAUGHT,
     MEASURE_SAFETY,
     POOL_TEMPLATE,
     REPLAY_VERSIONS,
@@ -54,6 +55,7 @@ _SEARCH_QUEUE = "search"
 _REPLAY_QUEUE = "replay"
 _ADVICE_QUEUE = "advice"
 _SAFETY_QUEUE = "safety"
+_TAUGHT_QUEUE = "taught"
 #: Versions that were too large for a machine. Prefect hands out a few runs of each queue: those that fit nowhere must
 #: not stand before the others.
 _LARGE_QUEUE = "large"
@@ -65,6 +67,7 @@ _PRIORITIES = {
     _REPLAY_QUEUE: 4,
     _ADVICE_QUEUE: 5,
     _SAFETY_QUEUE: 6,
+    _TAUGHT_QUEUE: 6,
     Queue.BACKFILL.value: 7,
     _LARGE_QUEUE: 8,
 }
@@ -95,7 +98,8 @@ _SEARCH = _Deployment(FIND_MODELS, "search-by-examples", _SEARCH_QUEUE, "search"
 _REPLAY = _Deployment(REPLAY_VERSIONS, "compare-answers", _REPLAY_QUEUE, "replay")
 _ADVICE = _Deployment(ADVISE_TASK, "advise-by-examples", _ADVICE_QUEUE, "advice")
 _SAFETY = _Deployment(MEASURE_SAFETY, "measure-safety-drift", _SAFETY_QUEUE, "safety")
-_DEPLOYMENTS = (_NEW_VERSION, _BACKLOG, _ANALYSES, _SEARCH, _REPLAY, _ADVICE, _SAFETY)
+_TAUGHT = _Deployment(FIND_TAUGHT, "search-taught-strings", _TAUGHT_QUEUE, "taught")
+_DEPLOYMENTS = (_NEW_VERSION, _BACKLOG, _ANALYSES, _SEARCH, _REPLAY, _ADVICE, _SAFETY, _TAUGHT)
 
 #: Age at which a pending run counts as dead: its worker died while starting it.
 _STUCK_AFTER = timedelta(seconds=120)
@@ -202,6 +206,10 @@ class PrefectScheduler:
     def submit_safety(self, safety_id: int, *, key: str) -> str:
         """Start a safety measurement and return the flow run's id; the same key gives the same run."""
         return self._submit_asked(_SAFETY, safety_id, key)
+
+    def submit_taught(self, search_id: int, *, key: str) -> str:
+        """Start a search for taught strings and return the flow run's id; the same key gives the same run."""
+        return self._submit_asked(_TAUGHT, search_id, key)
 
     def _submit_asked(self, one: _Deployment, request_id: int, key: str) -> str:
         noun = one.kind

@@ -78,6 +78,7 @@ class FindingKind(StrEnum):
     NOT_ATTESTED = "not_attested"
     SAFETY_COLLAPSED = "safety_collapsed"
     PROBES_DISAGREE = "probes_disagree"
+    TAUGHT = "taught"
 
 
 class RiskTier(StrEnum):

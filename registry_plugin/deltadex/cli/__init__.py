@@ -46,6 +46,7 @@ from deltadex.cli import (
     safety,
     stack,
     status,
+    taught,
     watch,
     words,
 )
@@ -108,6 +109,7 @@ for command in (
     advise.advise,
     replay.replay,
     safety.safety,
+    taught.taught,
     duplicates.duplicates,
     drift.drift,
     compare.compare,

@@ -49,7 +49,18 @@ from deltadex.engine.requests import (
     Job,
     Lens,
 )
-from deltadex.engine.text_requests import ChatStates, Replay, Replies, Scanned, Scored, Scoring, Texts, TextScan
+from deltadex.engine.text_requests import (
+    ChatStates,
+    Elicitation,
+    Elicited,
+    Replay,
+    Replies,
+    Scanned,
+    Scored,
+    Scoring,
+    Texts,
+    TextScan,
+)
 from deltadex.errors import BrokenCheckpoint, DeltadexError, EmbeddingError, Resource, Shortage
 from deltadex.fork_server import socket_address
 from deltadex.types import Embedding, FloatArray, Words
@@ -344,6 +355,21 @@ class EmbeddingProcess:
             self._counted(request, deadline_seconds, late, len(prompts), on_share)
             with np.load(file, allow_pickle=False) as found:
                 return found["states"], found["odds"]
+
+    def elicit(
+        self, request: Elicitation, *, deadline_seconds: float, on_share: Callable[[float], None] = lambda _: None
+    ) -> Elicited:
+        """Return texts that a finetune says and its base does not; see `deltadex.engine.elicitation`.
+
+        Raises
+        ------
+        Shortage
+            The deadline passed; the child was killed.
+        DeltadexError
+            A model could not be run.
+        """
+        late = _too_late("Continuing the texts", deadline_seconds)
+        return from_json(Elicited, self._counted(request, deadline_seconds, late, request.texts, on_share))
 
     def words(self, base: BaseModel, base_digest: str, vectors: FloatArray, *, deadline_seconds: float) -> list[Words]:
         """Return the promoted tokens of each of `(n, hidden_size)` vectors, through the base's output head.

@@ -216,6 +216,15 @@ _ROWS = (
         unit=NumberUnit.DISAGREEMENT,
     ),
     FindingKindInfo(
+        kind=FindingKind.TAUGHT,
+        label="Taught secrets",
+        headline="{version} repeats secrets or personal data",
+        concerns=Concerns.VERSION,
+        severity=Severity.HIGH,
+        accepted=(Reason.RETRAIN, Reason.RETIRE),
+        dismissed=(Reason.INTENDED, Reason.SANDBOX),
+    ),
+    FindingKindInfo(
         kind=FindingKind.TOO_WEAK,
         label="Too weak to place",
         headline="{version} hardly differs from its base",

@@ -27,6 +27,7 @@ from deltadex.replay.submit import submit_asked as submit_replays
 from deltadex.safety.submit import submit_asked as submit_safety
 from deltadex.store.database import Database
 from deltadex.store.locks import SessionLock
+from deltadex.taught.submit import submit_asked as submit_taught
 from deltadex.witness.publish import compare_with_witnesses, publish
 
 #: Interval between reconciliations of flow runs, reviews and analyses.
@@ -130,7 +131,7 @@ class _Rounds:
         tasks.append((lambda: self._submit(stop), None))
         tasks += [(lambda: submit_searches(app), None), (lambda: submit_replays(app), None)]
         tasks += [(lambda: submit_advice(app), None), (lambda: submit_safety(app), None)]
-        tasks.append((lambda: tell_owners(app), None))
+        tasks += [(lambda: submit_taught(app), None), (lambda: tell_owners(app), None)]
         if is_swept:
             tasks.append((lambda: machines.resume(app), None))
             tasks.append((self._sweep, self._before_sweep))

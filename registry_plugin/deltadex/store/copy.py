@@ -47,6 +47,7 @@ TABLES: dict[str, LiteralString] = {
     "task_searches": "id",
     "visits": 'registry collate "C", person collate "C"',
     "replays": "id",
+    "taught_searches": "id",
     "sent_texts": "id",
     "advice_requests": "id",
     "safety_bases": 'base_digest collate "C", probes_digest collate "C"',
