@@ -28,6 +28,7 @@ from deltadex.versions import record_queries as training_records
 from deltadex.versions.license_queries import DeclaredLicenses
 from tests.lineage.made import beginning, trained_on
 from tests.stored import ADMIN, REGISTRY, embedded, sketched
+from tests.witness.conftest import authority as authority
 
 #: May see the model whose packs are made, and no other.
 EVE = Person("eve", Role.VIEWER, ("sql-*",))

@@ -26,6 +26,7 @@ def text(source: Source) -> str:
         .render(
             facts=facts,
             row=facts.version,
+            owned=facts.ownership,
             embedding=facts.embeddings[0] if facts.embeddings else None,
             license_finetune=license_words(facts.licenses.of_finetune),
             license_base=license_words(facts.licenses.of_base),

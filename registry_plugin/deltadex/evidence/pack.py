@@ -83,7 +83,7 @@ def write_pack(
     with tempfile.TemporaryDirectory(prefix=".deltadex-", dir=output.absolute().parent) as place:
         folder = Path(place) / "pack"
         folder.mkdir()
-        _fill(folder, pack, signer, is_stamped=time_stamper is not None)
+        _fill(folder, pack, signer, is_stamped=signer is not None and time_stamper is not None)
         if signer is not None:
             signer.sign(folder)
             if time_stamper is not None:

@@ -6,7 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from deltadex.evidence import card, clauses, decisions, embedding, findings, lineage, ml_bom, pictures, spdx, training
+from deltadex.evidence import (
+    card,
+    clauses,
+    decisions,
+    embedding,
+    findings,
+    lineage,
+    ml_bom,
+    ownership,
+    pictures,
+    spdx,
+    training,
+)
 from deltadex.evidence.source import Source
 
 
@@ -36,6 +48,7 @@ SECTIONS = (
     PackSection("findings.json", "findings with numbers, thresholds and status", findings.text),
     PackSection("decisions.json", "decisions, and the part of the log that proves them", decisions.text),
     PackSection("lineage.json", "origins as declared and as measured", lineage.text),
+    PackSection("ownership.json", "owner, risk tier, intended use, attestation", ownership.text),
     PackSection("training.json", "licences, parameters, data sets and metrics as logged", training.text),
     PackSection("neighbors.svg", "the nearest versions by behaviour", pictures.neighbors),
     PackSection("drift.svg", "drift over the versions of the model", pictures.drift),
