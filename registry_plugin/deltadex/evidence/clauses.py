@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 
 from deltadex.evidence.facts import EvidenceFacts
-from deltadex.evidence.source import Source
+from deltadex.evidence.source import PackSource
 from deltadex.evidence.templates import templates
 
 #: Whether a pack has what serves a clause: most of it was logged by somebody, or was not.
@@ -79,7 +79,7 @@ def frameworks() -> tuple[Framework, ...]:
     )
 
 
-def text(source: Source) -> str:
+def text(source: PackSource) -> str:
     """Return the section."""
     facts = source.facts
     groups = [(one, [(row, row.is_there(facts)) for row in one.clauses]) for one in frameworks()]

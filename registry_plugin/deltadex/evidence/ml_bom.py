@@ -15,7 +15,7 @@ from deltadex.errors import EvidenceError
 from deltadex.evidence.extra import evidence_extra
 from deltadex.evidence.facts import EvidenceFacts
 from deltadex.evidence.lineage import name_of
-from deltadex.evidence.source import Source, as_json
+from deltadex.evidence.source import PackSource, as_json
 from deltadex.lineage.graph import Edge, Relation
 from deltadex.types import VersionRow
 
@@ -29,7 +29,7 @@ _PREFIX = "deltadex:"
 _NO_ORIGIN = (Relation.NEXT,)
 
 
-def text(source: Source) -> str:
+def text(source: PackSource) -> str:
     """Return the section.
 
     Raises

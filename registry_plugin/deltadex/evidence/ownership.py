@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from deltadex.evidence.source import Source, as_json
+from deltadex.evidence.source import PackSource, as_json
 from deltadex.ownership.attestation import STATEMENT, Attestation
 from deltadex.ownership.facts import Fact
 
 
-def text(source: Source) -> str:
+def text(source: PackSource) -> str:
     """Return the section; empty if nothing is known of the model."""
     known = source.facts.ownership
     if known is None:

@@ -1,4 +1,4 @@
-"""The list of a pack's sections. A new one is a file with a function of `Source`, and a row here."""
+"""The list of a pack's sections. A new one is a file with a function of `PackSource`, and a row here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deltadex.evidence import (
     spdx,
     training,
 )
-from deltadex.evidence.source import Source
+from deltadex.evidence.source import PackSource
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PackSection:
 
     path: str
     says: str
-    text: Callable[[Source], str]
+    text: Callable[[PackSource], str]
 
 
 #: In the order of `README.txt`.
@@ -59,7 +59,7 @@ SECTIONS = (
 )
 
 
-def contents(source: Source) -> Mapping[str, str]:
+def contents(source: PackSource) -> Mapping[str, str]:
     """Return the files of a pack by path, without index, note and signature."""
     written = {section.path: section.text(source) for section in SECTIONS}
     return MappingProxyType({path: text for path, text in written.items() if text})

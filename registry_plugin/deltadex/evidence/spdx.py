@@ -17,7 +17,7 @@ from uuid import uuid4
 from deltadex.evidence.extra import evidence_extra
 from deltadex.evidence.facts import EvidenceFacts
 from deltadex.evidence.lineage import name_of
-from deltadex.evidence.source import Source
+from deltadex.evidence.source import PackSource
 from deltadex.lineage.graph import Relation
 from deltadex.types import VersionRow
 
@@ -27,7 +27,7 @@ _NO_ASSERTION = "https://spdx.org/rdf/3.0.1/terms/ExpandedLicensing/NoAssertionL
 _ORIGINS = (Relation.BASE, Relation.PARENT, Relation.COPY, Relation.TRAINED_ON, Relation.MERGED)
 
 
-def text(source: Source) -> str:
+def text(source: PackSource) -> str:
     """Return the section.
 
     Raises
