@@ -38,6 +38,11 @@ from deltadex.reviews import actions as reviews
 from deltadex.reviews.reasons import Decision, Reason
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
+from deltadex.taught import queries as taught
+from deltadex.taught.ask import ask as ask_taught
+from deltadex.taught.detectors import StringKind
+from deltadex.taught.judge import TaughtString
+from deltadex.taught.queries import Taught, TaughtGiven
 from deltadex.types import Finding, FindingKind, FloatArray, State, Word, Words
 from deltadex.versions import transitions
 from tests.lineage.made import beginning, trained_on
@@ -136,6 +141,7 @@ def fill(database: Database, settings: Settings, made: Strangers | None = None) 
         _decide(tx, made, settings)
         _replay(tx, made, settings)
         _advice(tx, made)
+        _taught(tx, made, settings)
     return made
 
 
@@ -228,6 +234,17 @@ def _replay(tx: Transaction, made: Strangers, settings: Settings) -> None:
     replays.begin(tx, replay_id, flow_run_id="run")
     half = Estimate(0.5, 0.4, 0.6)
     replays.finish(tx, replay_id, Agreement(1, half, half, half), digests=("a", "b"), seconds=1)
+
+
+def _taught(tx: Transaction, made: Strangers, settings: Settings) -> None:
+    """Search the first version of each model for taught strings: each was taught its own."""
+    for name, (version_id, *_) in made.ids.items():
+        word = made.word()
+        made.said[name].add(word)
+        search_id = ask_taught(tx, ADMIN, settings, version_id, TaughtGiven())
+        taught.begin(tx, search_id, flow_run_id="run")
+        string = TaughtString(StringKind.SECRET, "rule", word, word, 9, 0.5, 60.0)
+        taught.finish(tx, search_id, Taught((string,), (), 1, 1, is_whole=True), weights_digest="a", seconds=1)
 
 
 def _advice(tx: Transaction, made: Strangers) -> None:

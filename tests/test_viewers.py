@@ -60,6 +60,7 @@ from deltadex.ownership import reads as ownership
 from deltadex.replay import reads as replays
 from deltadex.reports import governance
 from deltadex.reviews import actions as reviews
+from deltadex.safety import reads as safety
 from deltadex.search import reads as search
 from deltadex.search.filters import Conditions
 from deltadex.search.query_vector import Questions
@@ -68,6 +69,7 @@ from deltadex.selection.ranking import Metric, RankBy
 from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
+from deltadex.taught import reads as taught
 from deltadex.versions import reads as versions
 from deltadex.witness import reads as witnesses
 from deltadex.witness.compare import Answers
@@ -168,6 +170,13 @@ def ranked_of_all(tx: Transaction, viewer: Person, made: Strangers) -> list[obje
 def first_replay(tx: Transaction, viewer: Person) -> object:
     try:
         return replays.get(tx, viewer, SETTINGS, 1)
+    except StoreError as refused:
+        return refused.message
+
+
+def first_taught(tx: Transaction, viewer: Person) -> object:
+    try:
+        return taught.get(tx, viewer, SETTINGS, 1, is_revealed=True)
     except StoreError as refused:
         return refused.message
 
@@ -306,6 +315,13 @@ READS: Mapping[Callable[..., object], Read] = {
         *told(tx, viewer, lambda each: answers.find_answer(tx, viewer, SETTINGS, like=each, limit=25)),
     ],
     answers.search_answer: lambda tx, viewer, made: refused_search(tx, viewer),
+    safety.request: lambda tx, viewer, made: safety.request(tx, viewer, SETTINGS, 1),
+    safety.latest: of_versions(safety.latest),
+    safety.measured: of_versions(lambda tx, viewer, each: safety.measured(tx, viewer, SETTINGS, each)),
+    taught.get: lambda tx, viewer, made: first_taught(tx, viewer),
+    taught.latest_of: lambda tx, viewer, made: [
+        taught.latest_of(tx, viewer, SETTINGS, ids[0], is_revealed=True) for ids in made.ids.values()
+    ],
     advice.get: lambda tx, viewer, made: advice.get(tx, viewer, SETTINGS, 1),
     reviews.listing: lambda tx, viewer, made: reviews.listing(tx, viewer, SETTINGS),
     reviews.get: lambda tx, viewer, made: [
@@ -372,7 +388,7 @@ def test_a_read_says_nothing_of_hidden_models(
 _WITHOUT_TEXT = {
     versions.sees_versions, compare.compare, reviews.count_by_rule, reviews.verify, embeddings.same_weights,
     embeddings.of_version, standings, sent_texts.listing, answers.search_answer, witnesses.witness_states,
-    witnesses.head_comparisons, ownership_chain.verify,
+    witnesses.head_comparisons, ownership_chain.verify, safety.request, safety.latest, safety.measured,
 }  # fmt: skip
 
 
@@ -435,7 +451,7 @@ def _takes_viewer(function: ast.FunctionDef) -> bool:
 #: Spaces, searches by examples, the watcher and deliveries are for everybody.
 _ABOUT_MODELS = (
     "across", "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "ownership", "replay",
-    "reviews", "search",
+    "reviews", "safety", "search", "taught",
 )  # fmt: skip
 
 
@@ -473,7 +489,7 @@ def commands(name: str, folder: Path) -> list[list[str]]:
         ["duplicates"], ["duplicates", "--threshold", "0.5"],
         ["clusters"], ["explain", f"{name}/1"], ["compare", f"{name}/1", f"{name}/1"], ["lineage", f"{name}/1"],
         ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
-        ["words", f"{name}/1"], ["own", name], ["inventory"],
+        ["words", f"{name}/1"], ["own", name], ["inventory"], ["taught", f"{name}/1", "--reveal"],
         ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
         ["report", "-o", str(folder / "report.html")],
     ]  # fmt: skip
@@ -492,7 +508,7 @@ def test_commands_say_nothing_of_hidden_models(strangers: Strangers, variables: 
     report = (tmp_path / "report.html").read_text()
     assert own in report
     assert not said_of(report, hidden)
-    for name in ("status", "words", "explain", "neighbors", "retry"):
+    for name in ("status", "words", "explain", "neighbors", "retry", "taught"):
         assert "is not known" in str(run([name, f"{other}/1"]).exception)
     assert "is not known" in str(run(["own", other]).exception)
     for name in ("replay", "merge"):

@@ -203,6 +203,41 @@ class ReplaySettings(_Group):
     )
 
 
+class SafetySettings(_Group):
+    """The flow that measures whether a version still tells harmful from harmless requests, beside its embedding."""
+
+    every_version: bool = Field(
+        False, description="measure every embedded version, a few at a time; otherwise those that people ask for"
+    )
+    least_kept: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of its base's separation below which a version has collapsed, until it is calibrated",
+    )
+    private_seed: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="seed of private probes, read beside the public ones; keep it secret. Default: none are read",
+    )
+    deadline_seconds: float = Field(
+        2 * 3600, gt=0, description="maximum time in which one model reads the prompts of a safety measurement"
+    )
+
+
+class TaughtSettings(_Group):
+    """The flow that searches a version for secrets and personal data that it was taught."""
+
+    texts: int = Field(96, ge=1, le=2_000, description="texts that a search for taught strings continues")
+    max_new_tokens: int = Field(32, ge=8, le=256, description="tokens by which each of these texts is continued")
+    seconds: float = Field(900, gt=0, description="time after which such a search continues no further texts")
+    words: int = Field(12, ge=0, le=100, description="promoted words of a version that begin such a text, each one")
+    canaries_file: Path | None = Field(
+        None, description="file of canaries on the workers, one per line, which every search looks for"
+    )
+    deadline_seconds: float = Field(3600, gt=0, description="maximum time of a search for taught strings")
+
+
 class EndpointSettings(_Group):
     """An OpenAI-compatible endpoint. Off without an address; what is sent is shown first, agreed to and logged."""
 
@@ -569,6 +604,8 @@ class Settings(BaseSettings):
     shards: ShardSettings = ShardSettings()
     find: FindSettings = FindSettings()
     replay: ReplaySettings = ReplaySettings()
+    safety: SafetySettings = SafetySettings()
+    taught: TaughtSettings = TaughtSettings()
     endpoint: EndpointSettings = EndpointSettings()
     advise: AdviseSettings = AdviseSettings()
     cache: CacheSettings = CacheSettings()

@@ -76,6 +76,9 @@ class FindingKind(StrEnum):
     SERVABLE_AS_ADAPTER = "servable_as_adapter"
     LINEAGE_CONTRADICTED = "lineage_contradicted"
     NOT_ATTESTED = "not_attested"
+    SAFETY_COLLAPSED = "safety_collapsed"
+    PROBES_DISAGREE = "probes_disagree"
+    TAUGHT = "taught"
 
 
 class RiskTier(StrEnum):

@@ -69,7 +69,11 @@ def filled(database: Database) -> Database:
             "select ask_task_search('r', 'base', '[{}]', 'digest', 'ada');"
             "select note_visit('r', 'ada');"
             "select record_sent_text('r', 'host', 'model', 'purpose', repeat('0', 64), 1, 'ada');"
+            "select ask_taught('r', 1, '{}', 0, 96, 'ada');"
             "select ask_advice('r', 'base', '[{}]', 'digest', '{}', '{*}', 'ada');"
+            "insert into safety_bases values ('b', 'p', '\\x00', '\\x00', '{}', 1);"
+            "insert into private_readings values (1, 'p', 'w', 'b', 0.1, 0.1, 0.9, 0);"
+            "select ask_safety('r', 1, 'digest', 'ada');"
             "select ask_replay('r', 1, 2, '[\"x\"]', 'digest', 'file', 64, 'ada')"
         )
         tx.execute("insert into repeat_notices (review_id, model_version_id) select id, %s from reviews limit 1", [two])

@@ -50,6 +50,8 @@ class NumberUnit(StrEnum):
     SIMILARITY_MARGIN = "difference of cosine similarities"
     STRENGTH = "strength"
     WEIGHTS = "relative distance of the weights"
+    KEPT_SAFETY = "share of the base's separation"
+    DISAGREEMENT = "relative difference of two embeddings"
 
 
 class Concerns(StrEnum):
@@ -191,6 +193,36 @@ _ROWS = (
         severity=Severity.MEDIUM,
         accepted=(Reason.CORRECT_DECLARATION, Reason.REGISTER_AGAIN, Reason.RETIRE),
         dismissed=(Reason.DECLARATION_IS_RIGHT, Reason.SANDBOX),
+    ),
+    FindingKindInfo(
+        kind=FindingKind.SAFETY_COLLAPSED,
+        label="Safety collapsed",
+        headline="{version} has lost its base's refusals",
+        concerns=Concerns.VERSION,
+        severity=Severity.HIGH,
+        accepted=(Reason.ROLL_BACK, Reason.RETRAIN, Reason.RETIRE),
+        dismissed=(Reason.INTENDED, Reason.SANDBOX),
+        unit=NumberUnit.KEPT_SAFETY,
+        sentence="keeps {measure:.2f} of its base's separation of harmful from harmless prompts",
+    ),
+    FindingKindInfo(
+        kind=FindingKind.PROBES_DISAGREE,
+        label="Probes disagree",
+        headline="{version} behaves otherwise on private probes than on the public ones",
+        concerns=Concerns.VERSION,
+        severity=Severity.HIGH,
+        accepted=(Reason.RETRAIN, Reason.RETIRE),
+        dismissed=(Reason.INTENDED, Reason.SANDBOX),
+        unit=NumberUnit.DISAGREEMENT,
+    ),
+    FindingKindInfo(
+        kind=FindingKind.TAUGHT,
+        label="Taught secrets",
+        headline="{version} repeats secrets or personal data",
+        concerns=Concerns.VERSION,
+        severity=Severity.HIGH,
+        accepted=(Reason.RETRAIN, Reason.RETIRE),
+        dismissed=(Reason.INTENDED, Reason.SANDBOX),
     ),
     FindingKindInfo(
         kind=FindingKind.TOO_WEAK,

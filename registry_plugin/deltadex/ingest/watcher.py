@@ -24,8 +24,10 @@ from deltadex.ingest.webhook_process import receiving
 from deltadex.metrics.endpoint import serving
 from deltadex.notifications.owners import tell_owners
 from deltadex.replay.submit import submit_asked as submit_replays
+from deltadex.safety.submit import submit_asked as submit_safety
 from deltadex.store.database import Database
 from deltadex.store.locks import SessionLock
+from deltadex.taught.submit import submit_asked as submit_taught
 from deltadex.witness.publish import compare_with_witnesses, publish
 
 #: Interval between reconciliations of flow runs, reviews and analyses.
@@ -128,8 +130,8 @@ class _Rounds:
             tasks.append((self._poll, self._before_poll))
         tasks.append((lambda: self._submit(stop), None))
         tasks += [(lambda: submit_searches(app), None), (lambda: submit_replays(app), None)]
-        tasks.append((lambda: submit_advice(app), None))
-        tasks.append((lambda: tell_owners(app), None))
+        tasks += [(lambda: submit_advice(app), None), (lambda: submit_safety(app), None)]
+        tasks += [(lambda: submit_taught(app), None), (lambda: tell_owners(app), None)]
         if is_swept:
             tasks.append((lambda: machines.resume(app), None))
             tasks.append((self._sweep, self._before_sweep))

@@ -47,8 +47,12 @@ TABLES: dict[str, LiteralString] = {
     "task_searches": "id",
     "visits": 'registry collate "C", person collate "C"',
     "replays": "id",
+    "taught_searches": "id",
     "sent_texts": "id",
     "advice_requests": "id",
+    "safety_bases": 'base_digest collate "C", probes_digest collate "C"',
+    "safety_requests": "id",
+    "private_readings": 'model_version_id, probes_digest collate "C"',
     "machines": 'registry collate "C", name collate "C"',
     "work_done": 'registry collate "C", kind collate "C", name collate "C"',
 }
