@@ -25,6 +25,8 @@ from deltadex.evidence.verify import verify_pack
 from deltadex.reviews.chain import verify as verify_log
 from deltadex.reviews.chain import verify_part
 from tests.evidence.conftest import EVE, House
+from tests.safety import states
+from tests.safety.test_queries import measured
 from tests.stored import ADMIN
 
 SECRETS = ("merger", "rumour", "secret", "board")
@@ -49,7 +51,8 @@ def test_the_stock_tool_verifies_a_pack_and_refuses_a_changed_one(house: House, 
 
 def test_a_pack_has_every_section_and_a_list_of_their_digests(signed: Path) -> None:
     there = {one.name for one in signed.iterdir()}
-    assert there == {section.path for section in SECTIONS} | {"README.txt", "pack.json", "pack.sig"}
+    # Nobody measured safety: what was not done has no file.
+    assert there == {section.path for section in SECTIONS} - {"safety.json"} | {"README.txt", "pack.json", "pack.sig"}
     index = read(signed, "pack.json")
     assert set(index["files"]) == there - {"pack.json", "pack.sig"}
     assert (index["model"], index["version"], index["asked_by"]) == ("sql-writer", 2, "ada")
@@ -205,6 +208,17 @@ def test_an_unsigned_pack_says_so(house: House, tmp_path: Path) -> None:
     signature, *others = verify_pack(folder, public_key=house.public_key)
     assert (signature.is_passed, "not signed" in signature.says) == (False, True)
     assert all(one.is_passed for one in others)
+
+
+def test_what_was_measured_on_request_is_in_a_file_of_its_own(house: House) -> None:
+    assert "safety.json" not in house.pack().files
+    with house.database.transaction() as tx:
+        measured(tx, states.base(), house.ids[1])
+        told = json.loads(evidence_pack(tx, ADMIN, house.settings, house.ids[1]).files["safety.json"])
+        tx.rollback()
+    assert told["has_collapsed"] is False
+    assert told["threshold"]["value"] == house.settings.safety.least_kept
+    assert 0 < told["kept"]["value"] < 2
 
 
 def test_each_clause_names_files_that_exist_and_claims_nothing_without_them(signed: Path) -> None:

@@ -16,6 +16,7 @@ from deltadex.evidence import (
     ml_bom,
     ownership,
     pictures,
+    safety,
     spdx,
     training,
 )
@@ -50,6 +51,7 @@ SECTIONS = (
     PackSection("lineage.json", "origins as declared and as measured", lineage.text),
     PackSection("ownership.json", "owner, risk tier, intended use, attestation", ownership.text),
     PackSection("training.json", "licences, parameters, data sets and metrics as logged", training.text),
+    PackSection("safety.json", "separation of harmful from harmless prompts, beside the base", safety.text),
     PackSection("neighbors.svg", "the nearest versions by behaviour", pictures.neighbors),
     PackSection("drift.svg", "drift over the versions of the model", pictures.drift),
     PackSection("lineage.svg", "lineage; dashed lines are measured", pictures.lineage),
