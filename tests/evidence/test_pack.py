@@ -78,6 +78,7 @@ def test_the_ml_bom_is_valid_and_names_ancestors_with_measured_confidence(signed
     assert float(trained["deltadex:p"]) < 1e-6
     card = model["modelCard"]
     assert card["quantitativeAnalysis"]["performanceMetrics"] == [{"type": "eval_loss", "value": "0.5"}]
+    assert card["considerations"]["useCases"] == ["Reports."]
     assert card["modelParameters"]["datasets"][0]["name"] == "data set, training"
     with pytest.raises(EvidenceError, match="not valid CycloneDX"):
         ml_bom.validate(text.replace('"performanceMetrics"', '"metrics"'))
@@ -88,6 +89,7 @@ def test_the_spdx_document_is_read_back_by_the_bindings(signed: Path) -> None:
     packages = {each.name: each for each in found.foreach_type(spdx.ai_AIPackage)}
     model = packages["sql-writer"]
     assert model.software_packageVersion == "2"
+    assert model.ai_informationAboutApplication == "Reports."
     assert [(one.key, one.value) for one in model.ai_hyperparameter] == [("learning_rate", "0.0002")]
     relations = {
         str(one.relationshipType).rsplit("/", 1)[-1]
@@ -105,6 +107,8 @@ def test_training_findings_and_lineage_are_as_stored(signed: Path) -> None:
     training = read(signed, "training.json")
     assert training["licenses"] == {"finetune": "apache-2.0", "base": "acme-internal", "base_name": "base"}
     assert (training["parameters"], training["metrics"]) == ({"learning_rate": "0.0002"}, {"eval_loss": 0.5})
+    owned = read(signed, "ownership.json")
+    assert (owned["intended_use"]["value"], owned["owner"]["value"]) == ("Reports.", "data | *team*")
     drifted = next(one for one in read(signed, "findings.json")["findings"] if one["kind"] == "drift")
     assert (drifted["measure"], drifted["threshold"], drifted["unit"]) == (0.9, 0.5, "cosine distance")
     relations = {(one["relation"], one["known_by"]) for one in read(signed, "lineage.json")["relations"]}
@@ -133,6 +137,7 @@ def test_the_card_shows_names_and_tags_as_they_are(signed: Path) -> None:
     assert r"data \| \*team\*" in card
     assert r"\<b\>sql\</b\>" in card
     assert "We meant it" in card
+    assert r"Reports\." in card
     assert r"apache\-2\.0" in card
 
 

@@ -24,7 +24,7 @@ _FACTS: Mapping[str, Callable[[EvidenceFacts], bool]] = {
     "metrics": lambda facts: bool(facts.version.provenance.metrics),
     "origin": lambda facts: bool(facts.edges),
     "license": lambda facts: bool(facts.licenses.of_base or facts.licenses.of_finetune),
-    "purpose": lambda facts: bool(facts.ownership and facts.ownership.intended_use_fact.value),
+    "purpose": lambda facts: bool(facts.intended_use),
     "drift": lambda facts: facts.drift is not None,
     "embedding": lambda facts: bool(facts.embeddings),
 }

@@ -87,6 +87,11 @@ class EvidenceFacts:
         return self.version.label
 
     @property
+    def intended_use(self) -> str:
+        """The intended use of the registered model as people or tags state it; empty if nobody does."""
+        return self.ownership.intended_use_fact.value if self.ownership else ""
+
+    @property
     def base_name(self) -> str:
         """The base that the version was embedded with or declares; empty if none is known."""
         if self.embeddings:

@@ -206,10 +206,11 @@ def _model_card(facts: EvidenceFacts) -> dict[str, Any]:
         {"name": f"{_PREFIX}parameter:{name}", "value": value}
         for name, value in sorted(facts.record.get("parameters", {}).items())
     ]
+    considered = {"useCases": [facts.intended_use] if facts.intended_use else [], "technicalLimitations": limits}
     card = {
         "modelParameters": {"datasets": data} if data else {},
         "quantitativeAnalysis": {"performanceMetrics": metrics} if metrics else {},
-        "considerations": {"technicalLimitations": limits} if limits else {},
+        "considerations": {name: values for name, values in considered.items() if values},
         "properties": parameters,
     }
     return {name: value for name, value in card.items() if value}

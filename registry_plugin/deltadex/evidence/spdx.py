@@ -109,6 +109,8 @@ class _Document:
             entry(key=name, value=repr(value)) for name, value in sorted(facts.version.provenance.metrics.items())
         ]
         model.software_sourceInfo = facts.version.registered.source
+        if facts.intended_use:
+            model.ai_informationAboutApplication = facts.intended_use
         if facts.record:
             model.ai_informationAboutTraining = "Parameters, data sets and metrics as the run logged them."
         digest = facts.version.weights_digest
