@@ -499,6 +499,9 @@ class EvidenceSettings(_Group):
     keyless: bool = Field(
         False, description="sign by Sigstore with the workload's identity instead of a key; needs a network"
     )
+    time_stamp_url: str | None = Field(
+        None, description="authority (RFC 3161) that vouches for the time of a pack, such as https://host/path"
+    )
     pseudonym_key: SecretStr | None = Field(
         None, min_length=32, description="names hidden versions in packs; default: derived from `artifact_key`"
     )

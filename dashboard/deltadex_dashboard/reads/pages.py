@@ -23,6 +23,7 @@ from deltadex.embeddings.queries import RecipeRow, StoredEmbedding
 from deltadex.embeddings.queries import recipes as recipe_rows
 from deltadex.evidence.pack import evidence_pack, zipped
 from deltadex.evidence.signing import signer_of
+from deltadex.evidence.time_stamp import time_stamper_of
 from deltadex.geometry import reads as geometries
 from deltadex.geometry.measure import Measurement
 from deltadex.ingest import backfill as backfills
@@ -157,7 +158,8 @@ def evidence(now: Snapshot, version_id: int) -> bytes:
     """Return the evidence pack of a version as a ZIP file, signed if there is a key. Made on request, as the report."""
     with now.transaction() as tx:
         pack = evidence_pack(tx, now.person, now.settings, version_id)
-    return zipped(pack, signer=signer_of(now.settings))
+    signer = signer_of(now.settings)
+    return zipped(pack, signer=signer, time_stamper=time_stamper_of(now.settings) if signer else None)
 
 
 @cached
