@@ -15,9 +15,8 @@ from deltadex.reviews import actions as reviews
 from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.witness.backup import back_up, restore, verify_backup
-from tests.cli.test_main import deltadex
 from tests.stored import ADMIN, REGISTRY
-from tests.witness import forging
+from tests.witness import commands, forging
 
 
 def ignore(*_: object) -> None:
@@ -138,12 +137,8 @@ def test_from_the_command_line_with_a_witness(
     store: Database, heads: Path, tmp_path: Path, new_database_url: Callable[..., str]
 ) -> None:
     def run(*arguments: str, code: int = 0) -> str:
-        result = deltadex(
-            *arguments, DELTADEX_DATABASE__URL=store.url, DELTADEX_DATA_DIR=str(tmp_path), DELTADEX_REGISTRY=REGISTRY,
-            DELTADEX_WITNESSES=json.dumps([f"folder:{heads}"]),
-        )  # fmt: skip
-        assert result.returncode == code, result.stderr + result.stdout
-        return " ".join((result.stdout + result.stderr).split())
+        held = (f"folder:{heads}",)
+        return str(commands.run(*arguments, url=store.url, folder=tmp_path, witnesses=held, code=code))
 
     file = str(tmp_path / "backup.zip")
     run("review", "publish")
