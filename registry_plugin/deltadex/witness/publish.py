@@ -29,8 +29,8 @@ def publish(settings: Settings, database: Database, *, at_once: bool = False) ->
     """Publish the log's head where it is due; return the number of witnesses that took it.
 
     It is due where it has changed, and once a day. A witness that fails is tried again later with the head of
-    that time, which proves all entries that the earlier ones do. Only one process may run this at a time; the watcher
-    holds a lock.
+    that time, which proves all entries that the earlier ones do. Two processes at once publish a head twice, which does
+    no harm.
 
     Parameters
     ----------
