@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,8 @@ from deltadex.search.neighbors import Neighbor
 from deltadex.types import UNDER_WAY, FindingKind, State, VersionRow
 from deltadex.versions import reads as versions
 from deltadex.versions.queries import StateChange
+from deltadex.witness.queries import WitnessState
+from deltadex.witness.reads import witness_states
 from deltadex_dashboard.reads.snapshots import Snapshot, cached
 
 #: Lowest similarity in the slider of near duplicates; previews from here up share one comparison of all versions.
@@ -146,6 +149,12 @@ def chain(now: Snapshot) -> Chain:
     """Verify the log's hash chain."""
     with now.transaction() as tx:
         return reviews.verify(tx, now.person)
+
+
+def witnesses(now: Snapshot) -> Sequence[WitnessState]:
+    """Return the state of publication to each witness. Not cached, as the watcher's state isn't."""
+    with now.transaction() as tx:
+        return witness_states(tx, now.person, now.settings)
 
 
 def report(now: Snapshot) -> str:
