@@ -253,7 +253,10 @@ def test_a_changed_history_is_detected(tx: Transaction) -> None:
         ("update registered_models set stated = '{}'", "is not as"),
         ("update ownership_entries set stated = 'eve' where field = 'owner'", f"Entry {owner} "),
         ("delete from ownership_entries where field = 'tier'", "one before it is missing"),
-        ("update ownership_entries set statement = '{}' where field = 'attestation'", f"Entry {attested} "),
+        (
+            "update ownership_entries set statement = statement || '{\"owner\": \"eve\"}' where field = 'attestation'",
+            f"Entry {attested} ",
+        ),
     ):
         tx.execute("savepoint before")
         tx.execute("alter table ownership_entries disable trigger user")
