@@ -33,6 +33,7 @@ from deltadex.replay.agreement import Agreement, Estimate
 from deltadex.replay.ask import ask
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.reasons import Decision, Reason
+from deltadex.safety import queries as safety
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import Finding, FindingKind, FloatArray, State, Word, Words
@@ -132,6 +133,7 @@ def fill(database: Database, settings: Settings, made: Strangers | None = None) 
         _decide(tx, made, settings)
         _replay(tx, made, settings)
         _advice(tx, made)
+        safety.ask(tx, REGISTRY, next(iter(made.ids.values()))[0], probes="digest", by="ada")
     return made
 
 
