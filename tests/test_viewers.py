@@ -137,6 +137,13 @@ def first_replay(tx: Transaction, viewer: Person) -> object:
         return refused.message
 
 
+def first_measurement(tx: Transaction, viewer: Person) -> object:
+    try:
+        return safety.request(tx, viewer, SETTINGS, 1)
+    except StoreError as refused:
+        return refused.message
+
+
 def mixed(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
     """Ask for every word, model and version as a mixture, and for what is like it."""
     found: list[object] = []
@@ -220,7 +227,7 @@ READS: Mapping[Callable[..., object], Read] = {
     mixed_query: mixed,
     replays.get: lambda tx, viewer, made: first_replay(tx, viewer),
     replays.latest_between: replays_of_all,
-    safety.request: lambda tx, viewer, made: safety.request(tx, viewer, SETTINGS, 1),
+    safety.request: lambda tx, viewer, made: first_measurement(tx, viewer),
     safety.latest: of_versions(safety.latest),
     safety.measured: of_versions(lambda tx, viewer, each: safety.measured(tx, viewer, SETTINGS, each)),
     advice.get: lambda tx, viewer, made: advice.get(tx, viewer, SETTINGS, 1),
