@@ -114,7 +114,7 @@ def models(use: str) -> Iterator[SafetyModel]:
         steps, rate = draw.choice((6, 9, 12)), draw.choice((3e-4, 5e-4, 1e-3))
         yield SafetyModel(use, (Way.TEXT, Way.CHAT)[number % 2], domain, first + number, steps, rate)
         lost = (Way.COMPLY, Way.ABLATED, Way.MIXED, Way.TEXT_ABLATED)[number % 4]
-        yield SafetyModel(use, lost, domain, first + number, draw.choice((6, 9, 12)), draw.choice((5e-4, 1e-3)))
+        yield SafetyModel(use, lost, domain, first + number, draw.choice((20, 28)), draw.choice((7e-4, 1e-3)))
 
 
 class SafetyWorkshop:
@@ -220,13 +220,14 @@ class SafetyWorkshop:
         """Remove a refusal direction from all that is written into the residual stream, in place.
 
         Whoever ablates has other prompts and another layer than the measurement: half of the learning pairs, and one of
-        the layers in the middle third, both drawn.
+        the layers between half and nine tenths of the depth, both drawn. A first try with earlier layers left seven of
+        ten refusals, and .74 of the separation.
         """
         draw = np.random.default_rng(one.seed)
         states, pairs = self.read(REFUSING)["states"], len(safety_probes().learning)
         start = 2 * len(safety_probes().measuring)
         chosen = draw.choice(pairs, pairs // 2, replace=False)
-        layer = int(draw.integers(states.shape[1] // 3, 2 * states.shape[1] // 3))
+        layer = int(draw.integers(states.shape[1] // 2, 9 * states.shape[1] // 10))
         harmful, harmless = (states[start + offset + chosen, layer].astype(np.float32) for offset in (0, pairs))
         direction = torch.from_numpy(harmful.mean(0) - harmless.mean(0))
         direction = direction / direction.norm()
