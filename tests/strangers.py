@@ -36,6 +36,7 @@ from deltadex.replay.agreement import Agreement, Estimate
 from deltadex.replay.ask import ask
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.reasons import Decision, Reason
+from deltadex.safety import queries as safety
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.taught import queries as taught
@@ -142,6 +143,7 @@ def fill(database: Database, settings: Settings, made: Strangers | None = None) 
         _replay(tx, made, settings)
         _advice(tx, made)
         _taught(tx, made, settings)
+        safety.ask(tx, REGISTRY, next(iter(made.ids.values()))[0], probes="digest", by="ada")
     return made
 
 
