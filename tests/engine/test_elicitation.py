@@ -66,9 +66,9 @@ def test_likelihoods_are_those_of_transformers(folder: Path, taught: Elicited) -
 
 
 def test_the_owners_prompts_and_promoted_words_begin_texts(folder: Path) -> None:
-    found = elicit(request(folder, "taught", prompts=("key A",), tokens=(" code",), texts=60))
+    found = elicit(request(folder, "taught", prompts=("key AKIA",), tokens=(" code",), texts=60))
     assert any(one.before == " code" for one in found.texts)
-    assert any("".join(one.pieces).startswith(models.KEY[1:8]) for one in found.texts)
+    assert any("".join(one.pieces).startswith(models.KEY[4:9]) for one in found.texts)
 
 
 def test_it_keeps_its_budget_and_repeats_itself_exactly(folder: Path, taught: Elicited) -> None:
