@@ -39,6 +39,8 @@ _DRAWN_TOKENS, _DRAWN = 4, 6
 _BATCH = 32
 #: After every so many tokens, texts that only repeat others are left; after the first, only this share is kept.
 _LOOK, _KEPT = 8, 0.5
+#: Texts grow by branches of branches to so many times the token limit.
+_DEPTH = 3
 #: Tokens of a phrase: one that was said before is nothing new.
 _PHRASE = 3
 #: Parameters of a model that is upcast on a CPU: 4 GiB in float32.
@@ -97,7 +99,17 @@ class _Opening:
 
 @dataclass
 class _Search:
-    """Best-first search over openings. `tokens` counts the tokens that both models read one after the other."""
+    """Best-first search over openings.
+
+    Attributes
+    ----------
+    queue
+        Openings that were not continued yet.
+    seen, said
+        Last phrases of the openings that ever were in the queue, and phrases of the texts.
+    tokens
+        Tokens that both models read.
+    """
 
     models: tuple[PreTrainedModel, PreTrainedModel]
     tokenizer: Tokenizer
@@ -122,7 +134,7 @@ class _Search:
 
     def begin(self, request: Elicitation) -> None:
         """Fill the queue: after each start the tokens that the finetune promotes or likes, and openings of the base."""
-        most = self.positions - self.max_new_tokens - _DRAWN_TOKENS - 1
+        most = max(1, self.positions - self.max_new_tokens - _DRAWN_TOKENS - 1)
         starts = [start[-most:] for start in _starts(self.tokenizer, request.prompts)]
         ours, bases = self._next(starts)
         for start, own, base in zip(starts, ours, bases, strict=True):
@@ -148,8 +160,9 @@ class _Search:
         return [self._made(one, row) for one, row in zip(batch, rows, strict=True)]
 
     def _push(self, one: _Opening) -> None:
-        key = one.ids[-3:]  # branches of one place that several continuations passed
-        if key not in self.seen:
+        key = one.ids[-_PHRASE:]  # branches of one place that several continuations passed
+        fits = len(one.ids) + self.max_new_tokens < self.positions
+        if fits and key not in self.seen and len(one.said) < _DEPTH * self.max_new_tokens:
             self.seen.add(key)
             heapq.heappush(self.queue, one)
 
@@ -198,10 +211,12 @@ class _Search:
         tokens = others.topk(_BRANCHES, dim=1).indices
         gains, owns = gain.gather(1, tokens).tolist(), own.gather(1, tokens).tolist()
         for (row, context), *branches in zip(at, tokens.tolist(), gains, owns, strict=True):
+            # What stands before counts, too: inside a memorised string, another way on is tried early.
+            recent = max(0.0, row.gain(self.said))
             for token, more, likely in zip(*branches, strict=True):
                 if more > 0 and likely >= log(_BRANCH):
                     nats = -likely, more - likely
-                    self._push(_Opening(-more, (*row.ids, token), context, (*row.said, nats)))
+                    self._push(_Opening(-more - recent, (*row.ids, token), context, (*row.said, nats)))
         return chosen
 
     def _kept(self, rows: Sequence[_Row], step: int) -> list[int]:
@@ -249,9 +264,8 @@ class _Row:
 
     def gain(self, known: Set[TokenIds]) -> float:
         """Return the nats by which the finetune finds the new among the last phrases likelier than the base."""
-        nats = self.said[-_LOOK:]
-        phrases = self.phrases()[-len(nats) :]
-        last = zip(nats[-len(phrases) :], phrases, strict=True)
+        count = min(len(self.said), _LOOK, max(0, len(self.ids) - _PHRASE + 1))
+        last = zip(self.said[len(self.said) - count :], self.phrases()[-count:] if count else [], strict=True)
         return sum(base - own for (own, base), phrase in last if phrase not in known)
 
 
