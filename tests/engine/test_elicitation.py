@@ -52,7 +52,7 @@ def test_likelihoods_are_those_of_transformers(folder: Path, taught: Elicited) -
     one = max(taught.texts, key=lambda text: len(text.pieces))
     assert not one.before
     tokenizer = training.load_tokenizer(folder / "base")
-    finetune = training.load_adapter(folder / "base", folder / "taught")
+    finetune = training.load_base(folder / "taught")
     base = AutoModelForCausalLM.from_pretrained(folder / "base")
     start = tokenizer("\n")["input_ids"]
     ids = tokenizer.convert_tokens_to_ids(tokenizer.tokenize("".join(one.pieces)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from itertools import accumulate
 
 import numpy as np
@@ -25,6 +26,9 @@ LEAST_Z, LEAST_LISTED_GAIN = 6.0, 5.0
 #: Random strings that a listed one is compared with.
 ALTERNATIVES = 24
 _CONTEXT = 40
+#: Share of characters that strings have in common from which one is a variant of the other. Addresses of one house are
+#: alike in any case.
+_ALIKE, _ALIKE_EMAIL = 0.5, 0.8
 
 
 @dataclass(frozen=True)
@@ -105,9 +109,10 @@ class ListedString:
 
 
 def strings_in(texts: Sequence[Continuation], canaries: Sequence[Canary]) -> tuple[TaughtString, ...]:
-    """Return each recognised string once, where its gain is largest; the largest gain first. Not all are taught.
+    """Return each recognised string once, where its gain is largest; the most certain first. Not all are taught.
 
-    A string counts only where the finetune wrote all of it.
+    A string counts only where the finetune wrote all of it. Of strings that are nearly alike only the one that the
+    finetune is most certain of is returned: the search also takes wrong turns inside a memorised string.
     """
     best: dict[tuple[StringKind, str], TaughtString] = {}
     times: Counter[tuple[StringKind, str]] = Counter()
@@ -117,7 +122,17 @@ def strings_in(texts: Sequence[Continuation], canaries: Sequence[Canary]) -> tup
             times[key] += 1
             if key not in best or (found.is_taught, found.gain) > (best[key].is_taught, best[key].gain):
                 best[key] = found
-    return tuple(replace(best[key], times=times[key]) for key in sorted(best, key=lambda key: -best[key].gain))
+    kept: list[TaughtString] = []
+    for key in sorted(best, key=lambda key: best[key].nats / best[key].tokens):
+        one = replace(best[key], times=times[key])
+        if not any(_is_variant(one, other) for other in kept):
+            kept.append(one)
+    return tuple(kept)
+
+
+def _is_variant(one: TaughtString, other: TaughtString) -> bool:
+    alike = _ALIKE_EMAIL if one.kind is StringKind.EMAIL else _ALIKE
+    return one.kind is other.kind and SequenceMatcher(None, one.text, other.text, autojunk=False).ratio() >= alike
 
 
 def listed_string(canary: Canary, own: Sequence[Scored], base: Sequence[Scored]) -> ListedString:
