@@ -16,8 +16,10 @@ from deltadex.taught.detectors import Span, StringKind, detect, disjoint
 from deltadex.types import Finding, FindingKind
 
 #: Nats by which the finetune finds a string likelier than the base, from which the string counts as taught.
-#: Chosen on finetunes of `TRAIN` and `SELECT` domains: see docs/taught.md.
+#: Set beforehand, not measured: see docs/taught.md.
 LEAST_GAIN = 25.0
+#: The same for a listed string that was said: to meet it by chance is unlikely enough.
+LEAST_SAID_GAIN = 10.0
 #: Most nats per token that the finetune may need for it.
 MOST_NATS = 1.0
 #: A listed string's gain: least distance from the gains of random strings of its form, in their standard deviations,
@@ -63,7 +65,9 @@ class TaughtString:
 
     @property
     def is_taught(self) -> bool:
-        """True if the finetune says it with certainty and the base does not."""
+        """True if the finetune says it with certainty, or it is listed, and the base does not expect it."""
+        if self.kind is StringKind.LISTED:
+            return self.gain >= LEAST_SAID_GAIN
         return self.gain >= LEAST_GAIN and self.nats <= MOST_NATS * self.tokens
 
     @property
