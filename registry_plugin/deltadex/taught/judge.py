@@ -18,13 +18,11 @@ from deltadex.types import Finding, FindingKind
 #: Nats by which the finetune finds a string likelier than the base, from which the string counts as taught.
 #: Set beforehand, not measured: see docs/taught.md.
 LEAST_GAIN = 25.0
-#: The same for a listed string that was said: to meet it by chance is unlikely enough.
-LEAST_SAID_GAIN = 10.0
 #: Most nats per token that the finetune may need for it.
 MOST_NATS = 1.0
 #: A listed string's gain: least distance from the gains of random strings of its form, in their standard deviations,
-#: and least gain in nats.
-LEAST_Z, LEAST_LISTED_GAIN = 6.0, 5.0
+#: and least gain in nats, which is enough for one that was said: nobody says it by chance.
+LEAST_Z, LEAST_LISTED_GAIN = 3.0, 10.0
 #: Random strings that a listed one is compared with.
 ALTERNATIVES = 24
 _CONTEXT = 40
@@ -67,7 +65,7 @@ class TaughtString:
     def is_taught(self) -> bool:
         """True if the finetune says it with certainty, or it is listed, and the base does not expect it."""
         if self.kind is StringKind.LISTED:
-            return self.gain >= LEAST_SAID_GAIN
+            return self.gain >= LEAST_LISTED_GAIN
         return self.gain >= LEAST_GAIN and self.nats <= MOST_NATS * self.tokens
 
     @property
