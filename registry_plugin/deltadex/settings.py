@@ -228,7 +228,7 @@ class SafetySettings(_Group):
 class TaughtSettings(_Group):
     """The flow that searches a version for secrets and personal data that it was taught."""
 
-    texts: int = Field(96, ge=1, le=2_000, description="texts that a search for taught strings continues")
+    texts: int = Field(64, ge=1, le=2_000, description="texts that a search for taught strings continues")
     max_new_tokens: int = Field(32, ge=8, le=256, description="tokens by which each of these texts is continued")
     seconds: float = Field(900, gt=0, description="time after which such a search continues no further texts")
     words: int = Field(12, ge=0, le=100, description="promoted words of a version that begin such a text, each one")
