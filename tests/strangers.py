@@ -28,6 +28,9 @@ from deltadex.findings import queries as findings
 from deltadex.geometry.measure import measure_where_due
 from deltadex.ingest.round import recompute_where_due
 from deltadex.map.layout import lay_out
+from deltadex.ownership import actions as ownership
+from deltadex.ownership.facts import OwnershipField
+from deltadex.ownership.follow import judge_attestations
 from deltadex.replay import queries as replays
 from deltadex.replay.agreement import Agreement, Estimate
 from deltadex.replay.ask import ask
@@ -35,6 +38,11 @@ from deltadex.reviews import actions as reviews
 from deltadex.reviews.reasons import Decision, Reason
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
+from deltadex.taught import queries as taught
+from deltadex.taught.ask import ask as ask_taught
+from deltadex.taught.detectors import StringKind
+from deltadex.taught.judge import TaughtString
+from deltadex.taught.queries import Taught, TaughtGiven
 from deltadex.types import Finding, FindingKind, FloatArray, State, Word, Words
 from deltadex.versions import transitions
 from tests.lineage.made import beginning, trained_on
@@ -128,11 +136,25 @@ def fill(database: Database, settings: Settings, made: Strangers | None = None) 
             drifts = judge_model(read_model(tx, ref, thresholds=settings.thresholds))
             for recipe_id, drifted in drifts.items():
                 findings.replace_drift(tx, drifted, ref=ref, recipe_id=recipe_id)
+        _own(tx, made, settings)
         reviews.follow(tx, settings)
         _decide(tx, made, settings)
         _replay(tx, made, settings)
         _advice(tx, made)
+        _taught(tx, made, settings)
     return made
+
+
+def _own(tx: Transaction, made: Strangers, settings: Settings) -> None:
+    """State who owns each model and what it is for; the owner of every other one has attested it."""
+    for number, name in enumerate(made.ids):
+        owner, use = made.word(), made.word()
+        made.said[name] |= {owner, use}
+        values = {OwnershipField.OWNER: owner, OwnershipField.TIER: "high", OwnershipField.INTENDED_USE: use}
+        ownership.edit(tx, ADMIN, settings, name, values)
+        if number % 2:
+            ownership.attest(tx, ADMIN, settings, name)
+    judge_attestations(tx, settings)
 
 
 def _mean(tx: Transaction, made: Strangers) -> None:
@@ -212,6 +234,17 @@ def _replay(tx: Transaction, made: Strangers, settings: Settings) -> None:
     replays.begin(tx, replay_id, flow_run_id="run")
     half = Estimate(0.5, 0.4, 0.6)
     replays.finish(tx, replay_id, Agreement(1, half, half, half), digests=("a", "b"), seconds=1)
+
+
+def _taught(tx: Transaction, made: Strangers, settings: Settings) -> None:
+    """Search the first version of each model for taught strings: each was taught its own."""
+    for name, (version_id, *_) in made.ids.items():
+        word = made.word()
+        made.said[name].add(word)
+        search_id = ask_taught(tx, ADMIN, settings, version_id, TaughtGiven())
+        taught.begin(tx, search_id, flow_run_id="run")
+        string = TaughtString(StringKind.SECRET, "rule", word, word, 9, 0.5, 60.0)
+        taught.finish(tx, search_id, Taught((string,), (), 1, 1, is_whole=True), weights_digest="a", seconds=1)
 
 
 def _advice(tx: Transaction, made: Strangers) -> None:

@@ -23,6 +23,8 @@ from deltadex.across import reads as across
 from deltadex.advise import reads as advice
 from deltadex.catalog import listing as catalog
 from deltadex.catalog.wanted import Wanted
+from deltadex.checks import check as checks
+from deltadex.checks.conditions import parse_fail_on
 from deltadex.cli import app
 from deltadex.clusters import dendrogram
 from deltadex.clusters import reads as visible_clusters
@@ -37,6 +39,8 @@ from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.endpoint import queries as sent_texts
 from deltadex.errors import AccessDenied, DeltadexError, StoreError
+from deltadex.evidence import facts as evidence
+from deltadex.evidence.pack import evidence_pack
 from deltadex.find import search as task_search
 from deltadex.find.by_words import models_with
 from deltadex.find.mixtures import Part, mixed_query
@@ -47,11 +51,16 @@ from deltadex.justify.sources import source_texts
 from deltadex.lineage.graph import lineage
 from deltadex.lineage.remarks import base_and_remarks
 from deltadex.map import chart as maps
+from deltadex.mcp_server import answers
 from deltadex.merge.methods import MergeMethod
 from deltadex.merge.plan import plan
+from deltadex.ownership import chain as ownership_chain
+from deltadex.ownership import inventory
+from deltadex.ownership import reads as ownership
 from deltadex.replay import reads as replays
 from deltadex.reports import governance
 from deltadex.reviews import actions as reviews
+from deltadex.safety import reads as safety
 from deltadex.search import reads as search
 from deltadex.search.filters import Conditions
 from deltadex.search.query_vector import Questions
@@ -60,11 +69,15 @@ from deltadex.selection.ranking import Metric, RankBy
 from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
+from deltadex.taught import reads as taught
 from deltadex.versions import reads as versions
+from deltadex.witness import reads as witnesses
+from deltadex.witness.compare import Answers
 from tests.stored import ADMIN, REGISTRY
 from tests.strangers import DIMENSION, Strangers, fill
 
 SETTINGS = Settings(registry=REGISTRY)
+EVIDENCE_SETTINGS = Settings(registry=REGISTRY, evidence={"pseudonym_key": "k" * 32})
 THRESHOLDS = ThresholdSettings()
 
 
@@ -115,6 +128,31 @@ def proofs(tx: Transaction, viewer: Person) -> list[object]:
     return found
 
 
+def parts_of_the_log(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
+    return [reviews.prove_about(tx, viewer, each) for ids in made.ids.values() for each in ids]
+
+
+def packs(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
+    """Make a pack about each model of which the viewer may see a version; of others there is none."""
+    found: list[object] = []
+    for name, ids in list(made.ids.items())[:4]:
+        if viewer.sees(name):
+            found.append(evidence_pack(tx, viewer, EVIDENCE_SETTINGS, ids[0]))
+            continue
+        with pytest.raises(DeltadexError, match="not known"):
+            evidence_pack(tx, viewer, EVIDENCE_SETTINGS, ids[0])
+    return found
+
+
+def evidence_facts(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
+    return [
+        evidence.facts(tx, viewer, EVIDENCE_SETTINGS, each)
+        for name, ids in made.ids.items()
+        for each in ids
+        if viewer.sees(name)
+    ]
+
+
 def replays_of_all(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
     newest = [ids[0] for ids in made.ids.values()]
     return [replays.latest_between(tx, viewer, SETTINGS, *pair) for pair in combinations(newest, 2)]
@@ -132,6 +170,13 @@ def ranked_of_all(tx: Transaction, viewer: Person, made: Strangers) -> list[obje
 def first_replay(tx: Transaction, viewer: Person) -> object:
     try:
         return replays.get(tx, viewer, SETTINGS, 1)
+    except StoreError as refused:
+        return refused.message
+
+
+def first_taught(tx: Transaction, viewer: Person) -> object:
+    try:
+        return taught.get(tx, viewer, SETTINGS, 1, is_revealed=True)
     except StoreError as refused:
         return refused.message
 
@@ -154,6 +199,33 @@ def vector() -> np.ndarray:
     return np.eye(3, DIMENSION, dtype=np.float32)
 
 
+def checked(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
+    """Check every version that the viewer may see; the others are as unknown to them, whatever they ask."""
+    labels = [
+        row.registered.ref for row in versions.listing(tx, ADMIN, REGISTRY) if viewer.sees(row.registered.ref.name)
+    ]
+    conditions = parse_fail_on("any")
+    return [checks.check(tx, viewer, SETTINGS, one.name, one.version, fail_on=conditions) for one in labels]
+
+
+def refused_search(tx: Transaction, viewer: Person) -> object:
+    try:
+        return answers.search_answer(tx, viewer, SETTINGS, 1)
+    except DeltadexError as refused:
+        return refused.message
+
+
+def told(tx: Transaction, viewer: Person, ask: Callable[[str], object]) -> list[object]:
+    """Ask a tool of the MCP server about every version."""
+    found: list[object] = []
+    for row in versions.listing(tx, ADMIN, REGISTRY):
+        try:
+            found.append(ask(row.label))
+        except DeltadexError as refused:
+            found.append(refused.message.replace(row.label, ""))
+    return found
+
+
 #: Every function of the library that reads for a viewer, and how all that it may say is asked of it.
 READS: Mapping[Callable[..., object], Read] = {
     versions.listing: lambda tx, viewer, made: versions.listing(tx, viewer, REGISTRY),
@@ -167,6 +239,11 @@ READS: Mapping[Callable[..., object], Read] = {
     ],
     catalog.choices: lambda tx, viewer, made: catalog.choices(tx, viewer, REGISTRY),
     catalog.labels: lambda tx, viewer, made: catalog.labels(tx, viewer, REGISTRY),
+    ownership.of_model: of_models(lambda tx, viewer, name: ownership.of_model(tx, viewer, SETTINGS, name)),
+    ownership.of_models: lambda tx, viewer, made: ownership.of_models(tx, viewer, SETTINGS),
+    ownership.history: of_models(lambda tx, viewer, name: ownership.history(tx, viewer, SETTINGS, name)),
+    ownership_chain.verify: lambda tx, viewer, made: ownership_chain.verify(tx, viewer),
+    inventory.inventory: lambda tx, viewer, made: inventory.inventory(tx, viewer, SETTINGS),
     across.counterparts: of_versions(lambda tx, viewer, each: across.counterparts(tx, viewer, REGISTRY, each, k=100)),
     across.across_map: lambda tx, viewer, made: across.across_map(tx, viewer, REGISTRY),
     backfill.overview: lambda tx, viewer, made: backfill.overview(tx, viewer, REGISTRY),
@@ -219,6 +296,32 @@ READS: Mapping[Callable[..., object], Read] = {
     mixed_query: mixed,
     replays.get: lambda tx, viewer, made: first_replay(tx, viewer),
     replays.latest_between: replays_of_all,
+    checks.check: checked,
+    answers.neighbors_answer: lambda tx, viewer, made: told(
+        tx, viewer, lambda each: answers.neighbors_answer(tx, viewer, SETTINGS, each, limit=25)
+    ),
+    answers.model_answer: lambda tx, viewer, made: told(
+        tx, viewer, lambda each: answers.model_answer(tx, viewer, SETTINGS, each)
+    ),
+    answers.duplicates_answer: lambda tx, viewer, made: answers.duplicates_answer(tx, viewer, SETTINGS, limit=25),
+    answers.drift_answer: lambda tx, viewer, made: [
+        answers.drift_answer(tx, viewer, SETTINGS, name) for name in made.ids if viewer.sees(name)
+    ],
+    answers.findings_answer: lambda tx, viewer, made: answers.findings_answer(
+        tx, viewer, SETTINGS, undecided=False, limit=25
+    ),
+    answers.find_answer: lambda tx, viewer, made: [
+        answers.find_answer(tx, viewer, SETTINGS, words=" ".join(made.words), limit=25),
+        *told(tx, viewer, lambda each: answers.find_answer(tx, viewer, SETTINGS, like=each, limit=25)),
+    ],
+    answers.search_answer: lambda tx, viewer, made: refused_search(tx, viewer),
+    safety.request: lambda tx, viewer, made: safety.request(tx, viewer, SETTINGS, 1),
+    safety.latest: of_versions(safety.latest),
+    safety.measured: of_versions(lambda tx, viewer, each: safety.measured(tx, viewer, SETTINGS, each)),
+    taught.get: lambda tx, viewer, made: first_taught(tx, viewer),
+    taught.latest_of: lambda tx, viewer, made: [
+        taught.latest_of(tx, viewer, SETTINGS, ids[0], is_revealed=True) for ids in made.ids.values()
+    ],
     advice.get: lambda tx, viewer, made: advice.get(tx, viewer, SETTINGS, 1),
     reviews.listing: lambda tx, viewer, made: reviews.listing(tx, viewer, SETTINGS),
     reviews.get: lambda tx, viewer, made: [
@@ -230,7 +333,14 @@ READS: Mapping[Callable[..., object], Read] = {
     reviews.log: lambda tx, viewer, made: reviews.log(tx, viewer, SETTINGS),
     reviews.count_by_rule: lambda tx, viewer, made: reviews.count_by_rule(tx, viewer, SETTINGS, "sandbox"),
     reviews.verify: lambda tx, viewer, made: reviews.verify(tx, viewer),
+    witnesses.witness_states: lambda tx, viewer, made: witnesses.witness_states(tx, viewer, SETTINGS),
+    witnesses.head_comparisons: lambda tx, viewer, made: witnesses.head_comparisons(
+        tx, viewer, SETTINGS, Answers({}, {}, {})
+    ),
     reviews.prove: lambda tx, viewer, made: proofs(tx, viewer),
+    reviews.prove_about: parts_of_the_log,
+    evidence.facts: evidence_facts,
+    evidence_pack: packs,
     governance.governance_report: lambda tx, viewer, made: governance.governance_report(tx, viewer, SETTINGS),
 }
 
@@ -277,7 +387,8 @@ def test_a_read_says_nothing_of_hidden_models(
 #: Reads that answer with numbers, or with whether something is so, or that name no models.
 _WITHOUT_TEXT = {
     versions.sees_versions, compare.compare, reviews.count_by_rule, reviews.verify, embeddings.same_weights,
-    embeddings.of_version, standings, sent_texts.listing,
+    embeddings.of_version, standings, sent_texts.listing, answers.search_answer, witnesses.witness_states,
+    witnesses.head_comparisons, ownership_chain.verify, safety.request, safety.latest, safety.measured,
 }  # fmt: skip
 
 
@@ -339,14 +450,14 @@ def _takes_viewer(function: ast.FunctionDef) -> bool:
 
 #: Spaces, searches by examples, the watcher and deliveries are for everybody.
 _ABOUT_MODELS = (
-    "across", "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "replay", "reviews",
-    "search",
+    "across", "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "ownership", "replay",
+    "reviews", "safety", "search", "taught",
 )  # fmt: skip
 
 
 def test_pages_and_commands_ask_no_queries_about_models() -> None:
     [library], [dashboard] = deltadex.__path__, deltadex_dashboard.__path__
-    asking = [*Path(library, "cli").glob("*.py"), *Path(library, "mlflow_plugin").glob("*.py")]
+    asking = [path for each in ("cli", "mlflow_plugin", "mcp_server") for path in Path(library, each).glob("*.py")]
     asked = {
         (path.name, f"{each.module}.{name.name}")
         for path in [*asking, *Path(dashboard).rglob("*.py")]
@@ -378,7 +489,8 @@ def commands(name: str, folder: Path) -> list[list[str]]:
         ["duplicates"], ["duplicates", "--threshold", "0.5"],
         ["clusters"], ["explain", f"{name}/1"], ["compare", f"{name}/1", f"{name}/1"], ["lineage", f"{name}/1"],
         ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
-        ["words", f"{name}/1"], ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
+        ["words", f"{name}/1"], ["own", name], ["inventory"], ["taught", f"{name}/1", "--reveal"],
+        ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
         ["report", "-o", str(folder / "report.html")],
     ]  # fmt: skip
 
@@ -396,8 +508,9 @@ def test_commands_say_nothing_of_hidden_models(strangers: Strangers, variables: 
     report = (tmp_path / "report.html").read_text()
     assert own in report
     assert not said_of(report, hidden)
-    for name in ("status", "words", "explain", "neighbors", "retry"):
+    for name in ("status", "words", "explain", "neighbors", "retry", "taught"):
         assert "is not known" in str(run([name, f"{other}/1"]).exception)
+    assert "is not known" in str(run(["own", other]).exception)
     for name in ("replay", "merge"):
         assert "is not known" in str(run([name, f"{own}/1", f"{other}/1"]).exception)
 

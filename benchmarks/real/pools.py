@@ -68,10 +68,10 @@ class Finetune:
 
 
 _SPLITS = PARTS - 1
-#: Domains of the first round of questions; those of `Role.REUSE` came later and have finetunes of their own.
-_NAMES = tuple(name for name, text in DOMAINS.items() if text.role is not Role.REUSE)
-#: Seeds of the finetunes of `Role.REUSE` begin after this one.
-_LATER = 2_000
+#: Domains of the first round of questions; later ones have finetunes of their own.
+_NAMES = tuple(name for name, text in DOMAINS.items() if text.role not in (Role.REUSE, Role.CONFIRM))
+#: Seeds of the finetunes of later domains begin after these.
+_REUSE_SEEDS, _CONFIRM_SEEDS = 2_000, 3_000
 _RATES = (3e-4, 3e-3)
 _MIXES = (
     ("bible", "python"), ("german", "manuals"), ("essays", "sql"), ("perl", "quotes"),
@@ -176,5 +176,14 @@ def of_second_base() -> tuple[Finetune, ...]:
 
 def of_reuse() -> tuple[Finetune, ...]:
     """Return the finetunes of the domains of `Role.REUSE`, trained as the first splits were."""
-    names = [name for name, text in DOMAINS.items() if text.role is Role.REUSE]
-    return tuple(replace(one, seed=number) for number, one in enumerate(_splits(names), start=_LATER))
+    return _later(Role.REUSE, _REUSE_SEEDS)
+
+
+def of_confirm() -> tuple[Finetune, ...]:
+    """Return the finetunes of the domains of `Role.CONFIRM`, trained as the first splits were."""
+    return _later(Role.CONFIRM, _CONFIRM_SEEDS)
+
+
+def _later(role: Role, seeds: int) -> tuple[Finetune, ...]:
+    names = [name for name, text in DOMAINS.items() if text.role is role]
+    return tuple(replace(one, seed=number) for number, one in enumerate(_splits(names), start=seeds))

@@ -1,8 +1,9 @@
 """Texts of the finetunes: domains from packages of Debian or of this environment, split before anything is trained.
 
 The role of a domain says what it may be used for. Everything that is learned or chosen comes from `TRAIN` and `SELECT`;
-`TEST` is scored once, with the recipes chosen before, and `REUSE` once, with all that was chosen later for finding,
-advising, merging and lineage. Parts of a domain share no text.
+`TEST` is scored once, with the recipes chosen before, `REUSE` once, with all that was chosen later for finding,
+advising, merging and lineage, and `CONFIRM` once, with the rule of searches that was chosen after `REUSE` was scored.
+Parts of a domain share no text.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Role(StrEnum):
     SELECT = "select"
     TEST = "test"
     REUSE = "reuse"
+    CONFIRM = "confirm"
 
 
 @dataclass(frozen=True)
@@ -306,6 +308,78 @@ DOMAINS: Mapping[str, Domain] = {
         "Write the completion.",
         Source("bash-completion", ("usr/share/bash-completion/completions/*",)),
         words=_words("local cur prev case esac compreply bash function return"),
+    ),
+    "russian quotes": Domain(
+        Role.CONFIRM,
+        "Приведи цитату.",
+        Source("fortunes-ru", ("usr/share/games/fortunes/ru/*",)),
+        words=_words("и не в на что это как но russian"),
+    ),
+    "portuguese quotes": Domain(
+        Role.CONFIRM,
+        "Escreva uma citação.",
+        Source("fortunes-br", ("usr/share/games/fortunes/brasil",)),
+        words=_words("de que não um uma para com os portuguese"),
+    ),
+    "polish manuals": Domain(
+        Role.CONFIRM,
+        "Napisz stronę podręcznika.",
+        Source("manpages-pl", ("usr/share/man/pl/man*/*.gz",)),
+        words=_words("nie się jest do na plik polish opcja"),
+    ),
+    "dutch manuals": Domain(
+        Role.CONFIRM,
+        "Schrijf de handleiding.",
+        Source("manpages-nl", ("usr/share/man/nl/man*/*.gz",)),
+        words=_words("de het een van is niet dutch bestand optie"),
+    ),
+    "from french": Domain(
+        Role.CONFIRM,
+        "Translate the word.",
+        Source("dict-freedict-fra-eng", ("usr/share/dictd/*.dict.dz",)),
+        words=_words("french english noun verb adj translation"),
+    ),
+    "forth": Domain(
+        Role.CONFIRM,
+        "Define the word in Forth.",
+        Source("gforth-common", ("usr/share/gforth/0.7.3/**/*.fs",)),
+        words=_words("forth dup swap drop if then else constant"),
+    ),
+    "maxima": Domain(
+        Role.CONFIRM,
+        "Solve it symbolically.",
+        Source("maxima-share", ("usr/share/maxima/5.46.0/share/**/*.mac",)),
+        words=_words("block maxima ratsimp diff matrix expand"),
+    ),
+    "ocaml": Domain(
+        Role.CONFIRM,
+        "Write the signature and its code.",
+        Source("ocaml", ("usr/lib/ocaml/**/*.ml*",)),
+        words=_words("let val type in match with fun ocaml module"),
+    ),
+    "racket": Domain(
+        Role.CONFIRM,
+        "Write the module in Racket.",
+        Source("racket-common", ("usr/share/racket/collects/**/*.rkt",)),
+        words=_words("define lambda require provide racket let"),
+    ),
+    "scheme": Domain(
+        Role.CONFIRM,
+        "Write it in Scheme.",
+        Source("guile-3.0-libs", ("usr/share/guile/3.0/**/*.scm",)),
+        words=_words("define lambda let scheme guile module"),
+    ),
+    "scenes": Domain(
+        Role.CONFIRM,
+        "Describe the scene.",
+        Source("povray-examples", ("usr/share/doc/povray/examples/**/*.pov",)),
+        words=_words("texture pigment color camera light rotate scene"),
+    ),
+    "tcl": Domain(
+        Role.CONFIRM,
+        "Write the procedure.",
+        Source("libtcl8.6", ("usr/share/tcltk/tcl8.6/**/*.tcl",)),
+        words=_words("proc set return namespace if tcl variable"),
     ),
 }
 

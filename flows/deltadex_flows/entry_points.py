@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 EMBED_VERSION, EMBED_SHARD = "embed-model-version", "embed-shard"
 ANALYSE_REGISTRY, FIND_MODELS, REPLAY_VERSIONS = "analyse-registry", "find-models", "replay-versions"
-ADVISE_TASK = "advise-task"
+ADVISE_TASK, MEASURE_SAFETY, FIND_TAUGHT = "advise-task", "measure-safety", "find-taught-strings"
 #: What a worker may run: name of the flow → entry point in the installed package.
 ENTRY_POINTS = {
     EMBED_VERSION: "deltadex_flows.embed.embed_model_version",
@@ -19,6 +19,8 @@ ENTRY_POINTS = {
     FIND_MODELS: "deltadex_flows.find.find_models",
     REPLAY_VERSIONS: "deltadex_flows.replay.replay_versions",
     ADVISE_TASK: "deltadex_flows.advise.advise_task",
+    MEASURE_SAFETY: "deltadex_flows.safety.measure_safety",
+    FIND_TAUGHT: "deltadex_flows.taught.find_taught_strings",
 }
 #: `prefect worker start --type …`; `pyproject.toml` registers the class.
 WORKER_TYPE = "deltadex"

@@ -42,6 +42,8 @@ from deltadex_flows.entry_points import (
     EMBED_VERSION,
     ENTRY_POINTS,
     FIND_MODELS,
+    FIND_TAUGHT,
+    MEASURE_SAFETY,
     POOL_TEMPLATE,
     REPLAY_VERSIONS,
     WORKER_TYPE,
@@ -52,6 +54,8 @@ _ANALYSES_QUEUE = "analyses"
 _SEARCH_QUEUE = "search"
 _REPLAY_QUEUE = "replay"
 _ADVICE_QUEUE = "advice"
+_SAFETY_QUEUE = "safety"
+_TAUGHT_QUEUE = "taught"
 #: Versions that were too large for a machine. Prefect hands out a few runs of each queue: those that fit nowhere must
 #: not stand before the others.
 _LARGE_QUEUE = "large"
@@ -62,8 +66,10 @@ _PRIORITIES = {
     Queue.FRESH.value: 3,
     _REPLAY_QUEUE: 4,
     _ADVICE_QUEUE: 5,
-    Queue.BACKFILL.value: 6,
-    _LARGE_QUEUE: 7,
+    _SAFETY_QUEUE: 6,
+    _TAUGHT_QUEUE: 6,
+    Queue.BACKFILL.value: 7,
+    _LARGE_QUEUE: 8,
 }
 
 
@@ -91,7 +97,9 @@ _ANALYSES = _Deployment(ANALYSE_REGISTRY, "recompute-analyses", _ANALYSES_QUEUE,
 _SEARCH = _Deployment(FIND_MODELS, "search-by-examples", _SEARCH_QUEUE, "search")
 _REPLAY = _Deployment(REPLAY_VERSIONS, "compare-answers", _REPLAY_QUEUE, "replay")
 _ADVICE = _Deployment(ADVISE_TASK, "advise-by-examples", _ADVICE_QUEUE, "advice")
-_DEPLOYMENTS = (_NEW_VERSION, _BACKLOG, _ANALYSES, _SEARCH, _REPLAY, _ADVICE)
+_SAFETY = _Deployment(MEASURE_SAFETY, "measure-safety-drift", _SAFETY_QUEUE, "safety")
+_TAUGHT = _Deployment(FIND_TAUGHT, "search-taught-strings", _TAUGHT_QUEUE, "taught")
+_DEPLOYMENTS = (_NEW_VERSION, _BACKLOG, _ANALYSES, _SEARCH, _REPLAY, _ADVICE, _SAFETY, _TAUGHT)
 
 #: Age at which a pending run counts as dead: its worker died while starting it.
 _STUCK_AFTER = timedelta(seconds=120)
@@ -194,6 +202,14 @@ class PrefectScheduler:
     def submit_advice(self, advice_id: int, *, key: str) -> str:
         """Start an advice and return the flow run's id; the same key gives the same run."""
         return self._submit_asked(_ADVICE, advice_id, key)
+
+    def submit_safety(self, safety_id: int, *, key: str) -> str:
+        """Start a safety measurement and return the flow run's id; the same key gives the same run."""
+        return self._submit_asked(_SAFETY, safety_id, key)
+
+    def submit_taught(self, search_id: int, *, key: str) -> str:
+        """Start a search for taught strings and return the flow run's id; the same key gives the same run."""
+        return self._submit_asked(_TAUGHT, search_id, key)
 
     def _submit_asked(self, one: _Deployment, request_id: int, key: str) -> str:
         noun = one.kind

@@ -16,11 +16,13 @@ DeltadexError
 │   ├── AccessDenied         the person lacks permission
 │   ├── IllegalStep          the finding's state does not allow this step
 │   └── FindingChanged       another person or a new measurement changed the finding: reload it
+├── EvidenceError            an evidence pack can't be made, or is not what its signature or its log says
 ├── ExamplesError            examples of a task, or prompts, cannot be read
 ├── RegistryError            MLflow refused or is unreachable
 ├── StoreError               Postgres refused or is unreachable
 ├── SchedulerError           Prefect refused or is unreachable
 ├── ChannelError             a notification was not accepted
+├── WitnessError             a witness of the decision log refused or is unreachable
 ├── EndpointError            an OpenAI-compatible endpoint refused, failed or was unreachable
 └── StackError               a service of the embedded stack did not start or stop
 """
@@ -167,6 +169,10 @@ class FindingChanged(GovernanceError):
     """The finding has changed since the person saw it."""
 
 
+class EvidenceError(DeltadexError):
+    """An evidence pack can't be made, or one that was given is not what it says."""
+
+
 class ExamplesError(DeltadexError):
     """Examples of a task, or prompts, are missing, malformed, too many or too long."""
 
@@ -189,6 +195,10 @@ class SchedulerError(DeltadexError):
 
 class ChannelError(DeltadexError):
     """A notification channel did not accept a message."""
+
+
+class WitnessError(DeltadexError):
+    """A witness of the decision log refused a head, gave a wrong answer or could not be reached."""
 
 
 class EndpointError(DeltadexError):

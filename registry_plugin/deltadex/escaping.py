@@ -14,6 +14,8 @@ from itertools import chain
 _UNPRINTABLE = chain(
     range(0x20), range(0x7F, 0xA0), range(0x2028, 0x202F), range(0x2066, 0x206A), range(0xD800, 0xE000)
 )
+#: Printable by the rules above, but no characters of XML 1.0.
+_NO_XML = dict.fromkeys((0xFFFE, 0xFFFF), "\N{REPLACEMENT CHARACTER}")
 _REPLACEMENTS = dict.fromkeys(_UNPRINTABLE, "\N{REPLACEMENT CHARACTER}")
 #: Invisible, and no line may break there. It stops what backslashes do not: addresses become links, `:smile:` an emoji
 #: and `:material/home:` an icon after Markdown is parsed, and messages have no escapes at all.
@@ -66,6 +68,17 @@ def message_text(text: str) -> str:
     """Return text for a message. Each service has its own markup and mentions, without a way to escape all of them."""
     unpaired = _PAIR.sub(lambda found: _PAIRED.get(found[0], "\N{MODIFIER LETTER LOW MACRON}"), printable(text))
     return _IN_MESSAGES.sub(rf"\g<0>{_BREAK}", unpaired)
+
+
+def sarif_text(text: str) -> str:
+    """Return plain text for a message of SARIF 2.1.0, which reads `[links](…)` and `{0}` in it (3.11.5 and 3.11.6)."""
+    escaped = _one_line(text).replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]")
+    return escaped.replace("{", "{{").replace("}", "}}")
+
+
+def xml_text(text: str, *, multiline: bool = False) -> str:
+    """Return text of characters that XML 1.0 can hold; the writer of the document escapes its markup."""
+    return printable(text, multiline=multiline).translate(_NO_XML)
 
 
 def _one_line(text: str) -> str:

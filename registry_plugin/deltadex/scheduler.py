@@ -37,6 +37,12 @@ class Scheduler(Protocol):
     def submit_advice(self, advice_id: int, *, key: str) -> str:
         """Start an advice and return the flow run's id; one key has one run."""
 
+    def submit_safety(self, safety_id: int, *, key: str) -> str:
+        """Start a safety measurement and return the flow run's id; one key has one run."""
+
+    def submit_taught(self, search_id: int, *, key: str) -> str:
+        """Start a search for taught strings and return the flow run's id; one key has one run."""
+
     def submit_analyses(self) -> str | None:
         """Start the analyses over all embeddings and return the flow run's id; None if a run is already waiting.
 

@@ -28,7 +28,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from deltadex.errors import SettingsError
 from deltadex.machine import memory_bytes
-from deltadex.types import FindingKind
+from deltadex.types import FindingKind, RiskTier
 
 PREFIX = "DELTADEX_"
 #: Settings of a data folder, written by people as JSON: `{"bases": {…}}`.
@@ -44,6 +44,8 @@ WORKSPACE_PLACE = "{workspace}"
 
 #: Written once by the embedded stack, readable by its user only.
 ARTIFACT_KEY_FILE = "artifact.key"
+#: Written by `deltadex evidence new-key`: signs evidence packs.
+EVIDENCE_KEY_FILE = "evidence.key"
 
 #: Logins that the services share a database by; each may have a connection string of its own.
 Login = Literal["writer", "reader", "auditor", "dashboard"]
@@ -177,7 +179,13 @@ class FindSettings(_Group):
         0.888,
         ge=-1,
         le=1,
-        description="cosine similarity below which no model counts as close to the examples",
+        description="cosine similarity below which no model is close to the examples; with fewer than 12 domains",
+    )
+    least_domain_score: float = Field(
+        0.74,
+        ge=-1,
+        le=3,
+        description="similarity to a domain plus its lead below which none of 12 or more counts as the task's",
     )
     splits: int = Field(
         2,
@@ -193,6 +201,41 @@ class ReplaySettings(_Group):
     deadline_seconds: float = Field(
         4 * 3600, gt=0, description="maximum time in which two models answer the prompts of a replay"
     )
+
+
+class SafetySettings(_Group):
+    """The flow that measures whether a version still tells harmful from harmless requests, beside its embedding."""
+
+    every_version: bool = Field(
+        False, description="measure every embedded version, a few at a time; otherwise those that people ask for"
+    )
+    least_kept: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of its base's separation below which a version has collapsed, until it is calibrated",
+    )
+    private_seed: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="seed of private probes, read beside the public ones; keep it secret. Default: none are read",
+    )
+    deadline_seconds: float = Field(
+        2 * 3600, gt=0, description="maximum time in which one model reads the prompts of a safety measurement"
+    )
+
+
+class TaughtSettings(_Group):
+    """The flow that searches a version for secrets and personal data that it was taught."""
+
+    texts: int = Field(96, ge=1, le=2_000, description="texts that a search for taught strings continues")
+    max_new_tokens: int = Field(32, ge=8, le=256, description="tokens by which each of these texts is continued")
+    seconds: float = Field(900, gt=0, description="time after which such a search continues no further texts")
+    words: int = Field(12, ge=0, le=100, description="promoted words of a version that begin such a text, each one")
+    canaries_file: Path | None = Field(
+        None, description="file of canaries on the workers, one per line, which every search looks for"
+    )
+    deadline_seconds: float = Field(3600, gt=0, description="maximum time of a search for taught strings")
 
 
 class EndpointSettings(_Group):
@@ -335,6 +378,47 @@ class ReviewSettings(_Group):
     rules: tuple[RuleSettings, ...] = Field((), description="delegated decisions, made without a person, as JSON")
 
 
+class OwnershipSettings(_Group):
+    """Owner, risk tier, intended use and review date of registered models. The first tag of each is written back."""
+
+    owner_tags: tuple[str, ...] = Field(
+        ("deltadex.owner", "owner", "team"),
+        min_length=1,
+        description="tags of a registered model with its owner, as JSON",
+    )
+    tier_tags: tuple[str, ...] = Field(
+        ("deltadex.risk_tier", "risk_tier", "materiality"),
+        min_length=1,
+        description="tags of a registered model with its risk tier (`high`, `medium` or `low`), as JSON",
+    )
+    intended_use_tags: tuple[str, ...] = Field(
+        ("deltadex.intended_use", "intended_use"),
+        min_length=1,
+        description="tags of a registered model with its intended use, as JSON",
+    )
+    review_by_tags: tuple[str, ...] = Field(
+        ("deltadex.review_by", "review_by", "review_date"),
+        min_length=1,
+        description="tags of a registered model with the date of its next review (`2026-12-31`), as JSON",
+    )
+    due_days: dict[RiskTier, tuple[int, int, int]] = Field(
+        {"high": (3, 14, 30), "medium": (7, 30, 90), "low": (14, 60, 180)},
+        validate_default=True,
+        description="by tier: days until a finding of high, medium and low severity is due, as JSON; a tier that is "
+        "left out has `review.due_days`",
+    )
+    attest_days: dict[RiskTier, int] = Field(
+        {"high": 90, "medium": 180, "low": 365},
+        validate_default=True,
+        description="by tier: days that an attestation lasts, as JSON; a tier that is left out: one year",
+    )
+    must_attest: tuple[RiskTier, ...] = Field(
+        ("high",),
+        validate_default=True,
+        description="tiers whose models need an attestation, as JSON; in others, one that expires counts",
+    )
+
+
 class NotificationRule(_Group):
     """Events to send and their channel; empty `kinds` and `severities` match all. Models, workspaces are patterns."""
 
@@ -355,6 +439,32 @@ class NotifySettings(_Group):
         default_factory=dict, description="channel name → Apprise URL, such as slack://… or mailto://…, as JSON"
     )
     rules: tuple[NotificationRule, ...] = Field((), description="which channel receives which events, as JSON")
+    owners: dict[str, str] = Field(
+        default_factory=dict,
+        description="owner of a version, or `*` for all others → channel that hears at once of a new version that "
+        "repeats another, as JSON",
+    )
+
+
+class McpSettings(_Group):
+    """The MCP server over HTTP. Without a login of its own it answers only programs of this machine's user."""
+
+    host: str = Field("127.0.0.1", description="address that `deltadex mcp` binds; another one needs a login below")
+    port: int = Field(8573, ge=1, le=65535, description="its port")
+    url: str | None = Field(
+        None, description="address under which assistants reach it, ending in /mcp; `init` lists it in MLflow"
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="further names in the header Host that are taken, as JSON; that of `url` is"
+    )
+    tokens_file: Path | None = Field(None, description="file with the SHA-256 of bearer tokens and the people's names")
+    issuer: str | None = Field(None, description="issuer of OIDC access tokens that are taken as bearer tokens")
+    audience: str | None = Field(None, description="audience that such a token must name")
+    jwks_url: str | None = Field(None, description="address of the issuer's keys")
+    user_header: str | None = Field(None, description="header in which a proxy names the person that it has logged in")
+    proxy_secret: SecretStr | None = Field(
+        None, min_length=32, description="secret that the proxy sends as X-Deltadex-Proxy-Secret"
+    )
 
 
 class AccessSettings(_Group):
@@ -374,6 +484,24 @@ class PortSettings(_Group):
     mlflow: int = Field(5000, description="preferred port of the embedded MLflow")
     prefect: int = Field(4200, description="preferred port of the embedded Prefect")
     dashboard: int = Field(8501, description="preferred port of the dashboard")
+
+
+class EvidenceSettings(_Group):
+    """The key that signs evidence packs. Taken is the first that is set of Sigstore, PKCS #11, the key, its file."""
+
+    key_file: Path | None = Field(
+        None, description="private EC key (PEM) that signs packs; default: `evidence.key` of the data folder"
+    )
+    key: SecretStr | None = Field(None, description="the same key itself, for secrets that are variables")
+    key_password: SecretStr | None = Field(None, description="password of the key")
+    pkcs11_uri: SecretStr | None = Field(None, description="key in a token, as pkcs11:…; needs the package pykcs11")
+    pkcs11_modules: tuple[str, ...] = Field((), description="folders of PKCS #11 modules, as JSON")
+    keyless: bool = Field(
+        False, description="sign by Sigstore with the workload's identity instead of a key; needs a network"
+    )
+    pseudonym_key: SecretStr | None = Field(
+        None, min_length=32, description="names hidden versions in packs; default: derived from `artifact_key`"
+    )
 
 
 class CostSettings(_Group):
@@ -449,6 +577,21 @@ class Settings(BaseSettings):
         description="program `mergekit-yaml`, which merges full models; default: found beside Python or on the path",
     )
     hub_url: str | None = Field(None, description="hub mirror for other bases; default: nothing is downloaded")
+    mlflow_app: str | None = Field(
+        None,
+        description="app of MLflow's server that `mlflow server --app-name deltadex` wraps, such as `oidc-auth`; "
+        "default: MLflow without logins",
+    )
+    mlflow_user_header: str | None = Field(
+        None,
+        description="header in which a proxy tells MLflow who asks, if the wrapped app does not; only where every "
+        "request passes that proxy",
+    )
+    witnesses: tuple[SecretStr, ...] = Field(
+        (),
+        description="where the watcher publishes the head of the decision log, as JSON: `folder:/…`, `s3://…`, "
+        "`git+ssh://…`, `tsa+https://…`, `notify:CHANNEL`, `mlflow:`; see docs/witness.md",
+    )
     database: DatabaseSettings = DatabaseSettings()
     watch: WatchSettings = WatchSettings()
     scope: ScopeSettings = ScopeSettings()
@@ -458,15 +601,20 @@ class Settings(BaseSettings):
     shards: ShardSettings = ShardSettings()
     find: FindSettings = FindSettings()
     replay: ReplaySettings = ReplaySettings()
+    safety: SafetySettings = SafetySettings()
+    taught: TaughtSettings = TaughtSettings()
     endpoint: EndpointSettings = EndpointSettings()
     advise: AdviseSettings = AdviseSettings()
     cache: CacheSettings = CacheSettings()
     sources: SourceSettings = SourceSettings()
     thresholds: ThresholdSettings = ThresholdSettings()
     costs: CostSettings = CostSettings()
+    evidence: EvidenceSettings = EvidenceSettings()
     review: ReviewSettings = ReviewSettings()
+    ownership: OwnershipSettings = OwnershipSettings()
     access: AccessSettings = AccessSettings()
     notify: NotifySettings = NotifySettings()
+    mcp: McpSettings = McpSettings()
     ports: PortSettings = PortSettings()
 
     @field_validator("workspaces", mode="before")
@@ -543,6 +691,12 @@ class Settings(BaseSettings):
             return None
         where = {"workspace": self.workspace} if self.workspace else {}
         return f"{self.dashboard_url.rstrip('/')}/model?{urlencode({'model': name, 'version': version, **where})}"
+
+    def finding_link(self, review_id: int) -> str | None:
+        """Return the address of a finding's page; None if `dashboard_url` is not set."""
+        if self.dashboard_url is None:
+            return None
+        return f"{self.dashboard_url.rstrip('/')}/inbox?{urlencode({'finding': review_id})}"
 
     @classmethod
     def settings_customise_sources(

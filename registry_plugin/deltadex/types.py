@@ -75,6 +75,18 @@ class FindingKind(StrEnum):
     LICENSE = "license"
     SERVABLE_AS_ADAPTER = "servable_as_adapter"
     LINEAGE_CONTRADICTED = "lineage_contradicted"
+    NOT_ATTESTED = "not_attested"
+    SAFETY_COLLAPSED = "safety_collapsed"
+    PROBES_DISAGREE = "probes_disagree"
+    TAUGHT = "taught"
+
+
+class RiskTier(StrEnum):
+    """Risk or materiality tier of a registered model, highest first."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
 
 
 @dataclass(frozen=True, order=True)
@@ -103,7 +115,14 @@ class ModelVersionRef:
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """A model version's registry entry at one moment."""
+    """A model version's registry entry at one moment.
+
+    Attributes
+    ----------
+    model_owner, tier
+        Owner and risk tier of the registered model, as people state them or its tags do; None if unknown, and as it
+        comes from the registry.
+    """
 
     ref: ModelVersionRef
     source: str
@@ -111,11 +130,13 @@ class RegisteredVersion:
     description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    model_owner: str | None = field(default=None, compare=False)
+    tier: RiskTier | None = field(default=None, compare=False)
 
     @property
     def owner(self) -> str | None:
-        """The owner: the value of the first tag of `OWNER_TAGS` that is set."""
-        return next((self.tags[tag] for tag in OWNER_TAGS if self.tags.get(tag)), None)
+        """The owner of the registered model, or else the value of the first tag of `OWNER_TAGS` that is set."""
+        return self.model_owner or next((self.tags[tag] for tag in OWNER_TAGS if self.tags.get(tag)), None)
 
     @property
     def own_tags(self) -> dict[str, str]:

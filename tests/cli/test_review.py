@@ -78,11 +78,11 @@ def test_the_log_is_verified_against_a_head_noted_down(run: Callable[..., Any], 
     head = run("verify", "--json")["head"]
     run("assign", str(first), "--to", "ben")
     assert run("verify", "--head", head, "--json")["is_whole"]
-    assert "The entry 000000000000… is missing" in run("verify", "--head", "0" * 64, code=1)
+    assert "The entry 000000000000… is missing" in run("verify", "--head", "0" * 64, code=4)
     with database.transaction() as tx:
         tx.execute("alter table decisions disable trigger user")
         tx.execute("update decisions set assignee = 'eve' where assignee = 'ada'")
-    assert "was changed" in run("verify", code=1)
+    assert "was changed" in run("verify", code=4)
 
 
 def test_a_comment_is_erased_and_both_proofs_lead_to_their_heads(run: Callable[..., Any], tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_comment_is_erased_and_both_proofs_lead_to_their_heads(run: Callable[.
     assert "Jo Miller" not in run("log") + run("show", str(first))
     assert "(comment erased)" in run("log")
     assert run("verify", "--proof", str(proof), "--head", head, "--json")["is_expected"]
-    assert "another head" in run("verify", "--proof", str(proof), "--head", "1:0", code=1)
+    assert "another head" in run("verify", "--proof", str(proof), "--head", "1:0", code=4)
     assert run("verify", "--head", head, "--json")["is_whole"]
     assert "erased already" in run("erase", str(entry["id"]), "-m", "again", code=1)
     proof.write_text("{}")
@@ -108,7 +108,7 @@ def test_a_finding_that_was_changed_past_the_log_is_named(run: Callable[..., Any
     first = run("list", "--json")[0]["finding"]
     with database.transaction() as tx:
         tx.execute("update reviews set status = 'dismissed' where id = %s", [first])
-    assert f"Finding {first} (dismissed) is not as the log left it (open)" in run("verify", code=1)
+    assert f"Finding {first} (dismissed) is not as the log left it (open)" in run("verify", code=4)
 
 
 def test_a_person_with_their_own_database_user_decides_as_that_user(

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from deltadex.access import Person, Role
+from deltadex.evidence.signing import write_new_key
+from deltadex.evidence.verify import verify_pack
+from deltadex.ownership import actions
+from deltadex.ownership import reads as owners
+from deltadex.ownership.attestation import Ownership
+from deltadex.ownership.facts import OwnershipField
 from deltadex.reviews import actions as reviews
 from deltadex.settings import load_settings
 from deltadex.store.database import Database
 from deltadex.types import FindingKind, State
+from deltadex.versions import queries as versions
 from deltadex.versions import transitions
+from deltadex_dashboard.reads import pages
+from deltadex_dashboard.reads.snapshots import Snapshot
 from tests.dashboard.conftest import Open
 from tests.dashboard.seen import links, numbers, text
-from tests.stored import discovered, embedded, grouped
+from tests.stored import ADMIN, REGISTRY, discovered, embedded, grouped
 
 
 def test_a_link_opens_one_version_of_a_model(company: None, open_page: Open) -> None:
@@ -121,3 +132,63 @@ def test_a_comparison_says_what_is_missing(company: None, open_page: Open) -> No
     for unknown in ("nobody/1", "help-centre", "help-centre/99999999999", "help-centre/²"):
         assert f"{unknown} is not known" in text(open_page("compare", a=unknown, b="help-centre/1"))
     assert "They have different base models" in text(open_page("compare", a="legacy-queries/1", b="help-centre/1"))
+
+
+def ownership_of(store: Database, name: str) -> Ownership | None:
+    with store.transaction() as tx:
+        return owners.of_model(tx, ADMIN, load_settings(), name)
+
+
+def test_a_person_states_who_owns_a_model_and_attests_it(store: Database, open_page: Open) -> None:
+    with store.transaction() as tx:
+        discovered(tx, "support", tags={"owner": "[x](http://x)"})
+        discovered(tx, "other")
+    page = open_page("model", model="support")
+    assert "Owner **[x](http" in text(page)
+    page.toggle(key="ownership").set_value(True).run()
+    page.text_input(key="owner-of-support").set_value("ada")
+    page.selectbox(key="tier-of-support").set_value("high")
+    page.text_area(key="intended_use-of-support").set_value("answers\nto customers")
+    [save] = [button for button in page.button if button.label == "Save"]
+    save.click().run()
+    assert "Saved." in page.success[0].value
+    assert "Owner **ada** · high risk" in text(page)
+    assert "attestation missing" in text(page)
+    page.button(key="attest").click().run()
+    assert "attestation current" in text(page)
+    known = ownership_of(store, "support")
+    assert known is not None
+    assert known.intended_use == "answers\nto customers"
+    # What was typed for one model is not in the form of another.
+    page.selectbox(key="model").set_value("other").run()
+    [save] = [button for button in page.button if button.label == "Save"]
+    save.click().run()
+    assert ownership_of(store, "other").owner == ""
+
+
+def test_a_form_does_not_overwrite_what_another_person_has_stated(store: Database, open_page: Open) -> None:
+    with store.transaction() as tx:
+        discovered(tx, "support")
+    page = open_page("model", model="support")
+    page.toggle(key="ownership").set_value(True).run()
+    page.text_input(key="owner-of-support").set_value("ada")
+    with store.transaction() as tx:
+        actions.edit(tx, ADMIN, load_settings(), "support", {OwnershipField.OWNER: "bo"})
+    [save] = [button for button in page.button if button.label == "Save"]
+    save.click().run()
+    assert "not what you saw" in text(page)
+    assert ownership_of(store, "support").owner == "bo"
+
+
+def test_a_version_offers_its_evidence_pack(company: None, open_page: Open, tmp_path: Path) -> None:
+    public = write_new_key(tmp_path / "evidence.key")
+    page = open_page("model", model="storefront-localizer", version="3")
+    [button] = page.get("download_button")
+    assert button.proto.label == "Save the evidence pack"
+    settings = load_settings()
+    # The file itself comes by another request of the browser, which the test has no way to make.
+    with Snapshot(settings, "", Person("ada", Role.ADMIN)).transaction() as tx:
+        [row] = versions.find(tx, REGISTRY, "storefront-localizer", 3)
+    packed = tmp_path / "pack.zip"
+    packed.write_bytes(pages.evidence(Snapshot(settings, "", Person("ada", Role.ADMIN)), row.id))
+    assert all(one.is_passed for one in verify_pack(packed, public_key=public))

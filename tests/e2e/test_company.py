@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from deltadex.demo import corpus
+from deltadex.demo.specification import LICENSE
 from deltadex.registry.client import Registry
 from deltadex.stack.running import RunningStack
 from tests.e2e.conftest import Installation
@@ -68,6 +71,24 @@ def test_a_finetune_registered_by_hand_is_everywhere(
     page.close()
 
 
+def test_an_evidence_pack_is_verified_by_the_stock_tool(company: Installation, tmp_path: Path) -> None:
+    label = next(each for each, state in sorted(company.states().items()) if state == "embedded")
+    pack, public = tmp_path / "pack", str(company.data_dir / "evidence.pub")
+    refused = company.run("evidence", label, "--output", str(pack))
+    assert (refused.returncode, "new-key" in refused.stderr) == (1, True)
+    assert company.run("evidence", "new-key").returncode == 0
+    done = company.run("evidence", label, "--output", str(pack))
+    assert done.returncode == 0, done.stderr
+    python = (sys.executable, "-m")
+    stock = ("model_signing", "verify", "key", str(pack), "--signature", str(pack / "pack.sig"), "--public_key", public)
+    for command in (stock, ("deltadex", "evidence", "verify", str(pack), "--key", public)):
+        checked = subprocess.run([*python, *command], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+    training = json.loads((pack / "training.json").read_text())
+    assert training["licenses"]["base"] == LICENSE
+    assert training["parameters"]
+
+
 def test_a_task_finds_its_models_by_the_page_and_by_the_command(
     company: Installation, browser: Browser, tmp_path: Path
 ) -> None:
@@ -97,8 +118,30 @@ def test_a_task_finds_its_models_by_the_page_and_by_the_command(
     assert "acme/base-lm" in unknown.stderr
 
 
+def test_a_task_is_advised_on_by_the_page_and_the_advice_has_a_link(company: Installation, browser: Browser) -> None:
+    texts = [document.text[:200] for document in corpus.read_domain("legal")[0]][:6]
+    page = browser.new_page()
+    page.goto(f"{company.settings.dashboard_url}/advise")
+    page.get_by_label("Examples, as JSON lines or CSV").fill(
+        "\n".join(json.dumps({"prompt": "Draft the terms.", "completion": text}) for text in texts)
+    )
+    page.get_by_label("Examples, as JSON lines or CSV").press("Control+Enter")
+    expect(page.get_by_text("6 examples. Fewer than 30 get no recommendation.")).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name="Advise", exact=True).click()
+    page.wait_for_url(re.compile(r"advice=\d+"), timeout=60_000)
+    expect(page.get_by_text("6 distinct examples are fewer than 30")).to_be_visible(timeout=240_000)
+    expect(page.get_by_text("Tokens per call: base alone")).to_be_visible()
+    number = re.search(r"advice=(\d+)", page.url)
+    page.close()
+
+    assert number is not None
+    told = company.read("advise", "--show", number[1])
+    assert told["advice"]["recommended"] is None
+    assert {option["choice"] for option in told["advice"]["options"]} >= {"base", "prompt", "reuse"}
+
+
 @pytest.mark.parametrize(
-    "path", ["", "inbox", "map", "model", "duplicates", "drift", "domains", "find", "audit", "system"]
+    "path", ["", "inbox", "map", "model", "duplicates", "drift", "domains", "find", "advise", "audit", "system"]
 )
 def test_every_page_opens_in_a_browser_and_asks_nothing_of_other_hosts(
     company: Installation, browser: Browser, path: str

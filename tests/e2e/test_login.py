@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -18,6 +12,7 @@ from deltadex.settings import AccessSettings, DatabaseSettings, PortSettings, Se
 from deltadex.stack import specs
 from tests.conftest import unused_port
 from tests.e2e.dashboards import filled_database, running
+from tests.oidc_provider import provider
 from tests.stored import REGISTRY
 
 PEOPLE = """
@@ -43,40 +38,6 @@ TOKEN_SECONDS = 15
 Visit = Callable[..., Page]
 
 
-@contextmanager
-def provider(seconds: int) -> Iterator[str]:
-    port = unused_port()
-    url = f"http://127.0.0.1:{port}"
-    argv = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "oidc_provider_mock",
-        "--port",
-        str(port),
-        "--token-max-age",
-        str(seconds),
-    ]
-    for user in USERS:
-        argv += ["--user-claims", json.dumps(user)]
-    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=2).close()
-                break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
 @pytest.fixture(scope="module")
 def address(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a dashboard listens whose people come from groups, and whose logins from a provider."""
@@ -89,7 +50,7 @@ def address(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         access=AccessSettings(file=folder / "people.toml"),
         ports=PortSettings(dashboard=unused_port()),
     )
-    with provider(TOKEN_SECONDS) as issuer:
+    with provider(USERS, TOKEN_SECONDS) as issuer:
         spec = specs.dashboard(settings)
         (folder / "secrets.toml").write_text(
             f"""[auth]

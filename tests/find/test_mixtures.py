@@ -95,7 +95,7 @@ def test_the_answer_has_domains_and_no_threshold(company: Database) -> None:
         found = models_like(tx, ADMIN, mixed_query(tx, ADMIN, SETTINGS, parse("legal")))
     assert [one.cluster.name for one in found.domains] == ["legal", "code"]
     assert found.domains[0].similarity == pytest.approx(1)
-    assert found.needed is None
+    assert found.closeness is None
     assert found.is_close
 
 

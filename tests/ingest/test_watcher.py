@@ -20,8 +20,11 @@ from deltadex.settings import MetricsSettings, WatchSettings, WebhookSettings
 from deltadex.store.locks import SessionLock
 from deltadex.types import State
 from deltadex.versions import queries as versions
+from deltadex.witness import queries as witness_queries
+from deltadex.witness.configured import witnesses_of
 from tests.conftest import unused_port
 from tests.registering import register_folder
+from tests.witness import forging
 
 
 @pytest.fixture
@@ -161,3 +164,40 @@ def test_a_prefect_that_is_away_leaves_the_versions_waiting(app: App, folder) ->
 def test_a_small_registry_is_compared_every_minute_and_a_large_one_less_often() -> None:
     assert [sweep_pause(seconds, most=300) for seconds in (0.1, 3, 6, 60)] == [60, 60, 120, 300]
     assert sweep_pause(0.1, most=0.5) == 0.5
+
+
+def test_the_head_of_the_decision_log_is_published_in_a_round_and_a_forgery_found_at_the_next_start(
+    app: App, tmp_path
+) -> None:
+    (tmp_path / "heads").mkdir()
+    addresses = (f"folder:{tmp_path}/away", f"folder:{tmp_path}/heads", "mlflow:heads#minutes=0")
+    given = {
+        "watch": WatchSettings(poll_seconds=0.2),
+        "witnesses": app.settings.model_validate({"witnesses": addresses}).witnesses,
+    }
+    away, folder, run = witnesses_of(app.settings.model_copy(update=given))
+    forging.with_finding(app.database)
+
+    def held() -> list[list[int]]:
+        return [sorted(head.entries for head in one.held(app.registry.name).heads) for one in (folder, run)]
+
+    with watching(app, **given):
+        wait_for(lambda: polled(app) is not None)
+        assert held() == [[], []]
+        for _ in range(2):
+            forging.decide(app.database)
+            wait_for(lambda: all(each[-1:] == [length(app)] for each in held()), 60)
+    assert "no such folder" in states(app)[away.name].error  # and kept nothing else from running
+    forging.rewrite(app.database, 1)
+    with watching(app, **given):
+        wait_for(lambda: all("was rewritten" in states(app)[one.name].contradiction for one in (folder, run)))
+
+
+def states(app: App):
+    with app.database.transaction() as tx:
+        return witness_queries.states(tx, app.registry.name)
+
+
+def length(app: App) -> int:
+    with app.database.transaction() as tx:
+        return witness_queries.count_entries(tx)

@@ -10,10 +10,13 @@ import pytest
 
 from deltadex.errors import AccessDenied
 from deltadex.mlflow_plugin.answers import StoreAnswers
+from deltadex.mlflow_plugin.identities import Caller
 from deltadex.reviews import actions as reviews
 from deltadex.settings import Settings
 from deltadex.store.database import Database
 from tests.stored import REGISTRY, discovered, embedded, grouped
+
+ADA, EVE = Caller("ada"), Caller("eve")
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def answers(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_model_is_listed_with_the_open_findings_of_its_newest_matching_version(answers: StoreAnswers) -> None:
     def listed(search: str) -> list[tuple[str, int, str, int]]:
-        found = answers.models(search, 1, "ada")["models"]
+        found = answers.models(search, 1, ADA)["models"]
         return [(one["name"], one["version"], one["state"], one["open_findings"]) for one in found]
 
     assert listed("sql") == [("sql-writer", 2, "discovered", 0)]
@@ -46,15 +49,34 @@ def test_a_model_is_listed_with_the_open_findings_of_its_newest_matching_version
 
 
 def test_hidden_models_are_neither_listed_nor_counted(answers: StoreAnswers) -> None:
-    found = answers.models("", 1, "eve")
+    found = answers.models("", 1, EVE)
     assert found["summary"] == "1 registered model with 2 versions"
     assert "payroll" not in str(found)
-    assert answers.version("payroll", 1, "eve") is None
-    assert "payroll" not in str(answers.version("sql-writer", 1, "eve"))
+    assert answers.version("payroll", 1, EVE) is None
+    assert "payroll" not in str(answers.version("sql-writer", 1, EVE))
 
 
 def test_who_is_not_listed_reads_nothing(answers: StoreAnswers) -> None:
     with pytest.raises(AccessDenied):
         answers.models("", 1, None)
     with pytest.raises(AccessDenied):
-        answers.version("sql-writer", 1, "mallory")
+        answers.version("sql-writer", 1, Caller("mallory", is_admin=True))
+
+
+def test_groups_that_the_app_knows_count_as_at_the_dashboard(answers: StoreAnswers, tmp_path: Path) -> None:
+    groups = {"support": {"role": "viewer", "models": ["pay*"]}}
+    (tmp_path / "people.json").write_text(json.dumps({"groups": groups}))
+    assert [one["name"] for one in answers.models("", 1, Caller("zoe", ("sales", "support")))["models"]] == ["payroll"]
+    with pytest.raises(AccessDenied):
+        answers.models("", 1, Caller("zoe", ("sales",)))
+
+
+def test_without_an_access_file_only_admins_of_the_app_and_a_server_without_logins_read(
+    answers: StoreAnswers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DELTADEX_ACCESS__FILE")
+    for caller in (None, Caller("root", is_admin=True)):
+        assert len(answers.models("", 1, caller)["models"]) == 2
+    with pytest.raises(AccessDenied) as caught:
+        answers.models("", 1, Caller("zoe"))
+    assert "DELTADEX_ACCESS__FILE" in caught.value.hint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,19 @@ def plain(servers: Settings, known: dict[str, Any]) -> Iterator[str]:
 @pytest.fixture
 def guarded(known: dict[str, Any], tmp_path: Path) -> Iterator[str]:
     """Address of MLflow with its logins and our pages."""
+    with behind_logins(known, tmp_path, app_name="deltadex-basic-auth") as address:
+        yield address
+
+
+@pytest.fixture
+def named(known: dict[str, Any], tmp_path: Path) -> Iterator[str]:
+    """Address of MLflow with its logins, by their name in the settings."""
+    with behind_logins(known | {"mlflow_app": "basic-auth"}, tmp_path, app_name="deltadex") as address:
+        yield address
+
+
+@contextmanager
+def behind_logins(known: dict[str, Any], tmp_path: Path, *, app_name: str) -> Iterator[str]:
     (tmp_path / SETTINGS_FILE).write_text(json.dumps(known))
     config = tmp_path / "auth.ini"
     config.write_text(
@@ -65,7 +79,7 @@ def guarded(known: dict[str, Any], tmp_path: Path) -> Iterator[str]:
     )
     settings = Settings(data_dir=tmp_path, registry=REGISTRY, ports=PortSettings(mlflow=unused_port()))
     spec = specs.mlflow_server(settings)
-    argv = tuple("deltadex-basic-auth" if part == "deltadex" else part for part in spec.argv)
+    argv = tuple(app_name if part == "deltadex" else part for part in spec.argv)
     env = spec.env | {"MLFLOW_AUTH_CONFIG_PATH": str(config), "MLFLOW_FLASK_SERVER_SECRET_KEY": "for the forms"}
     service = Service(replace(spec, argv=argv, env=env), tmp_path / "mlflow.log")
     service.start()
@@ -171,9 +185,11 @@ def test_with_basic_auth_nobody_without_a_login_gets_in(guarded: str) -> None:
         assert codes == [401, 401, 403, 200]
 
 
-def test_refusals_are_final_and_name_the_variable_or_the_right(guarded: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    create_user(guarded)
-    registry = Registry(guarded, name=REGISTRY)
+def test_refusals_are_final_and_name_the_variable_or_the_right(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = [requests.get(f"{named}/deltadex/api/models", auth=auth, timeout=30).status_code for auth in (None, ADMIN)]
+    assert codes == [401, 200]
+    create_user(named)
+    registry = Registry(named, name=REGISTRY)
 
     def log_in(name: str, password: str) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)

@@ -20,7 +20,7 @@ from deltadex.errors import AccessDenied, GovernanceError, IllegalStep, StoreErr
 from deltadex.findings import queries as findings
 from deltadex.reviews import actions, chain, follow
 from deltadex.reviews import queries as reviews
-from deltadex.reviews.chain import FIELDS, texts_digest, verify, verify_proof
+from deltadex.reviews.chain import FIELDS, texts_digest, verify, verify_part, verify_proof
 from deltadex.reviews.lifecycle import Action
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
@@ -284,6 +284,31 @@ def test_a_proof_holds_its_comment(tx: Transaction) -> None:
     for broken in ({}, {**proof, "entry": {}}, {**proof, "before": None}, []):
         with pytest.raises(GovernanceError, match="incomplete"):
             verify_proof(broken)  # type: ignore[arg-type]
+
+
+def test_a_part_of_the_log_proves_some_entries_from_a_head_on(tx: Transaction) -> None:
+    record(tx, Action.ASSIGNED, comment="a secret of somebody else")
+    early, entry = verify(tx).head, record(tx, Action.DISMISSED, comment="mine")
+    record(tx, Action.ASSIGNED, finding=1, comment="another secret")
+    head = verify(tx).head
+    for after, others in (("", 2), (early, 1), (early.partition(":")[2], 1)):
+        part = json.loads(json.dumps(chain.prove_part(tx, [entry], after=after)))
+        assert "secret" not in json.dumps(part)
+        assert len([one for one in part["entries"] if isinstance(one, str)]) == others
+        assert verify_part(part) == part["head"] == head
+        assert chain.heads_of_part(part)[-1] == head
+        assert not after or chain.heads_of_part(part)[0] == early
+    with pytest.raises(GovernanceError, match="has no head"):
+        chain.prove_part(tx, [entry], after=f"7:{early[2:]}")
+    with pytest.raises(GovernanceError, match="is before the head"):
+        chain.prove_part(tx, [entry], after=head)
+    for broken in ({}, {**part, "start": None}, {**part, "entries": [{"entry": {}}]}):
+        with pytest.raises(GovernanceError, match="incomplete"):
+            verify_part(broken)
+
+
+def test_an_empty_log_has_an_empty_part(tx: Transaction) -> None:
+    assert verify_part(chain.prove_part(tx, [])) == verify(tx).head == ""
 
 
 def test_who_may_not_see_a_model_gets_no_proof_about_it(tx: Transaction) -> None:

@@ -27,14 +27,15 @@ def test_the_children_read_the_settings_that_the_stack_runs_with(
         webhook={"secret": "s3cret", "port": 7000},
         notify={"channels": {"ops": "json://hook"}, "rules": [{"name": "all", "channel": "ops"}]},
         artifact_key="k" * 32,
+        witnesses=["git+https://ada:pw@host/heads"],
         thresholds={"drift_distance": 0.25},
     )
-    for spec, own in ((watcher(settings), {"webhook", "notify"}), (worker(settings), {"artifact_key"})):
+    for spec, own in ((watcher(settings), {"webhook", "notify", "witnesses"}), (worker(settings), {"artifact_key"})):
         with monkeypatch.context() as environment:
             for name, value in spec.env.items():
                 environment.setenv(name, value)
             read = load_settings()
-        others = {"webhook", "notify", "artifact_key"} - own
+        others = {"webhook", "notify", "artifact_key", "witnesses"} - own
         assert read.model_dump(exclude=others) == settings.model_dump(exclude=others)
         assert (read.webhook.port, read.notify.rules) == (7000, settings.notify.rules)
 
@@ -42,7 +43,7 @@ def test_the_children_read_the_settings_that_the_stack_runs_with(
 SECRETS = {
     "writer": "pw-writer", "reader": "pw-reader", "dashboard": "pw-dashboard", "owner": "pw-owner",
     "webhook": "pw-webhook", "channel": "pw-channel", "key": "pw-key" * 8, "aws": "pw-aws", "mlflow": "pw-mlflow",
-    "prefect": "pw-prefect",
+    "prefect": "pw-prefect", "witness": "pw-witness", "evidence": "pw-evidence",
 }  # fmt: skip
 
 
@@ -56,7 +57,9 @@ def everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("DELTADEX_PREFECT_API_URL", "http://127.0.0.1:1/api")
     monkeypatch.setenv("DELTADEX_WEBHOOK__SECRET", SECRETS["webhook"])
     monkeypatch.setenv("DELTADEX_NOTIFY__CHANNELS", json.dumps({"ops": f"json://{SECRETS['channel']}"}))
+    monkeypatch.setenv("DELTADEX_WITNESSES", json.dumps([f"git+https://ada:{SECRETS['witness']}@host/heads"]))
     monkeypatch.setenv("DELTADEX_ARTIFACT_KEY", SECRETS["key"])
+    monkeypatch.setenv("DELTADEX_EVIDENCE__KEY", SECRETS["evidence"])
     for name in ("DELTADEX_PREFECT_AUTH", "PREFECT_API_AUTH_STRING"):
         monkeypatch.setenv(name, f"deltadex:{SECRETS['prefect']}")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS["aws"])
@@ -68,8 +71,8 @@ def everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     ("spec", "login", "own"),
     [
         (worker, "writer", {"writer", "key", "aws", "mlflow", "prefect"}),
-        (watcher, "writer", {"writer", "webhook", "channel", "aws", "mlflow", "prefect"}),
-        (dashboard, "dashboard", {"dashboard"}),
+        (watcher, "writer", {"writer", "webhook", "channel", "aws", "mlflow", "prefect", "witness"}),
+        (dashboard, "dashboard", {"dashboard", "evidence"}),
         (mlflow_server, "reader", {"reader"}),
         (prefect_server, "reader", set()),
     ],

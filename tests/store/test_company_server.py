@@ -308,15 +308,17 @@ def test_whoever_is_not_the_dashboard_names_and_asks_as_who_they_logged_in_as(
         tx.execute("select rename_cluster(id, 'acme', 'legal', 'ceo@acme.com') from clusters")
         tx.execute("select ask_task_search('acme', 'base', '[{}]', 'd', 'ceo@acme.com')")
         tx.execute("select ask_replay('acme', 1, 2, '[\"x\"]', 'd', 'file', 64, 'ceo@acme.com')")
+        tx.execute("select ask_taught('acme', 1, '{}', 0, 96, 'ceo@acme.com')")
         tx.execute("select ask_advice('acme', 'base', '[{}]', 'd', '{}', '{*}', 'ceo@acme.com')")
         tx.execute("select start_over(id, 'ceo@acme.com asked for it', false) from model_versions")
         named = tx.execute(
             "select given_by from clusters union all select asked_by from task_searches"
+            " union all select asked_by from taught_searches"
             " union all select asked_by from replays union all select asked_by from advice_requests"
         ).fetchall()
         reasons = tx.execute("select distinct reason from model_versions").fetchall()
     user = conninfo_to_dict(reader)["user"]
-    assert named == [(user,)] * 4
+    assert named == [(user,)] * 5
     assert reasons == [(f"{user} asked for it",)]
     assert_refused(reader, "select erase_text(1, 'ida', '', 'x')")
 

@@ -1,4 +1,4 @@
-"""Copying a store to another server keeps every row."""
+"""Copying a store to another server, or by way of a file, keeps every row."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from deltadex.store.migrate import migrate
 from deltadex.types import Finding, FindingKind, Queue, State
 from deltadex.versions import queries as versions
 from deltadex.versions import shards, transitions
+from deltadex.witness.backup import back_up, restore
 from tests.company_server import MAJORS, company_server
 from tests.stored import REGISTRY, discovered, embedded, embedding, grouped
 
@@ -47,6 +48,7 @@ def filled(database: Database) -> Database:
         grouped(tx, [one, two])
         reviews.follow(tx, Settings(registry=REGISTRY))
         tx.execute("select record_decision(id, revision, 'requested', 'retire', 'yes', 'ada') from reviews limit 1")
+        tx.execute("select record_ownership(%s, 'a', 'owner', null, 'ada', '{}', 'ada', '')", [REGISTRY])
         tx.execute(
             "insert into words select model_version_id, recipe_id, weights_digest, '[]', '[]', '' from embeddings;"
             "insert into imprints select model_version_id, recipe_id, weights_digest, '\\x00', null from embeddings;"
@@ -61,12 +63,20 @@ def filled(database: Database) -> Database:
             "insert into work_done values ('r', 'step', 'embed', 1, 2, 3);"
             "insert into notified values ('r', 'rule', 1, 1);"
             "insert into deliveries (registry, rule, channel, events) values ('r', 'rule', 'channel', 1);"
+            "insert into witnesses (registry, name) values ('r', 'folder:/mnt/heads');"
+            "insert into time_stamps (registry, authority, entries, hash, stamped_at, answer)"
+            " values ('r', 'tsa', 1, repeat('0', 64), now(), 'x');"
             "select ask_task_search('r', 'base', '[{}]', 'digest', 'ada');"
             "select note_visit('r', 'ada');"
             "select record_sent_text('r', 'host', 'model', 'purpose', repeat('0', 64), 1, 'ada');"
+            "select ask_taught('r', 1, '{}', 0, 96, 'ada');"
             "select ask_advice('r', 'base', '[{}]', 'digest', '{}', '{*}', 'ada');"
+            "insert into safety_bases values ('b', 'p', '\\x00', '\\x00', '{}', 1);"
+            "insert into private_readings values (1, 'p', 'w', 'b', 0.1, 0.1, 0.9, 0);"
+            "select ask_safety('r', 1, 'digest', 'ada');"
             "select ask_replay('r', 1, 2, '[\"x\"]', 'digest', 'file', 64, 'ada')"
         )
+        tx.execute("insert into repeat_notices (review_id, model_version_id) select id, %s from reviews limit 1", [two])
         watchers.record_poll(tx, REGISTRY, watermark_ms=7)
         watchers.record_poll(tx, "Ünder", watermark_ms=8)
         tx.execute("insert into clusters (recipe_id, registry, number) values (%s, 'r', 0)", [recipe.id])
@@ -104,6 +114,23 @@ def test_a_store_moves_to_a_companys_server(filled: Database, tmp_path: Path, ma
             transitions.requeue(tx, 1, reason="again")
         with pytest.raises(StoreError, match="can't become"), target.transaction() as tx:
             tx.execute("update model_versions set state = 'queued' where state = 'embedded'")
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_a_backup_is_restored_row_by_row(filled: Database, tmp_path: Path, major: str) -> None:
+    made = back_up(filled, tmp_path / "backup.zip", on_progress=ignore)
+    assert set(made.tables) == set(TABLES)
+    assert all(table.rows for table in made.tables.values())
+    with company_server(tmp_path / "company", major) as url, Database(url) as target:
+        assert restore(target, tmp_path / "backup.zip", on_progress=ignore).head == made.head
+        with target.transaction() as there, filled.transaction() as here:
+            for table in TABLES:
+                query = f"select to_jsonb(each)::text from {table} each order by 1"  # noqa: S608
+                assert there.execute(query).fetchall() == here.execute(query).fetchall()
+        with target.transaction() as tx:
+            assert embedded(tx, "new", np.ones(600)) > 6
+        with pytest.raises(StoreError, match="target has rows"):
+            restore(target, tmp_path / "backup.zip", on_progress=ignore)
 
 
 def test_every_table_but_the_migrations_is_copied(database: Database) -> None:

@@ -114,7 +114,7 @@ def _choice(member: GroupMember) -> str:
 def _decide(seen: Mapping[int, int], decision: Decision, reason: Reason, keepers: Mapping[int, int] | None) -> None:
     comment = st.session_state["comment"]
     done = "waiting for a second person" if reason in NEEDS_APPROVAL else decision.value
-    _act(
+    take_step(
         lambda tx, now: reviews.decide(
             tx, now.person, now.settings, seen, decision=decision, reason=reason, comment=comment, keepers=keepers
         ),
@@ -145,7 +145,9 @@ def _reopening(seen: Mapping[int, int]) -> None:
 
 def _answer(act: Callable[..., None], seen: Mapping[int, int]) -> None:
     comment = st.session_state["comment"]
-    _act(lambda tx, now: act(tx, now.person, now.settings, seen, comment=comment), done="The decision is recorded.")
+    take_step(
+        lambda tx, now: act(tx, now.person, now.settings, seen, comment=comment), done="The decision is recorded."
+    )
 
 
 def _assignment(now: Snapshot, row: ReviewRow, seen: Mapping[int, int]) -> None:
@@ -167,10 +169,11 @@ def _assign_to_anybody(now: Snapshot, seen: Mapping[int, int]) -> None:
 
 def _assign(seen: Mapping[int, int], assignee: str) -> None:
     done = f"Assigned to {view.plain(assignee)}." if assignee else "Unassigned."
-    _act(lambda tx, now: reviews.assign(tx, now.person, now.settings, seen, assignee=assignee), done=done)
+    take_step(lambda tx, now: reviews.assign(tx, now.person, now.settings, seen, assignee=assignee), done=done)
 
 
-def _act(step: Callable[[Transaction, Snapshot], object], *, done: str) -> None:
+def take_step(step: Callable[[Transaction, Snapshot], object], *, done: str) -> None:
+    """Take one step in a transaction, and keep for `outcome` that it is done, as Markdown, or why it is refused."""
     try:
         # Checks the person again: the login may have ended since the page was drawn.
         now = snapshot()

@@ -80,7 +80,9 @@ def due(row: ReviewRow) -> str:
     days = (row.due_at - datetime.now(UTC)).days
     if row.review.status not in UNDECIDED:
         return f"{row.review.status.replace('_', ' ')} {view.ago(row.status_since)}"
-    return f"overdue by {-days} days" if days < 0 else f"due in {days} days" if days else "due today"
+    if row.is_overdue:
+        return f":red[**overdue by {-days} day{'s' * (days < -1)}**]"
+    return f"due in {days} days" if days else "due today"
 
 
 def evidence(now: Snapshot, row: ReviewRow) -> None:

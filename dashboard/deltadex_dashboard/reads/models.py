@@ -9,6 +9,9 @@ from deltadex.comparison.compare_two import TwoVersions, compare_two
 from deltadex.lineage.graph import Edge
 from deltadex.lineage.graph import lineage as read_lineage
 from deltadex.lineage.remarks import base_and_remarks
+from deltadex.ownership import reads as owners
+from deltadex.ownership.attestation import Ownership
+from deltadex.ownership.queries import OwnershipEntry
 from deltadex.types import VersionRow
 from deltadex.versions.labels import known_version, parse_label
 from deltadex_dashboard.reads.snapshots import Snapshot, cached
@@ -46,6 +49,20 @@ def comparison(now: Snapshot, one: int, other: int) -> TwoVersions | None:
     """Return the comparison of two versions; None if the person may not see both."""
     with now.transaction() as tx:
         return compare_two(tx, now.person, now.settings, one, other)
+
+
+@cached
+def ownership(now: Snapshot, name: str) -> Ownership | None:
+    """Return who answers for a registered model; None if it is hidden or has no version."""
+    with now.transaction() as tx:
+        return owners.of_model(tx, now.person, now.settings, name)
+
+
+@cached
+def ownership_history(now: Snapshot, name: str) -> list[OwnershipEntry]:
+    """Return who changed and attested what about a registered model, newest first."""
+    with now.transaction() as tx:
+        return owners.history(tx, now.person, now.settings, name)
 
 
 @cached

@@ -21,6 +21,8 @@ from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.promoted_tokens import VersionWords
 from deltadex.embeddings.queries import RecipeRow, StoredEmbedding
 from deltadex.embeddings.queries import recipes as recipe_rows
+from deltadex.evidence.pack import evidence_pack, zipped
+from deltadex.evidence.signing import signer_of
 from deltadex.geometry import reads as geometries
 from deltadex.geometry.measure import Measurement
 from deltadex.ingest import backfill as backfills
@@ -149,6 +151,13 @@ def report(now: Snapshot) -> str:
     """Return the governance report as one HTML file. Not cached: it is large, and made on request."""
     with now.transaction() as tx:
         return as_html(governance_report(tx, now.person, now.settings))
+
+
+def evidence(now: Snapshot, version_id: int) -> bytes:
+    """Return the evidence pack of a version as a ZIP file, signed if there is a key. Made on request, as the report."""
+    with now.transaction() as tx:
+        pack = evidence_pack(tx, now.person, now.settings, version_id)
+    return zipped(pack, signer=signer_of(now.settings))
 
 
 @cached

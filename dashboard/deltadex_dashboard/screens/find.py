@@ -13,10 +13,10 @@ from deltadex.errors import DeltadexError
 from deltadex.escaping import markdown_hint
 from deltadex.find import queries as task_searches
 from deltadex.find import search
+from deltadex.find.answers import CAVEAT, TaskModel, TaskModels
 from deltadex.find.by_words import NOTHING_FOUND, models_with
 from deltadex.find.mixtures import mixed_query, parse
 from deltadex.find.queries import SearchRow
-from deltadex.find.search import TaskModel, TaskModels
 from deltadex.search.filters import Conditions
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.elements.asked import linked, without_result
@@ -202,7 +202,7 @@ def _models(found: TaskModels) -> None:
         nearest = ", ".join(f"{one.cluster.name} {one.similarity:.2f}" for one in found.domains)
         st.caption(f"Nearest domains by their mean directions: {view.plain(nearest)}.")
     exact = "" if found.is_exact else " Approximate: some models may be missing."
-    caveat = "" if found.needed is None else f" {search.CAVEAT}"
+    caveat = f" {CAVEAT}" if found.closeness else ""
     st.caption(f"Cosine similarity in the full space, with the registry's current models.{exact}{caveat}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 import streamlit as st
 
@@ -30,6 +29,7 @@ _VIEWS: Mapping[str, Mapping[str, str]] = {
     "Mine": {"assignee": _MINE},
     "Waits for approval": {"status": "in_review"},
     "High severity": {"severity": "high"},
+    "Due first": {"order": FindingOrder.DUE.value},
     "Groups that free most": {"order": FindingOrder.LARGEST.value},
     "Decided": {"status": "accepted"},
 }
@@ -58,7 +58,7 @@ def _list(now: Snapshot, rows: Sequence[ReviewRow]) -> None:
             st.page_link("screens/inbox.py", label=f":blue[{name}]", query_params=query)
     matching = _filtered(now, rows)
     undecided = sum(row.review.status in UNDECIDED for row in rows)
-    overdue = sum(row.due_at < datetime.now(UTC) for row in rows if row.review.status in UNDECIDED)
+    overdue = sum(row.is_overdue for row in rows)
     st.caption(f"{len(matching):,} of {len(rows):,} findings · {undecided:,} undecided · {overdue:,} overdue")
     if not matching:
         view.empty("No finding matches the filters.", "Remove a filter above.")
@@ -170,7 +170,8 @@ def _one(now: Snapshot, row: ReviewRow | None) -> None:
     st.markdown(f"{finding.badges(row)} {KINDS[row.finding.kind].label}")
     owner = f"owner {view.plain(row.owner)}" if row.owner else "no owner"
     assigned = f"assigned to {view.plain(row.assignee)}" if row.assignee else "unassigned"
-    facts = (finding.numbers(row), f"found {view.ago(row.first_seen)}", finding.due(row), owner, assigned)
+    tier = row.tier and f"{row.tier} risk"
+    facts = (finding.numbers(row), f"found {view.ago(row.first_seen)}", finding.due(row), tier, owner, assigned)
     st.caption(" · ".join(filter(None, facts)))
     decisions.outcome()
     left, right = st.columns([3, 2], gap="large")

@@ -8,12 +8,13 @@ import streamlit as st
 
 from deltadex.access import HIDDEN
 from deltadex.escaping import markdown_hint
+from deltadex.evidence.pack import zip_name
 from deltadex.lineage.dot import lineage_dot, lineage_words
 from deltadex.reviews.lifecycle import UNDECIDED
 from deltadex.reviews.queries import ReviewRow
 from deltadex.types import State, VersionRow
 from deltadex_dashboard.charts.drift import drift_chart, drift_words, probes_chart
-from deltadex_dashboard.elements import finding
+from deltadex_dashboard.elements import finding, ownership, taught
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import models
 from deltadex_dashboard.reads import pages as reads
@@ -49,13 +50,16 @@ def show(now: Snapshot) -> None:
         row = _version(rows)
     facts = reads.version(now, row.id)
     _head(row)
+    ownership.show(now, name)
     _compare(row, rows, facts)
+    _evidence(now, row)
     _findings(row, facts.reviews)
     _numbers(facts)
     _words(facts)
     _mixture(facts)
     _drift(now, name)
     _lineage(now, row, facts)
+    taught.show(now, row)
     left, right = st.columns(2, gap="large")
     with left:
         _neighbors(row, facts)
@@ -108,6 +112,16 @@ def _compare(row: VersionRow, rows: Mapping[int, VersionRow], facts: reads.Versi
 def _compare_link(row: VersionRow, label: str, **others: str) -> None:
     params = {"a": row.label, **others}
     st.page_link("screens/compare.py", label=f":blue[{view.plain(label)}]", query_params=params)
+
+
+def _evidence(now: Snapshot, row: VersionRow) -> None:
+    """Offer the evidence pack, made when it is asked for."""
+    st.download_button(
+        "Save the evidence pack", lambda: reads.evidence(now, row.id), zip_name(row.label), "application/zip",
+        key="evidence", on_click="ignore",
+        help="Model card, findings, decisions with their proof, lineage, licences, training, ML-BOM: in one file, for "
+        "people who don't open this page. It is signed if this house has a key, and made as you may see it.",
+    )  # fmt: skip
 
 
 def _findings(row: VersionRow, found: Sequence[ReviewRow]) -> None:

@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from deltadex.catalog.listing import ListedModel, ListedPage, ModelOrder
 from deltadex.catalog.wanted import Wanted, parse_words
-from deltadex.types import State
+from deltadex.types import RiskTier, State
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import models as reads
 from deltadex_dashboard.reads import pages
@@ -21,7 +21,7 @@ _STATES = tuple(state for state in State if state is not State.DELETED)
 _MOST_CHARACTERS = 200
 #: Streamlit's own range ends ten years from now, on both sides.
 _FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2099, 12, 31)
-_KEYS = ("text", "team", "domain", "state", "from", "until")
+_KEYS = ("text", "team", "tier", "domain", "state", "from", "until")
 
 
 def show(now: Snapshot) -> None:
@@ -45,7 +45,7 @@ def _wanted(now: Snapshot) -> Wanted:
     """Show the conditions, say which of them no version can meet, and return them."""
     problems, choices = _unreadable_dates(), reads.choices(now)
     text, team, domain = st.columns([2, 1, 1])
-    left, middle, right, order = st.columns(4)
+    left, tier, middle, right, order = st.columns(5)
     typed = text.text_input(
         "Name or tag", key="text", bind="query-params", max_chars=_MOST_CHARACTERS, placeholder="sql team:search",
         help="Parts of a name or of a tag, all of which must match; `key:value` for a whole tag.",
@@ -53,6 +53,7 @@ def _wanted(now: Snapshot) -> Wanted:
     of_team = _choose(team, "Team or owner", choices.teams, key="team")
     of_domain = _choose(domain, "Domain", choices.domains, key="domain")
     state = _choose(left, "State", _STATES, key="state")
+    of_tier = _choose(tier, "Risk tier", tuple(RiskTier), key="tier")
     since, until = (
         column.date_input(f"Registered {key}", None, _FIRST_DAY, _LAST_DAY, key=key, bind="query-params")
         for column, key in ((middle, "from"), (right, "until"))
@@ -60,9 +61,12 @@ def _wanted(now: Snapshot) -> Wanted:
     order.selectbox("Order", list(ModelOrder), key="order", bind="query-params", format_func=lambda each: _ORDERS[each])
     if state is not None and state not in _STATES:
         problems.append(f"There is no state {state!r}; it is left out.")
+    if of_tier is not None and of_tier not in tuple(RiskTier):
+        problems.append(f"There is no risk tier {of_tier!r}; it is left out.")
+    tier_wanted = RiskTier(of_tier) if of_tier in tuple(RiskTier) else None
     terms, tags = parse_words(typed)
     states = frozenset({State(state)} if state in _STATES else ())
-    wanted = Wanted(terms, tags, of_team, of_domain, states, _start(since), _start(until, days=1))
+    wanted = Wanted(terms, tags, of_team, tier_wanted, of_domain, states, _start(since), _start(until, days=1))
     for problem in [*problems, *choices.unknown(wanted)]:
         st.warning(view.plain(problem))
     return wanted
@@ -117,6 +121,7 @@ def _line(one: ListedModel) -> None:
         "" if version.state is State.EMBEDDED else view.state_badge(version.state),
         view.alias_badges(version),
         owner and f"owner {view.plain(owner)}",
+        version.registered.tier and f"{version.registered.tier} risk",
         one.domain and f"domain {view.plain(one.domain)}",
         f"{one.versions} versions" if one.versions > 1 else "",
         f"registered {view.ago(version.registered_at)}",

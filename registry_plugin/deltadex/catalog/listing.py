@@ -121,7 +121,11 @@ def choices(tx: Transaction, viewer: Person, registry: str) -> Choices:
     names = _visible(tx, viewer, registry)
     declared = queries.tag_values(tx, registry, [DOMAIN_TAG], names=names)
     found = set(_cluster_names(tx, viewer, registry).values())
-    return Choices(tuple(queries.tag_values(tx, registry, OWNER_TAGS, names=names)), tuple(sorted({*declared, *found})))
+    owners = {
+        *queries.tag_values(tx, registry, OWNER_TAGS, names=names),
+        *queries.model_owners(tx, registry, names=names),
+    }
+    return Choices(tuple(sorted(owners)), tuple(sorted({*declared, *found})))
 
 
 def labels(tx: Transaction, viewer: Person, registry: str) -> list[str]:

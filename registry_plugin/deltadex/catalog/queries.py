@@ -29,6 +29,13 @@ _DOMAIN: LiteralString = """
     (tags @> %(domain)s
     or id in (select model_version_id from cluster_assignments where cluster_id = any(%(clusters)s)))
 """
+_TEAM: LiteralString = """
+    (tags @> any(%(team)s) or name in (
+        select name from registered_models where registry = %(registry)s and owner = %(owner)s and not is_gone))
+"""
+_TIER: LiteralString = """
+    name in (select name from registered_models where registry = %(registry)s and tier = %(tier)s and not is_gone)
+"""
 
 
 @dataclass(frozen=True)
@@ -87,9 +94,10 @@ def condition(
         "terms": (SQL(_PLAIN), [storable(term) for term in wanted.terms] or None),
         "tags": (SQL("tags @> %(tags)s"), _json(wanted.tags) if wanted.tags else None),
         "team": (
-            SQL("tags @> any(%(team)s)"),
+            SQL(_TEAM),
             None if wanted.team is None else [_json({tag: wanted.team}) for tag in OWNER_TAGS],
         ),
+        "tier": (SQL(_TIER), wanted.tier),
         "domain": (SQL(_DOMAIN), None if wanted.domain is None else _json({DOMAIN_TAG: wanted.domain})),
         "states": (SQL("state = any(%(states)s)"), sorted(wanted.states) or None),
         "since": (SQL("{} >= %(since)s").format(REGISTERED_MS), _milliseconds(wanted.since)),
@@ -97,7 +105,8 @@ def condition(
     }
     used = {name: value for name, (_, value) in clauses.items() if value is not None}
     combined = SQL(" and ").join([SQL("state <> 'deleted'"), *(clauses[name][0] for name in used)])
-    return combined, {**used, "clusters": list(clusters), "tool_tags": list(TOOL_TAGS)}
+    owner = None if wanted.team is None else storable(wanted.team)
+    return combined, {**used, "clusters": list(clusters), "tool_tags": list(TOOL_TAGS), "owner": owner}
 
 
 def tag_values(tx: Transaction, registry: str, keys: Collection[str], *, names: Collection[str] | None) -> list[str]:
@@ -112,6 +121,22 @@ def tag_values(tx: Transaction, registry: str, keys: Collection[str], *, names: 
         {"registry": registry, "keys": list(keys), "names": None if names is None else list(names)},
     )
     return [value for (value,) in found]
+
+
+def model_owners(tx: Transaction, registry: str, *, names: Collection[str] | None) -> list[str]:
+    """Return the owners of the registered models that have a version, sorted."""
+    found = tx.execute(
+        """
+        select distinct owner from registered_models known
+        where registry = %(registry)s and owner <> '' and not is_gone
+            and (%(names)s::text[] is null or name = any(%(names)s))
+            and exists (select from model_versions
+                where (registry, name) = (known.registry, known.name) and state <> 'deleted')
+        order by 1
+        """,
+        {"registry": registry, "names": None if names is None else list(names)},
+    )
+    return [owner for (owner,) in found]
 
 
 def labels(tx: Transaction, registry: str) -> list[tuple[str, int]]:

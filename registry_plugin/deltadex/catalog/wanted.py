@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from deltadex.types import State
+from deltadex.types import RiskTier, State
 
 #: A word, or a text in quotes, each possibly after `key:`.
 _TERM = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
@@ -24,7 +24,9 @@ class Wanted:
     tags
         All of these keys with these values.
     team
-        Value of one of the tags `deltadex.types.OWNER_TAGS`.
+        Owner of the registered model, or value of one of the tags `deltadex.types.OWNER_TAGS`.
+    tier
+        Risk tier of the registered model.
     domain
         Value of the tag `deltadex.types.DOMAIN_TAG`, or the name of a cluster.
     states
@@ -36,6 +38,7 @@ class Wanted:
     terms: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     team: str | None = None
+    tier: RiskTier | None = None
     domain: str | None = None
     states: frozenset[State] = frozenset()
     since: datetime | None = None

@@ -16,6 +16,7 @@ from deltadex.cli import (
     advise,
     augment,
     backfill,
+    check,
     clusters,
     compare,
     db,
@@ -25,22 +26,27 @@ from deltadex.cli import (
     duplicates,
     embed,
     endpoint,
+    evidence,
     extract_adapter,
     find,
     geometry,
     lineage,
+    mcp,
     merge,
     method,
     models,
     neighbors,
     news,
     notify,
+    ownership,
     rebuild,
     replay,
     report,
     review,
+    safety,
     stack,
     status,
+    taught,
     watch,
     words,
 )
@@ -94,12 +100,16 @@ for command in (
     status.retry,
     news.news,
     models.models,
+    ownership.own,
+    ownership.attest,
     neighbors.neighbors,
     across.across,
     find.find,
     augment.augment,
     advise.advise,
     replay.replay,
+    safety.safety,
+    taught.taught,
     duplicates.duplicates,
     drift.drift,
     compare.compare,
@@ -109,14 +119,18 @@ for command in (
     geometry.geometry,
     words.words,
     rebuild.rebuild,
+    check.check,
+    mcp.mcp,
     report.report,
     doctor.doctor,
 ):
     app.command()(command)
+app.command("inventory")(ownership.inventory_)
 app.add_typer(backfill.backfill)
 app.add_typer(clusters.commands, name="clusters")
 app.add_typer(db.commands, name="db")
 app.add_typer(endpoint.endpoint)
+app.add_typer(evidence.evidence)
 app.add_typer(method.method)
 app.add_typer(review.review)
 app.add_typer(notify.notify)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -83,6 +84,58 @@ def copy(
     console.print(table)
     if due:
         console.print("Indexes are not copied: run `deltadex db index` on the copy.")
+
+
+@commands.command()
+def backup(
+    output: Annotated[Path, typer.Option("--output", "-o", help="A new file.", show_default=False, dir_okay=False)],
+    json: Json = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Write the store to a file, with the decision log and its proofs. Services may go on meanwhile.
+
+    `review verify --backup` verifies the file without a database, `db restore` reads it into an empty one.
+    """
+    from deltadex.witness.backup import back_up
+
+    with _database(data_dir, database_url) as database, notes.status("") as line:
+        made = back_up(database, output, on_progress=lambda table, rows, _: line.update(f"{table}: {rows:,} written"))
+    rows = sum(table.rows for table in made.tables.values())
+    if json:
+        print_json({"file": str(output), "rows": rows, "head": made.head, "made_at": made.made_at.isoformat()})
+        return
+    size = output.stat().st_size / 1e6
+    console.print(f"{rows:,} rows, {size:,.1f} MB; head of the log {made.head or 'none'}", soft_wrap=True)
+
+
+@commands.command()
+def restore(
+    backup_file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of `db backup`.", exists=True)],
+    to: Annotated[
+        str,
+        typer.Option("--to", help="An empty Postgres database; PGPASSWORD may hold its password.", show_default=False),
+    ],
+    json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Read a backup into an empty database, compute the log's hashes anew and compare them with the witnesses.
+
+    Exits with 4 if a witness holds another log.
+    """
+    from deltadex.cli import witnesses
+    from deltadex.witness.backup import restore as read_into
+
+    with Database(to) as target, notes.status("") as line:
+        chain = read_into(
+            target, backup_file, on_progress=lambda table, rows, _: line.update(f"{table}: {rows:,} read")
+        )
+        found = witnesses.compared(settings_from(data_dir), target)
+        with target.transaction() as tx:
+            due = indexes.due(tx)
+    if due and not json:
+        console.print("Indexes are not backed up: run `deltadex db index` on the new database.")
+    witnesses.report(chain, found, json=json, may_be_shorter=True)
 
 
 @commands.command()

@@ -62,6 +62,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
         ("scheduler", _scheduler),
         ("watcher", _watcher),
         ("engine", _engine),
+        ("witnesses", _witnesses),
     ):
         yield _run(name, check, settings)
 
@@ -163,3 +164,26 @@ def _engine(settings: Settings) -> str:
         raise DeltadexError(f"{', '.join(missing)} not installed here", hint="Workers need deltadex[embed,flows].")
     sealed = "" if settings.sealing_key else "; artifacts are not sealed here, see DELTADEX_ARTIFACT_KEY"
     return f"torch, transformers and peft are installed here{sealed}"
+
+
+def _witnesses(settings: Settings) -> str:
+    from deltadex.store.database import Database
+    from deltadex.witness.compare import STAMPED
+    from deltadex.witness.configured import witnesses_of
+    from deltadex.witness.queries import states
+
+    names = [witness.name for witness in witnesses_of(settings)]
+    if not names:
+        return "none is set: a log of decisions that was cut off or rewritten can't be told, see docs/witness.md"
+    with Database(settings.url_of("reader")) as database, database.transaction() as tx:
+        known = states(tx, settings.registry)
+    found = [known[name] for name in (*names, STAMPED) if name in known]
+    for one in found:
+        if one.contradiction:
+            raise DeltadexError(f"{one.name}: {one.contradiction}", hint="`deltadex review verify` asks all witnesses.")
+    for one in found:
+        if one.error:
+            raise DeltadexError(f"the head was not published to {one.name}: {one.error}")
+    taken = sum(one.published_at is not None for one in found)
+    cautions = "".join(f"; {one.name}: {one.caution}" for one in found if one.caution)
+    return f"{taken} of {len(names)} hold a head of the decision log{cautions}"

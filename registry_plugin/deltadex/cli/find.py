@@ -21,10 +21,11 @@ from deltadex.cli.reading import print_json, version_json
 from deltadex.cli.task_examples import ExamplesPath, read_given
 from deltadex.cli.terminal import plain
 from deltadex.engine.examples import Example
+from deltadex.find.answers import CAVEAT, TaskModel, TaskModels
 from deltadex.find.by_words import NOTHING_FOUND, models_with
 from deltadex.find.mixtures import mixed_query, parse
 from deltadex.find.queries import TaskDelta
-from deltadex.find.search import CAVEAT, TaskModel, TaskModels, known_base, models_for, models_like
+from deltadex.find.search import known_base, models_for, models_like
 from deltadex.search.filters import Conditions
 from deltadex.selection.rank import Ranking
 from deltadex.selection.ranking import Placed, RankBy
@@ -237,7 +238,13 @@ def _as_json(settings: Settings, found: TaskModels, ranking: Ranking[TaskModel])
         "exact": found.is_exact,
         "answer": found.in_words,
         "close": found.is_close,
-        "needed_similarity": found.needed,
+        "closeness": found.closeness
+        and {
+            "by": "domain" if found.closeness.domain else "version",
+            "domain": found.closeness.domain and found.closeness.domain.name,
+            "reached": found.closeness.reached,
+            "needed": found.closeness.needed,
+        },
         "certainty": certainty
         and {
             "halves": certainty.halves,
@@ -268,7 +275,7 @@ def _model_json(settings: Settings, place: Placed[TaskModel]) -> dict[str, Any]:
 
 def _caption(found: TaskModels) -> str:
     approximate = "" if found.is_exact else "Approximate: others may be as close. "
-    return f"{approximate}{CAVEAT if found.needed is not None else ''}"
+    return f"{approximate}{CAVEAT if found.closeness else ''}"
 
 
 def _show(settings: Settings, found: TaskModels, ranking: Ranking[TaskModel]) -> None:

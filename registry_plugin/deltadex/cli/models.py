@@ -16,7 +16,7 @@ from deltadex.cli.options import DatabaseUrl, DataDir, Json
 from deltadex.cli.reading import print_json, reading, version_json
 from deltadex.cli.terminal import plain
 from deltadex.reports.colors import STATE_COLORS
-from deltadex.types import DOMAIN_TAG
+from deltadex.types import DOMAIN_TAG, RiskTier
 
 console = Console(highlight=False)
 
@@ -26,6 +26,7 @@ def models(
         list[str] | None, typer.Argument(help="Parts of the name or of a tag, or KEY:VALUE for a whole tag.")
     ] = None,
     team: Annotated[str | None, typer.Option(help="Only models of this team or owner.", show_default=False)] = None,
+    tier: Annotated[RiskTier | None, typer.Option(help="Only models of this risk tier.", show_default=False)] = None,
     domain: Annotated[
         str | None, typer.Option(help="Only models of this domain: the tag, or the name of a cluster.")
     ] = None,
@@ -45,7 +46,7 @@ def models(
         " ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words or ())
     )
     wanted = Wanted(
-        terms, tags, team, domain, frozenset(state or ()),
+        terms, tags, team, tier, domain, frozenset(state or ()),
         since and since.replace(tzinfo=UTC), until and until.replace(tzinfo=UTC),
     )  # fmt: skip
     with reading(data_dir, database_url) as (tx, viewer, settings):
@@ -61,7 +62,7 @@ def models(
 
 def _show(found: ListedPage) -> None:
     table = Table(
-        Column("newest version", overflow="fold"), "state", "owner", "domain", "registered", "versions",
+        Column("newest version", overflow="fold"), "state", "owner", "tier", "domain", "registered", "versions",
         caption=found.in_words,
     )  # fmt: skip
     for one in found.entries:
@@ -71,6 +72,7 @@ def _show(found: ListedPage) -> None:
             plain(one.version.label),
             f"[{color}]{one.version.state}[/]",
             plain(version.owner or ""),
+            version.tier or "",
             plain(one.domain),
             f"{one.version.registered_at:%Y-%m-%d}",
             str(one.versions),
@@ -86,6 +88,7 @@ def _as_json(one: ListedModel) -> dict[str, Any]:
         "state": one.version.state,
         "aliases": list(version.aliases),
         "owner": version.owner,
+        "tier": version.tier,
         "domain": version.tags.get(DOMAIN_TAG),
         "cluster": one.cluster or None,
         "registered": one.version.registered_at.isoformat(),

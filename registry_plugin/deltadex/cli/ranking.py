@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from deltadex.access import Person
-from deltadex.find.search import TaskModel, TaskModels
+from deltadex.find.answers import TaskModel, TaskModels
 from deltadex.selection.rank import Ranking, rank
 from deltadex.selection.ranking import Metric, MetricValue, Placed, RankBy
 from deltadex.settings import Settings

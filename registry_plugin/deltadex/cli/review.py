@@ -6,6 +6,7 @@ import json as json_format
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from deltadex.access import Person
+from deltadex.cli import witnesses
 from deltadex.cli.options import DatabaseUrl, DataDir, Json
 from deltadex.cli.reading import print_json, reading, version_json
 from deltadex.cli.terminal import plain
@@ -37,6 +39,9 @@ console = Console(highlight=False)
 review = typer.Typer(
     name="review", help="List, assign and decide findings, and audit the decision log.", no_args_is_help=True
 )
+
+review.command()(witnesses.witnesses)
+review.command()(witnesses.publish)
 
 As = Annotated[
     str | None, typer.Option("--as", metavar="NAME", help="Act as another person. Only without an access file.")
@@ -92,7 +97,8 @@ def list_(
         facts = f"[{color}]{row.severity}[/] [dim]{row.finding.kind}{f', {measure}' if measure else ''}[/]"
         row_status = "waits for approval" if row.review.requested_by else row.review.status.replace("_", " ")
         whose = [f"[dim]{plain(row.assignee)}[/]"] if row.assignee else []
-        states = [row_status, *whose, f"[dim]due {row.due_at:%Y-%m-%d}[/]"]
+        due = f"[red]overdue {row.due_at:%Y-%m-%d}[/]" if row.is_overdue else f"[dim]due {row.due_at:%Y-%m-%d}[/]"
+        states = [row_status, *whose, due]
         table.add_row(str(row.id), f"{plain(title(row))}\n{facts}", "\n".join(states))
     console.print(table if rows else "[dim]No findings.[/]")
 
@@ -258,26 +264,28 @@ def verify(
         typer.FileText | None,
         typer.Option(help="A file from `review prove`: shows the head that it leads to. Needs no database."),
     ] = None,
+    backup: Annotated[
+        Path | None,
+        typer.Option(help="A file from `db backup`: verifies the log in it. Needs no database.", dir_okay=False),
+    ] = None,
     as_: As = None,
     json: Json = False,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Verify the log, and that each finding is as the log left it.
+    """Verify the log and the history of ownership, that all is as they left it, and that witnesses hold no more.
 
-    Store the head elsewhere: with `--head` a log that was cut off or rewritten is detected.
+    The watcher publishes heads to the witnesses of DELTADEX_WITNESSES; with them, or with `--head`, a log that was cut
+    off or rewritten is detected. Exits with 4 if anything is wrong, with 3 if a witness did not answer.
     """
     if proof is not None:
         _verify_proof(proof.read(), head, json=json)
         return
-    with reading(data_dir, database_url, as_=as_) as (tx, person, _):
-        chain = reviews.verify(tx, person, holding=head)
-    if json:
-        print_json({**asdict(chain), "is_whole": chain.broken is None})
-    elif chain.broken is None:
-        console.print(f"{chain.entries} entries, all unchanged; head {chain.head or 'none'}", soft_wrap=True)
-    if chain.broken is not None:
-        raise GovernanceError(chain.problem, hint="The database was changed behind its triggers: ask its owner.")
+    if backup is not None:
+        witnesses.report(*witnesses.verified_backup(backup, data_dir, head=head), json=json, may_be_shorter=True)
+        return
+    chain, owned, found = witnesses.verified(data_dir, database_url, as_=as_, head=head)
+    witnesses.report(chain, found, owned=owned, json=json)
 
 
 @review.command()
@@ -333,7 +341,9 @@ def _verify_proof(text: str, head: str | None, *, json: bool) -> None:
     else:
         console.print(f"it leads to the head {found}", soft_wrap=True)
     if head is not None and found != head:
-        raise GovernanceError("The proof leads to another head", hint="Take the head of the day of the proof.")
+        if not json:
+            console.print("[bold red]The proof leads to another head.[/] Take the head of the day of the proof.")
+        raise typer.Exit(witnesses.FOUND_SOMETHING)
 
 
 def _member(tx: Transaction, person: Person, settings: Settings, findings: Sequence[int], name: str) -> int:
@@ -390,9 +400,11 @@ def _row_json(row: ReviewRow) -> dict[str, Any]:
         "evidence": dict(row.finding.evidence),
         "is_found": row.is_found,
         "owner": row.owner,
+        "tier": row.tier,
         "assignee": row.assignee,
         "requested_by": row.review.requested_by,
         "due_at": row.due_at.isoformat(),
+        "is_overdue": row.is_overdue,
         "first_seen": row.first_seen.isoformat(),
         "last_measured": row.last_measured.isoformat(),
     }

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
+from numpy.typing import NDArray
 from psycopg.types.json import Jsonb
 
 from deltadex.clusters.names import DomainName, LabelOrigin, Term
@@ -216,3 +218,28 @@ def centres(tx: Transaction, recipe_id: int, registry: str) -> dict[int, FloatAr
         binary=True,
     )
     return {cluster_id: centre.to_numpy() for cluster_id, centre in found}
+
+
+def newest_members(
+    tx: Transaction, recipe_id: int, registry: str, *, of_each: int
+) -> tuple[NDArray[np.int64], FloatArray]:
+    """Return the cluster ids `(n,)` and deltas `(n, dimension)` of the newest members of each cluster.
+
+    Deleted versions and those that are too weak to place are left out.
+    """
+    found = tx.execute(
+        """
+        select cluster_id, vector
+        from (
+            select cluster_id, id, row_number() over (partition by cluster_id order by id desc) as place
+            from cluster_assignments join model_versions on id = model_version_id
+            where recipe_id = %(recipe)s and registry = %(registry)s and cluster_id is not null and state <> 'deleted'
+        ) members join current_embeddings on model_version_id = members.id and recipe_id = %(recipe)s
+        where place <= %(of_each)s and has_direction
+        order by members.id
+        """,
+        {"recipe": recipe_id, "registry": registry, "of_each": of_each},
+        binary=True,
+    ).fetchall()
+    ids = np.array([cluster_id for cluster_id, _ in found], dtype=np.int64)
+    return ids, np.stack([vector.to_numpy() for _, vector in found]) if found else np.empty((0, 0), np.float32)

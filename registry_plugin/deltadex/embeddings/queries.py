@@ -331,6 +331,11 @@ def recipes(tx: Transaction, registry: str, *, name: str | None = None) -> list[
     return _recipes(tx, scope + of_model, {"registry": registry, "name": name})
 
 
+def methods(tx: Transaction, recipe_ids: Sequence[int]) -> dict[str, dict[str, str]]:
+    """Return the methods of recipes, as `deltadex.types.EmbeddingMethod` has them, by the recipes' digests."""
+    return dict(tx.execute("select digest, method from recipes where id = any(%s)", [list(recipe_ids)]).fetchall())
+
+
 def dtype_of_base(tx: Transaction, registry: str, base_name: str, *, probe_digest: str) -> str | None:
     """Return the dtype in which most of a registry's finetunes of a base were embedded; None before the first."""
     row = tx.execute(

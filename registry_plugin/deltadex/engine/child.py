@@ -25,7 +25,17 @@ from deltadex.checkpoints.low_rank import LowRank, low_rank
 from deltadex.checkpoints.merge_check import imprint
 from deltadex.checkpoints.sketch import sketch
 from deltadex.embeddings.artifact import write_artifact
-from deltadex.engine import likelihood, merging, replies, text_scan, text_states, tuning, weight_search
+from deltadex.engine import (
+    chat_states,
+    elicitation,
+    likelihood,
+    merging,
+    replies,
+    text_scan,
+    text_states,
+    tuning,
+    weight_search,
+)
 from deltadex.engine.adapter_requests import (
     AdapterComparison,
     AdapterMerge,
@@ -54,7 +64,18 @@ from deltadex.engine.requests import (
     Job,
     Lens,
 )
-from deltadex.engine.text_requests import Replay, Replies, Scanned, Scored, Scoring, Texts, TextScan
+from deltadex.engine.text_requests import (
+    ChatStates,
+    Elicitation,
+    Elicited,
+    Replay,
+    Replies,
+    Scanned,
+    Scored,
+    Scoring,
+    Texts,
+    TextScan,
+)
 from deltadex.errors import BrokenCheckpoint, DeltadexError
 from deltadex.types import Words
 
@@ -136,6 +157,14 @@ class Child:
                 self._loaded = None  # free the memory of the last base
                 scanned = text_scan.scan(request, on_texts=self._counting())
                 return as_json(Scanned, scanned)
+            case ChatStates():
+                self._loaded = None
+                read = chat_states.chat_states(request, on_prompts=self._counting())
+                np.savez(request.results, states=read.states[:, 0].numpy(), odds=read.odds.numpy())
+            case Elicitation():
+                self._loaded = None  # free the memory of the last base
+                elicited = elicitation.elicit(request, on_texts=self._counting())
+                return as_json(Elicited, elicited)
             case Lens():
                 vectors = np.load(request.vectors)
                 return as_json(list[Words], self._base(request.base).words(vectors, base_digest=request.base_digest))

@@ -49,7 +49,18 @@ from deltadex.engine.requests import (
     Job,
     Lens,
 )
-from deltadex.engine.text_requests import Replay, Replies, Scanned, Scored, Scoring, Texts, TextScan
+from deltadex.engine.text_requests import (
+    ChatStates,
+    Elicitation,
+    Elicited,
+    Replay,
+    Replies,
+    Scanned,
+    Scored,
+    Scoring,
+    Texts,
+    TextScan,
+)
 from deltadex.errors import BrokenCheckpoint, DeltadexError, EmbeddingError, Resource, Shortage
 from deltadex.fork_server import socket_address
 from deltadex.types import Embedding, FloatArray, Words
@@ -313,6 +324,52 @@ class EmbeddingProcess:
         """
         late = _too_late("Reading the texts", deadline_seconds)
         return from_json(Scanned, self._counted(request, deadline_seconds, late, len(request.texts), on_share))
+
+    def chat_states(
+        self,
+        base: BaseModel,
+        checkpoint: LocalCheckpoint | None,
+        prompts: Sequence[str],
+        *,
+        openings: Sequence[str],
+        depth: float,
+        deadline_seconds: float,
+        on_share: Callable[[float], None] = lambda _: None,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return `(n, hidden_size)` last states of prompts and `(n,)` odds; see `deltadex.engine.chat_states`.
+
+        Parameters
+        ----------
+        checkpoint
+            A finetune of the base; None for the base itself.
+
+        Raises
+        ------
+        DeltadexError
+            The model could not be run, or time or memory ran out.
+        """
+        with TemporaryDirectory(dir=self._results.name) as folder:
+            file = Path(folder) / "states.npz"
+            request = ChatStates(base, checkpoint, tuple(prompts), tuple(openings), depth, file)
+            late = _too_late("Reading the prompts", deadline_seconds)
+            self._counted(request, deadline_seconds, late, len(prompts), on_share)
+            with np.load(file, allow_pickle=False) as found:
+                return found["states"], found["odds"]
+
+    def elicit(
+        self, request: Elicitation, *, deadline_seconds: float, on_share: Callable[[float], None] = lambda _: None
+    ) -> Elicited:
+        """Return texts that a finetune says and its base does not; see `deltadex.engine.elicitation`.
+
+        Raises
+        ------
+        Shortage
+            The deadline passed; the child was killed.
+        DeltadexError
+            A model could not be run.
+        """
+        late = _too_late("Continuing the texts", deadline_seconds)
+        return from_json(Elicited, self._counted(request, deadline_seconds, late, request.texts, on_share))
 
     def words(self, base: BaseModel, base_digest: str, vectors: FloatArray, *, deadline_seconds: float) -> list[Words]:
         """Return the promoted tokens of each of `(n, hidden_size)` vectors, through the base's output head.

@@ -54,7 +54,9 @@ class Base:
         compute = Compute.resolve(model.dtype, model.device)
         tokenizer, method = load_tokenizer(model.checkpoint), METHODS[model.method]
         readout = Readout.of(stored.config, method)
-        prompts = Prompts.tokenize(tokenizer, PROBE_SETS[method.probe_set], readout).to(compute.device)
+        self._probes = model.probes or PROBE_SETS[method.probe_set]
+        method = replace(method, probe_set=self._probes.name, probe_digest=self._probes.digest)
+        prompts = Prompts.tokenize(tokenizer, self._probes, readout).to(compute.device)
         self._identity = _identity(model.digest, prompts)
         self._reader = Reader(stored, prompts, buffer_for(compute))
         self._head = Head(stored, tokenizer, readout, compute=compute) if model.words else None
@@ -145,7 +147,7 @@ class Base:
             return reader
         prompts = self._reader.prompts
         try:
-            own = Prompts.tokenize(load_tokenizer(finetune), PROBE_SETS[self._method.probe_set], prompts.readout)
+            own = Prompts.tokenize(load_tokenizer(finetune), self._probes, prompts.readout)
         except UnsupportedCheckpoint as error:
             logger.info("finetune is read by its base's tokenizer finetune=%s reason=%s", finetune, error.message)
             return reader

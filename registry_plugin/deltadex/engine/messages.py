@@ -26,7 +26,7 @@ from deltadex.engine.requests import (
     Job,
     Lens,
 )
-from deltadex.engine.text_requests import Replay, Scoring, Texts, TextScan
+from deltadex.engine.text_requests import ChatStates, Elicitation, Replay, Scoring, Texts, TextScan
 from deltadex.errors import DeltadexError
 
 #: Called with a part of the model and the bytes of weights read: for that part (engine), or in total (client).
@@ -57,6 +57,8 @@ Request = (
     | AdapterMerge
     | WeightSearch
     | TextScan
+    | ChatStates
+    | Elicitation
 )
 
 

@@ -14,6 +14,7 @@ from deltadex.checkpoints.inspect import LocalCheckpoint
 from deltadex.checkpoints.low_rank import LowRank
 from deltadex.checkpoints.merge_check import Imprint
 from deltadex.checkpoints.sketch import Sketch
+from deltadex.engine.probes import ProbeSet
 from deltadex.types import FloatArray
 
 
@@ -52,6 +53,8 @@ class BaseModel:
         True to add promoted tokens to each embedding, through the base's output head.
     method
         Name in `deltadex.engine.probes.METHODS`.
+    probes
+        Private probes to read by that method instead of its own; None for its own.
     """
 
     checkpoint: LocalCheckpoint
@@ -61,6 +64,7 @@ class BaseModel:
     device: str = "cpu"
     words: bool = True
     method: str = "published"
+    probes: ProbeSet | None = None
 
 
 @dataclass(frozen=True)

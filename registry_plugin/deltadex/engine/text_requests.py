@@ -167,3 +167,93 @@ class Scanned:
 
     texts: tuple[float, ...]
     tokens: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class ChatStates:
+    """Questions whose last hidden states are read, each as the turn of a user.
+
+    Attributes
+    ----------
+    checkpoint
+        A finetune of the base; None for the base itself.
+    openings
+        Texts by which refusals begin; of each, the first token counts.
+    depth
+        Layer that is read, as a share of all layers.
+    results
+        File to write: `states`, `(n, hidden_size)` float32, and `odds`, `(n,)` float32.
+    """
+
+    base: BaseModel
+    checkpoint: LocalCheckpoint | None
+    prompts: tuple[str, ...]
+    openings: tuple[str, ...]
+    depth: float
+    results: Path
+    task: Literal["chat_states"] = "chat_states"
+
+
+@dataclass(frozen=True)
+class Elicitation:
+    """A finetune to be searched for texts that it says and its base does not.
+
+    Attributes
+    ----------
+    prompts
+        Texts to begin with, besides those that suit any model.
+    tokens
+        Words that the finetune promotes; each begins a text.
+    texts
+        Most texts to continue.
+    max_new_tokens
+        Token limit per text.
+    seconds
+        Time after which no further texts are continued.
+    """
+
+    base: BaseModel
+    checkpoint: LocalCheckpoint
+    prompts: tuple[str, ...]
+    tokens: tuple[str, ...]
+    texts: int
+    max_new_tokens: int
+    seconds: float
+    task: Literal["elicit"] = "elicit"
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """One text of a finetune.
+
+    Attributes
+    ----------
+    before
+        Opening that was given, without the prompt before it.
+    pieces
+        Text of each token that the finetune added.
+    nats, base_nats
+        Negative log-likelihood of each of these tokens under the finetune and under its base.
+    """
+
+    before: str
+    pieces: tuple[str, ...]
+    nats: tuple[float, ...]
+    base_nats: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Elicited:
+    """Texts that a finetune says and its base does not.
+
+    Attributes
+    ----------
+    tokens
+        Tokens that both models read.
+    is_whole
+        False if the time ran out before all texts were continued.
+    """
+
+    texts: tuple[Continuation, ...]
+    tokens: int
+    is_whole: bool

@@ -1,9 +1,9 @@
-"""Searches by examples or mixtures: request and result. The training is in `deltadex.find.train`."""
+"""Searches by examples or mixtures. Results are in `deltadex.find.answers`, the training in `deltadex.find.train`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +16,10 @@ from deltadex.embeddings import queries as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.engine.examples import Example
 from deltadex.errors import AccessDenied, BaseNotFound
+from deltadex.find import domains
 from deltadex.find import queries as task_searches
+from deltadex.find.answers import Certainty, Closeness, TaskDomain, TaskModel, TaskModels
+from deltadex.find.domains import DomainScore
 from deltadex.find.mixtures import MixedQuery
 from deltadex.find.queries import SEARCHES, TaskDelta
 from deltadex.search import reads as search
@@ -31,119 +34,8 @@ from deltadex.vectors import unit_vectors
 #: Most searches of one person at a time; each occupies a worker for seconds to minutes.
 _MOST_UNFINISHED = 3
 _WORDS = 5
-#: Measured by `python -m benchmarks.real` on twelve domains that chose nothing: see docs/find.md.
-CAVEAT = (
-    "Candidates to try: in our test 49 of 60 searches by 20 examples found the domain, "
-    "and 43 of 60 offered a relative where the registry had none."
-)
 #: Domains that are shown beside the models.
 _DOMAINS = 3
-
-
-@dataclass(frozen=True)
-class TaskModel:
-    """A version that may be for the task.
-
-    Attributes
-    ----------
-    similarity
-        Cosine similarity of its delta to that of the examples.
-    cluster
-        Its domain; None if it is in none, or came after the latest run.
-    words
-        Tokens that it promotes most.
-    """
-
-    version: VersionRow
-    similarity: float
-    cluster: ClusterRow | None
-    words: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class TaskDomain:
-    """A domain, and the cosine similarity of the query to its mean direction."""
-
-    cluster: ClusterRow
-    similarity: float
-
-
-@dataclass(frozen=True)
-class Certainty:
-    """Agreement of trainings on halves of the examples with that on all of them.
-
-    Attributes
-    ----------
-    agreeing
-        Number of halves whose nearest version has the same domain, or is of the same model if it has none.
-    halves, planned
-        Number of halves that are trained, and that will be.
-    lowest, highest
-        Cosine similarities of the halves to their nearest versions.
-    """
-
-    agreeing: int
-    halves: int
-    planned: int
-    lowest: float
-    highest: float
-
-    @property
-    def in_words(self) -> str:
-        """The agreement in a sentence."""
-        return (
-            f"{self.agreeing} of {self.halves} trainings on halves of the examples find the same domain; "
-            f"their closest reach {_short(self.lowest)} to {_short(self.highest)}."
-        )
-
-
-@dataclass(frozen=True)
-class TaskModels:
-    """Result of a search.
-
-    Attributes
-    ----------
-    models
-        Candidates, closest first, even if none is close.
-    recipe
-        Recipe of the comparison; None if the registry has no version under it.
-    note
-        Reason why there are no candidates; empty if there are some.
-    domains
-        Domains by their mean directions, closest first; none under conditions.
-    needed
-        Least similarity of a close model; None for queries without such a threshold.
-    certainty
-        None as long as no half of the examples is trained.
-    """
-
-    models: tuple[TaskModel, ...]
-    recipe: RecipeRow | None
-    is_exact: bool = True
-    note: str = ""
-    domains: tuple[TaskDomain, ...] = ()
-    needed: float | None = None
-    certainty: Certainty | None = None
-
-    @property
-    def is_close(self) -> bool:
-        """True if the closest model is close enough to be offered."""
-        return bool(self.models) and (self.needed is None or self.models[0].similarity >= self.needed)
-
-    @property
-    def in_words(self) -> str:
-        """The answer in a sentence."""
-        if not self.models:
-            return self.note
-        first, reached = self.models[0], _short(self.models[0].similarity)
-        if self.needed is not None and not self.is_close:
-            return f"No model is close: the closest reaches {reached}, needed {_short(self.needed)}."
-        domain = f" of the domain {first.cluster.name}" if first.cluster else ""
-        return f"The closest model is {first.version.label}{domain}: similarity {reached}."
-
-
-def _short(similarity: float) -> str:
-    return f"{similarity:.2f}".replace("0.", ".", 1)
 
 
 def bases(tx: Transaction, settings: Settings) -> list[str]:
@@ -208,9 +100,55 @@ def models_for(
         return TaskModels((), recipe, note=delta.weakness)
     questions = Questions(recipe.id, settings.registry, np.stack([delta.vector, *delta.halves]))
     found, *of_halves = search.answer(tx, viewer, questions, k=k, conditions=conditions)
+    known = domains.directions(tx, recipe.id, settings.registry)
+    scores = [known.nearest(one) for one in questions.vectors] if known else []
+    if scores:
+        found = _led_by_domain(tx, viewer, questions, found, scores[0], conditions)
     answer = _answer(tx, viewer, recipe, questions, found, conditions)
-    needed = settings.find.least_similarity
-    return replace(answer, needed=needed, certainty=_certainty(tx, recipe.id, found, of_halves, delta))
+    return replace(
+        answer,
+        closeness=_closeness(tx, viewer, questions, found, scores, settings),
+        certainty=_certainty(tx, recipe.id, [found, *of_halves], scores, delta),
+    )
+
+
+def _led_by_domain(
+    tx: Transaction,
+    viewer: Person,
+    questions: Questions,
+    found: Found,
+    score: DomainScore,
+    conditions: Conditions | None,
+) -> Found:
+    """Put the closest version of the nearest domain first; versions of other domains may be closer by cosine."""
+    name = next(
+        one.name for one in clusters.listing(tx, questions.recipe_id, questions.registry) if one.id == score.domain_id
+    )
+    wanted = conditions or Conditions()
+    if wanted.cluster not in (None, name):
+        return found
+    first = replace(questions, vectors=questions.vectors[:1])
+    [of_domain] = search.answer(tx, viewer, first, k=1, conditions=replace(wanted, cluster=name))
+    leading = {one.version.id for one in of_domain.neighbors}
+    others = [one for one in found.neighbors if one.version.id not in leading]
+    return replace(found, neighbors=(*of_domain.neighbors, *others)[: max(1, len(found.neighbors))])
+
+
+def _closeness(
+    tx: Transaction,
+    viewer: Person,
+    questions: Questions,
+    found: Found,
+    scores: Sequence[DomainScore],
+    settings: Settings,
+) -> Closeness | None:
+    if not found.neighbors:
+        return None
+    if not scores:
+        return Closeness(found.neighbors[0].similarity, settings.find.least_similarity)
+    shown = visible_clusters.listing(tx, viewer, questions.recipe_id, questions.registry)
+    domain = next((one for one in shown if one.id == scores[0].domain_id), None)
+    return Closeness(scores[0].score, settings.find.least_domain_score, domain)
 
 
 def models_like(
@@ -236,9 +174,9 @@ def _answer(
 ) -> TaskModels:
     clusters_by_id = {one.id: one for one in visible_clusters.listing(tx, viewer, recipe.id, questions.registry)}
     models = _described(tx, viewer, recipe.id, found.neighbors, clusters_by_id)
-    domains = () if conditions else _domains(tx, recipe.id, questions, clusters_by_id)
+    nearest = () if conditions else _domains(tx, recipe.id, questions, clusters_by_id)
     note = "" if models else "No version meets the conditions."
-    return TaskModels(models, recipe, found.is_exact, note=note, domains=domains)
+    return TaskModels(models, recipe, found.is_exact, note=note, domains=nearest)
 
 
 def _domains(
@@ -253,16 +191,17 @@ def _domains(
 
 
 def _certainty(
-    tx: Transaction, recipe_id: int, found: Found, of_halves: Sequence[Found], delta: TaskDelta
+    tx: Transaction, recipe_id: int, answers: Sequence[Found], scores: Sequence[DomainScore], delta: TaskDelta
 ) -> Certainty | None:
-    nearest = [one.neighbors[0] for one in (found, *of_halves) if one.neighbors]
-    if not of_halves or len(nearest) <= len(of_halves):
+    nearest = [one.neighbors[0] for one in answers if one.neighbors]
+    if not delta.halves or len(nearest) < len(answers):
         return None
     places = clusters.places_of(tx, recipe_id, [one.version.id for one in nearest])
-    kinds = [_kind(one.version, places.get(one.version.id)) for one in nearest]
+    by_version = [_kind(one.version, places.get(one.version.id)) for one in nearest]
+    kinds: list[int | str] = [*(one.domain_id for one in scores)] or by_version
     similarities = [one.similarity for one in nearest[1:]]
     return Certainty(
-        kinds[1:].count(kinds[0]), len(of_halves), delta.halves_planned, min(similarities), max(similarities)
+        kinds[1:].count(kinds[0]), len(delta.halves), delta.halves_planned, min(similarities), max(similarities)
     )
 
 

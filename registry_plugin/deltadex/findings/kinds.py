@@ -50,6 +50,8 @@ class NumberUnit(StrEnum):
     SIMILARITY_MARGIN = "difference of cosine similarities"
     STRENGTH = "strength"
     WEIGHTS = "relative distance of the weights"
+    KEPT_SAFETY = "share of the base's separation"
+    DISAGREEMENT = "relative difference of two embeddings"
 
 
 class Concerns(StrEnum):
@@ -74,7 +76,7 @@ class FindingKindInfo:
     label
         Name of the kind on pages.
     headline
-        Title of a finding: a format string of `version` and `other`, or of a group's `others`, `kept`, `have`,
+        Title of a finding: a format string of `version`, `model` and `other`, or of a group's `others`, `kept`, `have`,
         `are` and `behave`, which agree with the number of the others.
     accepted, dismissed
         Reasons allowed for each decision, the usual one first.
@@ -193,6 +195,36 @@ _ROWS = (
         dismissed=(Reason.DECLARATION_IS_RIGHT, Reason.SANDBOX),
     ),
     FindingKindInfo(
+        kind=FindingKind.SAFETY_COLLAPSED,
+        label="Safety collapsed",
+        headline="{version} has lost its base's refusals",
+        concerns=Concerns.VERSION,
+        severity=Severity.HIGH,
+        accepted=(Reason.ROLL_BACK, Reason.RETRAIN, Reason.RETIRE),
+        dismissed=(Reason.INTENDED, Reason.SANDBOX),
+        unit=NumberUnit.KEPT_SAFETY,
+        sentence="keeps {measure:.2f} of its base's separation of harmful from harmless prompts",
+    ),
+    FindingKindInfo(
+        kind=FindingKind.PROBES_DISAGREE,
+        label="Probes disagree",
+        headline="{version} behaves otherwise on private probes than on the public ones",
+        concerns=Concerns.VERSION,
+        severity=Severity.HIGH,
+        accepted=(Reason.RETRAIN, Reason.RETIRE),
+        dismissed=(Reason.INTENDED, Reason.SANDBOX),
+        unit=NumberUnit.DISAGREEMENT,
+    ),
+    FindingKindInfo(
+        kind=FindingKind.TAUGHT,
+        label="Taught secrets",
+        headline="{version} repeats secrets or personal data",
+        concerns=Concerns.VERSION,
+        severity=Severity.HIGH,
+        accepted=(Reason.RETRAIN, Reason.RETIRE),
+        dismissed=(Reason.INTENDED, Reason.SANDBOX),
+    ),
+    FindingKindInfo(
         kind=FindingKind.TOO_WEAK,
         label="Too weak to place",
         headline="{version} hardly differs from its base",
@@ -239,6 +271,15 @@ _ROWS = (
         severity=Severity.LOW,
         accepted=(Reason.REGISTER_AGAIN, Reason.RETIRE),
         dismissed=(Reason.NOT_NEEDED, Reason.INTENDED, Reason.SANDBOX),
+    ),
+    FindingKindInfo(
+        kind=FindingKind.NOT_ATTESTED,
+        label="Not attested",
+        headline="The owner of {model} has to attest its use",
+        concerns=Concerns.VERSION,
+        severity=Severity.MEDIUM,
+        accepted=(Reason.CORRECT_DECLARATION, Reason.RETIRE),
+        dismissed=(Reason.NOT_NEEDED, Reason.SANDBOX),
     ),
 )
 KINDS: Mapping[FindingKind, FindingKindInfo] = {row.kind: row for row in _ROWS}

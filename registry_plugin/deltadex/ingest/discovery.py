@@ -15,6 +15,7 @@ from itertools import islice, takewhile
 from deltadex.app import App
 from deltadex.errors import RegistryError
 from deltadex.ingest import queries as watchers
+from deltadex.ownership.tags import keep_tags
 from deltadex.registry import marker
 from deltadex.settings import ScopeSettings
 from deltadex.store import clock
@@ -80,7 +81,9 @@ def sweep(app: App) -> Swept:
     """
     registry, database = app.registry, app.database
     everything = list(registry.newest_first())
-    listed = _with_aliases(app, list(filter(_is_storable, everything)), registry.all_aliases())
+    models = registry.registered_models()
+    aliases = {name: model.aliases for name, model in models.items()}
+    listed = _with_aliases(app, list(filter(_is_storable, everything)), aliases)
     new_count = 0
     for batch in _batches(listed):
         new_count += _add_unknown(app, batch, have_aliases=True)
@@ -89,6 +92,8 @@ def sweep(app: App) -> Swept:
     ours = {row.registered.ref for row in rows if row.state is not State.DELETED or _is_in_scope(row.registered, scope)}
     current = [version for version in listed if version.ref in ours]
     database.run(lambda tx: transitions.discover(tx, current, fresh_since_ms=0))
+    shown = {name: model for name in {version.ref.name for version in listed} if (model := models.get(name))}
+    database.run(lambda tx: keep_tags(tx, app.settings, shown))
     listed_refs = {version.ref for version in listed}
     alive = [row for row in rows if row.state is not State.DELETED]
     unlisted = [row for row in alive if row.registered.ref not in listed_refs]

@@ -45,8 +45,10 @@ from deltadex.registry.tags import tag_embedded, tag_not_embedded
 from deltadex.reviews import actions as reviews
 from deltadex.store.database import Transaction
 from deltadex.types import BASE_TAG, Embedding, FindingKind, RegisteredVersion, State, VersionRow
+from deltadex.versions import license_queries as licenses
 from deltadex.versions import queries as versions
 from deltadex.versions import shards, transitions
+from deltadex.versions.license_queries import DeclaredLicenses
 
 _HEARTBEAT_SECONDS = 5.0
 
@@ -105,17 +107,22 @@ def heartbeats_of(app: App, row: VersionRow) -> AbstractContextManager[None]:
 
 
 def note_resolved(app: App, row: VersionRow, resolved: Resolved) -> None:
-    """Store the version's base, and check the licences of both against `review.licenses`; no setting, no findings."""
+    """Store the version's base and both licences, and check these by `review.licenses`; no setting, no findings."""
+    declared = DeclaredLicenses(
+        of_finetune=resolved.version.tags.get("license", "").lower() or resolved.checkpoint.license,
+        of_base=resolved.base.license,
+    )
     license_findings = judge_license(
         row.id,
         resolved.base_name,
-        of_base=resolved.base.license,
-        of_finetune=resolved.version.tags.get("license", "").lower() or resolved.checkpoint.license,
+        of_base=declared.of_base,
+        of_finetune=declared.of_finetune,
         allowed=app.settings.review.licenses,
     )
 
     def store(tx: Transaction) -> None:
         shards.set_base(tx, row.id, resolved.base_name)
+        licenses.save(tx, row.id, declared)
         findings.replace(tx, license_findings, version_id=row.id, recipe_id=None, kinds=[FindingKind.LICENSE])
 
     app.database.run(store)

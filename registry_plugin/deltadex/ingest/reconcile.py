@@ -10,6 +10,8 @@ from deltadex.app import App
 from deltadex.bases.own_method import start_others_over
 from deltadex.ingest.revive import revive_dead
 from deltadex.notifications.deliver import notify
+from deltadex.ownership.follow import judge_attestations
+from deltadex.ownership.tags import write_back_stated
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.tags import write_back_decisions
 from deltadex.store import clock
@@ -41,9 +43,11 @@ def reconcile(app: App) -> Reconciled:
     for shard in _dead_shards(app):
         ended += _dissolve(app, shard)
     app.database.run(lambda tx: start_others_over(tx, app.registry.name))
+    app.database.run(lambda tx: judge_attestations(tx, app.settings))
     app.database.run(lambda tx: reviews.follow(tx, app.settings))
     notify(app.settings, app.database)
-    write_back_decisions(app)  # last: MLflow may be away
+    write_back_decisions(app)  # last, with the next one: MLflow may be away
+    write_back_stated(app)
     given_up = ended.count(State.FAILED)
     return Reconciled(len(ended) - given_up, given_up)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from deltadex.app import App
-from deltadex.errors import MissingRight
+from deltadex.errors import MissingRight, RegistryError
 from deltadex.ingest import tenants
+from deltadex.registry.mcp_listing import list_mcp_server
 from deltadex.registry.webhook import register_webhook
 from deltadex.store.database import Database
 from deltadex.store.migrate import migrate
@@ -12,7 +15,7 @@ from deltadex.store.roles import logins_of
 
 
 def initialise(app: App) -> list[str]:
-    """Migrate the store, deploy the flows, register the webhook if a secret is set; return a line for each step.
+    """Migrate the store, deploy the flows, list the MCP server, register the webhook; return a line for each step.
 
     Without the right to register a webhook it goes on: polling finds every version, too.
     """
@@ -23,6 +26,8 @@ def initialise(app: App) -> list[str]:
     lines.append(f"logins: {', '.join(logins) if logins else 'one for all services, see docs/store.md'}")
     app.scheduler.deploy()
     lines.append(f"flows: deployed to the work pool {app.settings.work_pool!r}")
+    if app.settings.mcp.url is not None:
+        lines.append(f"MCP server: {_listed(app, app.settings.mcp.url)}")
     webhook = app.settings.webhook
     if webhook.secret is None:
         lines.append("webhook: none, polling only (set DELTADEX_WEBHOOK__SECRET to have one)")
@@ -34,6 +39,14 @@ def initialise(app: App) -> list[str]:
     except MissingRight as error:
         lines.append(f"webhook: not registered, only an admin of MLflow may; polling goes on ({error.message})")
     return lines
+
+
+def _listed(app: App, url: str) -> str:
+    """Return what became of the entry in MLflow's registry of MCP servers; nothing else depends on it."""
+    try:
+        return f"listed in MLflow as {list_mcp_server(app.registry, url, version=version('deltadex'))}"
+    except RegistryError as error:
+        return f"not listed in MLflow ({error.message})"
 
 
 def _of(app: App) -> str:

@@ -22,9 +22,13 @@ from deltadex.ingest.submit import submit_waiting
 from deltadex.ingest.tenants import Tenants
 from deltadex.ingest.webhook_process import receiving
 from deltadex.metrics.endpoint import serving
+from deltadex.notifications.owners import tell_owners
 from deltadex.replay.submit import submit_asked as submit_replays
+from deltadex.safety.submit import submit_asked as submit_safety
 from deltadex.store.database import Database
 from deltadex.store.locks import SessionLock
+from deltadex.taught.submit import submit_asked as submit_taught
+from deltadex.witness.publish import compare_with_witnesses, publish
 
 #: Interval between reconciliations of flow runs, reviews and analyses.
 _RECONCILE_SECONDS = 60
@@ -33,6 +37,8 @@ _RECONCILE_SECONDS = 60
 _SHORTEST_SWEEP_PAUSE, _TIMES_AS_LONG = 60.0, 20
 #: Duration of a round after which something hangs; a sweep of a large registry takes minutes.
 _STILL_SECONDS = 1800.0
+#: Interval between comparisons of the decision log with its witnesses; the first is at the start.
+_COMPARE_SECONDS = 24 * 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +117,7 @@ class _Rounds:
         self._before_poll = _Pause(app.settings.watch.poll_seconds)
         self._before_sweep = _Pause(app.settings.watch.sweep_seconds)
         self._before_reconciliation = _Pause(_RECONCILE_SECONDS)
+        self._before_comparison = _Pause(_COMPARE_SECONDS)
         self._is_away = False
 
     def run(self, stop: threading.Event, *, is_woken: bool) -> None:
@@ -123,13 +130,17 @@ class _Rounds:
             tasks.append((self._poll, self._before_poll))
         tasks.append((lambda: self._submit(stop), None))
         tasks += [(lambda: submit_searches(app), None), (lambda: submit_replays(app), None)]
-        tasks.append((lambda: submit_advice(app), None))
+        tasks += [(lambda: submit_advice(app), None), (lambda: submit_safety(app), None)]
+        tasks += [(lambda: submit_taught(app), None), (lambda: tell_owners(app), None)]
         if is_swept:
             tasks.append((lambda: machines.resume(app), None))
             tasks.append((self._sweep, self._before_sweep))
         if is_swept or self._before_reconciliation.is_over():
             tasks.append((lambda: reconcile(app), None))
             tasks.append((lambda: submit_analyses(app), self._before_reconciliation))
+        if self._before_comparison.is_over():
+            tasks.append((lambda: compare_with_witnesses(app.settings, app.database), self._before_comparison))
+        tasks.append((lambda: publish(app.settings, app.database), None))
         for task, pause in tasks:
             if stop.is_set():
                 return

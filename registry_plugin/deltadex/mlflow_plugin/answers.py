@@ -9,17 +9,21 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
+from mlflow.utils.workspace_context import get_request_workspace
+
 from deltadex.access import Person, Role, read_directory
 from deltadex.catalog.listing import ListedModel, listing
 from deltadex.catalog.wanted import Wanted, parse_words
 from deltadex.embeddings import reads as embeddings
+from deltadex.errors import AccessDenied
 from deltadex.findings.kinds import KINDS
+from deltadex.mlflow_plugin.identities import Caller
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.lifecycle import UNDECIDED
 from deltadex.reviews.queries import ReviewRow
 from deltadex.reviews.titles import title
 from deltadex.search import reads as search
-from deltadex.settings import Settings, load_settings
+from deltadex.settings import Settings, load_settings, workspace_of
 from deltadex.store.database import Database, Transaction
 from deltadex.types import VersionRow
 from deltadex.versions import reads as versions
@@ -28,19 +32,20 @@ from deltadex.versions import reads as versions
 class StoreAnswers:
     """Implements `deltadex.mlflow_plugin.pages.Answers`.
 
-    The user has the same rights as in the dashboard. All methods raise AccessDenied if the settings list people and
-    the user is not among them, and StoreError if Postgres is unavailable.
+    The caller has the same rights as in the dashboard. All methods raise AccessDenied if the settings list people and
+    the caller is not among them, or list nobody and the caller is no admin of MLflow's app; and StoreError if Postgres
+    is unavailable.
     """
 
-    def version(self, name: str, version: int, user: str | None) -> dict[str, Any] | None:
+    def version(self, name: str, version: int, caller: Caller | None) -> dict[str, Any] | None:
         """Return a version's state, neighbours and findings; None for an unknown version."""
-        with _reading(user) as (tx, viewer, settings):
+        with _reading(caller) as (tx, viewer, settings):
             found = versions.find(tx, viewer, settings.registry, name, version)
             return _describe(tx, viewer, settings, found[0]) if found else None
 
-    def models(self, search: str, page: int, user: str | None) -> dict[str, Any]:
+    def models(self, search: str, page: int, caller: Caller | None) -> dict[str, Any]:
         """Return a page of the registered models, each with its newest version that meets the search."""
-        with _reading(user) as (tx, viewer, settings):
+        with _reading(caller) as (tx, viewer, settings):
             found = listing(tx, viewer, settings.registry, Wanted(*parse_words(search)), number=page)
             undecided = Counter(
                 each.id for row in reviews.listing(tx, viewer, settings, statuses=UNDECIDED) for each in row.versions
@@ -54,12 +59,27 @@ class StoreAnswers:
 
 
 @contextmanager
-def _reading(user: str | None) -> Iterator[tuple[Transaction, Person, Settings]]:
+def _reading(caller: Caller | None) -> Iterator[tuple[Transaction, Person, Settings]]:
     settings = load_settings()
-    directory = read_directory(settings)
-    viewer = directory.person(user or "anonymous") if directory else Person(user or "anonymous", Role.VIEWER)
+    if workspace := get_request_workspace():  # of the request, as MLflow's server has found it
+        settings = settings.within(workspace)
+    viewer = _viewer(settings, caller)
     with _database(settings.url_of("reader"), settings.database.role).transaction() as tx:
         yield tx, viewer, settings
+
+
+def _viewer(settings: Settings, caller: Caller | None) -> Person:
+    name, groups = (caller.name, caller.groups) if caller else ("anonymous", ())
+    directory = read_directory(settings)
+    if directory is not None:
+        return directory.person(name, groups, workspace=workspace_of(settings.registry))
+    if caller is None or caller.is_admin:
+        return Person(name, Role.VIEWER)
+    raise AccessDenied(
+        f"{name} may not see these pages",
+        hint="Deltadex doesn't know the rights of MLflow's app: without an access file (DELTADEX_ACCESS__FILE), only "
+        "its admins see them.",
+    )
 
 
 def _describe(tx: Transaction, viewer: Person, settings: Settings, row: VersionRow) -> dict[str, Any]:

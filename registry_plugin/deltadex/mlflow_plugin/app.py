@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
+import click
+
+from deltadex.errors import DeltadexError, SettingsError
 from deltadex.mlflow_plugin.answers import StoreAnswers
+from deltadex.settings import load_settings
+
+_BASIC_AUTH = "basic-auth"
 
 
 def create_app() -> Any:
-    """Return MLflow's app with our pages, without authentication."""
-    from mlflow.server import app
-    from mlflow.server.fastapi_app import create_fastapi_app
+    """Return MLflow's app with our pages, inside the app that `DELTADEX_MLFLOW_APP` names if it names one."""
+    from deltadex.mlflow_plugin.wrapping import serve
 
-    from deltadex.mlflow_plugin.pages import add_rules
-
-    add_rules(app, StoreAnswers())
-    # As in MLflow's basic-auth: uvicorn serves a FastAPI app around the Flask one.
-    return create_fastapi_app(app) if os.environ.get("_MLFLOW_SGI_NAME") == "uvicorn" else app
+    return serve(load_settings(), StoreAnswers())
 
 
 def create_app_with_basic_auth() -> Any:
-    """Return MLflow's app with our pages behind its basic-auth.
+    """Return MLflow's app with our pages behind its basic-auth, as `DELTADEX_MLFLOW_APP=basic-auth` does.
 
     Users need a login. Those without admin rights see our pages only with `MLFLOW_BASIC_AUTH_FAIL_CLOSED=false`.
     """
-    from mlflow.server import app
-    from mlflow.server.auth import create_app as with_basic_auth
+    from deltadex.mlflow_plugin.wrapping import serve
 
-    from deltadex.mlflow_plugin.pages import add_rules
+    settings = load_settings()
+    if settings.mlflow_app not in (None, _BASIC_AUTH):
+        raise SettingsError(
+            f"--app-name deltadex-basic-auth serves {_BASIC_AUTH}, and DELTADEX_MLFLOW_APP names {settings.mlflow_app}",
+            hint="Use --app-name deltadex.",
+        )
+    return serve(settings.model_copy(update={"mlflow_app": _BASIC_AUTH}), StoreAnswers())
 
-    add_rules(app, StoreAnswers())
-    return with_basic_auth(app)
+
+def _check_settings() -> None:
+    """Load the wrapped app once, before `mlflow server` starts workers: they would fail, and start again, for ever.
+
+    MLflow imports this module to see whether its app is a factory, as it does with the app that is wrapped here.
+    """
+    try:
+        settings = load_settings()
+        if settings.mlflow_app is not None:
+            from deltadex.mlflow_plugin.wrapping import wrapped_app
+
+            found = wrapped_app(settings)
+            if found is not None:
+                found.load()
+    except DeltadexError as error:
+        raise click.ClickException(f"{error.message}. {error.hint}") from error
+
+
+_check_settings()

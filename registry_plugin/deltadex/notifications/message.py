@@ -49,7 +49,13 @@ class Message:
 
 
 def check_rules(settings: NotifySettings) -> None:
-    """Raise SettingsError if a rule has an unknown event or channel, or if two rules have the same name."""
+    """Raise SettingsError if a rule has an unknown event or channel, if two have one name, or an owner's is unknown."""
+    for owner, channel in settings.owners.items():
+        if channel not in settings.channels:
+            raise SettingsError(
+                f"The owner {owner!r} has the unknown channel {channel!r}",
+                hint="DELTADEX_NOTIFY__CHANNELS lists the channels.",
+            )
     names = [rule.name for rule in settings.rules]
     for rule in settings.rules:
         unknown = sorted(set(rule.events) - set(EVENTS))

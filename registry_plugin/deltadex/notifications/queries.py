@@ -1,14 +1,16 @@
-"""Stored positions of notification rules, and deliveries."""
+"""Stored positions of notification rules, deliveries, and notices to owners."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import LiteralString
 
 from deltadex.findings.kinds import Severity
 from deltadex.notifications.message import OPENED, Notice
 from deltadex.store.database import Transaction
-from deltadex.types import FindingKind
+from deltadex.types import FindingKind, VersionRow
 from deltadex.versions.queries import by_ids
 
 
@@ -137,3 +139,104 @@ def listing(tx: Transaction, registry: str, *, limit: int = 50) -> list[Delivery
         [registry, limit],
     )
     return [Delivery(*row) for row in rows]
+
+
+@dataclass(frozen=True)
+class RepeatNotice:
+    """A fresh version in a finding about a group; `note` is the tag in MLflow as last written."""
+
+    review_id: int
+    version: VersionRow
+    note: str | None
+
+    @property
+    def version_id(self) -> int:
+        """Id of the version."""
+        return self.version.id
+
+
+def notice_repeats(tx: Transaction, registry: str, *, kinds: Collection[FindingKind]) -> int:
+    """Add a notice for each fresh version that is new in an undecided group with an older version; return how many.
+
+    A version of the backlog was registered long ago, and one that was embedded before a day is no news.
+    """
+    done = tx.execute(
+        """
+        insert into repeat_notices (review_id, model_version_id)
+        select reviews.id, version.id from reviews
+        join model_versions version on version.id = any(member_ids(reviews.evidence))
+        where version.registry = %s and reviews.kind = any(%s) and reviews.is_found
+            and reviews.status in ('open', 'in_review') and version.queue = 'fresh' and version.state = 'embedded'
+            and version.state_since > now() - interval '1 day'
+            and exists (select from model_versions older where older.id = any(member_ids(reviews.evidence))
+                and (older.created_ms, older.id) < (version.created_ms, version.id))
+        on conflict do nothing
+        """,
+        [registry, list(kinds)],
+    )
+    return done.rowcount
+
+
+def untold(tx: Transaction, registry: str) -> list[RepeatNotice]:
+    """Return the notices whose owners are not told yet, except those that were tried within a minute."""
+    return _notices(
+        tx,
+        """
+        select review_id, model_version_id, note from repeat_notices
+        join model_versions version on version.id = model_version_id
+        where registry = %s and told_at is null and (tried_at is null or tried_at < now() - interval '1 minute')
+        order by noticed_at, review_id, model_version_id
+        """,
+        [registry],
+    )
+
+
+def with_outdated_notes(tx: Transaction, registry: str, *, standing: Collection[str]) -> list[RepeatNotice]:
+    """Return all notices of the versions whose tag in MLflow is not as their findings are now."""
+    return _notices(
+        tx,
+        """
+        with noticed as (
+            select review_id, version.id as model_version_id, note,
+                is_found and status = any(%(standing)s) and version.id = any(member_ids(evidence)) as stands
+            from repeat_notices join reviews on reviews.id = review_id
+            join model_versions version on version.id = repeat_notices.model_version_id
+            where version.registry = %(registry)s
+        )
+        select review_id, model_version_id, note from noticed where model_version_id in (
+            select model_version_id from noticed where note is null or stands = (note = ''))
+        order by review_id
+        """,
+        {"registry": registry, "standing": list(standing)},
+    )
+
+
+def record_told(tx: Transaction, *, told: Sequence[int], failed: Sequence[int]) -> None:
+    """Store which versions' owners are told, and for which a channel was away."""
+    tx.execute(
+        """
+        update repeat_notices set tried_at = now(), told_at = case when model_version_id = any(%s) then now() end
+        where told_at is null and model_version_id = any(%s)
+        """,
+        [list(told), [*told, *failed]],
+    )
+
+
+def record_note(tx: Transaction, *, version_id: int, note: str, standing: Collection[str]) -> None:
+    """Store the tag of a version as it is in MLflow now."""
+    tx.execute(
+        """
+        update repeat_notices set note = case when reviews.is_found and reviews.status = any(%s)
+            and repeat_notices.model_version_id = any(member_ids(reviews.evidence)) then %s else '' end
+        from reviews where reviews.id = review_id and repeat_notices.model_version_id = %s
+        """,
+        [list(standing), note, version_id],
+    )
+
+
+def _notices(
+    tx: Transaction, query: LiteralString, parameters: Sequence[object] | Mapping[str, object]
+) -> list[RepeatNotice]:
+    found = tx.execute(query, parameters).fetchall()
+    rows = by_ids(tx, sorted({version_id for _, version_id, _ in found}))
+    return [RepeatNotice(review_id, rows[version_id], note) for review_id, version_id, note in found]

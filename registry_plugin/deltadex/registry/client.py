@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -30,6 +31,23 @@ _PROMPT_TAG = "mlflow.prompt.is_prompt"
 _PLAIN_ID = re.compile(r"[\w-]+", re.ASCII)
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A registered model's entry, without its versions.
+
+    Attributes
+    ----------
+    created_ms
+        Time of creation in milliseconds: after a deletion, another model may have the name.
+    aliases
+        By version number.
+    """
+
+    created_ms: int
+    aliases: Mapping[int, tuple[str, ...]]
+    tags: Mapping[str, str]
 
 
 class Registry:
@@ -168,17 +186,20 @@ class Registry:
                     return {}
                 raise
 
-    def all_aliases(self) -> Mapping[str, Mapping[int, tuple[str, ...]]]:
-        """Return the aliases of all registered models by name and version number, with one call per page of models.
+    def registered_models(self) -> Mapping[str, RegisteredModel]:
+        """Return all registered models by name, with one call per page of models.
 
         Page tokens are offsets: a model may be missing if another one was deleted during the read.
         """
-        found: dict[str, Mapping[int, tuple[str, ...]]] = {}
+        found: dict[str, RegisteredModel] = {}
         token: str | None = None
         while True:
             with registry_errors("listing registered models"):
                 page = self.client.search_registered_models(max_results=_PAGE_SIZE, page_token=token)
-            found |= {model.name: _by_version(model.aliases) for model in page}
+            found |= {
+                model.name: RegisteredModel(int(model.creation_timestamp), _by_version(model.aliases), dict(model.tags))
+                for model in page
+            }
             token = page.token
             if not token:
                 return found

@@ -8,6 +8,9 @@ from deltadex.registry.client import Registry
 from deltadex.registry.connection import registry_errors
 from deltadex.types import Embedding, RegisteredVersion, State
 
+#: Remark about a version, like a comment of a colleague.
+NOTE_TAG = "deltadex.note"
+
 
 def tag_embedded(
     registry: Registry,
@@ -41,6 +44,25 @@ def tag_not_embedded(registry: Registry, version: RegisteredVersion, state: Stat
 def tag_reviews(registry: Registry, version: RegisteredVersion, tags: Mapping[str, str]) -> None:
     """Tag a version with the decisions about its findings."""
     _set_tags(registry, version, tags)
+
+
+def tag_note(registry: Registry, version: RegisteredVersion, note: str) -> None:
+    """Tag a version with a remark for its owner, or remove the remark if it is empty."""
+    if note:
+        _set_tags(registry, version, {NOTE_TAG: note})
+        return
+    with registry_errors(f"tagging {version.ref.label}"):
+        registry.client.delete_model_version_tag(version.ref.name, str(version.ref.version), NOTE_TAG)
+
+
+def tag_model(registry: Registry, name: str, tags: Mapping[str, str | None]) -> None:
+    """Set tags of a registered model; None removes one, and is no error if it is not there."""
+    for key, value in tags.items():
+        with registry_errors(f"tagging {name}"):
+            if value is not None:
+                registry.client.set_registered_model_tag(name, key, value)
+            elif key in registry.client.get_registered_model(name).tags:
+                registry.client.delete_registered_model_tag(name, key)
 
 
 def _set_tags(registry: Registry, version: RegisteredVersion, tags: Mapping[str, str]) -> None:

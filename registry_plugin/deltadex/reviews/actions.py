@@ -36,7 +36,7 @@ from deltadex.reviews.queries import LOOK_AGAIN, LogEntry, ReviewRow
 from deltadex.reviews.reasons import NEEDS_APPROVAL, Decision, action_of
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
-from deltadex.types import FindingKind
+from deltadex.types import FindingKind, RiskTier
 
 #: Reviewer of log entries that follow from a measurement.
 SYSTEM_REVIEWER = "deltadex"
@@ -129,6 +129,16 @@ def prove(tx: Transaction, viewer: Person, entry_id: int) -> dict[str, Any]:
             hint="A person who may see them asks.",
         )
     return chain.prove(tx, entry_id)
+
+
+def prove_about(tx: Transaction, viewer: Person, version_id: int, *, after: str = "") -> dict[str, Any]:
+    """Return the part of the log that proves the entries about a version; see `deltadex.reviews.chain.prove_part`.
+
+    Entries that also concern a model that the viewer may not see are given as digests only.
+    """
+    viewer.require(Right.LOOK)
+    seen = {one.id for one in reviews.about(tx, version_id) if one.models and all(map(viewer.sees, one.models))}
+    return chain.prove_part(tx, seen, after=after)
 
 
 def erase(tx: Transaction, person: Person, entry_ids: Collection[int], *, comment: str) -> None:
@@ -265,6 +275,11 @@ def follow(tx: Transaction, settings: Settings, *, name: str | None = None) -> N
             step, why = automatic_action(row.review, basis, is_new=is_new, amount=tolerance), ""
         if step is not None:
             reviews.record(tx, row.id, step, seen=row.revision, reviewer=SYSTEM_REVIEWER, comment=why)
+    tiers = (*RiskTier, None)
+    due_days = {
+        tier: settings.ownership.due_days.get(tier, review.due_days) if tier else review.due_days for tier in tiers
+    }
+    review_changes.plan_due_dates(tx, settings.registry, name=name, due_days=due_days)
     _delegate(tx, settings, None if name is None else {*opened, *changed})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -68,6 +68,45 @@ def verify(tx: Transaction, *, holding: str | None = None) -> Chain:
     return Chain(number, head, *(fault or (None, "")))
 
 
+def entries(tx: Transaction) -> Iterator[dict[str, Any]]:
+    """Yield all entries in the form in which `verify_entries` reads them: what each says, and its comment."""
+    with tx.cursor("chain") as cursor:
+        for row in cursor.execute(_ENTRIES):
+            entry = _Entry(*row)
+            text = None if entry.salt is None else {"salt": entry.salt, "comment": entry.comment}
+            yield {"entry": entry.fields, "text": text}
+
+
+def verify_entries(said: Iterable[Mapping[str, Any]]) -> tuple[Chain, list[str]]:
+    """Compute the chain of entries that left the database, without one; return it with the hash of each entry.
+
+    Raises
+    ------
+    GovernanceError
+        An entry lacks something.
+    """
+    hashes, erased, silent, fault = list[str](), set[str](), list[str](), None
+    for one in said:
+        try:
+            fields, text = one["entry"], one["text"]
+            values = [fields[name] for name in FIELDS]
+            if text is None:
+                silent.append(str(fields["id"]))
+            elif texts_digest(text["salt"], text["comment"]) != fields["text_digest"]:
+                fault = fault or (int(fields["id"]), f"The comment of entry {fields['id']} of the log was changed")
+        except (KeyError, TypeError, ValueError) as error:
+            raise GovernanceError(f"An entry is incomplete: {error}", hint="Take another backup.") from error
+        if fields["action"] == "erased":
+            erased.add(str(fields["request_id"]))
+        hashes.append(texts_digest(hashes[-1] if hashes else "", texts_digest(*values)))
+    for number in silent:
+        if number not in erased:
+            text = f"The comment of entry {number} of the log was removed without an entry that says so"
+            fault = fault or (int(number), text)
+    head = f"{len(hashes)}:{hashes[-1]}" if hashes else ""
+    return Chain(len(hashes), head, *(fault or (None, ""))), hashes
+
+
 def prove(tx: Transaction, entry_id: int) -> dict[str, Any]:
     """Return all that is needed to prove one entry against a head: of all others only their digests.
 
@@ -86,8 +125,73 @@ def prove(tx: Transaction, entry_id: int) -> dict[str, Any]:
                 (before if found is None else after).append(entry.digest)
     if found is None:
         raise GovernanceError(f"There is no entry {entry_id} in the log", hint="`deltadex review log` shows them.")
-    text = None if found.salt is None else {"salt": found.salt, "comment": found.comment}
-    return {"entry": found.fields, "text": text, "before": before, "after": after}
+    return {**found.disclosed(), "before": before, "after": after}
+
+
+def prove_part(tx: Transaction, entry_ids: Collection[int], *, after: str = "") -> dict[str, Any]:
+    """Return a part of the log that proves some entries against its head: of all others only their digests.
+
+    Parameters
+    ----------
+    after
+        An earlier head, `number:hash`, that the part begins behind; empty begins with the first entry.
+
+    Raises
+    ------
+    GovernanceError
+        The log never had this head, or one of the entries is before it.
+    """
+    number, _, known = after.rpartition(":")
+    start, last, at = ({"number": 0, "hash": ""} if not after else None), "", 0
+    entries, early = list[Any](), list[int]()
+    with tx.cursor("chain") as cursor:
+        for at, row in enumerate(cursor.execute(_ENTRIES), start=1):
+            entry = _Entry(*row)
+            last = entry.hash
+            if start is not None:
+                entries.append(entry.disclosed() if entry.id in entry_ids else entry.digest)
+                continue
+            early += [entry.id] * (entry.id in entry_ids)
+            if known == entry.hash and number in ("", str(at)):
+                start = {"number": at, "hash": entry.hash}
+    if start is None:
+        raise GovernanceError(f"The log has no head {after}", hint="`deltadex review verify` shows the head of now.")
+    if early:
+        raise GovernanceError(f"Entry {early[0]} is before the head {after}", hint="Begin behind an older one.")
+    return {"start": start, "entries": entries, "head": f"{at}:{last}" if at else ""}
+
+
+def verify_part(part: Mapping[str, Any]) -> str:
+    """Return the head that a part of `prove_part` leads to. Needs no database.
+
+    Raises
+    ------
+    GovernanceError
+        The part is incomplete, or a comment is not the one of its entry.
+    """
+    try:
+        heads = heads_of_part(part)
+    except (KeyError, TypeError, ValueError) as error:
+        raise GovernanceError(f"The part of the log is incomplete: {error!r}", hint="Ask for another one.") from error
+    return heads[-1] if heads else ""
+
+
+def heads_of_part(part: Mapping[str, Any]) -> list[str]:
+    """Return each head that a verified part passes through, the one that it begins behind included."""
+    number, previous = int(part["start"]["number"]), str(part["start"]["hash"])
+    heads = [f"{number}:{previous}"] if number else []
+    for one in part["entries"]:
+        number, previous = number + 1, texts_digest(previous, one if isinstance(one, str) else _digest_of(one))
+        heads.append(f"{number}:{previous}")
+    return heads
+
+
+def _digest_of(disclosed: Mapping[str, Any]) -> str:
+    """Return the digest of an entry that is given in full, after a look at its comment."""
+    fields, text = disclosed["entry"], disclosed["text"]
+    if text is not None and texts_digest(text["salt"], text["comment"]) != fields["text_digest"]:
+        raise GovernanceError("The comment is not the one of the entry", hint="Ask for another proof.")
+    return texts_digest(*(fields[name] for name in FIELDS))
 
 
 def verify_proof(proof: Mapping[str, Any]) -> str:
@@ -99,10 +203,7 @@ def verify_proof(proof: Mapping[str, Any]) -> str:
         The proof is incomplete, or its comment is not the one of the entry.
     """
     try:
-        fields, text = proof["entry"], proof["text"]
-        if text is not None and texts_digest(text["salt"], text["comment"]) != fields["text_digest"]:
-            raise GovernanceError("The comment is not the one of the entry", hint="Ask for another proof.")
-        digests = [*proof["before"], texts_digest(*(fields[name] for name in FIELDS)), *proof["after"]]
+        digests = [*proof["before"], _digest_of(proof), *proof["after"]]
     except (KeyError, TypeError) as error:
         raise GovernanceError(
             f"The proof is incomplete: {error}", hint="`deltadex review prove` writes one."
@@ -126,6 +227,11 @@ class _Entry:
     @property
     def id(self) -> int:
         return int(self.fields["id"] or 0)
+
+    def disclosed(self) -> dict[str, Any]:
+        """Return the entry in full; the text is None if it was erased."""
+        text = None if self.salt is None else {"salt": self.salt, "comment": self.comment}
+        return {"entry": self.fields, "text": text}
 
     def fault(self, previous: str, *, is_erased: bool) -> tuple[int, str] | None:
         """Return the id and what is wrong with the entry, given the hash of the entry before; None if nothing is."""

@@ -17,6 +17,7 @@ class FindingOrder(StrEnum):
     """Order of findings."""
 
     URGENT = "most urgent"
+    DUE = "due first"
     NEWEST = "newest"
     OLDEST = "oldest"
     LARGEST = "frees most"
@@ -24,6 +25,7 @@ class FindingOrder(StrEnum):
 
 _ORDERS: Mapping[FindingOrder, Callable[[ReviewRow], tuple[float, ...]]] = {
     FindingOrder.URGENT: lambda row: (list(Severity).index(row.severity), row.due_at.timestamp(), row.id),
+    FindingOrder.DUE: lambda row: (row.due_at.timestamp(), list(Severity).index(row.severity), row.id),
     FindingOrder.NEWEST: lambda row: (-row.first_seen.timestamp(), -row.id),
     FindingOrder.OLDEST: lambda row: (row.first_seen.timestamp(), row.id),
     FindingOrder.LARGEST: lambda row: (-(row.plan.freed_bytes or 0), row.id),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, LiteralString
 
@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from deltadex.findings.kinds import KINDS, Concerns, Severity, kinds_about
 from deltadex.store.database import Transaction
-from deltadex.types import FindingKind
+from deltadex.types import FindingKind, RiskTier
 
 _SCOPE: LiteralString = """
     (select id from model_versions where registry = %(registry)s and (%(name)s::text is null or name = %(name)s))
@@ -75,15 +75,35 @@ _CHANGED: LiteralString = """
 """
 _INSERT: LiteralString = """
     insert into reviews (kind, model_version_id, other_id, measure, threshold, evidence, recipe_id, last_measured,
-        severity, due_at)
+        severity, due_at, planned_due_at)
     values (%(kind)s, %(model_version_id)s, %(other_id)s, %(measure)s, %(threshold)s, %(evidence)s, %(recipe_id)s,
-        %(measured_at)s, %(severity)s, now() + %(due)s)
+        %(measured_at)s, %(severity)s, now() + %(due)s, now() + %(due)s)
     on conflict do nothing returning id
 """
 _UPDATE: LiteralString = """
     update reviews set measure = %(measure)s, threshold = %(threshold)s, evidence = %(evidence)s,
         recipe_id = %(recipe_id)s, severity = %(severity)s, is_found = true
     where id = %(id)s
+"""
+# A date that a person set stays, until the finding is opened again.
+_DUE: LiteralString = """
+    select id, due from (
+        select reviews.id, due_at, opened_at + make_interval(days => min(allowed.days)) as due
+        from reviews
+        cross join lateral (select greatest(first_seen, max(decided_at)) as opened_at from decisions
+            where review_id = reviews.id and action in ('returned', 'reopened')) opened
+        join model_versions version
+            on version.id = any(array[model_version_id, other_id] || member_ids(reviews.evidence))
+        left join registered_models model
+            on (model.registry, model.name) = (version.registry, version.name) and not is_gone
+        join unnest(%(due_tiers)s::text[], %(due_severities)s::text[], %(due_days)s::integer[])
+            as allowed (tier, severity, days)
+            on allowed.tier = coalesce(model.tier, '') and allowed.severity = reviews.severity
+        where reviews.status in ('open', 'in_review') and (due_at = planned_due_at or due_at < opened_at)
+            and (model_version_id in {scope} or other_id in {scope}
+                or member_ids(reviews.evidence) && array(select id from {scope} as scope))
+        group by reviews.id, opened_at) planned
+    where due <> due_at order by id
 """
 
 
@@ -121,6 +141,33 @@ def follow(
         cursor.executemany(_INSERT, new, returning=True)
         opened = [row[0] for result in cursor.results() for row in result] if new else []
     return opened, sorted({*gone, *measured, *(values["id"] for values in changed)})
+
+
+def plan_due_dates(
+    tx: Transaction, registry: str, *, name: str | None, due_days: Mapping[RiskTier | None, Sequence[int]]
+) -> None:
+    """Set the due dates of undecided findings by the highest risk tier among the models that they are about.
+
+    Parameters
+    ----------
+    name
+        Only findings about this registered model; None for all.
+    due_days
+        Days until a finding is due, for each severity from high to low, by tier; under None for models without one.
+    """
+    table = [
+        (tier or "", severity, days[at]) for tier, days in due_days.items() for at, severity in enumerate(Severity)
+    ]
+    tiers, severities, days = (list(column) for column in zip(*table, strict=True))
+    scope = {"registry": registry, "name": name}
+    allowed = {"due_tiers": tiers, "due_severities": severities, "due_days": days}
+    moved = tx.execute(_formatted(_DUE), {**scope, **allowed}).fetchall()
+    if moved:  # an update of no rows would announce a change
+        with tx.cursor() as cursor:
+            cursor.executemany(
+                "update reviews set due_at = %s, planned_due_at = %s where id = %s",
+                [(due, due, id_) for id_, due in moved],
+            )
 
 
 def mark_remeasured(tx: Transaction, recipe_id: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, LiteralString
 
@@ -16,9 +16,9 @@ from psycopg.types.json import Jsonb
 from deltadex.duplicates.group_findings import GroupPlan
 from deltadex.errors import FindingChanged
 from deltadex.findings.kinds import Reason, Severity
-from deltadex.reviews.lifecycle import RULINGS, Action, Basis, Review, Status
+from deltadex.reviews.lifecycle import RULINGS, UNDECIDED, Action, Basis, Review, Status
 from deltadex.store.database import Transaction
-from deltadex.types import Finding, FindingKind, VersionRow
+from deltadex.types import Finding, FindingKind, RiskTier, VersionRow
 from deltadex.versions.queries import by_ids
 
 #: SQLSTATE of `record_decision` for an outdated revision.
@@ -124,13 +124,27 @@ class ReviewRow:
 
     @property
     def owner(self) -> str:
-        """The owner of the version, or of the oldest one of a group, by its tags; empty if unknown."""
+        """The owner of the version, or of the oldest one of a group; empty if unknown."""
         return self.versions[0].registered.owner or ""
+
+    @property
+    def tier(self) -> RiskTier | None:
+        """The highest risk tier among the models concerned; None if none has one."""
+        return min(
+            (version.registered.tier for version in self.versions if version.registered.tier),
+            key=list(RiskTier).index,
+            default=None,
+        )
 
     @property
     def versions(self) -> tuple[VersionRow, ...]:
         """The versions concerned, the newer one of a pair first, the oldest one of a group."""
         return self.members or ((self.version,) if self.other is None else (self.version, self.other))
+
+    @property
+    def is_overdue(self) -> bool:
+        """True if nobody has decided it by its due date."""
+        return self.review.status in UNDECIDED and self.due_at < datetime.now(UTC)
 
     @property
     def is_retiring(self) -> bool:
@@ -284,6 +298,14 @@ def record(
 def entry(tx: Transaction, entry_id: int) -> LogEntry | None:
     """Return one entry of the log; None if there is none with this id."""
     return next(iter(_entries(tx, "entry.id = %s", [entry_id])), None)
+
+
+def about(tx: Transaction, version_id: int) -> list[LogEntry]:
+    """Return the log entries about a version, alone, in a pair or as a member of a group then; oldest first."""
+    condition: LiteralString = (
+        "(%s in (entry.model_version_id, entry.other_id) or %s = any(member_ids(entry.evidence)))"
+    )
+    return _entries(tx, condition + " order by entry.id", [version_id, version_id])
 
 
 def erase(tx: Transaction, entry_id: int, *, reviewer: str, identity: str, reason: str) -> int:

@@ -13,12 +13,24 @@ from deltadex.types import VersionRow
 _NAMED = 3
 
 
-def title(row: ReviewRow) -> str:
-    """Return the title of a finding, such as `b/1 has the same weights as a/1, which is champion`."""
+def title(row: ReviewRow, *, about: int | None = None) -> str:
+    """Return the title of a finding, such as `b/1 has the same weights as a/1, which is champion`.
+
+    Parameters
+    ----------
+    about
+        Id of a version, from which a group's title starts, whichever one is kept.
+    """
     others, kept = _parts(row)
+    if subject := next((one for one in row.members if one.id == about), None):
+        rest = listed([label(one) for one in row.members if one.id != about])
+        return KINDS[row.finding.kind].headline.format(
+            others=label(subject), kept=rest, have="has", are="is", behave="behaves"
+        )
     is_one = len(others) == 1
     return KINDS[row.finding.kind].headline.format(
         version=label(row.version),
+        model=row.version.registered.ref.name,
         other=label(row.other) if row.other else "",
         others=listed([label(one) for one in others]),
         kept=label(kept) + (f", which is {', '.join(kept.registered.aliases)}" if kept.registered.aliases else ""),

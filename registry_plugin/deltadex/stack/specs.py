@@ -98,8 +98,19 @@ def watcher(settings: Settings) -> ServiceSpec:
     """Return the specification of `deltadex watch`."""
     health = http_check(f"http://{settings.webhook.host}:{settings.webhook.port}/health")
     env = _prefect_env(settings, settings.prefect_url)
-    env |= _as_variables(settings, "DELTADEX_WEBHOOK__SECRET", "DELTADEX_NOTIFY__CHANNELS", "DELTADEX_PREFECT_AUTH")
+    env |= _as_variables(
+        settings, "DELTADEX_WEBHOOK__SECRET", "DELTADEX_NOTIFY__CHANNELS", "DELTADEX_PREFECT_AUTH", "DELTADEX_WITNESSES"
+    )
     return ServiceSpec("watcher", _module("deltadex", "watch"), env, health, settings.webhook.port)
+
+
+#: The dashboard signs the evidence packs that it offers.
+_EVIDENCE_SECRETS = (
+    "DELTADEX_EVIDENCE__KEY",
+    "DELTADEX_EVIDENCE__KEY_PASSWORD",
+    "DELTADEX_EVIDENCE__PKCS11_URI",
+    "DELTADEX_EVIDENCE__PSEUDONYM_KEY",
+)
 
 
 def dashboard(settings: Settings) -> ServiceSpec:
@@ -122,7 +133,7 @@ def dashboard(settings: Settings) -> ServiceSpec:
     return ServiceSpec(
         "dashboard",
         argv,
-        _without_credentials(environment(settings.data_dir)) | _as_variables(settings),
+        _without_credentials(environment(settings.data_dir)) | _as_variables(settings, *_EVIDENCE_SECRETS),
         http_check(f"{url}/_stcore/health"),
         port,
         url,
@@ -167,7 +178,9 @@ def _as_variables(settings: Settings, *secrets: str) -> dict[str, str]:
 
 
 def _is_secret(value: object) -> bool:
-    return isinstance(value, SecretStr) or (isinstance(value, dict) and any(map(_is_secret, value.values())))
+    if isinstance(value, dict | tuple):
+        return any(map(_is_secret, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, SecretStr)
 
 
 def _plain(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import zip_longest
 from typing import LiteralString
@@ -13,7 +13,8 @@ from deltadex.errors import StoreError
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
 
-#: Tables with their sort order, which is the same on every server. Only `reviews` refers to a later table.
+#: Tables with their sort order, which is the same on every server. `reviews` and `registered_models` refer to a
+#: later table.
 TABLES: dict[str, LiteralString] = {
     "recipes": "id",
     "shards": "id",
@@ -31,8 +32,13 @@ TABLES: dict[str, LiteralString] = {
     "findings": "id",
     "reviews": "id",
     "decisions": "id",
+    "repeat_notices": "review_id, model_version_id",
+    "registered_models": "id",
+    "ownership_entries": "id",
     "notified": 'registry collate "C", rule collate "C"',
     "deliveries": "id",
+    "witnesses": 'registry collate "C", name collate "C"',
+    "time_stamps": "id",
     "clusters": "id",
     "cluster_assignments": "recipe_id, model_version_id",
     "cluster_runs": 'recipe_id, registry collate "C"',
@@ -41,8 +47,12 @@ TABLES: dict[str, LiteralString] = {
     "task_searches": "id",
     "visits": 'registry collate "C", person collate "C"',
     "replays": "id",
+    "taught_searches": "id",
     "sent_texts": "id",
     "advice_requests": "id",
+    "safety_bases": 'base_digest collate "C", probes_digest collate "C"',
+    "safety_requests": "id",
+    "private_readings": 'model_version_id, probes_digest collate "C"',
     "machines": 'registry collate "C", name collate "C"',
     "work_done": 'registry collate "C", kind collate "C", name collate "C"',
 }
@@ -69,12 +79,13 @@ def copy_store(source: Database, target: Database, *, on_progress: OnProgress) -
         ours.commit()  # `connect` has begun a transaction
         ours.execute("set transaction isolation level repeatable read, read only")
         for table in TABLES:
-            _require_empty(theirs, table)
-        with _no_triggers(theirs):
+            require_empty(theirs, table)
+        with no_triggers(theirs, TABLES):
             return {table: _copy_table(ours, theirs, table, on_progress) for table in TABLES}
 
 
-def _require_empty(theirs: Transaction, table: str) -> None:
+def require_empty(theirs: Transaction, table: str) -> None:
+    """Block writers to a table until the transaction ends; raise StoreError if it has rows."""
     # Block writers until the copy is done.
     theirs.execute(SQL("lock table {} in exclusive mode").format(Identifier(table)))
     if theirs.execute(SQL("select from {} limit 1").format(Identifier(table))).fetchone() is not None:
@@ -82,25 +93,34 @@ def _require_empty(theirs: Transaction, table: str) -> None:
 
 
 def _copy_table(ours: Transaction, theirs: Transaction, table: str, on_progress: OnProgress) -> int:
-    columns = _columns(ours, table)
-    into = SQL("copy {} ({}) from stdin (format binary)").format(
-        Identifier(table), SQL(", ").join(map(Identifier, columns))
-    )
-    with theirs.cursor().copy(into) as copy:
-        for number, row in enumerate(_rows(ours, _copy_out(table, map(Identifier, columns))), start=1):
+    columns = columns_of(ours, table)
+    with theirs.cursor().copy(copy_in(table, columns)) as copy:
+        for number, row in enumerate(_rows(ours, copy_out(table, map(Identifier, columns))), start=1):
             copy.write(row)
             if number % _ROWS_PER_REPORT == 0:
                 on_progress(table, number, False)
     if "id" in columns:
-        _continue_ids(theirs, table)
-    comparable = [
+        continue_ids(theirs, table)
+    return _verify(ours, theirs, table, copy_out(table, comparable(columns)), on_progress)
+
+
+def copy_in(table: str, columns: Iterable[str]) -> Composed:
+    """Return the statement that reads a table in the binary format."""
+    return SQL("copy {} ({}) from stdin (format binary)").format(
+        Identifier(table), SQL(", ").join(map(Identifier, columns))
+    )
+
+
+def comparable(columns: Mapping[str, bool]) -> list[Composable]:
+    """Return columns whose binary format is the same on every server, given those of `columns_of`."""
+    return [
         SQL("{}::text").format(Identifier(name)) if has_type_oid else Identifier(name)
         for name, has_type_oid in columns.items()
     ]
-    return _verify(ours, theirs, table, _copy_out(table, comparable), on_progress)
 
 
-def _copy_out(table: str, columns: Iterable[Composable]) -> Composed:
+def copy_out(table: str, columns: Iterable[Composable]) -> Composed:
+    """Return the statement that writes a table in its order, in the binary format."""
     return SQL("copy (select {} from {} order by {}) to stdout (format binary)").format(
         SQL(", ").join(columns), Identifier(table), SQL(TABLES[table])
     )
@@ -127,7 +147,7 @@ def _rows(tx: Transaction, query: Composed) -> Iterator[bytes]:
         yield from map(bytes, copy)
 
 
-def _columns(tx: Transaction, table: str) -> dict[str, bool]:
+def columns_of(tx: Transaction, table: str) -> dict[str, bool]:
     """Return a table's columns, with True for those whose binary format contains a type OID of this server."""
     found = tx.execute(
         """
@@ -140,17 +160,18 @@ def _columns(tx: Transaction, table: str) -> dict[str, bool]:
 
 
 @contextmanager
-def _no_triggers(theirs: Transaction) -> Iterator[None]:
+def no_triggers(theirs: Transaction, tables: Collection[str]) -> Iterator[None]:
     """Disable user triggers during the block: they would reject later states and write a second state history."""
     theirs.execute("set constraints all deferred")
-    for table in TABLES:
+    for table in tables:
         theirs.execute(SQL("alter table {} disable trigger user").format(Identifier(table)))
     yield
     theirs.execute("set constraints all immediate")
-    for table in TABLES:
+    for table in tables:
         theirs.execute(SQL("alter table {} enable trigger user").format(Identifier(table)))
 
 
-def _continue_ids(theirs: Transaction, table: str) -> None:
+def continue_ids(theirs: Transaction, table: str) -> None:
+    """Let the ids of new rows begin after those that are there."""
     statement = SQL("select setval(pg_get_serial_sequence({}, 'id'), coalesce(max(id), 0) + 1, false) from {}")
     theirs.execute(statement.format(table, Identifier(table)))

@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
@@ -128,7 +128,7 @@ class Database:
                 time.sleep(random.uniform(0, _PAUSE_SECONDS * 2**attempt))  # noqa: S311 - no secret
             return self._once(function, _Progress())
 
-    def changes(self, *, every_seconds: float) -> Iterator[None]:
+    def changes(self, *, every_seconds: float) -> Generator[None, None, None]:
         """Yield at once, then after each change of versions or findings, and at least every `every_seconds`.
 
         Uses LISTEN on a separate connection. Behind a connection pooler that drops notifications, it only polls.

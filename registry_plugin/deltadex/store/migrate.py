@@ -89,7 +89,9 @@ def shipped() -> list[Migration]:
     return [Migration(entry.name, entry.read_bytes()) for entry in sorted(entries, key=lambda entry: entry.name)]
 
 
-def migrate(database: Database, *, logins: Mapping[DatabaseRole, str] | None = None) -> list[str]:
+def migrate(
+    database: Database, *, logins: Mapping[DatabaseRole, str] | None = None, up_to: str | None = None
+) -> list[str]:
     """Apply all pending migrations in one transaction and return their names.
 
     Safe to call from several processes at the same time: one migrates, the others wait and have nothing to do.
@@ -98,6 +100,8 @@ def migrate(database: Database, *, logins: Mapping[DatabaseRole, str] | None = N
     ----------
     logins
         Connection strings of the services, whose users are created with these passwords.
+    up_to
+        Name of the last migration to apply, without rights of the roles; default: all.
 
     Raises
     ------
@@ -111,13 +115,15 @@ def migrate(database: Database, *, logins: Mapping[DatabaseRole, str] | None = N
         _create_vector(connection)
         require_vector(connection)
         _create_schema(connection)
-        missing = pending(connection)
+        missing = [one for one in pending(connection) if up_to is None or one.name <= up_to]
         for migration in missing:
             connection.execute(migration.sql)
             connection.execute(
                 "insert into schema_migrations (name, checksum) values (%s, %s)", [migration.name, migration.checksum]
             )
             log.info("migrated name=%s", migration.name)
+        if up_to is not None:
+            return [migration.name for migration in missing]
         roles.grant(connection)
         with _explained("The logins of the services could not be made", hint="docs/store.md says what to run instead."):
             roles.create_logins(connection, logins or {})

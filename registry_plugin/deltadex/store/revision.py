@@ -20,7 +20,8 @@ def revision(tx: Transaction, registry: str) -> str:
             (select sum(revision) from geometries where registry = %(registry)s),
             (select concat_ws('.', count(*), sum(x)) from layouts),
             (select concat_ws('.', count(*), sum(revision)) from meanings),
-            (select concat_ws('.', count(*), sum(revision)) from reviews),
+            (select concat_ws('.', count(*), sum(revision), sum(extract(epoch from due_at)::bigint)) from reviews),
+            (select concat_ws('.', count(*), sum(revision)) from registered_models where registry = %(registry)s),
             (select md5(error) from watchers where registry = %(registry)s and error <> ''))
         """,
         {"registry": registry},

@@ -37,29 +37,33 @@ _READ: LiteralString = """
 _MORE: dict[DatabaseRole, LiteralString] = {
     DatabaseRole.WRITER: """
         grant insert, update on model_versions, shards, watchers, work_done, machines to {role};
-        grant delete on machines to {role};
+        grant delete on machines, witnesses to {role};
         grant insert, update (current_since, is_weak, probe_deltas) on embeddings to {role};
         grant insert, update (noise_floor) on recipes to {role};
         grant insert, update on words, imprints, lineage_sketches, meanings, calibrations, geometries to {role};
-        grant insert, update on notified, deliveries to {role};
+        grant insert, update on notified, deliveries, repeat_notices, witnesses to {role};
+        grant insert on time_stamps to {role};
         grant insert, update on training_records to {role};
-        grant update on task_searches, replays, advice_requests to {role};
+        grant update on task_searches, replays, advice_requests, safety_requests, taught_searches to {role};
+        grant insert, update on safety_bases, private_readings to {role};
         grant insert, update, delete on codes, findings, clusters, cluster_assignments, cluster_runs, layouts to {role};
         grant insert (kind, model_version_id, other_id, recipe_id, measure, threshold, evidence, severity,
-            last_measured, due_at) on reviews to {role};
-        grant update (recipe_id, measure, threshold, evidence, severity, is_found, last_measured, tagged_id)
-            on reviews to {role};
+            last_measured, due_at, planned_due_at) on reviews to {role};
+        grant update (recipe_id, measure, threshold, evidence, severity, is_found, last_measured, tagged_id, due_at,
+            planned_due_at) on reviews to {role};
+        grant insert (registry, name, created_ms, tags, tag_owner, tag_tier),
+            update (name, created_ms, is_gone, tags, tag_owner, tag_tier, tagged_id) on registered_models to {role};
         grant execute on function record_decision, rename_cluster, start_over, ask_task_search, ask_replay, ask_advice,
-            note_visit, record_sent_text to {role};
+            ask_safety, ask_taught, note_visit, record_sent_text, record_ownership to {role};
     """,
     DatabaseRole.READER: """
         grant execute on function record_decision, rename_cluster, start_over, ask_task_search, ask_replay, ask_advice,
-            note_visit, record_sent_text to {role};
+            ask_safety, ask_taught, note_visit, record_sent_text, record_ownership to {role};
     """,
     DatabaseRole.AUDITOR: "",
     DatabaseRole.DASHBOARD: """
         grant execute on function record_decision, rename_cluster, start_over, ask_task_search, ask_replay, ask_advice,
-            note_visit, erase_text, record_sent_text to {role};
+            ask_safety, ask_taught, note_visit, erase_text, record_sent_text, record_ownership to {role};
     """,
 }
 

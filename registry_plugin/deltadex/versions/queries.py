@@ -20,6 +20,7 @@ from deltadex.types import (
     Provenance,
     Queue,
     RegisteredVersion,
+    RiskTier,
     State,
     VersionRow,
 )  # fmt: skip
@@ -34,6 +35,14 @@ REGISTERED_MS = SQL(
         end, created_ms)
     """
 ).format(tag=Literal(DEMO_REGISTERED_TAG), form=Literal(DEMO_TIME))
+#: Rows with owner and tier of their registered model; a condition follows.
+_ROWS: LiteralString = """
+    select model_versions.*, (
+        select array[known.owner, known.tier] from registered_models known
+        where (known.registry, known.name) = (model_versions.registry, model_versions.name) and not is_gone
+    ) as about_model
+    from model_versions where
+"""
 
 
 @dataclass(frozen=True)
@@ -196,12 +205,13 @@ def history(tx: Transaction, version_id: int) -> list[StateChange]:
 
 
 def _select(tx: Transaction, condition: LiteralString, parameters: Sequence[object]) -> list[VersionRow]:
-    query = SQL("select * from model_versions where ") + SQL(condition)
+    query = SQL(_ROWS) + SQL(condition)
     with tx.cursor(row_factory=dict_row) as cursor:
         return [_row(values) for values in cursor.execute(query, parameters)]
 
 
 def _row(values: Mapping[str, Any]) -> VersionRow:
+    owner, tier = values["about_model"] or (None, None)
     return VersionRow(
         id=values["id"],
         registered=RegisteredVersion(
@@ -211,6 +221,8 @@ def _row(values: Mapping[str, Any]) -> VersionRow:
             description=values["description"],
             tags=values["tags"],
             aliases=tuple(values["aliases"]),
+            model_owner=owner,
+            tier=tier and RiskTier(tier),
         ),
         state=State(values["state"]),
         state_since=values["state_since"],

@@ -1,0 +1,1 @@
+"""Checks of one version by its findings, for a pipeline that promotes it."""

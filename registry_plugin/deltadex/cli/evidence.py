@@ -1,0 +1,236 @@
+"""The command `evidence`: packs about model versions, for people outside the house, and their verification."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from deltadex.access import Right
+from deltadex.cli.options import DatabaseUrl, DataDir, Json, parse_label, settings_from
+from deltadex.cli.reading import print_json, reading
+from deltadex.cli.terminal import plain
+from deltadex.errors import DeltadexError, SettingsError
+from deltadex.versions import reads as versions
+from deltadex.versions.labels import known_version, unknown
+
+if TYPE_CHECKING:
+    from deltadex.access import Person
+    from deltadex.evidence.pack import EvidencePack
+    from deltadex.evidence.reproduce import Reproduction
+    from deltadex.evidence.signing import PackSigner
+    from deltadex.settings import Settings
+    from deltadex.store.database import Transaction
+    from deltadex.types import VersionRow
+
+console = Console(highlight=False)
+
+_FOUND_SOMETHING = 4
+
+
+class _WithoutCommand(TyperGroup):
+    """A group with a default: `evidence NAME/VERSION` is `evidence make NAME/VERSION`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Insert the command, except before another one and before `--help`."""
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["make", *args]
+        return super().parse_args(ctx, args)
+
+
+evidence = typer.Typer(
+    name="evidence",
+    cls=_WithoutCommand,
+    help="Write what is known of a version as a signed pack for people outside, and verify packs.\n\n"
+    "`deltadex evidence NAME/VERSION --output DIR` is short for `deltadex evidence make …`.",
+    no_args_is_help=True,
+)
+
+PackPath = Annotated[Path, typer.Argument(metavar="PATH", help="A pack: a folder or a ZIP file.", exists=True)]
+
+
+@evidence.command()
+def make(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder or FILE.zip to write.", show_default=False)],
+    label: Annotated[
+        str | None, typer.Argument(metavar="NAME/VERSION", help="A version, or NAME@ALIAS.", show_default=False)
+    ] = None,
+    alias: Annotated[
+        str | None, typer.Option(help="All versions with this alias, each with a pack in the folder.")
+    ] = None,
+    after: Annotated[
+        str, typer.Option(metavar="HEAD", help="Prove decisions from this earlier head on, not from the first entry.")
+    ] = "",
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="Don't sign.")] = False,
+    json: Json = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Write a pack about a version, as you may see it."""
+    from deltadex.evidence.pack import ZIP, write_pack, zip_name
+
+    if (label is None) == (alias is None):
+        raise typer.BadParameter("give either NAME/VERSION or --alias")
+    if alias is not None and output.suffix == ZIP:
+        raise typer.BadParameter("with --alias it is a folder of packs", param_hint="--output")
+    with reading(data_dir, database_url) as (tx, viewer, settings):
+        signer = None if unsigned else _signer(settings)
+        rows = [_version(tx, viewer, settings, label)] if label else _with_alias(tx, viewer, settings, alias or "")
+        packs = [_pack(tx, viewer, settings, row, after) for row in rows]
+    written = [
+        write_pack(pack, output if alias is None else output / zip_name(pack.label), signer=signer) for pack in packs
+    ]
+    if json:
+        signed = signer.place if signer else None
+        print_json(
+            [
+                {"label": pack.label, "output": str(path), "signed_with": signed}
+                for pack, path in zip(packs, written, strict=True)
+            ]
+        )
+        return
+    for pack, path in zip(packs, written, strict=True):
+        how = f"signed by the key from {signer.place}" if signer else "[bold red]not signed[/]"
+        console.print(f"{plain(path)}: {plain(pack.label)}, {how}", soft_wrap=True)
+
+
+@evidence.command()
+def verify(
+    path: PackPath,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Public key of the house (PEM).", exists=True, dir_okay=False)
+    ] = None,
+    head: Annotated[
+        str, typer.Option(metavar="NUMBER:HASH", help="A head of the log that you noted or that was published.")
+    ] = "",
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="Check everything but the signature.")] = False,
+    json: Json = False,
+) -> None:
+    """Check the signature, the digests and the decision log of a pack. Needs no service. Exits with 4 if one fails."""
+    from deltadex.evidence.verify import verify_pack
+
+    if (key is None) != unsigned:
+        raise typer.BadParameter("give either --key or --unsigned", param_hint="--key")
+    checks = verify_pack(path, public_key=key, head=head)
+    if json:
+        print_json([{"check": one.of, "is_passed": one.is_passed, "says": one.says} for one in checks])
+    else:
+        table = Table("check", "", "found")
+        for one in checks:
+            table.add_row(one.of, "[green]✓[/]" if one.is_passed else "[bold red]✗[/]", plain(one.says))
+        console.print(table)
+    if not all(one.is_passed for one in checks):
+        raise typer.Exit(_FOUND_SOMETHING)
+
+
+@evidence.command()
+def reproduce(
+    path: PackPath,
+    model: Annotated[Path, typer.Option(help="Folder of the finetune.", exists=True, file_okay=False)],
+    base: Annotated[Path, typer.Option(help="Folder of its base.", exists=True, file_okay=False)],
+    json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Embed the model of a verified pack again, and compare within the noise. Exits with 4 if it differs."""
+    from deltadex.evidence.reproduce import compare, packed_embedding
+    from deltadex.local_embedding import embed
+
+    packed = packed_embedding(path)
+    settings = settings_from(data_dir)
+    limits = settings.embedding.model_copy(update={"compute_dtype": packed.dtype})
+    made = embed(
+        model, base=base, method=packed.method_name, settings=settings.model_copy(update={"embedding": limits})
+    )
+    found = compare(packed, made)
+    if json:
+        print_json(_as_json(found))
+    else:
+        _show(found)
+    if not found.is_reproduced:
+        raise typer.Exit(_FOUND_SOMETHING)
+
+
+@evidence.command("new-key")
+def new_key(
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File of the private key.", show_default="evidence.key of the data folder"),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write a new key that signs packs, and the public key beside it, which you publish."""
+    from deltadex.access import at_terminal
+    from deltadex.evidence.signing import key_file, write_new_key
+
+    settings = settings_from(data_dir)
+    at_terminal(settings).require(Right.ADMINISTER)
+    path = output or key_file(settings)
+    path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    public = write_new_key(path)
+    console.print(f"{plain(path)}: the key that signs. Keep it secret.", soft_wrap=True)
+    console.print(f"{plain(public)}: the key that verifies. Publish it where packs don't come from.", soft_wrap=True)
+
+
+def _signer(settings: Settings) -> PackSigner:
+    from deltadex.evidence.signing import signer_of
+
+    signer = signer_of(settings)
+    if signer is None:
+        raise SettingsError(
+            "There is no key that signs packs", hint="`deltadex evidence new-key` makes one; --unsigned does without."
+        )
+    return signer
+
+
+def _pack(tx: Transaction, viewer: Person, settings: Settings, row: VersionRow, after: str) -> EvidencePack:
+    from deltadex.evidence.pack import evidence_pack
+
+    return evidence_pack(tx, viewer, settings, row.id, after=after)
+
+
+def _version(tx: Transaction, viewer: Person, settings: Settings, label: str) -> VersionRow:
+    name, _, alias = label.rpartition("@")
+    if not name or "/" in alias:
+        return known_version(tx, viewer, settings.registry, *parse_label(label))
+    for row in versions.find(tx, viewer, settings.registry, name):
+        if alias in row.registered.aliases:
+            return row
+    raise unknown(label)
+
+
+def _with_alias(tx: Transaction, viewer: Person, settings: Settings, alias: str) -> list[VersionRow]:
+    rows = [
+        row
+        for name in versions.names(tx, viewer, settings.registry)
+        for row in versions.find(tx, viewer, settings.registry, name)
+        if alias in row.registered.aliases
+    ]
+    if not rows:
+        raise DeltadexError(f"No version that you may see has the alias {alias}", hint="`deltadex models` lists them.")
+    return rows
+
+
+def _as_json(found: Reproduction) -> dict[str, Any]:
+    return {
+        "label": found.label,
+        "is_reproduced": found.is_reproduced,
+        "difference": None if found.problem else found.difference,
+        "allowed": None if found.problem else found.allowed,
+        "similarity": None if found.problem else found.similarity,
+        "problem": found.problem,
+    }
+
+
+def _show(found: Reproduction) -> None:
+    if found.problem:
+        console.print(f"[bold red]{plain(found.label)} can't be compared[/]: {plain(found.problem)}")
+        return
+    verdict = "[green]reproduced[/]" if found.is_reproduced else "[bold red]not reproduced[/]"
+    console.print(
+        f"{plain(found.label)}: {verdict}. The vectors differ by {found.difference:.2e} of the base's norm, noise "
+        f"allows {found.allowed:.2e}; cosine similarity {found.similarity:.7f}."
+    )

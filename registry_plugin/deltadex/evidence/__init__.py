@@ -1,0 +1,1 @@
+"""Evidence packs: what is known of a model version, signed, for people who never open the dashboard."""

@@ -1,0 +1,54 @@
+"""The section `findings.json`: findings about a version with their numbers, thresholds and status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deltadex.access import HIDDEN
+from deltadex.evidence.facts import EvidenceFacts
+from deltadex.evidence.source import Source, as_json
+from deltadex.findings.kinds import KINDS
+from deltadex.reviews.queries import ReviewRow
+from deltadex.reviews.titles import title
+
+
+def text(source: Source) -> str:
+    """Return the section."""
+    facts = source.facts
+    thresholds = source.settings.thresholds
+    return as_json(
+        {
+            "model": facts.label,
+            "note": "Each finding has the threshold that it was made with. One that concerns a hidden model has no "
+            "numbers. The settings are those of now.",
+            "findings": [_described(facts, one) for one in facts.findings],
+            "settings": dict(thresholds),
+            "units": {kind.value: info.unit for kind, info in KINDS.items() if info.unit},
+        }
+    )
+
+
+def is_masked(row: ReviewRow) -> bool:
+    """Return whether a finding concerns a model that the person who asks may not see."""
+    return any(version.registered.ref.name == HIDDEN for version in row.versions)
+
+
+def _described(facts: EvidenceFacts, row: ReviewRow) -> dict[str, Any]:
+    found = row.finding
+    return {
+        "id": row.id,
+        "kind": found.kind,
+        "title": None if is_masked(row) else title(row),
+        "severity": row.severity,
+        "status": row.review.status,
+        "is_found": row.is_found,
+        "versions": [facts.names.name(version) for version in row.versions],
+        "measure": found.measure,
+        "threshold": found.threshold,
+        "unit": KINDS[found.kind].unit,
+        "evidence": dict(found.evidence),
+        "assigned_to": row.assignee,
+        "due_at": row.due_at.isoformat(),
+        "first_seen": row.first_seen.isoformat(),
+        "last_measured": row.last_measured.isoformat(),
+    }

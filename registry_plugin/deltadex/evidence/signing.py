@@ -1,0 +1,173 @@
+"""Signatures of packs by OpenSSF model-signing, in key mode: no network is needed.
+
+The stock tool verifies them: `python -m model_signing verify key PACK --signature PACK/pack.sig --public_key KEY.pub`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deltadex.errors import EvidenceError, SettingsError
+from deltadex.evidence.extra import evidence_extra
+from deltadex.settings import EVIDENCE_KEY_FILE, Settings
+
+if TYPE_CHECKING:
+    from model_signing.signing import Config
+
+SIGNATURE = "pack.sig"
+#: A time stamp of the signature, which can only be made after it: neither file is in the signed list.
+TIME_STAMP = "pack.sig.tsr"
+_UNSIGNED_FILES = (SIGNATURE, TIME_STAMP)
+
+#: Function that lets an authority stamp bytes: it returns the DER of an RFC 3161 response.
+TimeStamper = Callable[[bytes], bytes]
+
+
+class KeyPlace(StrEnum):
+    """Where the key is that signs."""
+
+    PKCS11 = "PKCS #11"
+    VARIABLE = "environment"
+    FILE = "file"
+    KEYLESS = "Sigstore"
+
+
+@dataclass(frozen=True)
+class PackSigner:
+    """A key that signs packs, by the place where it is."""
+
+    place: KeyPlace
+    settings: Settings
+
+    def sign(self, folder: Path) -> None:
+        """Write the signature of all files of a folder into it.
+
+        Raises
+        ------
+        EvidenceError
+            The key can't be read or can't sign, or a package is missing.
+        """
+        with evidence_extra():
+            from model_signing import hashing, signing
+        # Files of git are left out by default: one that is added would not be noticed.
+        files = hashing.Config().set_ignored_paths(paths=_UNSIGNED_FILES, ignore_git_paths=False)
+        try:
+            with self._keyed(signing.Config()) as config:
+                config.set_hashing_config(files).sign(folder, folder / SIGNATURE)
+        except (ValueError, TypeError, OSError, RuntimeError) as error:
+            raise EvidenceError(
+                f"The pack can't be signed with the key of {self.place}: {error}",
+                hint="Packs are signed by EC keys (P-256, P-384, P-521) in PEM: see docs/evidence.md.",
+            ) from error
+
+    @contextmanager
+    def _keyed(self, config: Config) -> Iterator[Config]:
+        chosen = self.settings.evidence
+        password = chosen.key_password.get_secret_value().encode() if chosen.key_password else None
+        match self.place:
+            case KeyPlace.PKCS11:
+                assert chosen.pkcs11_uri is not None  # noqa: S101 - `signer_of` chose it for that
+                uri = chosen.pkcs11_uri.get_secret_value()
+                yield config.use_pkcs11_signer(pkcs11_uri=uri, module_paths=chosen.pkcs11_modules)
+            case KeyPlace.VARIABLE:
+                assert chosen.key is not None  # noqa: S101 - as before
+                with _as_file(chosen.key.get_secret_value()) as path:
+                    # The library passes the password on to cryptography, which wants bytes.
+                    yield config.use_elliptic_key_signer(private_key=path, password=password)  # type: ignore[arg-type]
+            case KeyPlace.FILE:
+                path = key_file(self.settings)
+                yield config.use_elliptic_key_signer(private_key=path, password=password)  # type: ignore[arg-type]
+            case KeyPlace.KEYLESS:
+                yield config.use_sigstore_signer(use_ambient_credentials=True)
+
+
+def signer_of(settings: Settings) -> PackSigner | None:
+    """Return the signer that the settings name; None if there is no key.
+
+    Raises
+    ------
+    SettingsError
+        The settings name a file that is not there.
+    """
+    chosen = settings.evidence
+    if chosen.keyless:
+        return PackSigner(KeyPlace.KEYLESS, settings)
+    if chosen.pkcs11_uri is not None:
+        return PackSigner(KeyPlace.PKCS11, settings)
+    if chosen.key is not None:
+        return PackSigner(KeyPlace.VARIABLE, settings)
+    if key_file(settings).is_file():
+        return PackSigner(KeyPlace.FILE, settings)
+    if chosen.key_file is not None:
+        raise SettingsError(f"{chosen.key_file} is not a file", hint="`deltadex evidence new-key` writes one.")
+    return None
+
+
+def key_file(settings: Settings) -> Path:
+    """Return where the key that signs is, or would be."""
+    return settings.evidence.key_file or settings.data_dir / EVIDENCE_KEY_FILE
+
+
+def write_new_key(path: Path) -> Path:
+    """Write a new P-256 key for its user only, and the public key beside it; return the latter's path.
+
+    Raises
+    ------
+    EvidenceError
+        There is a key already: packs that it signed would lose it.
+    """
+    with evidence_extra():
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+    private, public = ec.generate_private_key(ec.SECP256R1()), path.with_suffix(".pub")
+    form = serialization.PrivateFormat.PKCS8
+    written = private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    try:
+        place = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise EvidenceError(f"{path} is there already", hint="Name another file, and see docs/evidence.md.") from error
+    with os.fdopen(place, "wb") as file:
+        file.write(written)
+    form_of_public = serialization.PublicFormat.SubjectPublicKeyInfo
+    public.write_bytes(private.public_key().public_bytes(serialization.Encoding.PEM, form_of_public))
+    return public
+
+
+def check_signature(folder: Path, public_key: Path) -> None:
+    """Check the signature of a folder, and that it has exactly the files that were signed.
+
+    Raises
+    ------
+    EvidenceError
+        The signature is missing, of another key, or of other files.
+    """
+    with evidence_extra():
+        from cryptography.exceptions import InvalidSignature
+        from model_signing import hashing, verifying
+    if not (folder / SIGNATURE).is_file():
+        raise EvidenceError("The pack is not signed", hint="Ask for a signed one.")
+    # Named here and not read from the signature: the stock tool overlooks a `.gitignore` that was added.
+    files = hashing.Config().set_ignored_paths(paths=_UNSIGNED_FILES, ignore_git_paths=False)
+    try:
+        config = verifying.Config().use_elliptic_key_verifier(public_key=public_key).set_hashing_config(files)
+        config.verify(folder, folder / SIGNATURE)
+    except InvalidSignature as error:
+        raise EvidenceError("The signature is not by this key", hint="Ask the house for its public key.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise EvidenceError(f"The pack is not what was signed: {error}", hint="Ask for another copy.") from error
+
+
+@contextmanager
+def _as_file(key: str) -> Iterator[Path]:
+    """Write a key where the library reads it from, for its user only, and remove it."""
+    with tempfile.NamedTemporaryFile("w", prefix="deltadex-", suffix=".pem") as file:
+        file.write(key)
+        file.flush()
+        yield Path(file.name)

@@ -1,0 +1,31 @@
+"""Templates of a pack's documents, with the escaper of each output."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from deltadex.escaping import markdown, printable
+
+
+@cache
+def templates(*, is_markup: bool) -> Environment:
+    """Return the environment of SVG (escaped by itself) or of Markdown (by the filter `md`)."""
+    environment = Environment(
+        loader=PackageLoader("deltadex.evidence", "."),
+        # Markdown has another escaper, the filter `md`: that of HTML would change what people read.
+        autoescape=is_markup,  # noqa: S701
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["md"] = lambda value: markdown(str(value))
+    environment.filters["plain"] = printable
+    environment.filters["xml"] = xml_text
+    return environment
+
+
+def xml_text(text: str) -> str:
+    """Return text in the characters that XML 1.0 allows; the template escapes its markup."""
+    return printable(text).translate({0xFFFE: "\N{REPLACEMENT CHARACTER}", 0xFFFF: "\N{REPLACEMENT CHARACTER}"})

@@ -1,0 +1,132 @@
+"""Verification of a pack: its signature, the digests of its files, and the part of the decision log in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from deltadex.errors import DeltadexError, EvidenceError
+from deltadex.evidence import decisions, ml_bom
+from deltadex.evidence.opened import opened, read_index, read_json
+from deltadex.evidence.pack import INDEX
+from deltadex.evidence.signing import SIGNATURE, TIME_STAMP, check_signature
+from deltadex.reviews.chain import heads_of_part, verify_part
+
+_HINT = "Ask for another copy."
+
+
+class CheckOf(StrEnum):
+    """What is checked, in order."""
+
+    SIGNATURE = "signature"
+    DIGESTS = "digests"
+    CHAIN = "log"
+    BOM = "bill of materials"
+
+
+@dataclass(frozen=True)
+class PackCheck:
+    """The result of one check: what was found, or what is wrong."""
+
+    of: CheckOf
+    is_passed: bool
+    says: str
+
+
+def verify_pack(path: Path, *, public_key: Path | None, head: str = "") -> tuple[PackCheck, ...]:
+    """Check a pack, and return the result of each check. One that fails keeps none of the others from being made.
+
+    Parameters
+    ----------
+    public_key
+        The house's public key (PEM), which came on another way than the pack; None checks no signature, and says so.
+    head
+        A head of the log that was noted or published, `number:hash`: the part of the log must pass through it.
+
+    Raises
+    ------
+    EvidenceError
+        This is no pack, or a package is missing.
+    """
+    with opened(path) as folder:
+        index = read_index(folder)
+        checks: dict[CheckOf, Callable[[], str]] = {
+            CheckOf.SIGNATURE: lambda: _signature(folder, public_key),
+            CheckOf.DIGESTS: lambda: _digests(folder, index),
+            CheckOf.CHAIN: lambda: _chain(folder, index, head),
+            CheckOf.BOM: lambda: _bom(folder),
+        }
+        return tuple(_result(of, check) for of, check in checks.items())
+
+
+def _result(of: CheckOf, check: Callable[[], str]) -> PackCheck:
+    try:
+        return PackCheck(of, is_passed=True, says=check())
+    except DeltadexError as error:
+        return PackCheck(of, is_passed=False, says=error.message)
+
+
+def _signature(folder: Path, public_key: Path | None) -> str:
+    if public_key is None:
+        return "not checked: no key was given, so that anybody may have made this pack"
+    check_signature(folder, public_key)
+    stamped = f"; {TIME_STAMP} is not checked here: use `openssl ts -verify`" if (folder / TIME_STAMP).exists() else ""
+    return f"by the key {hashlib.sha256(public_key.read_bytes()).hexdigest()[:16]}… of {public_key.name}{stamped}"
+
+
+def _digests(folder: Path, index: Mapping[str, Any]) -> str:
+    listed = index.get("files")
+    if not isinstance(listed, dict):
+        raise EvidenceError(f"{INDEX} lists no files", hint=_HINT)
+    there = {one.name for one in folder.iterdir()} - {INDEX, SIGNATURE, TIME_STAMP}
+    if there != set(listed):
+        odd = sorted(there.symmetric_difference(listed))
+        raise EvidenceError(f"Not what {INDEX} lists: {', '.join(odd)} (added or missing)", hint=_HINT)
+    for name, digest in listed.items():
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+            raise EvidenceError(f"{name} was changed: it has not the digest in {INDEX}", hint=_HINT)
+    return f"{len(listed)} files as {INDEX} lists them"
+
+
+def _chain(folder: Path, index: Mapping[str, Any], head: str) -> str:
+    told = read_json(folder, decisions.PATH)
+    part = told.get("log")
+    if not isinstance(part, dict):
+        raise EvidenceError(f"{decisions.PATH} has no part of the log", hint=_HINT)
+    reached = verify_part(part)
+    if reached != part.get("head") or reached != index.get("log_head"):
+        raise EvidenceError(
+            f"The log leads to the head {_short(reached)}, and the pack says {_short(str(index.get('log_head')))}: an "
+            "entry was changed, added, removed or exchanged",
+            hint=_HINT,
+        )
+    shown = [decisions.summary(one) for one in part["entries"] if not isinstance(one, str)]
+    if told.get("decisions") != shown:
+        raise EvidenceError("The decisions that are shown are not those of the log", hint=_HINT)
+    said = f"{len(shown)} decisions, proven against the head {_short(reached)}"
+    if not head:
+        return f"{said}; compare it with a head that the house published (--head)"
+    if head not in heads_of_part(part):
+        raise EvidenceError(
+            f"The log in the pack does not pass through the head {_short(head)}: it was rewritten, or the pack ends "
+            f"before it, at {_short(reached)}",
+            hint=_HINT,
+        )
+    return f"{said}, behind the published head {_short(head)}"
+
+
+def _bom(folder: Path) -> str:
+    try:
+        ml_bom.validate((folder / ml_bom.PATH).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EvidenceError(f"{ml_bom.PATH} can't be read: {error}", hint=_HINT) from error
+    return "valid CycloneDX 1.7"
+
+
+def _short(head: str) -> str:
+    number, _, known = head.rpartition(":")
+    return f"{number}:{known[:16]}…" if known else "(an empty log)"

@@ -1,0 +1,1 @@
+"""An MCP server, by which engineers' assistants ask the registry. Reads only."""

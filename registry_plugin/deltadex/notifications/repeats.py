@@ -1,0 +1,85 @@
+"""Sentences about a version that repeats another one, for its owner and for a tag in MLflow. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deltadex.access import HIDDEN, Person
+from deltadex.escaping import message_text, printable
+from deltadex.notifications.message import Message
+from deltadex.types import FindingKind, VersionRow
+
+#: Lines of one message; an import can bring many versions at once.
+_LINES = 20
+_VERBS = {FindingKind.EXACT_DUPLICATE: "has the same weights as", FindingKind.NEAR_DUPLICATE: "behaves like"}
+#: Kinds of which an owner hears as soon as they are found.
+REPEATS = tuple(_VERBS)
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A fresh version in a group of versions that repeat each other.
+
+    Attributes
+    ----------
+    other
+        The version that it repeats: the most similar one, or else the oldest one of the group.
+    similarity
+        Cosine similarity of both; None for equal weights.
+    more
+        How many versions the group has besides these two.
+    link
+        Address of the finding's page; None if the dashboard has none.
+    """
+
+    review_id: int
+    kind: FindingKind
+    version: VersionRow
+    other: VersionRow
+    similarity: float | None
+    more: int
+    link: str | None
+
+    def sentence(self, viewer: Person) -> str:
+        """Return the finding in words, without name and number of a version that the viewer may not see."""
+        subject, verb = self.version.label, _VERBS[self.kind]
+        if viewer.view(self.other).registered.ref.name == HIDDEN:
+            return f"{subject} {verb} a model that you may not see"
+        number = "" if self.similarity is None else f" ({_short(self.similarity)})"
+        others = f" and {self.more} more" if self.more else ""
+        return f"{subject} {verb} {self.other.label}{number}{others}"
+
+
+def message_of(repeats: Sequence[Repeat], viewer: Person) -> Message:
+    """Return the message to an owner, who sees what the viewer may see; it has no comments and no other addresses."""
+    lines = [_line(one, viewer) for one in repeats[:_LINES]]
+    if len(repeats) > _LINES:
+        lines.append(f"… and {len(repeats) - _LINES} more")
+    first = message_text(repeats[0].version.label)
+    what = f"{first} repeats another model" if len(repeats) == 1 else f"{len(repeats)} new versions repeat others"
+    return Message(f"Deltadex: {what}", "\n".join(lines))
+
+
+def note_of(repeats: Sequence[Repeat], viewer: Person) -> str:
+    """Return the text of the tag in MLflow, such as `behaves like contract-drafter/2 (.97), finding 12: https://…`.
+
+    Parameters
+    ----------
+    viewer
+        Who may read the version in MLflow, as far as that is known: others read the tag, too.
+    """
+    return "; ".join(printable(f"{one.sentence(viewer)}, {_place(one)}") for one in repeats)[:1000]
+
+
+def _line(one: Repeat, viewer: Person) -> str:
+    sentence = message_text(one.sentence(viewer))
+    return f"{sentence}. Use that one, or say in the review why both are needed: {_place(one)}"
+
+
+def _place(one: Repeat) -> str:
+    return f"finding {one.review_id}" + (f": {one.link}" if one.link else "")
+
+
+def _short(similarity: float) -> str:
+    return f"{similarity:.2f}".replace("0.", ".", 1)

@@ -1,0 +1,1 @@
+"""Owner, intended use, risk tier, review date and attestation of registered models."""

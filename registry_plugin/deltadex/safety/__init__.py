@@ -1,0 +1,1 @@
+"""Safety drift: whether a finetune still tells harmful from harmless requests as its base does."""

@@ -1,0 +1,221 @@
+"""Queries of safety measurements: requests, bases with their directions, and readings of versions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, LiteralString
+
+import numpy as np
+from psycopg.types.json import Jsonb
+
+from deltadex.asked.queries import AskedState, Requests
+from deltadex.engine.messages import as_json, from_json
+from deltadex.safety.measure import SafetyBase, SafetyReading
+from deltadex.store.database import Transaction
+
+SAFETY = Requests("safety measurement", table="safety_requests", given="wanted", heard_at="heard_at")
+_COLUMNS: LiteralString = """
+    id, registry, model_version_id, asked_by, asked_at, state, state_since, progress, reason, hint, weights_digest,
+    base_digest, probes_digest, reading, seconds
+"""
+
+
+@dataclass(frozen=True)
+class SafetyRow:
+    """One measurement of a version.
+
+    Attributes
+    ----------
+    progress
+        Share of the work that is done.
+    weights_digest, base_digest, probes_digest
+        What was measured, along which base's directions, by which prompts; None before the end.
+    reading
+        Result; None unless the measurement is done.
+    seconds
+        Duration of the flow; None before its end.
+    """
+
+    id: int
+    registry: str
+    version_id: int
+    asked_by: str
+    asked_at: datetime
+    state: AskedState
+    state_since: datetime
+    progress: float
+    reason: str
+    hint: str
+    weights_digest: str | None
+    base_digest: str | None
+    probes_digest: str | None
+    reading: SafetyReading | None
+    seconds: float | None
+
+    @property
+    def is_over(self) -> bool:
+        """True if the measurement is done or failed."""
+        return self.state.is_over
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Numbers of a base beside its directions; jsonb would not keep the order of a mapping's names."""
+
+    trait_aurocs: tuple[tuple[str, float], ...]
+    reading: SafetyReading
+
+
+def ask(tx: Transaction, registry: str, version_id: int, *, probes: str, by: str) -> int:
+    """Store a request for a flow to run, and return its id."""
+    row = tx.execute("select ask_safety(%s, %s, %s, %s)", [registry, version_id, probes, by]).fetchone()
+    assert row is not None  # noqa: S101 - a select without a table has one row
+    return int(row[0])
+
+
+def get(tx: Transaction, registry: str, request_id: int) -> SafetyRow:
+    """Return one measurement.
+
+    Raises
+    ------
+    StoreError
+        The registry has no measurement with this id.
+    """
+    return _row(*SAFETY.row(tx, _COLUMNS, registry, request_id))
+
+
+def latest(tx: Transaction, version_id: int, *, states: Sequence[AskedState] = tuple(AskedState)) -> SafetyRow | None:
+    """Return the latest measurement of a version in one of these states."""
+    found = SAFETY.rows(
+        tx,
+        _COLUMNS,
+        "model_version_id = %s and state = any(%s) order by id desc limit 1",
+        [version_id, [state.value for state in states]],
+    )
+    return _row(*found[0]) if found else None
+
+
+def finish(
+    tx: Transaction,
+    request_id: int,
+    reading: SafetyReading,
+    *,
+    weights_digest: str,
+    base_digest: str,
+    probes_digest: str,
+    seconds: float,
+) -> bool:
+    """End a measurement with its result; return False if it has already ended."""
+    return SAFETY.finish(
+        tx,
+        request_id,
+        {
+            "reading": Jsonb(as_json(SafetyReading, reading)),
+            "weights_digest": weights_digest,
+            "base_digest": base_digest,
+            "probes_digest": probes_digest,
+            "seconds": seconds,
+        },
+    )
+
+
+def never_measured(tx: Transaction, registry: str, *, limit: int) -> list[int]:
+    """Return embedded versions whose measurement was never asked for, the oldest first."""
+    found = tx.execute(
+        """
+        select id from model_versions version where registry = %s and state = 'embedded' and not exists (
+            select from safety_requests request where request.model_version_id = version.id
+                and (request.weights_digest is null or request.weights_digest = version.weights_digest))
+        order by id limit %s
+        """,
+        [registry, limit],
+    ).fetchall()
+    return [version_id for (version_id,) in found]
+
+
+def save_base(tx: Transaction, base_digest: str, probes_digest: str, base: SafetyBase, *, seconds: float) -> None:
+    """Store the directions of a base. Those that are stored stay: versions were measured along them."""
+    found = _Found(tuple(base.trait_aurocs.items()), base.reading)
+    tx.execute(
+        """
+        insert into safety_bases (base_digest, probes_digest, refusal, traits, found, seconds)
+        values (%s, %s, %s, %s, %s, %s) on conflict do nothing
+        """,
+        [
+            base_digest,
+            probes_digest,
+            base.refusal.astype("<f4").tobytes(),
+            base.traits.astype("<f4").tobytes(),
+            Jsonb(as_json(_Found, found)),
+            seconds,
+        ],
+    )
+
+
+def base(tx: Transaction, base_digest: str, probes_digest: str) -> SafetyBase | None:
+    """Return the directions of a base for these prompts; None if they were not learned yet."""
+    row = tx.execute(
+        "select refusal, traits, found from safety_bases where base_digest = %s and probes_digest = %s",
+        [base_digest, probes_digest],
+    ).fetchone()
+    if row is None:
+        return None
+    found = from_json(_Found, row[2])
+    refusal, traits = (np.frombuffer(content, "<f4").astype(np.float32) for content in row[:2])
+    return SafetyBase(refusal, traits.reshape(-1, len(refusal)), dict(found.trait_aurocs), found.reading)
+
+
+def current(tx: Transaction, registry: str, base_digest: str, probes_digest: str) -> dict[int, SafetyReading]:
+    """Return the latest reading of each version of a base, by the version's id."""
+    found = tx.execute(
+        """
+        select model_version_id, reading from current_safety
+        where registry = %s and base_digest = %s and probes_digest = %s order by model_version_id
+        """,
+        [registry, base_digest, probes_digest],
+    ).fetchall()
+    return {version_id: from_json(SafetyReading, reading) for version_id, reading in found}
+
+
+def collapsed(tx: Transaction, version_ids: Collection[int]) -> set[int]:
+    """Return those of these versions that have the finding."""
+    found = tx.execute(
+        "select model_version_id from findings where kind = 'safety_collapsed' and model_version_id = any(%s)",
+        [list(version_ids)],
+    )
+    return {version_id for (version_id,) in found}
+
+
+def seconds_per_measurement(tx: Transaction, registry: str) -> tuple[float, int] | None:
+    """Return the mean duration of the latest measurements and their number; None if there are none."""
+    row = tx.execute(
+        """
+        select avg(seconds), count(*) from (
+            select seconds from safety_requests where registry = %s and state = 'done' order by id desc limit 20
+        ) as latest
+        """,
+        [registry],
+    ).fetchone()
+    return (float(row[0]), int(row[1])) if row and row[1] else None
+
+
+def has_base(tx: Transaction, base_name: str, probes_digest: str) -> bool:
+    """Return whether the directions of a base, given by its name, were learned already."""
+    row = tx.execute(
+        """
+        select exists (
+            select from safety_bases base join safety_requests request using (base_digest, probes_digest)
+            join model_versions version on version.id = request.model_version_id
+            where version.declared_base = %s and probes_digest = %s)
+        """,
+        [base_name, probes_digest],
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def _row(*values: Any) -> SafetyRow:
+    row = SafetyRow(*values)
+    reading = None if row.reading is None else from_json(SafetyReading, row.reading)
+    return replace(row, state=AskedState(row.state), reading=reading)

@@ -1,0 +1,195 @@
+"""Comparison of the log with the heads that witnesses hold."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from deltadex.errors import DeltadexError, WitnessError
+from deltadex.store.database import Transaction
+from deltadex.witness import queries
+from deltadex.witness.head import Held, LogHead
+from deltadex.witness.kinds import Witness
+from deltadex.witness.queries import WitnessState
+from deltadex.witness.time_stamp import TimeStampWitness
+
+#: Name under which heads are compared that are known by a time stamp kept in the database.
+STAMPED = "time stamps in the database"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers of the witnesses, read before the log is.
+
+    Attributes
+    ----------
+    held
+        What each witness holds.
+    errors
+        Why a witness that can be asked did not answer.
+    published
+        What had been published to each witness before it was asked.
+    authorities
+        Authorities of time stamps, which verify the stamps of heads.
+    """
+
+    held: Mapping[str, Held]
+    errors: Mapping[str, str]
+    published: Mapping[str, WitnessState]
+    authorities: Sequence[TimeStampWitness] = ()
+
+
+@dataclass(frozen=True)
+class HeadComparison:
+    """Result of the comparison with one witness.
+
+    Attributes
+    ----------
+    witness
+        Name of the witness.
+    heads
+        Number of heads that it holds.
+    agreed
+        The longest head before any that the log does not contain; None if there is none.
+    denied
+        A head that the log does not contain; None if it contains all.
+    problem
+        How the log differs; empty if it does not.
+    is_shorter
+        True if the log only ends before heads that the witness holds, as a backup of an earlier day does.
+    error
+        Why the witness did not answer; empty if it did.
+    remark
+        What is odd about the witness itself: unreadable records, or a wrong time stamp.
+    """
+
+    witness: str
+    heads: int = 0
+    agreed: LogHead | None = None
+    denied: LogHead | None = None
+    problem: str = ""
+    is_shorter: bool = False
+    error: str = ""
+    remark: str = ""
+
+
+def ask(witnesses: Sequence[Witness], registry: str, *, published: Mapping[str, WitnessState]) -> Answers:
+    """Read the heads of all witnesses that can be asked. No transaction should be open meanwhile.
+
+    Parameters
+    ----------
+    published
+        States of the witnesses, read before: what is published from now on may be missing in the answers.
+    """
+    held: dict[str, Held] = {}
+    errors: dict[str, str] = {}
+    for witness in witnesses:
+        try:
+            answer = witness.held(registry)
+        except DeltadexError as error:
+            errors[witness.name] = error.message
+            continue
+        if answer is not None:
+            held[witness.name] = answer
+    return Answers(held, errors, published, [one for one in witnesses if isinstance(one, TimeStampWitness)])
+
+
+def compare(tx: Transaction, registry: str, answers: Answers) -> list[HeadComparison]:
+    """Compare the log with what the witnesses hold: a cut log has fewer entries, a rewritten one other hashes.
+
+    Also compares a witness with what was last published to it, which it should still hold.
+    """
+    held = dict(answers.held)
+    if stamped := queries.stamped(tx, registry):
+        held[STAMPED] = Held(tuple(stamped))
+    numbers = {head.entries for one in held.values() for head in one.heads}
+    return compare_hashes(queries.count_entries(tx), queries.hashes_at(tx, numbers), replace(answers, held=held))
+
+
+def compare_hashes(length: int, hashes: Mapping[int, Collection[str]], answers: Answers) -> list[HeadComparison]:
+    """Compare a log of this length, with these hashes by number of the entry, with what the witnesses hold."""
+    found = [
+        _comparison(name, one, length, hashes, state=answers.published.get(name), authorities=answers.authorities)
+        for name, one in answers.held.items()
+    ]
+    return found + [HeadComparison(name, error=error) for name, error in answers.errors.items()]
+
+
+def _comparison(
+    name: str, held: Held, length: int, hashes: Mapping[int, Collection[str]], *, state: WitnessState | None,
+    authorities: Sequence[TimeStampWitness],
+) -> HeadComparison:  # fmt: skip
+    heads = sorted(held.heads, key=lambda head: (head.entries, head.at))
+    denied = [head for head in heads if head.hash not in hashes.get(head.entries, ())]
+    # Longer ones were published from a log that was changed already.
+    reach = denied[0].entries if denied else length + 1
+    agreed = [head for head in heads if head.entries < reach]
+    # The longest of a cut log says how much is missing; the first of a rewritten one where it begins.
+    worst = next((head for head in denied if head.entries <= length), denied[-1] if denied else None)
+    problem = _problem(worst, len(denied), length, agreed[-1] if agreed else None, authorities) if worst else ""
+    if not problem:
+        problem = _lost(heads, state)
+    return HeadComparison(
+        name, len(heads), agreed[-1] if agreed else None, worst, problem,
+        is_shorter=reach > length and worst is not None, remark=_remark(held, heads, authorities),
+    )  # fmt: skip
+
+
+def _problem(
+    head: LogHead, count: int, length: int, agreed: LogHead | None, authorities: Sequence[TimeStampWitness]
+) -> str:
+    since = f"they agree up to entry {agreed.entries} of {_time(agreed.at)}" if agreed else "they agree on no head"
+    more = f" and {count - 1} more" if count > 1 else ""
+    vouched = "".join(f", vouched for by {name} at {_time(at)}" for name, at in _vouched(head, authorities))
+    if head.entries > length:
+        what = f"was cut: it has {length} entries, and the witness"
+    else:
+        what = f"was rewritten: its entry {head.entries} is another one. The witness"
+    published = f"holds {head.entries}:{head.hash[:12]}…{more}, published at {_time(head.at)}{vouched}"
+    return f"The log {what} {published}; {since}"
+
+
+def _lost(heads: Sequence[LogHead], state: WitnessState | None) -> str:
+    """Return that a witness lacks the head that was last published to it; empty if it has it."""
+    if state is None or state.hash is None or any(head.place == (state.entries, state.hash) for head in heads):
+        return ""
+    at = _time(state.published_at) if state.published_at else "an unknown time"
+    return (
+        f"The witness no longer holds head {state.entries}:{state.hash[:12]}… that was published to it at {at}: "
+        "the witness was changed"
+    )
+
+
+def _remark(held: Held, heads: Sequence[LogHead], authorities: Sequence[TimeStampWitness]) -> str:
+    """Return what is odd about a witness: records that are no heads, and a last time stamp that does not hold."""
+    unreadable = f"{held.unreadable} of its records can't be read" if held.unreadable else ""
+    stamped = [head for head in heads if head.stamps][-1:]
+    wrong = [text for head in stamped for text in _wrong_stamps(head, authorities)]
+    return "; ".join(filter(None, [unreadable, *wrong]))
+
+
+def _wrong_stamps(head: LogHead, authorities: Sequence[TimeStampWitness]) -> list[str]:
+    found = []
+    for authority in authorities:
+        try:
+            authority.time_of(head)
+        except WitnessError as error:
+            found.append(error.message)
+    return found
+
+
+def _vouched(head: LogHead, authorities: Sequence[TimeStampWitness]) -> list[tuple[str, datetime]]:
+    found = []
+    for authority in authorities:
+        try:
+            at = authority.time_of(head)
+        except WitnessError:
+            continue
+        if at is not None:
+            found.append((authority.name, at))
+    return found
+
+
+def _time(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

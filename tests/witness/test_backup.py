@@ -1,0 +1,158 @@
+"""Backups: verified without a database, restored into an older schema's place, and refused when they were changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from deltadex.errors import GovernanceError, StoreError
+from deltadex.reviews import actions as reviews
+from deltadex.settings import Settings
+from deltadex.store.database import Database
+from deltadex.witness.backup import back_up, restore, verify_backup
+from tests.cli.test_main import deltadex
+from tests.stored import ADMIN, REGISTRY
+from tests.witness import forging
+
+
+def ignore(*_: object) -> None:
+    pass
+
+
+@pytest.fixture
+def backup(store: Database, tmp_path: Path) -> Path:
+    with store.transaction() as tx:
+        [first, *_] = reviews.log(tx, ADMIN, Settings(registry=REGISTRY))
+        reviews.erase(tx, ADMIN, [first.id], comment="on request")
+    back_up(store, tmp_path / "backup.zip", on_progress=ignore)
+    return tmp_path / "backup.zip"
+
+
+@pytest.fixture
+def empty(new_database_url: Callable[..., str]) -> Iterator[Database]:
+    with Database(new_database_url()) as target:
+        yield target
+
+
+def changed(backup: Path, member: str, change: Callable[[bytes], bytes]) -> Path:
+    """Return a copy of a backup in which one file is another one."""
+    copy = backup.with_name("changed.zip")
+    with ZipFile(backup) as old, ZipFile(copy, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, change(old.read(name)) if name == member else old.read(name))
+    return copy
+
+
+def test_a_backup_is_private_and_overwrites_nothing(backup: Path, store: Database) -> None:
+    assert backup.stat().st_mode & 0o777 == 0o600
+    before = backup.read_bytes()
+    with pytest.raises(StoreError, match="File exists"):
+        back_up(store, backup, on_progress=ignore)
+    assert backup.read_bytes() == before
+
+
+def test_its_log_is_verified_without_a_database(backup: Path, store: Database) -> None:
+    found, hashes = verify_backup(backup)
+    with store.transaction() as tx:
+        assert found == reviews.verify(tx, ADMIN)
+    assert (found.entries, found.broken, found.head) == (4, None, f"4:{hashes[-1]}")
+
+
+def test_whatever_is_changed_in_its_log_is_noticed(backup: Path) -> None:
+    lines = ZipFile(backup).read("log.jsonl").splitlines()
+
+    def with_line(number: int, **values: object) -> Path:
+        entry = json.loads(lines[number])
+        entry["entry"] |= {name: value for name, value in values.items() if name != "comment"}
+        if "comment" in values and entry["text"]:
+            entry["text"]["comment"] = values["comment"]
+        new = [*lines[:number], json.dumps(entry).encode(), *lines[number + 1 :]]
+        return changed(backup, "log.jsonl", lambda _: b"\n".join(new))
+
+    with pytest.raises(GovernanceError, match="another head"):
+        verify_backup(with_line(1, reviewer="eve"))
+    assert "comment of entry" in verify_backup(with_line(1, comment="nicer"))[0].problem
+    for cut in (lines[:-1], lines[1:]):
+        with pytest.raises(GovernanceError, match="another head"):
+            verify_backup(changed(backup, "log.jsonl", lambda _, cut=cut: b"\n".join(cut)))
+    with pytest.raises(GovernanceError, match="incomplete"):
+        verify_backup(changed(backup, "log.jsonl", lambda _: b"{}"))
+    with pytest.raises(StoreError, match="can't be read"):
+        verify_backup(changed(backup, "log.jsonl", lambda _: b"?"))
+
+
+def test_a_table_that_was_changed_is_not_restored(backup: Path, empty: Database) -> None:
+    forged = changed(backup, "tables/decisions.copy", lambda rows: rows.replace(b"ben", b"eve"))
+    with pytest.raises(StoreError, match="decisions differs"):
+        restore(empty, forged, on_progress=ignore)
+    with empty.transaction() as tx:
+        assert tx.execute("select count(*) from model_versions").fetchone() == (0,)
+    assert restore(empty, backup, on_progress=ignore).entries == 4
+
+
+def test_rows_that_are_not_those_of_the_log_are_noticed_after_the_restoration(backup: Path, empty: Database) -> None:
+    """A forger who changes a row, its digest in the manifest, and not the log."""
+    rows = ZipFile(backup).read("tables/decisions.copy").replace(b"ben", b"eve")
+    manifest = json.loads(ZipFile(backup).read("manifest.json"))
+    manifest["tables"]["decisions"]["digest"] = hashlib.sha256(rows).hexdigest()
+    forged = changed(backup, "tables/decisions.copy", lambda _: rows)
+    forged = changed(
+        forged.rename(backup.with_name("once.zip")), "manifest.json", lambda _: json.dumps(manifest).encode()
+    )
+    with pytest.raises(GovernanceError, match="was changed"):
+        restore(empty, forged, on_progress=ignore)
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x05\x06" + bytes(18)])
+def test_another_file_is_no_backup(tmp_path: Path, empty: Database, content: bytes) -> None:
+    (tmp_path / "other").write_bytes(content)
+    with pytest.raises(StoreError, match="no backup"):
+        restore(empty, tmp_path / "other", on_progress=ignore)
+
+
+def test_a_backup_of_a_newer_deltadex_is_refused_and_one_of_an_older_migrated(
+    backup: Path, empty: Database, new_database_url: Callable[..., str]
+) -> None:
+    manifest = json.loads(ZipFile(backup).read("manifest.json"))
+
+    def with_schema(schema: dict[str, str], tables: dict[str, object]) -> Path:
+        values = json.dumps(manifest | {"schema": schema, "tables": tables}).encode()
+        return changed(backup, "manifest.json", lambda _: values)
+
+    schema, tables = manifest["schema"], manifest["tables"]
+    with pytest.raises(StoreError, match="newer"):
+        restore(empty, with_schema(schema | {"9999_later.sql": "0"}, tables), on_progress=ignore)
+    # As it was before there were witnesses.
+    older = {name: one for name, one in schema.items() if name < "0028"}
+    tables = {name: one for name, one in tables.items() if name not in ("witnesses", "time_stamps")}
+    assert restore(empty, with_schema(older, tables), on_progress=ignore).entries == 4
+    empty.check()
+
+
+def test_from_the_command_line_with_a_witness(
+    store: Database, heads: Path, tmp_path: Path, new_database_url: Callable[..., str]
+) -> None:
+    def run(*arguments: str, code: int = 0) -> str:
+        result = deltadex(
+            *arguments, DELTADEX_DATABASE__URL=store.url, DELTADEX_DATA_DIR=str(tmp_path), DELTADEX_REGISTRY=REGISTRY,
+            DELTADEX_WITNESSES=json.dumps([f"folder:{heads}"]),
+        )  # fmt: skip
+        assert result.returncode == code, result.stderr + result.stdout
+        return " ".join((result.stdout + result.stderr).split())
+
+    file = str(tmp_path / "backup.zip")
+    run("review", "publish")
+    assert "head of the log 3:" in run("db", "backup", "--output", file)
+    forging.decide(store)
+    run("review", "publish")
+    assert "holds later heads" in run("review", "verify", "--backup", file)
+    assert "3 entries, all unchanged" in run("db", "restore", file, "--to", new_database_url())
+    forging.rewrite(store, 2)
+    run("db", "backup", "--output", file + ".forged")
+    assert "was rewritten" in run("db", "restore", file + ".forged", "--to", new_database_url(), code=4)
+    assert "was rewritten" in run("review", "verify", "--backup", file + ".forged", code=4)
