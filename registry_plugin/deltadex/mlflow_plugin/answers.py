@@ -23,7 +23,7 @@ from deltadex.reviews.lifecycle import UNDECIDED
 from deltadex.reviews.queries import ReviewRow
 from deltadex.reviews.titles import title
 from deltadex.search import reads as search
-from deltadex.settings import Settings, load_settings, workspace_of
+from deltadex.settings import Settings, load_settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import VersionRow
 from deltadex.versions import reads as versions
@@ -72,7 +72,7 @@ def _viewer(settings: Settings, caller: Caller | None) -> Person:
     name, groups = (caller.name, caller.groups) if caller else ("anonymous", ())
     directory = read_directory(settings)
     if directory is not None:
-        return directory.person(name, groups, workspace=workspace_of(settings.registry))
+        return directory.person(name, groups)
     if caller is None or caller.is_admin:
         return Person(name, Role.VIEWER)
     raise AccessDenied(
