@@ -11,9 +11,10 @@ from deltadex.duplicates.group import Group
 from deltadex.duplicates.overview import redundancies
 from deltadex.errors import AccessDenied
 from deltadex.find import queries as task_searches
+from deltadex.find.answers import CAVEAT, TaskModels
 from deltadex.find.by_words import NOTHING_FOUND, models_with
 from deltadex.find.mixtures import mixed_query, parse
-from deltadex.find.search import CAVEAT, TaskModels, models_for, models_like
+from deltadex.find.search import models_for, models_like
 from deltadex.mcp_server.untrusted import TEXT_CHARACTERS, quoted
 from deltadex.mcp_server.values import (
     MOST,
