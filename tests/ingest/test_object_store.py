@@ -150,6 +150,7 @@ def test_a_worker_without_credentials_loses_nothing_and_its_successor_goes_on(
     assert (row.state, row.attempt) == (State.EMBEDDED, 2)
 
 
+@pytest.mark.slow
 def test_an_embedding_that_may_not_be_written_back_waits_and_is_not_recorded(
     company: App, store: ObjectStore, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:

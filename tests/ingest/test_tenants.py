@@ -129,6 +129,7 @@ def test_equal_models_of_two_workspaces_are_two_models_and_no_duplicates(
         assert f"workspaces/{workspace}/" in run.info.artifact_uri
 
 
+@pytest.mark.slow
 def test_a_new_workspace_is_watched_without_a_restart_and_one_that_fails_stops_no_other(
     company: App, adapter: Path, mlflow_url: str
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_workspace_s_client_refuses_to_read_another_one(company: App) -> None:
         registry.set_tag(registered(registry="acme/legal").ref, "key", "value")
 
 
+@pytest.mark.slow
 def test_each_workspace_has_analyses_of_its_own(company: App) -> None:
     legal = company.within("legal").scheduler
     run_id = legal.submit_analyses()
@@ -183,6 +185,7 @@ def test_each_workspace_has_analyses_of_its_own(company: App) -> None:
         assert "workspace:legal" in client.read_flow_run(UUID(run_id)).tags
 
 
+@pytest.mark.slow
 def test_a_flow_run_acts_in_the_workspace_that_its_tag_names(
     company: App, adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
