@@ -12,6 +12,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from deltadex.access import Person, Role
+from deltadex.errors import DeltadexError
 from deltadex.reviews import actions as reviews
 from deltadex.settings import DatabaseSettings, Settings
 from deltadex.store.database import Database, Transaction
@@ -31,7 +32,10 @@ def answers(tx: Transaction, made: Strangers) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for read in READS.keys() - {reviews.prove, reviews.verify}:
         for viewer in VIEWERS:
-            said = texts(READS[read](tx, viewer, made))
+            try:
+                said = texts(READS[read](tx, viewer, made))
+            except DeltadexError as refused:
+                said = iter([refused.message])
             found[f"{name_of(read)} for {viewer.name}"] = sorted(one for one in said if not _HEAD.fullmatch(one))
     return found
 
