@@ -199,16 +199,17 @@ def test_a_role_in_one_workspace_is_none_in_another(tmp_path: Path) -> None:
         }
     )
     groups = ["legal", "risk"]
-    in_legal = directory.person("cleo", groups, workspace="legal")
+    in_legal = directory.within("legal").person("cleo", groups)
     assert (in_legal.role, in_legal.models) == (Role.APPROVER, ("contract-*", "*"))
-    assert directory.person("cleo", groups, workspace="support-eu").role is Role.VIEWER
-    assert directory.person("ada", workspace="legal").role is Role.ADMIN
-    assert directory.person("ben").role is Role.VIEWER
-    for name, workspace in (("cleo", "billing"), ("ben", "legal")):
-        with pytest.raises(AccessDenied, match=f"{name} has no role in the workspace {workspace}"):
-            directory.person(name, groups if name == "cleo" else (), workspace=workspace)
-    with pytest.raises(AccessDenied, match="cleo has no role here"):
-        directory.person("cleo", groups)
+    assert directory.within("support-eu").person("cleo", groups).role is Role.VIEWER
+    assert directory.within("legal").person("ada").role is Role.ADMIN
+    assert directory.within("default").person("ben").role is Role.VIEWER
+    assert directory.within("legal").person("ben", ["risk"]).role is Role.VIEWER, (
+        "as one of a group that has a role there"
+    )
+    for name, given, workspace in (("cleo", groups, "billing"), ("ben", [], "legal"), ("cleo", groups, "default")):
+        with pytest.raises(AccessDenied, match=f"{name} has no role here"):
+            directory.within(workspace).person(name, given)
     file = tmp_path / "access.toml"
     file.write_text(f'[people.{system_user()}]\nrole = "viewer"\nworkspaces = ["legal"]\n')
     settings = Settings(access=AccessSettings(file=file))

@@ -12,7 +12,7 @@ from prefect.states import Completed, Failed
 from deltadex.app import open_app
 from deltadex.errors import DeltadexError
 from deltadex.ingest import safety
-from deltadex.settings import load_settings
+from deltadex_flows.run_settings import run_settings
 
 
 @flow(
@@ -22,7 +22,7 @@ from deltadex.settings import load_settings
 )
 def measure_safety(safety_id: int) -> RunState[Any]:
     """Run a safety measurement; a failure is also stored with its request."""
-    with open_app(load_settings()) as app:
+    with open_app(run_settings()) as app:
         try:
             is_done = safety.run(app, safety_id, flow_run_id=str(flow_run.get_id()))
         except DeltadexError as error:

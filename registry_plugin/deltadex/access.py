@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deltadex.errors import AccessDenied, SettingsError
-from deltadex.settings import DEFAULT_WORKSPACE, Settings, workspace_of
+from deltadex.settings import Settings, workspace_of
 from deltadex.types import ModelVersionRef, Provenance, RegisteredVersion, VersionRow
 
 #: Shown instead of the name of a model that the viewer may not see.
@@ -117,29 +117,32 @@ class Directory(BaseModel):
     people: Mapping[str, Membership] = Field(default_factory=dict)
     groups: Mapping[str, Membership] = Field(default_factory=dict)
 
-    def person(
-        self, name: str, groups: Sequence[str] = (), *, identity: str = "", workspace: str = DEFAULT_WORKSPACE
-    ) -> Person:
+    def within(self, workspace: str) -> Directory:
+        """Return the memberships that apply in a workspace of MLflow; a role in one is none in another."""
+
+        def applying(listed: Mapping[str, Membership]) -> dict[str, Membership]:
+            return {name: one for name, one in listed.items() if one.covers(workspace)}
+
+        return Directory(people=applying(self.people), groups=applying(self.groups))
+
+    def person(self, name: str, groups: Sequence[str] = (), *, identity: str = "") -> Person:
         """Return a person by their own entry, or else with the highest role and all models of their groups.
 
         Parameters
         ----------
-        workspace
-            Only memberships that cover it count: what someone may do in one is nothing in another.
         identity
             As in `Person`; an entry under it goes before one under the name.
 
         Raises
         ------
         AccessDenied
-            Neither the identity nor the name nor one of the groups is listed for the workspace.
+            Neither the identity nor the name nor one of the groups is listed.
         """
         own = self.people.get(identity) or self.people.get(name)
         found = [own] if own else [self.groups[group] for group in groups if group in self.groups]
-        found = [one for one in found if one.covers(workspace)]
         if not found:
             raise AccessDenied(
-                f"{name} has no role {'here' if workspace == DEFAULT_WORKSPACE else f'in the workspace {workspace}'}",
+                f"{name} has no role here",
                 hint="An admin can add the person or one of their groups to the access file.",
             )
         role = max((one.role for one in found), key=list(Role).index)
@@ -147,13 +150,7 @@ class Directory(BaseModel):
 
 
 def from_claims(
-    directory: Directory,
-    claims: Mapping[str, object],
-    *,
-    now: float,
-    name_claim: str,
-    groups_claim: str,
-    workspace: str = DEFAULT_WORKSPACE,
+    directory: Directory, claims: Mapping[str, object], *, now: float, name_claim: str, groups_claim: str
 ) -> Person:
     """Return the person of a verified token from an identity provider.
 
@@ -184,7 +181,7 @@ def from_claims(
     if name_claim == "email" and claims.get("email_verified") is not True:
         name = identity
     listed = [str(group) for group in groups] if isinstance(groups, list | tuple) else []
-    return directory.person(name, listed, identity=identity, workspace=workspace)
+    return directory.person(name, listed, identity=identity)
 
 
 def masked(version: VersionRow) -> VersionRow:
@@ -208,7 +205,7 @@ _ANONYMOUS = Person("anonymous", Role.VIEWER)
 
 
 def read_directory(settings: Settings) -> Directory | None:
-    """Read people and groups from the access file of the settings; None if there is none.
+    """Read people and groups from the access file, with the roles of the settings' workspace; None if there is none.
 
     Raises
     ------
@@ -220,11 +217,12 @@ def read_directory(settings: Settings) -> Directory | None:
         return None
     try:
         text = path.read_text()
-        return Directory.model_validate(json.loads(text) if path.suffix == ".json" else tomllib.loads(text))
+        listed = Directory.model_validate(json.loads(text) if path.suffix == ".json" else tomllib.loads(text))
     except (OSError, ValueError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
         what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
         raise SettingsError(f"{path}: {what}", hint="docs/reviews.md has an example of this file.") from error
+    return listed.within(workspace_of(settings.registry))
 
 
 def system_user() -> str:
@@ -259,7 +257,7 @@ def at_terminal(settings: Settings, *, as_: str | None = None) -> Person:
         return Person(as_ or system_user(), Role.ADMIN, identity=_local_identity(as_))
     if as_ is not None:
         raise AccessDenied("--as is only allowed without an access file", hint="Log in to this machine as that person.")
-    return directory.person(system_user(), identity=_local_identity(), workspace=workspace_of(settings.registry))
+    return directory.person(system_user(), identity=_local_identity())
 
 
 def at_page(
@@ -289,12 +287,7 @@ def at_page(
         raise AccessDenied("This dashboard needs a login", hint="Log in.")
     access = settings.access
     return from_claims(
-        directory,
-        claims,
-        now=time.time(),
-        name_claim=access.name_claim,
-        groups_claim=access.groups_claim,
-        workspace=workspace_of(settings.registry),
+        directory, claims, now=time.time(), name_claim=access.name_claim, groups_claim=access.groups_claim
     )
 
 

@@ -150,6 +150,7 @@ def test_a_worker_without_credentials_loses_nothing_and_its_successor_goes_on(
     assert (row.state, row.attempt) == (State.EMBEDDED, 2)
 
 
+@pytest.mark.slow
 def test_an_embedding_that_may_not_be_written_back_waits_and_is_not_recorded(
     company: App, store: ObjectStore, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,7 +177,7 @@ def test_an_embedding_that_may_not_be_written_back_waits_and_is_not_recorded(
     ],
 )
 def test_a_refusal_of_the_store_is_told_with_its_kind(
-    company: App,
+    mlflow_url: str,
     store: ObjectStore,
     monkeypatch: pytest.MonkeyPatch,
     changed: dict[str, str],
@@ -185,17 +186,19 @@ def test_a_refusal_of_the_store_is_told_with_its_kind(
 ) -> None:
     take_credentials(monkeypatch, {**store.environment, **changed})
     with pytest.raises(Shortage, match=reason) as caught:
-        ArtifactSource(company.registry, uri, where="support/1").listing()
+        ArtifactSource(Registry(mlflow_url, name="acme"), uri, where="support/1").listing()
     assert "listing the artifacts of support/1" in caught.value.message
     assert "MLFLOW_S3_ENDPOINT_URL" in caught.value.hint
     assert caught.value.resource is Resource.STORE
 
 
-def test_a_store_that_is_away_is_tried_again(company: App, store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_is_away_is_tried_again(
+    mlflow_url: str, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     take_credentials(
         monkeypatch,
         {**store.environment, "MLFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"},
     )
     with pytest.raises(RegistryError, match="EndpointConnectionError") as caught:
-        ArtifactSource(company.registry, DIRECT, where="support/1").listing()
+        ArtifactSource(Registry(mlflow_url, name="acme"), DIRECT, where="support/1").listing()
     assert caught.value.retryable

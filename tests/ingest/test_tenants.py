@@ -69,8 +69,12 @@ def company(app: App, mlflow_url: str, data_dir: Path, tmp_path: Path) -> App:
     app.scheduler.deploy()
     app = replace(app, registry=Registry(mlflow_url, name="acme"), settings=app.settings.model_copy(update=ours))
     for tenant in tenants.each(app):
-        for model in tenant.registry.client.search_registered_models():
-            tenant.registry.client.delete_registered_model(model.name)
+        client = tenant.registry.client
+        for model in client.search_registered_models():
+            client.delete_registered_model(model.name)
+        experiment = client.get_experiment_by_name("deltadex")
+        for tag in experiment.tags if experiment else ():  # the mark of an earlier test's store
+            client.delete_experiment_tag(experiment.experiment_id, tag)
     return app
 
 
@@ -113,7 +117,7 @@ def test_equal_models_of_two_workspaces_are_two_models_and_no_duplicates(
     with company.database.transaction() as tx:
         [copies] = findings.listing(tx, "acme/legal", kinds=[FindingKind.EXACT_DUPLICATE])
         assert findings.listing(tx, "acme/support") == []
-    assert alone.id not in {copies.finding.version_id, *copies.finding.evidence["members"]}
+    assert {copies.finding.version_id, copies.finding.other_id} == {row.id for row in rows(company, "legal")}
     for workspace in ("legal", "support"):
         registry = company.within(workspace).registry
         with registry.bound():
@@ -125,6 +129,7 @@ def test_equal_models_of_two_workspaces_are_two_models_and_no_duplicates(
         assert f"workspaces/{workspace}/" in run.info.artifact_uri
 
 
+@pytest.mark.slow
 def test_a_new_workspace_is_watched_without_a_restart_and_one_that_fails_stops_no_other(
     company: App, adapter: Path, mlflow_url: str
 ) -> None:
@@ -137,7 +142,7 @@ def test_a_new_workspace_is_watched_without_a_restart_and_one_that_fails_stops_n
         round_ = _Tenants(company)
         round_.take_turns(threading.Event(), is_woken=True)
     finally:
-        MlflowClient(mlflow_url, mlflow_url).delete_workspace("billing")
+        MlflowClient(mlflow_url, mlflow_url).delete_workspace("billing", "CASCADE")
     round_.take_turns(threading.Event(), is_woken=True)
     with company.database.transaction() as tx:
         failed, others = watchers.read(tx, "acme/billing"), [watchers.read(tx, name) for name in ("acme", "acme/legal")]
@@ -156,9 +161,9 @@ def test_a_workspace_that_does_not_exist_is_named(company: App) -> None:
 
 def test_a_server_without_workspaces_says_so(app: App) -> None:
     settings = app.settings.model_copy(update={"workspaces": ("*",)})
-    with pytest.raises(RegistryError, match="listing the workspaces failed") as caught:
+    with pytest.raises(RegistryError, match="has no workspaces") as caught:
         tenants.watched(app.registry, settings)
-    assert not caught.value.retryable
+    assert "DELTADEX_WORKSPACES" in caught.value.hint
 
 
 def test_a_workspace_s_client_refuses_to_read_another_one(company: App) -> None:
@@ -169,6 +174,7 @@ def test_a_workspace_s_client_refuses_to_read_another_one(company: App) -> None:
         registry.set_tag(registered(registry="acme/legal").ref, "key", "value")
 
 
+@pytest.mark.slow
 def test_each_workspace_has_analyses_of_its_own(company: App) -> None:
     legal = company.within("legal").scheduler
     run_id = legal.submit_analyses()
@@ -179,6 +185,7 @@ def test_each_workspace_has_analyses_of_its_own(company: App) -> None:
         assert "workspace:legal" in client.read_flow_run(UUID(run_id)).tags
 
 
+@pytest.mark.slow
 def test_a_flow_run_acts_in_the_workspace_that_its_tag_names(
     company: App, adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow.utils.workspace_context import ServerWorkspaceContext
 
 from deltadex.errors import AccessDenied
 from deltadex.mlflow_plugin.answers import StoreAnswers
@@ -80,3 +81,21 @@ def test_without_an_access_file_only_admins_of_the_app_and_a_server_without_logi
     with pytest.raises(AccessDenied) as caught:
         answers.models("", 1, Caller("zoe"))
     assert "DELTADEX_ACCESS__FILE" in caught.value.hint
+
+
+def test_a_request_of_a_workspace_reads_nothing_of_another(
+    answers: StoreAnswers, database: Database, tmp_path: Path
+) -> None:
+    with database.transaction() as tx:
+        discovered(tx, "contract-drafter", registry=f"{REGISTRY}/legal")
+    people = {"ada": {"role": "viewer", "workspaces": ["legal"]}, "eve": {"role": "viewer", "workspaces": ["default"]}}
+    (tmp_path / "people.json").write_text(json.dumps({"people": people}))
+    with ServerWorkspaceContext("legal"):
+        assert [one["name"] for one in answers.models("", 1, ADA)["models"]] == ["contract-drafter"]
+        assert answers.version("payroll", 1, ADA) is None
+        with pytest.raises(AccessDenied):
+            answers.models("", 1, EVE)
+    assert answers.version("contract-drafter", 1, EVE) is None
+    assert answers.version("payroll", 1, EVE) is not None
+    with pytest.raises(AccessDenied):
+        answers.models("", 1, ADA)

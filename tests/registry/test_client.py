@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from deltadex.engine.probes import PUBLISHED
-from deltadex.errors import DeltadexError, RegistryError
+from deltadex.errors import DeltadexError, RegistryError, Shortage
 from deltadex.registry.artifacts import ArtifactSource
 from deltadex.registry.client import Registry
 from deltadex.registry.connection import store_errors
@@ -145,11 +145,17 @@ def test_a_store_that_no_retry_will_open_is_no_transient_error(registry: Registr
 
 
 @pytest.mark.parametrize(
-    ("error", "is_retried"),
-    [(ValueError("default auth: cannot configure default credentials"), False), (RuntimeError("broken pipe"), True)],
+    ("error", "kind", "is_retried"),
+    [
+        (ValueError("default auth: cannot configure default credentials"), Shortage, False),
+        (ValueError("no such container"), RegistryError, False),
+        (RuntimeError("broken pipe"), RegistryError, True),
+    ],
 )
-def test_errors_of_a_store_s_own_client_are_no_bug_of_ours(error: Exception, is_retried: bool) -> None:
-    with pytest.raises(RegistryError, match=str(error)) as caught, store_errors("listing"):
+def test_errors_of_a_store_s_own_client_are_no_bug_of_ours(
+    error: Exception, kind: type[RegistryError | Shortage], is_retried: bool
+) -> None:
+    with pytest.raises(kind, match=str(error)) as caught, store_errors("listing"):
         raise error
     assert caught.value.retryable == is_retried
     assert caught.value.hint

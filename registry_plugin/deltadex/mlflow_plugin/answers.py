@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
+from mlflow.utils.workspace_context import get_request_workspace
+
 from deltadex.access import Person, Role, read_directory
 from deltadex.catalog.listing import ListedModel, listing
 from deltadex.catalog.wanted import Wanted, parse_words
@@ -59,6 +61,8 @@ class StoreAnswers:
 @contextmanager
 def _reading(caller: Caller | None) -> Iterator[tuple[Transaction, Person, Settings]]:
     settings = load_settings()
+    if workspace := get_request_workspace():  # of the request, as MLflow's server has found it
+        settings = settings.within(workspace)
     viewer = _viewer(settings, caller)
     with _database(settings.url_of("reader"), settings.database.role).transaction() as tx:
         yield tx, viewer, settings

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from mlflow import MlflowClient
@@ -14,8 +15,11 @@ from mlflow.entities import Run as Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking._model_registry.client import ModelRegistryClient
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.server_info import SERVER_INFO_WORKSPACES_ENABLED, fetch_server_info
 from mlflow.utils.workspace_context import WorkspaceContext, get_request_workspace
 
+from deltadex.errors import RegistryError
 from deltadex.registry.connection import is_missing, registry_errors
 from deltadex.registry.trust import transport
 from deltadex.settings import DEFAULT_WORKSPACE, SourceSettings, workspace_of
@@ -99,6 +103,13 @@ class Registry:
             The server has none.
         """
         with registry_errors("listing the workspaces"):
+            # Asked for a list, a server without workspaces answers as one that is overloaded.
+            server = fetch_server_info(get_default_host_creds(self.tracking_uri))
+            if server.status_code == HTTPStatus.OK and not server.data.get(SERVER_INFO_WORKSPACES_ENABLED):
+                raise RegistryError(
+                    f"MLflow at {self.tracking_uri} has no workspaces",
+                    hint="Unset DELTADEX_WORKSPACES, or start MLflow with --enable-workspaces.",
+                )
             return tuple(sorted(one.name for one in self.client.list_workspaces()))
 
     def newest_first(self) -> Iterator[RegisteredVersion]:

@@ -21,23 +21,23 @@ class HeadRuns:
     """
 
     def __init__(self, registry: Registry, experiment: str) -> None:
-        self._client = registry.client
+        self._registry = registry
         self._experiment = experiment
 
     def add(self, name: str, line: str) -> None:
         """Make a finished run with this head; raises RegistryError if MLflow refuses or can't be reached."""
-        with registry_errors("publishing the log's head"):
-            run = self._client.create_run(self._experiment_id(), tags={_TAG: line}, run_name=name)
+        with self._registry.bound(), registry_errors("publishing the log's head"):
+            run = self._registry.client.create_run(self._experiment_id(), tags={_TAG: line}, run_name=name)
             # Unlike `set_terminated`, this prints nothing on the standard output.
-            self._client.update_run(run.info.run_id, status="FINISHED")
+            self._registry.client.update_run(run.info.run_id, status="FINISHED")
 
     def lines(self) -> list[str]:
         """Return the heads of all runs, also of deleted ones; raises RegistryError if they can't be read."""
         found, token = list[str](), None
-        with registry_errors("reading the log's published heads"):
-            experiment = self._client.get_experiment_by_name(self._experiment)
+        with self._registry.bound(), registry_errors("reading the log's published heads"):
+            experiment = self._registry.client.get_experiment_by_name(self._experiment)
             while experiment is not None:
-                page = self._client.search_runs(
+                page = self._registry.client.search_runs(
                     [experiment.experiment_id], run_view_type=ViewType.ALL, max_results=_PAGE_SIZE, page_token=token
                 )
                 found += [run.data.tags[_TAG] for run in page if _TAG in run.data.tags]
@@ -47,9 +47,9 @@ class HeadRuns:
         return found
 
     def _experiment_id(self) -> str:
-        experiment = self._client.get_experiment_by_name(self._experiment)
+        experiment = self._registry.client.get_experiment_by_name(self._experiment)
         if experiment is None:
-            return str(self._client.create_experiment(self._experiment))
+            return str(self._registry.client.create_experiment(self._experiment))
         if experiment.lifecycle_stage == LifecycleStage.DELETED:
-            self._client.restore_experiment(experiment.experiment_id)
+            self._registry.client.restore_experiment(experiment.experiment_id)
         return str(experiment.experiment_id)
