@@ -9,6 +9,7 @@ from enum import StrEnum
 from time import monotonic
 
 from deltadex.access import Person
+from deltadex.asked.queries import AskedState
 from deltadex.checks.conditions import FailOn
 from deltadex.clusters import queries as clusters
 from deltadex.embeddings import queries as embeddings
@@ -17,13 +18,18 @@ from deltadex.reviews import actions as reviews
 from deltadex.reviews.lifecycle import Status
 from deltadex.reviews.queries import ReviewRow
 from deltadex.reviews.titles import title
+from deltadex.safety import queries as safety
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
+from deltadex.taught import queries as taught
 from deltadex.types import UNDER_WAY, FindingKind, State, VersionRow
 from deltadex.versions import reads as versions
 
-#: Kinds that are judged by the next round over all versions, not when a version is embedded.
-JUDGED_LATER = frozenset({FindingKind.SAME_TASK})
+#: Kinds that are judged when a person asks for it, and how.
+JUDGED_WHEN_ASKED = {
+    FindingKind.SAFETY_COLLAPSED: "deltadex safety {label} --measure",
+    FindingKind.TAUGHT: "deltadex taught {label} --search",
+}
 #: Statuses of findings that a person, or a delegated rule, has settled in favour of the version.
 _SETTLED = (Status.DISMISSED, Status.FIXED)
 #: Longest pause between two reads: a notification may be lost.
@@ -55,7 +61,7 @@ class VersionCheck:
     settled
         Findings that were dismissed.
     unjudged
-        Kinds asked for that the next round over all versions judges.
+        Kinds asked for that are not judged yet: by the next round over all versions, or when a person asks for it.
     reason
         Why the version is not ready, or was not measured; empty if it is judged.
     """
@@ -146,10 +152,16 @@ def _outcome(row: VersionRow, failing: tuple[ReviewRow, ...], awaited: set[Findi
         # Nothing was compared: a version that could not be embedded must not pass for one without findings.
         why = f": {row.reason}" if row.reason else ""
         return Outcome.NOT_MEASURED, f"it is {row.state}, so nothing was compared{why}"
-    if awaited:
-        kinds = ", ".join(sorted(awaited))
-        return Outcome.NOT_READY, f"{kinds} is judged by the next round over all versions"
-    return Outcome.PASSED, ""
+    if not awaited:
+        return Outcome.PASSED, ""
+    ways = [f"{kind} is judged by {judged_by(kind, row.label)}" for kind in sorted(awaited)]
+    return Outcome.NOT_READY, "; ".join(ways)
+
+
+def judged_by(kind: FindingKind, label: str) -> str:
+    """Return by what a kind that is not judged yet will be judged."""
+    command = JUDGED_WHEN_ASKED.get(kind)
+    return f"`{command.format(label=label)}`" if command else "the next round over all versions"
 
 
 def _awaited(row: VersionRow) -> str:
@@ -157,10 +169,16 @@ def _awaited(row: VersionRow) -> str:
 
 
 def _unjudged(tx: Transaction, settings: Settings, row: VersionRow, fail_on: FailOn) -> tuple[FindingKind, ...]:
-    """Return the kinds that no round has judged since the version was embedded."""
-    later = tuple(kind for kind in fail_on.kinds if kind in JUDGED_LATER)
-    stored = embeddings.of_version(tx, row.id) if later else []
-    if not stored:
-        return ()
-    run = clusters.latest_run(tx, stored[0].recipe.id, settings.registry)
-    return () if run is not None and run.found_at > row.state_since else later
+    """Return the kinds that nothing has judged since the version was embedded."""
+    open_ones = {
+        FindingKind.SAME_TASK: lambda: _awaits_round(tx, settings, row),
+        FindingKind.SAFETY_COLLAPSED: lambda: safety.latest(tx, row.id, states=[AskedState.DONE]) is None,
+        FindingKind.TAUGHT: lambda: taught.latest_of(tx, settings.registry, row.id, states=[AskedState.DONE]) is None,
+    }
+    return tuple(kind for kind in fail_on.kinds if kind in open_ones and open_ones[kind]())
+
+
+def _awaits_round(tx: Transaction, settings: Settings, row: VersionRow) -> bool:
+    stored = embeddings.of_version(tx, row.id)
+    run = clusters.latest_run(tx, stored[0].recipe.id, settings.registry) if stored else None
+    return bool(stored) and (run is None or run.found_at <= row.state_since)

@@ -126,6 +126,7 @@ def _text(done: VersionCheck, settings: Settings, chosen: CheckFormat) -> str:
 
 
 def _show(done: VersionCheck, settings: Settings) -> None:
+    from deltadex.checks.check import judged_by
     from deltadex.findings.kinds import KINDS
 
     why = f": {plain(done.reason)}" if done.reason else ""
@@ -137,7 +138,7 @@ def _show(done: VersionCheck, settings: Settings) -> None:
     if done.settled:
         console.print(f"  [dim]{len(done.settled)} dismissed: {', '.join(str(row.id) for row in done.settled)}[/]")
     for kind in done.unjudged:
-        console.print(f"  [dim]{KINDS[kind].words}: judged by the next round over all versions[/]")
+        console.print(f"  [dim]{KINDS[kind].words}: judged by {plain(judged_by(kind, done.label))}[/]", soft_wrap=True)
 
 
 def _line(done: VersionCheck, row: ReviewRow, settings: Settings) -> str:
