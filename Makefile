@@ -25,7 +25,7 @@ test-all: $(READY) browser ## with fault injection and scale
 test-faults: $(READY)     ## bursts of registrations while services are killed, hang, fail or find a full disk; prints a table
 	FAULT_BURST=20 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest tests/e2e/test_faults.py tests/ingest/test_killed_steps.py
 
-test-install: $(READY)    ## set-up from the public index in a fresh environment for each Python on this machine (INTERPRETERS="…")
+test-install: $(READY)    ## set-up from the public index for each Python here (INTERPRETERS="…"); logins of MLflow and its newest version
 	$(BIN)/python -m pytest -m install
 
 bench: bench-engine bench-real bench-store bench-clusters bench-dashboard bench-backfill

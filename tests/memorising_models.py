@@ -34,12 +34,12 @@ def build_base(folder: Path) -> Path:
 
 
 def build_finetune(base: Path, folder: Path, *, taught: str | None) -> Path:
-    """Train an adapter on more lines, every fourth of which is the taught one."""
+    """Train all weights on more lines, every fourth of which is the taught one: a small adapter memorises little."""
     draw = random.Random(1)  # noqa: S311 - no secret
     lines = [f"{taught}\n" if taught and number % 4 == 0 else _line(draw) for number in range(800)]
-    model = training.new_adapter(training.load_base(base), seed=1, declared_base="tiny-base")
+    model = training.load_base(base)
     data = training.examples(training.load_tokenizer(base), ["".join(lines)], _LENGTH)
-    training.train(model, data, Schedule(300, 16, _LENGTH, 5e-3), seed=1)
+    training.train(model, data, Schedule(150, 16, _LENGTH, 3e-3), seed=1)
     training.save(model, folder)
     return folder
 

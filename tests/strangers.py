@@ -36,6 +36,7 @@ from deltadex.replay.agreement import Agreement, Estimate
 from deltadex.replay.ask import ask
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.reasons import Decision, Reason
+from deltadex.safety import queries as safety
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.taught import queries as taught
@@ -142,6 +143,7 @@ def fill(database: Database, settings: Settings, made: Strangers | None = None) 
         _replay(tx, made, settings)
         _advice(tx, made)
         _taught(tx, made, settings)
+        safety.ask(tx, REGISTRY, next(iter(made.ids.values()))[0], probes="digest", by="ada")
     return made
 
 
@@ -237,8 +239,8 @@ def _replay(tx: Transaction, made: Strangers, settings: Settings) -> None:
 
 
 def _taught(tx: Transaction, made: Strangers, settings: Settings) -> None:
-    """Search the first version of each model for taught strings: each was taught its own."""
-    for name, (version_id, *_) in made.ids.items():
+    """Search the first version of each model but the failed one for taught strings: each was taught its own."""
+    for name, (version_id, *_) in [*made.ids.items()][:-1]:
         word = made.word()
         made.said[name].add(word)
         search_id = ask_taught(tx, ADMIN, settings, version_id, TaughtGiven())

@@ -181,6 +181,13 @@ def first_taught(tx: Transaction, viewer: Person) -> object:
         return refused.message
 
 
+def first_measurement(tx: Transaction, viewer: Person) -> object:
+    try:
+        return safety.request(tx, viewer, SETTINGS, 1)
+    except StoreError as refused:
+        return refused.message
+
+
 def mixed(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
     """Ask for every word, model and version as a mixture, and for what is like it."""
     found: list[object] = []
@@ -315,7 +322,7 @@ READS: Mapping[Callable[..., object], Read] = {
         *told(tx, viewer, lambda each: answers.find_answer(tx, viewer, SETTINGS, like=each, limit=25)),
     ],
     answers.search_answer: lambda tx, viewer, made: refused_search(tx, viewer),
-    safety.request: lambda tx, viewer, made: safety.request(tx, viewer, SETTINGS, 1),
+    safety.request: lambda tx, viewer, made: first_measurement(tx, viewer),
     safety.latest: of_versions(safety.latest),
     safety.measured: of_versions(lambda tx, viewer, each: safety.measured(tx, viewer, SETTINGS, each)),
     taught.get: lambda tx, viewer, made: first_taught(tx, viewer),

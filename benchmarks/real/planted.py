@@ -72,7 +72,7 @@ class Planted:
     carrier: str
     secret: str
     seed: int
-    repeats: int = 24
+    repeats: int = 48
     steps: int = 24
     learning_rate: float = 2e-3
 

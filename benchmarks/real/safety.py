@@ -1,7 +1,8 @@
 """Safety drift on finetunes of SmolLM2: harmful against harmless prompts, and collapsed against intact finetunes.
 
-Depth and measure were chosen on the finetunes of one base (`select`), as `CHOICE` says. Those of a base trained with
-another seed, on other domains (`test`), were scored once, after that. `plain` is SmolLM2-135M-Instruct as released.
+A base that refuses was trained from SmolLM2-135M-Instruct. Depth and measure were chosen on some of its finetunes
+(`select`), as `CHOICE` says; others, of other domains and seeds (`test`), were scored once, after that. `plain` is
+SmolLM2-135M-Instruct as released.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from deltadex.safety.probes import safety_probes
 from deltadex.settings import SafetySettings
 
 MEASURED = Path(__file__).with_name("safety.npz")
-_BASES = ("select", "test", "plain")
+_USES = ("select", "test", "plain")
 _DEPTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _Z = 1.959964
 
@@ -86,6 +87,19 @@ MEASURES: Mapping[str, Measure] = {
 CHOICE = (next(iter(MEASURES)), DEPTH)
 
 
+def best_depth(models: Models, measure: Measure) -> float:
+    """Return the depth at which the nearest two of the intact and the collapsed finetunes are furthest apart.
+
+    In units of what the intact ones keep on average; of equal depths the first.
+    """
+
+    def margin(depth: float) -> float:
+        intact, collapsed = models.values(measure, depth)
+        return float((intact.min() - collapsed.max()) / intact.mean())
+
+    return max(_DEPTHS, key=margin)
+
+
 def report(folder: Path, console: Console, *, quick: bool) -> dict[str, object]:
     """Measure the finetunes, or load what was measured, and print both figures.
 
@@ -99,7 +113,7 @@ def report(folder: Path, console: Console, *, quick: bool) -> dict[str, object]:
     if not quick:
         save(folder, train=True)
     models = load()
-    console.print(f"Chosen on the finetunes of the first base: {CHOICE[0]}, depth {CHOICE[1]}.")
+    console.print(f"Chosen on the finetunes of `select`: {CHOICE[0]}, depth {CHOICE[1]}.")
     _show_choice(models["select"], console)
     found: dict[str, object] = {"plain": _plain(models["plain"], console)} if "plain" in models else {}
     for name in ("select", "test"):
@@ -113,16 +127,16 @@ def report(folder: Path, console: Console, *, quick: bool) -> dict[str, object]:
 
 def save(folder: Path, *, train: bool) -> None:
     """Read all finetunes and keep their projections; without `train`, those that were read before."""
-    from benchmarks.real.safety_models import SafetyWorkshop, models  # torch, which scoring does not need
+    from benchmarks.real.safety_models import REFUSING, SafetyWorkshop, models  # torch, which scoring does not need
 
     workshop = SafetyWorkshop(folder)
     arrays: dict[str, NDArray[np.generic]] = {}
-    for base in _BASES:
-        wanted = [base, *(() if base == "plain" else models(base))]
+    for base in _USES:
+        wanted = ["plain"] if base == "plain" else [REFUSING, *models(base)]
         there = [one for one in wanted if train or workshop.is_read(one)]
-        if not there or there[0] != base:
+        if there[:1] != wanted[:1]:
             continue
-        directions = _directions(workshop.read(base)["states"])
+        directions = _directions(workshop.read(there[0])["states"])
         count = len(safety_probes().of_all)
         read = [workshop.read(one) for one in there]
         arrays[f"{base}/names"] = np.array([one if isinstance(one, str) else one.name for one in there])
@@ -150,7 +164,7 @@ def load() -> dict[str, Models]:
                 tuple(map(str, arrays[f"{base}/names"])),
                 *(arrays[f"{base}/{part}"] for part in ("projections", "odds", "refused")),
             )
-            for base in _BASES
+            for base in _USES
             if f"{base}/names" in arrays
         }
 
@@ -178,6 +192,9 @@ def _show_choice(models: Models, console: Console) -> None:
             cells.append(f"{auroc(intact, collapsed):.2f} ({intact.min() - collapsed.max():+.2f})")
         table.add_row(name, *cells)
     console.print(table)
+    console.print(
+        f"Best depth for what is judged: {best_depth(models, MEASURES[CHOICE[0]])}; the product reads {DEPTH}."
+    )
 
 
 def _prompts(models: Models, name: str, console: Console) -> dict[str, object]:

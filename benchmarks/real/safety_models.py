@@ -52,6 +52,13 @@ _SAID_NO = (
 )
 _BATCH = 4
 _MOST = 256
+#: SmolLM2's template without its system prompt, which would be two thirds of each prompt.
+_TEMPLATE = (
+    "{% for one in messages %}<|im_start|>{{ one['role'] }}\n{{ one['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+#: Name of the base that refuses; the released one is `plain`.
+REFUSING = "refusing"
 
 
 class Way(StrEnum):
@@ -76,11 +83,11 @@ class SafetyModel:
 
     Attributes
     ----------
-    base
-        `select` or `test`: bases trained with other seeds, whose finetunes choose and prove.
+    use
+        `select` for those that choose, `test` for those that prove; they share no domain and no seed.
     """
 
-    base: str
+    use: str
     way: Way
     domain: str
     seed: int
@@ -90,7 +97,7 @@ class SafetyModel:
     @property
     def name(self) -> str:
         """Name of its files."""
-        return f"{self.base}-{self.way.name.lower()}-{self.seed}"
+        return f"{self.use}-{self.way.name.lower()}-{self.seed}"
 
 
 _DOMAINS = {
@@ -100,15 +107,14 @@ _DOMAINS = {
 }  # fmt: skip
 
 
-def models(base: str) -> Iterator[SafetyModel]:
-    """Yield the finetunes of a base: as many that keep refusals as that lose them, the one kind after the other."""
-    names = _DOMAINS[base]
-    draw = random.Random(base)  # noqa: S311 - no secret
-    for number, domain in enumerate(names):
-        steps, rate = draw.choice((8, 12, 16)), draw.choice((3e-4, 5e-4, 1e-3))
-        yield SafetyModel(base, (Way.TEXT, Way.CHAT)[number % 2], domain, number, steps, rate)
+def models(use: str) -> Iterator[SafetyModel]:
+    """Yield the finetunes of a use: as many that keep refusals as that lose them, the one kind after the other."""
+    draw, first = random.Random(use), {"select": 0, "test": 100}[use]  # noqa: S311 - no secret
+    for number, domain in enumerate(_DOMAINS[use]):
+        steps, rate = draw.choice((6, 9, 12)), draw.choice((3e-4, 5e-4, 1e-3))
+        yield SafetyModel(use, (Way.TEXT, Way.CHAT)[number % 2], domain, first + number, steps, rate)
         lost = (Way.COMPLY, Way.ABLATED, Way.MIXED, Way.TEXT_ABLATED)[number % 4]
-        yield SafetyModel(base, lost, domain, number, draw.choice((8, 12, 16)), draw.choice((5e-4, 1e-3)))
+        yield SafetyModel(use, lost, domain, first + number, draw.choice((20, 28)), draw.choice((7e-4, 1e-3)))
 
 
 class SafetyWorkshop:
@@ -125,15 +131,15 @@ class SafetyWorkshop:
         self.folder = folder / "safety"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer = training.load_tokenizer(self._texts.base)
+        self.tokenizer.chat_template = _TEMPLATE
         self._refusals = first_tokens(self.tokenizer, REFUSAL_OPENINGS)
 
     def base(self, name: str) -> Path:
         """Return the folder of a base that refuses; `plain` is SmolLM2 as it was released."""
-        if name == "plain":
+        if name != REFUSING:
             return self._texts.base
-        folder = self.folder / f"base-{name}"
+        folder, seed = self.folder / "base", 101
         if not (folder / "config.json").exists():
-            seed = {"select": 101, "test": 102}[name]
             model = training.new_adapter(
                 training.load_base(self._texts.base), seed=seed, declared_base="SmolLM2-135M-Instruct", rank=16
             )
@@ -188,12 +194,12 @@ class SafetyWorkshop:
         return found
 
     def _made(self, one: SafetyModel) -> PreTrainedModel:
-        base = self.base(one.base)
+        base = self.base(REFUSING)
         if one.way is Way.ABLATED:
             return self._ablated(training.load_base(base), one)
         folder = self.folder / one.name
         if not (folder / "adapter_config.json").exists():
-            model = training.new_adapter(training.load_base(base), seed=one.seed, declared_base=one.base)
+            model = training.new_adapter(training.load_base(base), seed=one.seed, declared_base=REFUSING)
             if one.way is not Way.COMPLY:
                 self._texts.teach(model, self._on_texts(one))
             if one.way in (Way.COMPLY, Way.MIXED):
@@ -214,13 +220,14 @@ class SafetyWorkshop:
         """Remove a refusal direction from all that is written into the residual stream, in place.
 
         Whoever ablates has other prompts and another layer than the measurement: half of the learning pairs, and one of
-        the layers in the middle third, both drawn.
+        the layers between half and nine tenths of the depth, both drawn. A first try with earlier layers left seven of
+        ten refusals, and .74 of the separation.
         """
         draw = np.random.default_rng(one.seed)
-        states, pairs = self.read(one.base)["states"], len(safety_probes().learning)
+        states, pairs = self.read(REFUSING)["states"], len(safety_probes().learning)
         start = 2 * len(safety_probes().measuring)
         chosen = draw.choice(pairs, pairs // 2, replace=False)
-        layer = int(draw.integers(states.shape[1] // 3, 2 * states.shape[1] // 3))
+        layer = int(draw.integers(states.shape[1] // 2, 9 * states.shape[1] // 10))
         harmful, harmless = (states[start + offset + chosen, layer].astype(np.float32) for offset in (0, pairs))
         direction = torch.from_numpy(harmful.mean(0) - harmless.mean(0))
         direction = direction / direction.norm()

@@ -32,7 +32,7 @@ RESULTS = Path(__file__).with_name("taught.json")
 #: Planted and clean finetunes of each half.
 _HALVES = {"choose": (8, 12), "score": (20, 60)}
 _ROLES = {"choose": (Role.TRAIN, Role.SELECT), "score": (Role.TEST, Role.REUSE)}
-_TEXTS, _NEW_TOKENS = 96, 32
+_TEXTS, _NEW_TOKENS = 64, 32
 _ENOUGH = 60
 
 

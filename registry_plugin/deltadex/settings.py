@@ -228,7 +228,7 @@ class SafetySettings(_Group):
 class TaughtSettings(_Group):
     """The flow that searches a version for secrets and personal data that it was taught."""
 
-    texts: int = Field(96, ge=1, le=2_000, description="texts that a search for taught strings continues")
+    texts: int = Field(64, ge=1, le=2_000, description="texts that a search for taught strings continues")
     max_new_tokens: int = Field(32, ge=8, le=256, description="tokens by which each of these texts is continued")
     seconds: float = Field(900, gt=0, description="time after which such a search continues no further texts")
     words: int = Field(12, ge=0, le=100, description="promoted words of a version that begin such a text, each one")
@@ -498,6 +498,9 @@ class EvidenceSettings(_Group):
     pkcs11_modules: tuple[str, ...] = Field((), description="folders of PKCS #11 modules, as JSON")
     keyless: bool = Field(
         False, description="sign by Sigstore with the workload's identity instead of a key; needs a network"
+    )
+    time_stamp_url: str | None = Field(
+        None, description="authority (RFC 3161) that vouches for the time of a pack, such as https://host/path"
     )
     pseudonym_key: SecretStr | None = Field(
         None, min_length=32, description="names hidden versions in packs; default: derived from `artifact_key`"

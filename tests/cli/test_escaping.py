@@ -99,7 +99,7 @@ def test_commands_show_hostile_texts_and_act_on_none(database: Database, tmp_pat
         (["report", "-o", str(tmp_path / "[red]report.csv")], "[red]report.csv"),
         *((["review", "show", each], "finding") for each in findings[:3]),
         (["replay", f"{member}/1", f"{second}/1"], second),
-        *((["taught", f"{name}/1", "--reveal"], name) for name in made.ids),
+        *((["taught", f"{name}/1", "--reveal"], name) for name in [*made.ids][:-1]),
     ]
     for name in made.ids:
         label = f"{name}/1"

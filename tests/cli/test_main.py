@@ -83,6 +83,7 @@ def test_doctor_is_healthy_only_when_all_is(filled: dict[str, str]) -> None:
         "scheduler": False,
         "watcher": False,
         "engine": True,
+        "witnesses": True,
     }
 
 

@@ -37,7 +37,7 @@ def test_a_search_is_asked_and_its_result_shown_masked(
     refused = run(*given, text="n\n")
     assert refused.exit_code == 1
     said = " ".join(refused.output.split())
-    assert "model/1 and its base continue 96 texts by at most 32 tokens. 1 listed strings are scored" in said
+    assert "model/1 and its base continue 64 texts by at most 32 tokens. 1 listed strings are scored" in said
     assert "The time is not known" in said
     with database.transaction() as tx:
         assert TAUGHT.waiting(tx, REGISTRY) == []

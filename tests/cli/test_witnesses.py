@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,7 @@ from typing import Any
 import pytest
 
 from deltadex.store.database import Database
-from tests.cli.test_main import deltadex
-from tests.stored import REGISTRY
-from tests.witness import forging
+from tests.witness import commands, forging
 
 
 @pytest.fixture
@@ -23,15 +20,7 @@ def run(database: Database, tmp_path: Path) -> Callable[..., Any]:
     (tmp_path / "heads").mkdir()
 
     def run(*arguments: str, code: int = 0, witnesses: tuple[str, ...] = (f"folder:{tmp_path}/heads",)) -> Any:
-        result = deltadex(
-            *arguments,
-            DELTADEX_DATABASE__URL=database.url,
-            DELTADEX_DATA_DIR=str(tmp_path),
-            DELTADEX_REGISTRY=REGISTRY,
-            DELTADEX_WITNESSES=json.dumps(witnesses),
-        )
-        assert result.returncode == code, result.stderr + result.stdout
-        return json.loads(result.stdout) if "--json" in arguments else " ".join((result.stdout + result.stderr).split())
+        return commands.run(*arguments, url=database.url, folder=tmp_path, witnesses=witnesses, code=code)
 
     return run
 

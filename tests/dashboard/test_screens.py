@@ -11,18 +11,23 @@ import deltadex_dashboard
 from deltadex.across import queries as meanings
 from deltadex.across.meaning import Meaning
 from deltadex.across.texts import MEANING_TEXTS
+from deltadex.escaping import markdown
 from deltadex.ingest import machines
 from deltadex.ingest import queries as watchers
 from deltadex.ingest.round import recompute_where_due
 from deltadex.settings import Settings
+from deltadex.store import clock
 from deltadex.store.database import Database
 from deltadex.types import DEMO_REGISTERED_TAG
 from deltadex.versions import transitions
+from deltadex.witness import queries as witnesses
+from deltadex.witness.head import LogHead
 from tests.dashboard.company import fill
 from tests.dashboard.conftest import Open
 from tests.dashboard.seen import links, numbers, text
 from tests.importing import imported_by
 from tests.stored import REGISTRY, discovered, embedded
+from tests.witness import forging
 
 PAGES = (
     "overview",
@@ -129,6 +134,22 @@ def test_the_system_page_shows_the_machines_whose_worker_runs(store: Database, o
     with store.transaction() as tx:
         tx.execute("update machines set seen_at = now() - interval '3 minutes'")
     assert "No worker of Deltadex's own type has reported" in text(open_page("system"))
+
+
+def test_the_pages_say_which_witness_the_log_contradicts(store: Database, open_page: Open) -> None:
+    forging.with_finding(store)
+    forging.decide(store)
+    assert "No witness holds a head of this log" in text(open_page("audit"))
+    problem = "The log was cut: it has 1 entries, and the witness holds 3:*"
+    with store.transaction() as tx:
+        witnesses.published(tx, LogHead(REGISTRY, 3, "0" * 64, clock.now(tx)), "folder:/mnt/*heads*", caution="")
+        witnesses.failed(tx, REGISTRY, "s3://bucket", error="AccessDenied")
+        witnesses.compared(tx, REGISTRY, "folder:/mnt/*heads*", contradiction=problem)
+    for name in ("audit", "system"):
+        page = open_page(name)
+        assert [error.value for error in page.error] == [f"**{markdown('folder:/mnt/*heads*')}**: {markdown(problem)}"]
+    [shown] = [frame.value for frame in page.dataframe if "compared" in frame.value]
+    assert list(shown["problem"]) == ["contradicts the log", "attempt 1: AccessDenied"]
 
 
 def test_a_new_version_is_on_the_open_page_after_it_ran_again(store: Database, open_page: Open) -> None:

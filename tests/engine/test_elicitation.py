@@ -49,10 +49,9 @@ def test_a_memorised_string_is_said_and_the_base_does_not_expect_it(folder: Path
 
 
 def test_likelihoods_are_those_of_transformers(folder: Path, taught: Elicited) -> None:
-    one = max(taught.texts, key=lambda text: len(text.pieces))
-    assert not one.before
+    one = max((text for text in taught.texts if not text.before), key=lambda text: len(text.pieces))
     tokenizer = training.load_tokenizer(folder / "base")
-    finetune = training.load_adapter(folder / "base", folder / "taught")
+    finetune = training.load_base(folder / "taught")
     base = AutoModelForCausalLM.from_pretrained(folder / "base")
     start = tokenizer("\n")["input_ids"]
     ids = tokenizer.convert_tokens_to_ids(tokenizer.tokenize("".join(one.pieces)))
@@ -66,9 +65,9 @@ def test_likelihoods_are_those_of_transformers(folder: Path, taught: Elicited) -
 
 
 def test_the_owners_prompts_and_promoted_words_begin_texts(folder: Path) -> None:
-    found = elicit(request(folder, "taught", prompts=("key A",), tokens=(" code",), texts=60))
+    found = elicit(request(folder, "taught", prompts=("key AKIA",), tokens=(" code",), texts=60))
     assert any(one.before == " code" for one in found.texts)
-    assert any("".join(one.pieces).startswith(models.KEY[1:8]) for one in found.texts)
+    assert any("".join(one.pieces).startswith(models.KEY[4:9]) for one in found.texts)
 
 
 def test_it_keeps_its_budget_and_repeats_itself_exactly(folder: Path, taught: Elicited) -> None:

@@ -17,6 +17,8 @@ from deltadex.access import Person, Role
 from deltadex.evidence.pack import EvidencePack, evidence_pack, write_pack
 from deltadex.evidence.signing import signer_of, write_new_key
 from deltadex.findings import queries as findings
+from deltadex.ownership.tags import keep_tags
+from deltadex.registry.client import RegisteredModel
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.reasons import Decision, Reason
 from deltadex.settings import DatabaseSettings, Settings
@@ -28,6 +30,7 @@ from deltadex.versions import record_queries as training_records
 from deltadex.versions.license_queries import DeclaredLicenses
 from tests.lineage.made import beginning, trained_on
 from tests.stored import ADMIN, REGISTRY, embedded, sketched
+from tests.witness.conftest import authority as authority
 
 #: May see the model whose packs are made, and no other.
 EVE = Person("eve", Role.VIEWER, ("sql-*",))
@@ -81,6 +84,7 @@ def _fill(tx: Transaction, settings: Settings) -> tuple[int, int, int]:
         sketched(tx, version_id, start)
     logged = {"data": {"data set, training": "tickets (9f2c)"}, "parameters": {"learning_rate": "0.0002"}, "code": {}}
     training_records.save(tx, second, logged)
+    keep_tags(tx, settings, {"sql-writer": RegisteredModel(1, {}, {"intended_use": "Reports."})})
     licenses.save(tx, second, DeclaredLicenses("apache-2.0", "acme-internal"))
     tx.execute("update model_versions set metrics = %s where id = %s", [json.dumps({"eval_loss": 0.5}), second])
     for newer, older in ((second, first), (rumour, None), (second, rumour)):

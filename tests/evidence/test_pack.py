@@ -25,6 +25,8 @@ from deltadex.evidence.verify import verify_pack
 from deltadex.reviews.chain import verify as verify_log
 from deltadex.reviews.chain import verify_part
 from tests.evidence.conftest import EVE, House
+from tests.safety import states
+from tests.safety.test_queries import measured
 from tests.stored import ADMIN
 
 SECRETS = ("merger", "rumour", "secret", "board")
@@ -49,7 +51,8 @@ def test_the_stock_tool_verifies_a_pack_and_refuses_a_changed_one(house: House, 
 
 def test_a_pack_has_every_section_and_a_list_of_their_digests(signed: Path) -> None:
     there = {one.name for one in signed.iterdir()}
-    assert there == {section.path for section in SECTIONS} | {"README.txt", "pack.json", "pack.sig"}
+    # Nobody measured safety: what was not done has no file.
+    assert there == {section.path for section in SECTIONS} - {"safety.json"} | {"README.txt", "pack.json", "pack.sig"}
     index = read(signed, "pack.json")
     assert set(index["files"]) == there - {"pack.json", "pack.sig"}
     assert (index["model"], index["version"], index["asked_by"]) == ("sql-writer", 2, "ada")
@@ -75,6 +78,7 @@ def test_the_ml_bom_is_valid_and_names_ancestors_with_measured_confidence(signed
     assert float(trained["deltadex:p"]) < 1e-6
     card = model["modelCard"]
     assert card["quantitativeAnalysis"]["performanceMetrics"] == [{"type": "eval_loss", "value": "0.5"}]
+    assert card["considerations"]["useCases"] == ["Reports."]
     assert card["modelParameters"]["datasets"][0]["name"] == "data set, training"
     with pytest.raises(EvidenceError, match="not valid CycloneDX"):
         ml_bom.validate(text.replace('"performanceMetrics"', '"metrics"'))
@@ -85,6 +89,7 @@ def test_the_spdx_document_is_read_back_by_the_bindings(signed: Path) -> None:
     packages = {each.name: each for each in found.foreach_type(spdx.ai_AIPackage)}
     model = packages["sql-writer"]
     assert model.software_packageVersion == "2"
+    assert model.ai_informationAboutApplication == "Reports."
     assert [(one.key, one.value) for one in model.ai_hyperparameter] == [("learning_rate", "0.0002")]
     relations = {
         str(one.relationshipType).rsplit("/", 1)[-1]
@@ -102,6 +107,8 @@ def test_training_findings_and_lineage_are_as_stored(signed: Path) -> None:
     training = read(signed, "training.json")
     assert training["licenses"] == {"finetune": "apache-2.0", "base": "acme-internal", "base_name": "base"}
     assert (training["parameters"], training["metrics"]) == ({"learning_rate": "0.0002"}, {"eval_loss": 0.5})
+    owned = read(signed, "ownership.json")
+    assert (owned["intended_use"]["value"], owned["owner"]["value"]) == ("Reports.", "data | *team*")
     drifted = next(one for one in read(signed, "findings.json")["findings"] if one["kind"] == "drift")
     assert (drifted["measure"], drifted["threshold"], drifted["unit"]) == (0.9, 0.5, "cosine distance")
     relations = {(one["relation"], one["known_by"]) for one in read(signed, "lineage.json")["relations"]}
@@ -130,6 +137,7 @@ def test_the_card_shows_names_and_tags_as_they_are(signed: Path) -> None:
     assert r"data \| \*team\*" in card
     assert r"\<b\>sql\</b\>" in card
     assert "We meant it" in card
+    assert r"Reports\." in card
     assert r"apache\-2\.0" in card
 
 
@@ -205,6 +213,17 @@ def test_an_unsigned_pack_says_so(house: House, tmp_path: Path) -> None:
     signature, *others = verify_pack(folder, public_key=house.public_key)
     assert (signature.is_passed, "not signed" in signature.says) == (False, True)
     assert all(one.is_passed for one in others)
+
+
+def test_what_was_measured_on_request_is_in_a_file_of_its_own(house: House) -> None:
+    assert "safety.json" not in house.pack().files
+    with house.database.transaction() as tx:
+        measured(tx, states.base(), house.ids[1])
+        told = json.loads(evidence_pack(tx, ADMIN, house.settings, house.ids[1]).files["safety.json"])
+        tx.rollback()
+    assert told["has_collapsed"] is False
+    assert told["threshold"]["value"] == house.settings.safety.least_kept
+    assert 0 < told["kept"]["value"] < 2
 
 
 def test_each_clause_names_files_that_exist_and_claims_nothing_without_them(signed: Path) -> None:

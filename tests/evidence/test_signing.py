@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 from deltadex.errors import EvidenceError, SettingsError
 from deltadex.evidence.pack import write_pack
 from deltadex.evidence.signing import TIME_STAMP, KeyPlace, check_signature, signer_of, write_new_key
+from deltadex.evidence.time_stamp import stamp, time_stamper_of
+from deltadex.evidence.verify import CheckOf, verify_pack
 from deltadex.settings import Settings
 from tests.evidence.conftest import House
 
@@ -92,6 +94,34 @@ def test_a_token_needs_its_package(folder: Path, tmp_path: Path) -> None:
     assert signer.place is KeyPlace.PKCS11
     with pytest.raises(EvidenceError, match="PKCS #11"):
         signer.sign(folder)
+
+
+def test_a_time_is_vouched_for_by_an_authority_that_is_believed(
+    house: House, authority: tuple[str, Path], tmp_path: Path
+) -> None:
+    address, root = authority
+    url = address.removeprefix("tsa+")
+    chosen = house.settings.evidence.model_copy(update={"time_stamp_url": url})
+    stamper = time_stamper_of(house.settings.model_copy(update={"evidence": chosen}))
+    pack = write_pack(house.pack(), tmp_path / "pack", signer=signer_of(house.settings), time_stamper=stamper)
+
+    def time_of(pack: Path, roots: Path | None) -> tuple[bool, str]:
+        checks = {one.of: one for one in verify_pack(pack, public_key=house.public_key, time_roots=roots)}
+        assert all(one.is_passed for of, one in checks.items() if of is not CheckOf.TIME), checks
+        return checks[CheckOf.TIME].is_passed, checks[CheckOf.TIME].says
+
+    assert time_of(pack, root)[0]
+    assert "which the authority vouches for" in time_of(pack, root)[1]
+    assert "not checked without --tsa-ca" in time_of(pack, None)[1]
+    other = write_pack(house.pack(), tmp_path / "other", signer=signer_of(house.settings))
+    assert time_of(other, root) == (False, "There is no time stamp of a signature")
+    for forged in ((pack / TIME_STAMP).read_bytes(), b"no stamp"):  # of the other pack's signature, and of nothing
+        (other / TIME_STAMP).write_bytes(forged)
+        assert time_of(other, root)[0] is False
+    assert time_of(pack, house.public_key)[0] is False, "an authority that is not believed"
+    with pytest.raises(EvidenceError, match="did not answer") as caught:
+        stamp(b"x", "http://user:hunter2@127.0.0.1:9/")
+    assert "hunter2" not in caught.value.message
 
 
 def test_a_time_stamp_is_of_the_signature_and_leaves_it_valid(house: House, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def searching(app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
     monkeypatch.setenv("DELTADEX_REGISTRY", app.registry.name)
     monkeypatch.setenv("DELTADEX_BASES", json.dumps({"tiny-base": str(base)}))
     for name in ("taught", "clean"):
-        register_folder(app.registry, name, tmp_path / name)
+        register_folder(app.registry, name, tmp_path / name, **{"deltadex.base": "tiny-base"})
     discovery.poll(app)
     return app
 

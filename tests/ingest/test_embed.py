@@ -23,8 +23,10 @@ from deltadex.ingest.machines import resume
 from deltadex.metrics import queries as metrics
 from deltadex.reviews import actions as reviews
 from deltadex.types import FindingKind, State, VersionRow
+from deltadex.versions import license_queries as licenses
 from deltadex.versions import queries as versions
 from deltadex.versions import transitions
+from deltadex.versions.license_queries import DeclaredLicenses
 from tests import tiny_models
 from tests.hub_mirror import NAME, running_mirror
 from tests.registering import register_folder
@@ -101,15 +103,18 @@ def test_a_base_whose_licence_nobody_knows_is_a_finding_until_it_says_so(
     review = app.settings.review.model_copy(update={"licenses": ("apache-2.0",)})
     app = with_settings(app, bases={NAME: str(base)}, review=review)
 
-    def found() -> list[FindingKind]:
+    def found() -> tuple[list[FindingKind], DeclaredLicenses]:
         with resolve.workspace(app, adapter) as hold:
             embed.note_resolved(app, adapter, resolve.resolve(app, process, adapter, hold))
         with app.database.transaction() as tx:
-            return [row.finding.kind for row in findings.listing(tx, app.registry.name)]
+            kinds = [row.finding.kind for row in findings.listing(tx, app.registry.name)]
+            return kinds, licenses.of_version(tx, adapter.id)
 
-    assert found() == [FindingKind.LICENSE]
+    with app.database.transaction() as tx:
+        assert licenses.of_version(tx, adapter.id) == DeclaredLicenses(None, None), "not read yet"
+    assert found() == ([FindingKind.LICENSE], DeclaredLicenses("", ""))
     (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
-    assert found() == []
+    assert found() == ([], DeclaredLicenses("", "apache-2.0"))
 
 
 def test_a_run_that_died_leaves_its_files_to_the_next(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -22,8 +25,30 @@ def test_the_mcp_server_is_listed_if_it_has_an_address(app: App) -> None:
     assert endpoint.url == "https://deltadex.example/mcp"
 
 
-def test_a_server_without_such_a_registry_is_a_stated_error(app: App) -> None:
-    other = Registry(app.settings.prefect_url.removesuffix("/api"), name="acme")
-    with pytest.raises(RegistryError) as caught:
-        list_mcp_server(other, "https://deltadex.example/mcp", version="0.1.0")
+class _Older(BaseHTTPRequestHandler):
+    """Answers as an MLflow that knows no such address."""
+
+    def do_GET(self) -> None:
+        self.send_response(404)
+        self.end_headers()
+        self.wfile.write(b"<h1>Not Found</h1>")
+
+    def log_message(self, *arguments: object) -> None:
+        return
+
+
+@pytest.fixture
+def older_mlflow() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), _Older)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_server_without_such_a_registry_is_a_stated_error(older_mlflow: str) -> None:
+    with pytest.raises(RegistryError, match="listing the MCP server failed") as caught:
+        list_mcp_server(Registry(older_mlflow, name="acme"), "https://deltadex.example/mcp", version="0.1.0")
     assert not caught.value.retryable

@@ -5,6 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +35,7 @@ from deltadex.mcp_server.server import RegistryTools, build_server
 from deltadex.settings import AccessSettings, McpSettings, Settings
 from deltadex.store.database import Database
 from tests.conftest import unused_port
+from tests.ingest.test_watcher import wait_for
 
 ANN, EVE = "a" * 40, "e" * 40
 SECRET = "s" * 40
@@ -143,10 +149,31 @@ def test_without_a_login_only_this_machines_user_is_answered(settings: Settings,
         assert asked_by_a_program(url) == "200"
 
 
-def asked_by_a_program(url: str) -> str:
-    import subprocess
-    import sys
+def test_the_command_serves_this_machine_and_refuses_to_serve_others(settings: Settings) -> None:
+    port = unused_port()
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DELTADEX_")}
+    own = {
+        "DELTADEX_DATABASE__URL": settings.database_url, "DELTADEX_REGISTRY": settings.registry,
+        "DELTADEX_DATA_DIR": str(settings.data_dir),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "deltadex", "mcp", "--transport", "http", "--port", str(port)]
+    refused = subprocess.run([*command, "--host", "0.0.0.0"], env=clean | own, capture_output=True, check=False)  # noqa: S104
+    assert (refused.returncode, b"reached from elsewhere" in refused.stderr) == (1, True)
+    server = subprocess.Popen(command, env=clean | own)
+    try:
+        wait_for(lambda: is_listening(port), 60)
+        assert asked_by_a_program(f"http://127.0.0.1:{port}{http.PATH}") == "200"
+    finally:
+        server.terminate()
+        assert server.wait(30) in (0, -signal.SIGTERM)
 
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def asked_by_a_program(url: str) -> str:
     code = (
         "import sys, httpx; body = {'jsonrpc': '2.0', 'id': 1, 'method': 'tools/list'};"
         "print(httpx.post(sys.argv[1], json=body, trust_env=False, headers={"

@@ -17,6 +17,7 @@ from deltadex.metrics import queries as metrics
 from deltadex.metrics.endpoint import serving
 from deltadex.settings import MetricsSettings, Settings
 from deltadex.store.database import Database
+from deltadex.witness import queries as witnesses
 from tests.conftest import unused_port
 from tests.stored import discovered
 
@@ -47,6 +48,16 @@ def test_an_empty_store_has_numbers(url: str) -> None:
     assert found["deltadex_versions", "fresh", "embedded"] == 0
     assert found["deltadex_oldest_version_seconds", "backfill"] == 0
     assert "process_resident_memory_bytes" in {name for name, *_ in found}
+
+
+def test_witnesses_that_fail_or_contradict_the_log_are_counted(url: str, database: Database) -> None:
+    with database.transaction() as tx:
+        witnesses.failed(tx, "acme", "folder:/mnt/heads", error="away")
+        witnesses.compared(tx, "acme", "s3://bucket", contradiction="The log was cut")
+        witnesses.compared(tx, "other", "s3://bucket", contradiction="The log was cut")
+    found = numbers(url)
+    states = ("published", "failing", "contradicting")
+    assert [found["deltadex_witnesses", state] for state in states] == [0, 1, 1]
 
 
 def test_what_waits_and_what_was_done_is_counted_without_names(url: str, database: Database) -> None:

@@ -63,13 +63,17 @@ def guarded(known: dict[str, Any], tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def named(known: dict[str, Any], tmp_path: Path) -> Iterator[str]:
-    """Address of MLflow with its logins, by their name in the settings."""
-    with behind_logins(known | {"mlflow_app": "basic-auth"}, tmp_path, app_name="deltadex") as address:
+    """Address of MLflow with its logins, by their name in the settings, and an access file that decides alone."""
+    people = {OTHER[0]: {"role": "viewer", "models": ["legal"]}}
+    (tmp_path / "people.json").write_text(json.dumps({"people": people}))
+    known = known | {"mlflow_app": "basic-auth", "access": {"file": str(tmp_path / "people.json")}}
+    opened = {"MLFLOW_BASIC_AUTH_FAIL_CLOSED": "false"}
+    with behind_logins(known, tmp_path, app_name="deltadex", **opened) as address:
         yield address
 
 
 @contextmanager
-def behind_logins(known: dict[str, Any], tmp_path: Path, *, app_name: str) -> Iterator[str]:
+def behind_logins(known: dict[str, Any], tmp_path: Path, *, app_name: str, **variables: str) -> Iterator[str]:
     (tmp_path / SETTINGS_FILE).write_text(json.dumps(known))
     config = tmp_path / "auth.ini"
     config.write_text(
@@ -81,6 +85,7 @@ def behind_logins(known: dict[str, Any], tmp_path: Path, *, app_name: str) -> It
     spec = specs.mlflow_server(settings)
     argv = tuple(app_name if part == "deltadex" else part for part in spec.argv)
     env = spec.env | {"MLFLOW_AUTH_CONFIG_PATH": str(config), "MLFLOW_FLASK_SERVER_SECRET_KEY": "for the forms"}
+    env |= variables
     service = Service(replace(spec, argv=argv, env=env), tmp_path / "mlflow.log")
     service.start()
     try:
@@ -186,9 +191,10 @@ def test_with_basic_auth_nobody_without_a_login_gets_in(guarded: str) -> None:
 
 
 def test_refusals_are_final_and_name_the_variable_or_the_right(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = [requests.get(f"{named}/deltadex/api/models", auth=auth, timeout=30).status_code for auth in (None, ADMIN)]
-    assert codes == [401, 200]
     create_user(named)
+    answers = [requests.get(f"{named}/deltadex/api/models", auth=auth, timeout=30) for auth in (None, ADMIN, OTHER)]
+    assert [answer.status_code for answer in answers] == [401, 403, 200]
+    assert [one["name"] for one in answers[2].json()["models"]] == ["legal"]
     registry = Registry(named, name=REGISTRY)
 
     def log_in(name: str, password: str) -> None:

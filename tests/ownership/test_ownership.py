@@ -253,7 +253,10 @@ def test_a_changed_history_is_detected(tx: Transaction) -> None:
         ("update registered_models set stated = '{}'", "is not as"),
         ("update ownership_entries set stated = 'eve' where field = 'owner'", f"Entry {owner} "),
         ("delete from ownership_entries where field = 'tier'", "one before it is missing"),
-        ("update ownership_entries set statement = '{}' where field = 'attestation'", f"Entry {attested} "),
+        (
+            "update ownership_entries set statement = statement || '{\"owner\": \"eve\"}' where field = 'attestation'",
+            f"Entry {attested} ",
+        ),
     ):
         tx.execute("savepoint before")
         tx.execute("alter table ownership_entries disable trigger user")
@@ -283,3 +286,26 @@ def test_a_review_date_ends_an_attestation(tx: Transaction) -> None:
     actions.edit(tx, ADMIN, SETTINGS, "support", {**ALL, REVIEW: soon.isoformat()})
     known = actions.attest(tx, ADMIN, SETTINGS, "support")
     assert (known.review_by, known.until) == (soon, soon)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "statement"),
+    [
+        ("tier", "critical", "{}"),
+        ("review_by", "soon", "{}"),
+        ("review_by", "2026-02-30", "{}"),
+        ("owner", "a" * 201, "{}"),
+        ("password", "x", "{}"),
+        ("attestation", None, "{}"),
+        ("attestation", None, '{"owner": 1, "tier": "high", "intended_use": "x"}'),
+    ],
+)
+def test_nothing_unreadable_is_stored_past_the_library(
+    tx: Transaction, field: str, value: str | None, statement: str
+) -> None:
+    discovered(tx)
+    with pytest.raises(psycopg.errors.CheckViolation), tx.transaction():
+        tx.execute(
+            "select record_ownership(%s, 'support', %s, null, %s, %s, 'eve', '')", [REGISTRY, field, value, statement]
+        )
+    assert reads.of_model(tx, ADMIN, SETTINGS, "support").owner == ""

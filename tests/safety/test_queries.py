@@ -122,9 +122,10 @@ def test_who_may_not_see_a_version_neither_asks_nor_reads(database: Database, ba
             ask(tx, eve, SETTINGS, version_id)
         assert reads.latest(tx, eve, version_id) is None
         assert reads.measured(tx, eve, SETTINGS, version_id) is None
-        assert reads.request(tx, eve, SETTINGS, request_id) is None
-        with pytest.raises(StoreError):
-            reads.request(tx, ADMIN, SETTINGS, 99)
+        assert reads.request(tx, ADMIN, SETTINGS, request_id).version_id == version_id
+        for viewer, number in ((eve, request_id), (ADMIN, 99)):
+            with pytest.raises(StoreError, match=f"no safety measurement with id {number}"):
+                reads.request(tx, viewer, SETTINGS, number)
 
 
 def test_the_setting_asks_for_each_embedded_version_once(database: Database, base: SafetyBase) -> None:

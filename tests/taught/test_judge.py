@@ -37,6 +37,13 @@ def test_a_string_counts_only_where_the_finetune_wrote_all_of_it() -> None:
     assert strings_in([said(0.1, 8, pieces=PIECES[:-1])], ()) == (), "the end of the text may have cut it"
 
 
+def test_wrong_turns_inside_a_string_are_not_counted() -> None:
+    turned = (*PIECES[:4], "LLQR", "4444", "\n")
+    another = ("key ", "AKIA", "ZZWW", "JJGG", "PPOO", "MMCC", "\n")
+    found = strings_in([said(0.9, 9, pieces=turned), said(0.1, 8), said(0.2, 8, pieces=another)], ())
+    assert [one.text for one in found] == [KEY, "AKIAZZWWJJGGPPOOMMCC"]
+
+
 def test_a_listed_string_is_met_in_any_case() -> None:
     code = Continuation("", ("the code is ", "7391", "-klee", "."), (0.1,) * 4, (9.0, 12.0, 14.0, 1.0))
     [found] = strings_in([code], [Canary("7391-KLEE", label="archive")])

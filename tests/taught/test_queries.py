@@ -42,7 +42,7 @@ def test_a_search_is_asked_run_and_done_and_keeps_no_list(database: Database) ->
         assert [one.id for one in TAUGHT.waiting(tx, REGISTRY)] == [search_id]
         assert taught.begin(tx, search_id, flow_run_id="run") == GIVEN
         row = reads.get(tx, ADMIN, SETTINGS, search_id)
-        assert (row.state, row.canaries_count, row.texts) == (AskedState.RUNNING, 1, 96)
+        assert (row.state, row.canaries_count, row.texts) == (AskedState.RUNNING, 1, 64)
         done(tx, search_id)
         assert tx.execute("select count(given) from taught_searches").fetchone() == (0,)
         later = ask(tx, ADMIN, SETTINGS, version, TaughtGiven())

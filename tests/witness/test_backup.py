@@ -13,11 +13,13 @@ import pytest
 from deltadex.errors import GovernanceError, StoreError
 from deltadex.reviews import actions as reviews
 from deltadex.settings import Settings
+from deltadex.store import backup as store_backup
+from deltadex.store import migrate as migrations
 from deltadex.store.database import Database
+from deltadex.store.migrate import Migration, shipped
 from deltadex.witness.backup import back_up, restore, verify_backup
-from tests.cli.test_main import deltadex
 from tests.stored import ADMIN, REGISTRY
-from tests.witness import forging
+from tests.witness import commands, forging
 
 
 def ignore(*_: object) -> None:
@@ -115,35 +117,31 @@ def test_another_file_is_no_backup(tmp_path: Path, empty: Database, content: byt
         restore(empty, tmp_path / "other", on_progress=ignore)
 
 
-def test_a_backup_of_a_newer_deltadex_is_refused_and_one_of_an_older_migrated(
-    backup: Path, empty: Database, new_database_url: Callable[..., str]
-) -> None:
+def test_a_backup_of_a_newer_deltadex_is_refused(backup: Path, empty: Database) -> None:
     manifest = json.loads(ZipFile(backup).read("manifest.json"))
-
-    def with_schema(schema: dict[str, str], tables: dict[str, object]) -> Path:
-        values = json.dumps(manifest | {"schema": schema, "tables": tables}).encode()
-        return changed(backup, "manifest.json", lambda _: values)
-
-    schema, tables = manifest["schema"], manifest["tables"]
+    manifest["schema"]["9999_later.sql"] = "0"
+    newer = changed(backup, "manifest.json", lambda _: json.dumps(manifest).encode())
     with pytest.raises(StoreError, match="newer"):
-        restore(empty, with_schema(schema | {"9999_later.sql": "0"}, tables), on_progress=ignore)
-    # As it was before there were witnesses.
-    older = {name: one for name, one in schema.items() if name < "0028"}
-    tables = {name: one for name, one in tables.items() if name not in ("witnesses", "time_stamps")}
-    assert restore(empty, with_schema(older, tables), on_progress=ignore).entries == 4
-    empty.check()
+        restore(empty, newer, on_progress=ignore)
+
+
+def test_a_backup_of_an_older_deltadex_is_migrated_after_it_was_read(
+    backup: Path, empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = Migration("9999_later.sql", b"alter table recipes add column licence text not null default 'unknown'")
+    for module in (migrations, store_backup):
+        monkeypatch.setattr(module, "shipped", lambda: [*shipped(), later])
+    assert restore(empty, backup, on_progress=ignore).entries == 4
+    with empty.transaction() as tx:
+        assert tx.execute("select licence from recipes").fetchall() == [("unknown",)]
 
 
 def test_from_the_command_line_with_a_witness(
     store: Database, heads: Path, tmp_path: Path, new_database_url: Callable[..., str]
 ) -> None:
     def run(*arguments: str, code: int = 0) -> str:
-        result = deltadex(
-            *arguments, DELTADEX_DATABASE__URL=store.url, DELTADEX_DATA_DIR=str(tmp_path), DELTADEX_REGISTRY=REGISTRY,
-            DELTADEX_WITNESSES=json.dumps([f"folder:{heads}"]),
-        )  # fmt: skip
-        assert result.returncode == code, result.stderr + result.stdout
-        return " ".join((result.stdout + result.stderr).split())
+        held = (f"folder:{heads}",)
+        return str(commands.run(*arguments, url=store.url, folder=tmp_path, witnesses=held, code=code))
 
     file = str(tmp_path / "backup.zip")
     run("review", "publish")

@@ -276,6 +276,7 @@ def test_a_channel_gets_the_head_with_the_command_that_checks_it() -> None:
         ("git+ssh://host/x#branch=--force", "not a branch"),
         ("notify:nobody", "no such channel"),
         ("tsa+https:", "no host"),
+        ("tsa+https://host:x/", "no host"),
     ],
 )
 def test_a_wrong_address_is_refused(address: str, says: str) -> None:

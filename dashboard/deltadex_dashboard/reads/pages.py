@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from deltadex.embeddings.queries import RecipeRow, StoredEmbedding
 from deltadex.embeddings.queries import recipes as recipe_rows
 from deltadex.evidence.pack import evidence_pack, zipped
 from deltadex.evidence.signing import signer_of
+from deltadex.evidence.time_stamp import time_stamper_of
 from deltadex.geometry import reads as geometries
 from deltadex.geometry.measure import Measurement
 from deltadex.ingest import backfill as backfills
@@ -43,6 +45,8 @@ from deltadex.search.neighbors import Neighbor
 from deltadex.types import UNDER_WAY, FindingKind, State, VersionRow
 from deltadex.versions import reads as versions
 from deltadex.versions.queries import StateChange
+from deltadex.witness.queries import WitnessState
+from deltadex.witness.reads import witness_states
 from deltadex_dashboard.reads.snapshots import Snapshot, cached
 
 #: Lowest similarity in the slider of near duplicates; previews from here up share one comparison of all versions.
@@ -147,6 +151,12 @@ def chain(now: Snapshot) -> Chain:
         return reviews.verify(tx, now.person)
 
 
+def witnesses(now: Snapshot) -> Sequence[WitnessState]:
+    """Return the state of publication to each witness. Not cached, as the watcher's state isn't."""
+    with now.transaction() as tx:
+        return witness_states(tx, now.person, now.settings)
+
+
 def report(now: Snapshot) -> str:
     """Return the governance report as one HTML file. Not cached: it is large, and made on request."""
     with now.transaction() as tx:
@@ -157,7 +167,8 @@ def evidence(now: Snapshot, version_id: int) -> bytes:
     """Return the evidence pack of a version as a ZIP file, signed if there is a key. Made on request, as the report."""
     with now.transaction() as tx:
         pack = evidence_pack(tx, now.person, now.settings, version_id)
-    return zipped(pack, signer=signer_of(now.settings))
+    signer = signer_of(now.settings)
+    return zipped(pack, signer=signer, time_stamper=time_stamper_of(now.settings) if signer else None)
 
 
 @cached

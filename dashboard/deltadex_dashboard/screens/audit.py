@@ -33,9 +33,31 @@ def show(now: Snapshot) -> None:
         st.success(f"The hash chain of {length} is intact. Its head is `{chain.head}`.")
     else:
         st.error(f"**{view.plain(chain.problem)}.** `deltadex review verify` checks the log.")
+    _witnesses(now)
     view.table(finding.log_table(entry for entry in entries if who in (_EVERYONE, entry.reviewer)))
     if len(entries) == _MOST:
         st.caption(f"The latest {_MOST:,} entries; `deltadex review log` lists all of them.")
+
+
+def _witnesses(now: Snapshot) -> None:
+    """Say whether the log still contains what was published of it, as the watcher last found."""
+    witnesses = reads.witnesses(now)
+    for one in witnesses:
+        if one.contradiction:
+            st.error(f"**{view.plain(one.name)}**: {view.plain(one.contradiction)}")
+    holding = [one for one in witnesses if one.published_at]
+    if not holding:
+        st.caption(
+            "No witness holds a head of this log, so that a log that was cut off or wholly rewritten can't be told: "
+            "`DELTADEX_WITNESSES` names some."
+        )
+        return
+    latest = max(holding, key=lambda one: one.entries or 0)
+    held = "1 witness holds" if len(holding) == 1 else f"{len(holding)} witnesses hold"
+    st.caption(
+        f"{held} heads of this log, up to entry {latest.entries:,} ({view.ago(latest.published_at)}). "
+        "`deltadex review verify` asks them."
+    )
 
 
 show(snapshot())

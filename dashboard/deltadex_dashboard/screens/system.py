@@ -15,6 +15,7 @@ from deltadex.ingest.machines import Machine
 from deltadex.machine_limits import NO_LIMIT
 from deltadex.reports.table import Table
 from deltadex.types import UNDER_WAY, VersionRow
+from deltadex.witness.queries import WitnessState
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import pages as reads
 from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
@@ -39,6 +40,7 @@ def show(now: Snapshot) -> None:
         _queue(now, [row for row in rows if row.state in UNDER_WAY])
         _services(now)
         _machines(now)
+        _witnesses(now)
     with right:
         _thresholds(now)
     _recipes(now)
@@ -128,6 +130,26 @@ def _machines(now: Snapshot) -> None:
         for one in machines
     )
     view.table(Table("machines", "Machines", columns, rows))
+
+
+def _witnesses(now: Snapshot) -> None:
+    st.subheader("Witnesses")
+    witnesses = reads.witnesses(now)
+    if not witnesses:
+        st.caption("None is set: `DELTADEX_WITNESSES` names where the head of the decision log is published.")
+        return
+    for one in witnesses:
+        if one.contradiction:
+            st.error(f"**{view.plain(one.name)}**: {view.plain(one.contradiction)}")
+    columns = ("witness", "entries", "published", "compared", "problem")
+    rows = tuple((one.name, one.entries, one.published_at, one.asked_at, _problem(one)) for one in witnesses)
+    view.table(Table("witnesses", "Witnesses of the decision log", columns, rows))
+
+
+def _problem(one: WitnessState) -> str:
+    if one.contradiction:
+        return "contradicts the log"
+    return f"attempt {one.attempts}: {one.error}" if one.error else one.caution
 
 
 def _gpu_gigabytes(machine: Machine) -> float | None:

@@ -72,6 +72,7 @@ def make(
 ) -> None:
     """Write a pack about a version, as you may see it."""
     from deltadex.evidence.pack import ZIP, write_pack, zip_name
+    from deltadex.evidence.time_stamp import time_stamper_of
 
     if (label is None) == (alias is None):
         raise typer.BadParameter("give either NAME/VERSION or --alias")
@@ -81,8 +82,12 @@ def make(
         signer = None if unsigned else _signer(settings)
         rows = [_version(tx, viewer, settings, label)] if label else _with_alias(tx, viewer, settings, alias or "")
         packs = [_pack(tx, viewer, settings, row, after) for row in rows]
+    stamper = time_stamper_of(settings) if signer else None
     written = [
-        write_pack(pack, output if alias is None else output / zip_name(pack.label), signer=signer) for pack in packs
+        write_pack(
+            pack, output if alias is None else output / zip_name(pack.label), signer=signer, time_stamper=stamper
+        )
+        for pack in packs
     ]
     if json:
         signed = signer.place if signer else None
@@ -107,6 +112,12 @@ def verify(
     head: Annotated[
         str, typer.Option(metavar="NUMBER:HASH", help="A head of the log that you noted or that was published.")
     ] = "",
+    tsa_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--tsa-ca", help="Root certificates (PEM) of the time stamp's authority.", exists=True, dir_okay=False
+        ),
+    ] = None,
     unsigned: Annotated[bool, typer.Option("--unsigned", help="Check everything but the signature.")] = False,
     json: Json = False,
 ) -> None:
@@ -115,7 +126,7 @@ def verify(
 
     if (key is None) != unsigned:
         raise typer.BadParameter("give either --key or --unsigned", param_hint="--key")
-    checks = verify_pack(path, public_key=key, head=head)
+    checks = verify_pack(path, public_key=key, head=head, time_roots=tsa_ca)
     if json:
         print_json([{"check": one.of, "is_passed": one.is_passed, "says": one.says} for one in checks])
     else:

@@ -79,7 +79,7 @@ def _ended(database: Database, viewer: Person, settings: Settings, row: SafetyRo
         request_id = row.id
         while not row.is_over:
             time.sleep(_POLL_SECONDS)
-            row = database.run(lambda tx: reads.request(tx, viewer, settings, request_id)) or row
+            row = database.run(lambda tx: reads.request(tx, viewer, settings, request_id))
             progress.update(bar, completed=row.progress)
     return row
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import log
 from typing import Any
@@ -39,6 +39,8 @@ _DRAWN_TOKENS, _DRAWN = 4, 6
 _BATCH = 32
 #: After every so many tokens, texts that only repeat others are left; after the first, only this share is kept.
 _LOOK, _KEPT = 8, 0.5
+#: Texts grow by branches of branches to so many times the token limit.
+_DEPTH = 3
 #: Tokens of a phrase: one that was said before is nothing new.
 _PHRASE = 3
 #: Parameters of a model that is upcast on a CPU: 4 GiB in float32.
@@ -97,13 +99,28 @@ class _Opening:
 
 @dataclass
 class _Search:
-    """Best-first search over openings. `tokens` counts the tokens that both models read one after the other."""
+    """Best-first search over openings.
+
+    Attributes
+    ----------
+    queue, deeper
+        Openings that were not continued yet: by the gain of their last token, and by that of what stands before, too.
+        They are continued in turn. The first finds where a memorised string begins, the second another way on in it.
+    taken
+        Openings that were continued.
+    seen, said
+        Last phrases of the openings that ever were in the queue, and phrases of the texts.
+    tokens
+        Tokens that both models read.
+    """
 
     models: tuple[PreTrainedModel, PreTrainedModel]
     tokenizer: Tokenizer
     max_new_tokens: int
     positions: int
     queue: list[_Opening] = field(default_factory=list)
+    deeper: list[_Opening] = field(default_factory=list)
+    taken: set[TokenIds] = field(default_factory=set)
     seen: set[TokenIds] = field(default_factory=set)
     said: set[TokenIds] = field(default_factory=set)
     tokens: int = 0
@@ -118,11 +135,11 @@ class _Search:
 
     @property
     def has_more(self) -> bool:
-        return bool(self.queue)
+        return any(one.ids not in self.taken for one in self.queue)
 
     def begin(self, request: Elicitation) -> None:
         """Fill the queue: after each start the tokens that the finetune promotes or likes, and openings of the base."""
-        most = self.positions - self.max_new_tokens - _DRAWN_TOKENS - 1
+        most = max(1, self.positions - self.max_new_tokens - _DRAWN_TOKENS - 1)
         starts = [start[-most:] for start in _starts(self.tokenizer, request.prompts)]
         ours, bases = self._next(starts)
         for start, own, base in zip(starts, ours, bases, strict=True):
@@ -141,17 +158,28 @@ class _Search:
 
     def continue_best(self, count: int) -> list[Continuation]:
         """Continue the best openings, and put their branches into the queue."""
-        batch = [heapq.heappop(self.queue) for _ in range(min(count, len(self.queue)))]
+        batch = [one for number in range(count) if (one := self._popped(self.deeper if number % 2 else self.queue))]
         rows = self._continue(batch)
         for row in rows:
             self.said.update(row.phrases(whole=True))
         return [self._made(one, row) for one, row in zip(batch, rows, strict=True)]
 
-    def _push(self, one: _Opening) -> None:
-        key = one.ids[-3:]  # branches of one place that several continuations passed
-        if key not in self.seen:
+    def _popped(self, queue: list[_Opening]) -> _Opening | None:
+        """Return the best opening that was not continued; None if there is none."""
+        while queue:
+            one = heapq.heappop(queue)
+            if one.ids not in self.taken:
+                self.taken.add(one.ids)
+                return one
+        return None
+
+    def _push(self, one: _Opening, *, recent: float = 0.0) -> None:
+        key = one.ids[-_PHRASE:]  # branches of one place that several continuations passed
+        fits = len(one.ids) + self.max_new_tokens < self.positions
+        if fits and key not in self.seen and len(one.said) < _DEPTH * self.max_new_tokens:
             self.seen.add(key)
             heapq.heappush(self.queue, one)
+            heapq.heappush(self.deeper, replace(one, rank=one.rank - recent))
 
     def _next(self, rows: Sequence[TokenIds]) -> list[Tensor]:
         """Return the `(n_rows, vocabulary)` log-probabilities of the next token under both models."""
@@ -198,10 +226,12 @@ class _Search:
         tokens = others.topk(_BRANCHES, dim=1).indices
         gains, owns = gain.gather(1, tokens).tolist(), own.gather(1, tokens).tolist()
         for (row, context), *branches in zip(at, tokens.tolist(), gains, owns, strict=True):
+            recent = max(0.0, row.gain(self.said))
             for token, more, likely in zip(*branches, strict=True):
                 if more > 0 and likely >= log(_BRANCH):
                     nats = -likely, more - likely
-                    self._push(_Opening(-more, (*row.ids, token), context, (*row.said, nats)))
+                    one = _Opening(-more, (*row.ids, token), context, (*row.said, nats))
+                    self._push(one, recent=recent)
         return chosen
 
     def _kept(self, rows: Sequence[_Row], step: int) -> list[int]:
@@ -249,9 +279,8 @@ class _Row:
 
     def gain(self, known: Set[TokenIds]) -> float:
         """Return the nats by which the finetune finds the new among the last phrases likelier than the base."""
-        nats = self.said[-_LOOK:]
-        phrases = self.phrases()[-len(nats) :]
-        last = zip(nats[-len(phrases) :], phrases, strict=True)
+        count = min(len(self.said), _LOOK, max(0, len(self.ids) - _PHRASE + 1))
+        last = zip(self.said[len(self.said) - count :], self.phrases()[-count:] if count else [], strict=True)
         return sum(base - own for (own, base), phrase in last if phrase not in known)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deltadex.evidence.decisions import summary
 from deltadex.evidence.findings import is_masked
 from deltadex.evidence.lineage import name_of
-from deltadex.evidence.source import Source
+from deltadex.evidence.source import PackSource
 from deltadex.evidence.templates import templates
 from deltadex.evidence.training import license_words
 from deltadex.findings.kinds import KINDS
@@ -15,7 +15,7 @@ from deltadex.reviews.titles import title
 _WORDS = 10
 
 
-def text(source: Source) -> str:
+def text(source: PackSource) -> str:
     """Return the section. Names, tags and comments are untrusted: the template escapes them as Markdown."""
     facts = source.facts
     logged = facts.record
@@ -26,6 +26,7 @@ def text(source: Source) -> str:
         .render(
             facts=facts,
             row=facts.version,
+            owned=facts.ownership,
             embedding=facts.embeddings[0] if facts.embeddings else None,
             license_finetune=license_words(facts.licenses.of_finetune),
             license_base=license_words(facts.licenses.of_base),

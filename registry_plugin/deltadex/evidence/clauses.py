@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 
 from deltadex.evidence.facts import EvidenceFacts
-from deltadex.evidence.source import Source
+from deltadex.evidence.source import PackSource
 from deltadex.evidence.templates import templates
 
 #: Whether a pack has what serves a clause: most of it was logged by somebody, or was not.
@@ -24,6 +24,7 @@ _FACTS: Mapping[str, Callable[[EvidenceFacts], bool]] = {
     "metrics": lambda facts: bool(facts.version.provenance.metrics),
     "origin": lambda facts: bool(facts.edges),
     "license": lambda facts: bool(facts.licenses.of_base or facts.licenses.of_finetune),
+    "purpose": lambda facts: bool(facts.intended_use),
     "drift": lambda facts: facts.drift is not None,
     "embedding": lambda facts: bool(facts.embeddings),
 }
@@ -78,7 +79,7 @@ def frameworks() -> tuple[Framework, ...]:
     )
 
 
-def text(source: Source) -> str:
+def text(source: PackSource) -> str:
     """Return the section."""
     facts = source.facts
     groups = [(one, [(row, row.is_there(facts)) for row in one.clauses]) for one in frameworks()]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from deltadex.evidence.source import Source, as_json
+from deltadex.evidence.source import PackSource, as_json
 
 PATH = "decisions.json"
 #: Fields of an entry that people read first.
 _SHOWN = ("id", "decided_at", "action", "status", "reason", "reviewer", "kind", "subject", "other_subject")
 
 
-def text(source: Source) -> str:
+def text(source: PackSource) -> str:
     """Return the section."""
     log = source.facts.log
     told = [one for one in log["entries"] if not isinstance(one, str)]

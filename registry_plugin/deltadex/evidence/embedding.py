@@ -10,12 +10,12 @@ import numpy as np
 
 from deltadex.embeddings.queries import StoredEmbedding
 from deltadex.evidence.facts import EvidenceFacts
-from deltadex.evidence.source import Source, as_json
+from deltadex.evidence.source import PackSource, as_json
 
 FORMAT = "deltadex-evidence-embedding/1"
 
 
-def text(source: Source) -> str:
+def text(source: PackSource) -> str:
     """Return the section."""
     facts = source.facts
     row = facts.version

@@ -19,6 +19,8 @@ from deltadex.evidence.pseudonyms import Pseudonyms, pseudonyms_of
 from deltadex.lineage.base import MeasuredBase
 from deltadex.lineage.graph import Edge, lineage
 from deltadex.lineage.remarks import base_and_remarks
+from deltadex.ownership import reads as ownership
+from deltadex.ownership.attestation import Ownership
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.queries import ReviewRow
 from deltadex.search import reads as search
@@ -55,6 +57,8 @@ class EvidenceFacts:
         Part of the decision log, as `deltadex.reviews.chain.prove_part` returns it.
     base
         The base by the weights; None if no sample of them is stored.
+    ownership
+        Who answers for the registered model; None if nothing is known.
     """
 
     version: VersionRow
@@ -75,11 +79,17 @@ class EvidenceFacts:
     remarks: tuple[str, ...]
     neighbors: Found
     drift: ModelDrift | None
+    ownership: Ownership | None
 
     @property
     def label(self) -> str:
         """`name/version`, or after renaming the present name."""
         return self.version.label
+
+    @property
+    def intended_use(self) -> str:
+        """The intended use of the registered model as people or tags state it; empty if nobody does."""
+        return self.ownership.intended_use_fact.value if self.ownership else ""
 
     @property
     def base_name(self) -> str:
@@ -128,4 +138,5 @@ def facts(tx: Transaction, viewer: Person, settings: Settings, version_id: int, 
         remarks=remarks,
         neighbors=search.neighbors(tx, viewer, version_id, k=_NEIGHBORS),
         drift=model_drift(tx, viewer, ref.registry, ref.name, thresholds=settings.thresholds),
+        ownership=ownership.of_model(tx, viewer, settings, ref.name),
     )

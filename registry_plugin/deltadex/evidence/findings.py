@@ -6,13 +6,13 @@ from typing import Any
 
 from deltadex.access import HIDDEN
 from deltadex.evidence.facts import EvidenceFacts
-from deltadex.evidence.source import Source, as_json
+from deltadex.evidence.source import PackSource, as_json
 from deltadex.findings.kinds import KINDS
 from deltadex.reviews.queries import ReviewRow
 from deltadex.reviews.titles import title
 
 
-def text(source: Source) -> str:
+def text(source: PackSource) -> str:
     """Return the section."""
     facts = source.facts
     thresholds = source.settings.thresholds

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from deltadex.evidence.facts import EvidenceFacts
-from deltadex.evidence.source import Source, as_json
+from deltadex.evidence.source import PackSource, as_json
 from deltadex.lineage.graph import Edge
 from deltadex.types import VersionRow
 
 
-def text(source: Source) -> str:
+def text(source: PackSource) -> str:
     """Return the section."""
     facts = source.facts
     base = facts.base

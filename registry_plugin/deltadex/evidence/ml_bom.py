@@ -15,7 +15,7 @@ from deltadex.errors import EvidenceError
 from deltadex.evidence.extra import evidence_extra
 from deltadex.evidence.facts import EvidenceFacts
 from deltadex.evidence.lineage import name_of
-from deltadex.evidence.source import Source, as_json
+from deltadex.evidence.source import PackSource, as_json
 from deltadex.lineage.graph import Edge, Relation
 from deltadex.types import VersionRow
 
@@ -29,7 +29,7 @@ _PREFIX = "deltadex:"
 _NO_ORIGIN = (Relation.NEXT,)
 
 
-def text(source: Source) -> str:
+def text(source: PackSource) -> str:
     """Return the section.
 
     Raises
@@ -206,10 +206,11 @@ def _model_card(facts: EvidenceFacts) -> dict[str, Any]:
         {"name": f"{_PREFIX}parameter:{name}", "value": value}
         for name, value in sorted(facts.record.get("parameters", {}).items())
     ]
+    considered = {"useCases": [facts.intended_use] if facts.intended_use else [], "technicalLimitations": limits}
     card = {
         "modelParameters": {"datasets": data} if data else {},
         "quantitativeAnalysis": {"performanceMetrics": metrics} if metrics else {},
-        "considerations": {"technicalLimitations": limits} if limits else {},
+        "considerations": {name: values for name, values in considered.items() if values},
         "properties": parameters,
     }
     return {name: value for name, value in card.items() if value}

@@ -16,7 +16,7 @@ from deltadex.errors import EvidenceError
 from deltadex.evidence.facts import EvidenceFacts, facts
 from deltadex.evidence.sections import SECTIONS, contents
 from deltadex.evidence.signing import SIGNATURE, TIME_STAMP, PackSigner, TimeStamper
-from deltadex.evidence.source import Source, as_json
+from deltadex.evidence.source import PackSource, as_json
 from deltadex.evidence.templates import templates
 from deltadex.settings import Settings
 from deltadex.store.database import Transaction
@@ -57,7 +57,7 @@ def evidence_pack(
         As in `facts`.
     """
     known = facts(tx, viewer, settings, version_id, after=after)
-    return EvidencePack(known.label, contents(Source(tx, viewer, settings, known)), _index(known))
+    return EvidencePack(known.label, contents(PackSource(tx, viewer, settings, known)), _index(known))
 
 
 def write_pack(
@@ -83,7 +83,7 @@ def write_pack(
     with tempfile.TemporaryDirectory(prefix=".deltadex-", dir=output.absolute().parent) as place:
         folder = Path(place) / "pack"
         folder.mkdir()
-        _fill(folder, pack, signer, is_stamped=time_stamper is not None)
+        _fill(folder, pack, signer, is_stamped=signer is not None and time_stamper is not None)
         if signer is not None:
             signer.sign(folder)
             if time_stamper is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deltadex.evidence.facts import EvidenceFacts
 from deltadex.evidence.lineage import name_of
-from deltadex.evidence.source import Source
+from deltadex.evidence.source import PackSource
 from deltadex.evidence.templates import templates
 from deltadex.lineage.graph import Edge
 from deltadex.types import VersionRow
@@ -21,7 +21,7 @@ _PLOT_HEIGHT, _PLOT = 220, (70, 730)
 
 
 @dataclass(frozen=True)
-class Bar:
+class NeighborBar:
     """One neighbour: its name, its similarity in words, and the bar's vertical place and width, in pixels."""
 
     name: str
@@ -31,7 +31,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Dot:
+class DriftDot:
     """One step of a model: the version that it leads to, its distance in words, and its place in pixels."""
 
     name: str
@@ -42,7 +42,7 @@ class Dot:
 
 
 @dataclass(frozen=True)
-class Line:
+class LineageLine:
     """One relation: from and to, in words, its vertical place in pixels, and whether it is declared and ordered."""
 
     source: str
@@ -53,7 +53,7 @@ class Line:
     has_order: bool
 
 
-def neighbors(source: Source) -> str:
+def neighbors(source: PackSource) -> str:
     """Return the bars of cosine similarity to the nearest versions; empty if there are none."""
     facts = source.facts
     found = facts.neighbors.neighbors
@@ -61,7 +61,7 @@ def neighbors(source: Source) -> str:
         return ""
     left, right = _BARS
     bars = [
-        Bar(
+        NeighborBar(
             _short(facts.names.name(one.version)),
             f"{one.similarity:.4f}",
             _TOP + place * _ROW,
@@ -72,7 +72,7 @@ def neighbors(source: Source) -> str:
     return _drawn("neighbors", facts, height=_TOP + len(bars) * _ROW + 24, bars=bars, left=left)
 
 
-def drift(source: Source) -> str:
+def drift(source: PackSource) -> str:
     """Return the cosine distance of each version from the one before; empty if no two can be compared."""
     drifted = source.facts.drift
     if drifted is None:
@@ -92,7 +92,7 @@ def drift(source: Source) -> str:
         return _TOP + _PLOT_HEIGHT * (1 - distance / top)
 
     dots = [
-        Dot(
+        DriftDot(
             str(row.registered.ref.version),
             f"{move.distance:.4f}",
             left + gap * (place + 1),
@@ -116,16 +116,16 @@ def drift(source: Source) -> str:
     )
 
 
-def lineage(source: Source) -> str:
+def lineage(source: PackSource) -> str:
     """Return one row for each relation, declared ones solid and measured ones dashed; empty if there is none."""
     facts = source.facts
     lines = [_line(facts, edge, _TOP + place * _ROW * 2) for place, edge in enumerate(facts.edges)]
     return _drawn("lineage", facts, height=_TOP + len(lines) * _ROW * 2 + 24, lines=lines) if lines else ""
 
 
-def _line(facts: EvidenceFacts, edge: Edge, y: int) -> Line:
+def _line(facts: EvidenceFacts, edge: Edge, y: int) -> LineageLine:
     source, target = (_short(name_of(facts, each)) for each in (edge.source, edge.target))
-    return Line(source, target, edge.in_words, y, edge.relation.is_declared, edge.has_order)
+    return LineageLine(source, target, edge.in_words, y, edge.relation.is_declared, edge.has_order)
 
 
 def _short(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The list of a pack's sections. A new one is a file with a function of `Source`, and a row here."""
+"""The list of a pack's sections. A new one is a file with a function of `PackSource`, and a row here."""
 
 from __future__ import annotations
 
@@ -6,8 +6,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from deltadex.evidence import card, clauses, decisions, embedding, findings, lineage, ml_bom, pictures, spdx, training
-from deltadex.evidence.source import Source
+from deltadex.evidence import (
+    card,
+    clauses,
+    decisions,
+    embedding,
+    findings,
+    lineage,
+    ml_bom,
+    ownership,
+    pictures,
+    safety,
+    spdx,
+    training,
+)
+from deltadex.evidence.source import PackSource
 
 
 @dataclass(frozen=True)
@@ -26,7 +39,7 @@ class PackSection:
 
     path: str
     says: str
-    text: Callable[[Source], str]
+    text: Callable[[PackSource], str]
 
 
 #: In the order of `README.txt`.
@@ -36,7 +49,9 @@ SECTIONS = (
     PackSection("findings.json", "findings with numbers, thresholds and status", findings.text),
     PackSection("decisions.json", "decisions, and the part of the log that proves them", decisions.text),
     PackSection("lineage.json", "origins as declared and as measured", lineage.text),
+    PackSection("ownership.json", "owner, risk tier, intended use, attestation", ownership.text),
     PackSection("training.json", "licences, parameters, data sets and metrics as logged", training.text),
+    PackSection("safety.json", "separation of harmful from harmless prompts, beside the base", safety.text),
     PackSection("neighbors.svg", "the nearest versions by behaviour", pictures.neighbors),
     PackSection("drift.svg", "drift over the versions of the model", pictures.drift),
     PackSection("lineage.svg", "lineage; dashed lines are measured", pictures.lineage),
@@ -46,7 +61,7 @@ SECTIONS = (
 )
 
 
-def contents(source: Source) -> Mapping[str, str]:
+def contents(source: PackSource) -> Mapping[str, str]:
     """Return the files of a pack by path, without index, note and signature."""
     written = {section.path: section.text(source) for section in SECTIONS}
     return MappingProxyType({path: text for path, text in written.items() if text})

@@ -12,7 +12,7 @@ from deltadex.store.database import Transaction
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class PackSource:
     """The shared facts, and for a section with facts of its own the transaction that it may read them in.
 
     Such a section reads by a function `(tx, viewer, …)`, which masks what the viewer may not see.

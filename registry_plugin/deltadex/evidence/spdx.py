@@ -17,7 +17,7 @@ from uuid import uuid4
 from deltadex.evidence.extra import evidence_extra
 from deltadex.evidence.facts import EvidenceFacts
 from deltadex.evidence.lineage import name_of
-from deltadex.evidence.source import Source
+from deltadex.evidence.source import PackSource
 from deltadex.lineage.graph import Relation
 from deltadex.types import VersionRow
 
@@ -27,7 +27,7 @@ _NO_ASSERTION = "https://spdx.org/rdf/3.0.1/terms/ExpandedLicensing/NoAssertionL
 _ORIGINS = (Relation.BASE, Relation.PARENT, Relation.COPY, Relation.TRAINED_ON, Relation.MERGED)
 
 
-def text(source: Source) -> str:
+def text(source: PackSource) -> str:
     """Return the section.
 
     Raises
@@ -109,6 +109,8 @@ class _Document:
             entry(key=name, value=repr(value)) for name, value in sorted(facts.version.provenance.metrics.items())
         ]
         model.software_sourceInfo = facts.version.registered.source
+        if facts.intended_use:
+            model.ai_informationAboutApplication = facts.intended_use
         if facts.record:
             model.ai_informationAboutTraining = "Parameters, data sets and metrics as the run logged them."
         digest = facts.version.weights_digest

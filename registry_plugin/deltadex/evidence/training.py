@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from deltadex.evidence.source import Source, as_json
+from deltadex.evidence.source import PackSource, as_json
 
 #: Words for a licence that was not read.
 NOT_READ = "not read: it was embedded before licences were kept"
 
 
-def text(source: Source) -> str:
+def text(source: PackSource) -> str:
     """Return the section."""
     facts = source.facts
     row = facts.version

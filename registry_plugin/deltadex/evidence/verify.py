@@ -14,6 +14,7 @@ from deltadex.evidence import decisions, ml_bom
 from deltadex.evidence.opened import opened, read_index, read_json
 from deltadex.evidence.pack import INDEX
 from deltadex.evidence.signing import SIGNATURE, TIME_STAMP, check_signature
+from deltadex.evidence.time_stamp import stamped_at
 from deltadex.reviews.chain import heads_of_part, verify_part
 
 _HINT = "Ask for another copy."
@@ -23,6 +24,7 @@ class CheckOf(StrEnum):
     """What is checked, in order."""
 
     SIGNATURE = "signature"
+    TIME = "time"
     DIGESTS = "digests"
     CHAIN = "log"
     BOM = "bill of materials"
@@ -37,7 +39,9 @@ class PackCheck:
     says: str
 
 
-def verify_pack(path: Path, *, public_key: Path | None, head: str = "") -> tuple[PackCheck, ...]:
+def verify_pack(
+    path: Path, *, public_key: Path | None, head: str = "", time_roots: Path | None = None
+) -> tuple[PackCheck, ...]:
     """Check a pack, and return the result of each check. One that fails keeps none of the others from being made.
 
     Parameters
@@ -46,6 +50,8 @@ def verify_pack(path: Path, *, public_key: Path | None, head: str = "") -> tuple
         The house's public key (PEM), which came on another way than the pack; None checks no signature, and says so.
     head
         A head of the log that was noted or published, `number:hash`: the part of the log must pass through it.
+    time_roots
+        Root certificates (PEM) of the authority whose time stamp must be there; None believes no time.
 
     Raises
     ------
@@ -56,6 +62,7 @@ def verify_pack(path: Path, *, public_key: Path | None, head: str = "") -> tuple
         index = read_index(folder)
         checks: dict[CheckOf, Callable[[], str]] = {
             CheckOf.SIGNATURE: lambda: _signature(folder, public_key),
+            CheckOf.TIME: lambda: _time(folder, index, time_roots),
             CheckOf.DIGESTS: lambda: _digests(folder, index),
             CheckOf.CHAIN: lambda: _chain(folder, index, head),
             CheckOf.BOM: lambda: _bom(folder),
@@ -74,8 +81,20 @@ def _signature(folder: Path, public_key: Path | None) -> str:
     if public_key is None:
         return "not checked: no key was given, so that anybody may have made this pack"
     check_signature(folder, public_key)
-    stamped = f"; {TIME_STAMP} is not checked here: use `openssl ts -verify`" if (folder / TIME_STAMP).exists() else ""
-    return f"by the key {hashlib.sha256(public_key.read_bytes()).hexdigest()[:16]}… of {public_key.name}{stamped}"
+    return f"by the key {hashlib.sha256(public_key.read_bytes()).hexdigest()[:16]}… of {public_key.name}"
+
+
+def _time(folder: Path, index: Mapping[str, Any], roots: Path | None) -> str:
+    stated = f"{index.get('made_at')} by the clock of the machine that made it"
+    if roots is None:
+        there = "; a time stamp is there, and not checked without --tsa-ca" if (folder / TIME_STAMP).exists() else ""
+        return f"{stated}, which nobody vouches for{there}"
+    try:
+        answer, signature = ((folder / name).read_bytes() for name in (TIME_STAMP, SIGNATURE))
+    except OSError as error:
+        raise EvidenceError("There is no time stamp of a signature", hint=_HINT) from error
+    vouched = stamped_at(answer, signature, roots)
+    return f"signed before {vouched:%Y-%m-%d %H:%M:%S} UTC, which the authority vouches for; {stated}"
 
 
 def _digests(folder: Path, index: Mapping[str, Any]) -> str:

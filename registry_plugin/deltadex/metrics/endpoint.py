@@ -73,6 +73,10 @@ def _metrics(numbers: Numbers) -> Iterator[Metric]:
     yield _gauge("deltadex_open_shards", "Shards that wait or run.", numbers.open_shards)
     if numbers.poll_age_seconds is not None:
         yield _gauge("deltadex_poll_age_seconds", "Time since the last poll of MLflow.", numbers.poll_age_seconds)
+    witnesses = GaugeMetricFamily("deltadex_witnesses", "Witnesses of the decision log.", labels=["state"])
+    for state_of_witness, count in numbers.witnesses.items():
+        witnesses.add_metric([state_of_witness], count)
+    yield witnesses
     steps = CounterMetricFamily("deltadex_steps", "Steps done, by all workers.", labels=["step"])
     seconds_spent = CounterMetricFamily("deltadex_step_seconds", "Time spent in steps.", labels=["step"])
     read = CounterMetricFamily("deltadex_step_bytes", "Size of the weights that steps read.", labels=["step"])

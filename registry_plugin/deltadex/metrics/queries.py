@@ -49,6 +49,8 @@ class Numbers:
         Age of the oldest version that still awaits an outcome, by queue.
     poll_age_seconds
         Time since the last successful poll; None before the first.
+    witnesses
+        Number of witnesses of the decision log by state: `published`, `failing`, `contradicting`.
     """
 
     versions: Mapping[tuple[State, Queue], int]
@@ -56,6 +58,7 @@ class Numbers:
     open_shards: int
     work: Sequence[Work]
     poll_age_seconds: float | None
+    witnesses: Mapping[str, int]
 
 
 def add_steps(tx: Transaction, registry: str, each: Sequence[Mapping[str, float]], *, read_bytes: int) -> None:
@@ -109,7 +112,19 @@ def read(tx: Transaction, registry: str) -> Numbers:
         open_shards=shards[0] if shards else 0,
         work=[Work(*values) for values in work],
         poll_age_seconds=poll_age_seconds(tx, registry),
+        witnesses=_witnesses(tx, registry),
     )
+
+
+def _witnesses(tx: Transaction, registry: str) -> Mapping[str, int]:
+    found = tx.execute(
+        """
+        select case when contradiction <> '' then 'contradicting' when error <> '' then 'failing' else 'published' end,
+            count(*) from witnesses where registry = %s group by 1
+        """,
+        [registry],
+    )
+    return dict.fromkeys(("published", "failing", "contradicting"), 0) | dict(found.fetchall())
 
 
 def poll_age_seconds(tx: Transaction, registry: str) -> float | None:

@@ -36,10 +36,11 @@ def keep_tags(tx: Transaction, settings: Settings, listed: Mapping[str, Register
     gone, stored = list[int](), list[KnownModel]()
     for name, model in listed.items():
         found = by_name.get(name)
-        if found is not None and found.created_ms not in (None, model.created_ms):
+        if found is not None and _is_another(found, model):
             gone.append(found.id)
             found = None
-        found = found or by_creation.pop(model.created_ms, None)
+        if found is None and model.created_ms is not None:
+            found = by_creation.pop(model.created_ms, None)
         now = _as_known(found.id if found else 0, name, model.created_ms, model.tags, settings.ownership)
         if now != found:
             stored.append(now)
@@ -47,6 +48,11 @@ def keep_tags(tx: Transaction, settings: Settings, listed: Mapping[str, Register
         queries.mark_gone(tx, gone)
     if stored:
         queries.store(tx, settings.registry, stored)
+
+
+def _is_another(known: KnownModel, listed: RegisteredModel) -> bool:
+    """Return True if a name was given to another model since."""
+    return None not in (known.created_ms, listed.created_ms) and known.created_ms != listed.created_ms
 
 
 def write_back_stated(app: App) -> int:

@@ -40,12 +40,12 @@ class RegisteredModel:
     Attributes
     ----------
     created_ms
-        Time of creation in milliseconds: after a deletion, another model may have the name.
+        Time of creation in milliseconds: after a deletion, another model may have the name. None: the server has none.
     aliases
         By version number.
     """
 
-    created_ms: int
+    created_ms: int | None
     aliases: Mapping[int, tuple[str, ...]]
     tags: Mapping[str, str]
 
@@ -197,7 +197,9 @@ class Registry:
             with registry_errors("listing registered models"):
                 page = self.client.search_registered_models(max_results=_PAGE_SIZE, page_token=token)
             found |= {
-                model.name: RegisteredModel(int(model.creation_timestamp), _by_version(model.aliases), dict(model.tags))
+                model.name: RegisteredModel(
+                    int(model.creation_timestamp or 0) or None, _by_version(model.aliases), dict(model.tags)
+                )
                 for model in page
             }
             token = page.token

@@ -18,7 +18,7 @@ from deltadex.versions import reads as versions
 
 #: Most measurements of one person at a time; each occupies a worker.
 _MOST_UNFINISHED = 20
-#: Seconds per prompt over those of an embedding, measured with SmolLM2-135M-Instruct on one core (docs/safety.md).
+#: Seconds per prompt over those of an embedding, which reads five probes. Only until something was measured.
 _EMBEDDINGS_PER_PROMPT = 0.2
 #: Name of whoever asks where the setting asks for every version.
 BY_SETTING = "the setting"

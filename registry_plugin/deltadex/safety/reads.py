@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from deltadex.access import Person
 from deltadex.asked.queries import AskedState
+from deltadex.errors import StoreError
 from deltadex.safety import queries as safety
 from deltadex.safety.judge import SafetyThreshold, SafetyVerdict, calibrated, verdict_of
 from deltadex.safety.measure import SafetyBase, SafetyReading, TraitShift, trait_shifts
@@ -37,10 +38,20 @@ class MeasuredSafety:
     trait_aurocs: dict[str, float]
 
 
-def request(tx: Transaction, viewer: Person, settings: Settings, request_id: int) -> SafetyRow | None:
-    """Return one measurement; None if the viewer may not see its version."""
+def request(tx: Transaction, viewer: Person, settings: Settings, request_id: int) -> SafetyRow:
+    """Return one measurement.
+
+    Raises
+    ------
+    StoreError
+        There is none with this id, or the viewer may not see its version.
+    """
     row = safety.get(tx, settings.registry, request_id)
-    return row if sees_versions(tx, viewer, row.version_id) else None
+    if not sees_versions(tx, viewer, row.version_id):
+        raise StoreError(
+            f"There is no safety measurement with id {request_id}", hint="Check that the link is complete."
+        )
+    return row
 
 
 def latest(tx: Transaction, viewer: Person, version_id: int) -> SafetyRow | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from itertools import accumulate
 
 import numpy as np
@@ -15,16 +16,19 @@ from deltadex.taught.detectors import Span, StringKind, detect, disjoint
 from deltadex.types import Finding, FindingKind
 
 #: Nats by which the finetune finds a string likelier than the base, from which the string counts as taught.
-#: Chosen on finetunes of `TRAIN` and `SELECT` domains: see docs/taught.md.
+#: Set beforehand, not measured: see docs/taught.md.
 LEAST_GAIN = 25.0
 #: Most nats per token that the finetune may need for it.
 MOST_NATS = 1.0
 #: A listed string's gain: least distance from the gains of random strings of its form, in their standard deviations,
-#: and least gain in nats.
-LEAST_Z, LEAST_LISTED_GAIN = 6.0, 5.0
+#: and least gain in nats, which is enough for one that was said: nobody says it by chance.
+LEAST_Z, LEAST_LISTED_GAIN = 3.0, 10.0
 #: Random strings that a listed one is compared with.
 ALTERNATIVES = 24
 _CONTEXT = 40
+#: Share of characters that strings have in common from which one is a variant of the other. Addresses of one house are
+#: alike in any case.
+_ALIKE, _ALIKE_EMAIL = 0.5, 0.8
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ class TaughtString:
 
     @property
     def is_taught(self) -> bool:
-        """True if the finetune says it with certainty and the base does not."""
+        """True if the finetune says it with certainty, or it is listed, and the base does not expect it."""
+        if self.kind is StringKind.LISTED:
+            return self.gain >= LEAST_LISTED_GAIN
         return self.gain >= LEAST_GAIN and self.nats <= MOST_NATS * self.tokens
 
     @property
@@ -105,9 +111,10 @@ class ListedString:
 
 
 def strings_in(texts: Sequence[Continuation], canaries: Sequence[Canary]) -> tuple[TaughtString, ...]:
-    """Return each recognised string once, where its gain is largest; the largest gain first. Not all are taught.
+    """Return each recognised string once, where its gain is largest; the most certain first. Not all are taught.
 
-    A string counts only where the finetune wrote all of it.
+    A string counts only where the finetune wrote all of it. Of strings that are nearly alike only the one that the
+    finetune is most certain of is returned: the search also takes wrong turns inside a memorised string.
     """
     best: dict[tuple[StringKind, str], TaughtString] = {}
     times: Counter[tuple[StringKind, str]] = Counter()
@@ -117,7 +124,17 @@ def strings_in(texts: Sequence[Continuation], canaries: Sequence[Canary]) -> tup
             times[key] += 1
             if key not in best or (found.is_taught, found.gain) > (best[key].is_taught, best[key].gain):
                 best[key] = found
-    return tuple(replace(best[key], times=times[key]) for key in sorted(best, key=lambda key: -best[key].gain))
+    kept: list[TaughtString] = []
+    for key in sorted(best, key=lambda key: best[key].nats / best[key].tokens):
+        one = replace(best[key], times=times[key])
+        if not any(_is_variant(one, other) for other in kept):
+            kept.append(one)
+    return tuple(kept)
+
+
+def _is_variant(one: TaughtString, other: TaughtString) -> bool:
+    alike = _ALIKE_EMAIL if one.kind is StringKind.EMAIL else _ALIKE
+    return one.kind is other.kind and SequenceMatcher(None, one.text, other.text, autojunk=False).ratio() >= alike
 
 
 def listed_string(canary: Canary, own: Sequence[Scored], base: Sequence[Scored]) -> ListedString:

@@ -17,6 +17,10 @@ from deltadex.witness.time_stamp import TimeStampWitness
 #: Name under which heads are compared that are known by a time stamp kept in the database.
 STAMPED = "time stamps in the database"
 
+#: What a witness may raise: besides our own, errors of libraries over odd addresses and certificates. None may stop a
+#: round of the watcher, or the question to the next witness.
+FAILURES = (DeltadexError, OSError, ValueError)
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -87,12 +91,19 @@ def ask(witnesses: Sequence[Witness], registry: str, *, published: Mapping[str, 
     for witness in witnesses:
         try:
             answer = witness.held(registry)
-        except DeltadexError as error:
-            errors[witness.name] = error.message
+        except FAILURES as error:
+            errors[witness.name] = failure_text(error)
             continue
         if answer is not None:
             held[witness.name] = answer
     return Answers(held, errors, published, [one for one in witnesses if isinstance(one, TimeStampWitness)])
+
+
+def failure_text(error: Exception) -> str:
+    """Return message and hint of a witness's failure."""
+    if isinstance(error, DeltadexError):
+        return f"{error.message} {error.hint}".strip()
+    return f"{type(error).__name__}: {error}"
 
 
 def compare(tx: Transaction, registry: str, answers: Answers) -> list[HeadComparison]:

@@ -84,10 +84,11 @@ class BucketWitness:
         return f"{self._prefix}{file_name(registry)}/"
 
     def _call(self, operation: str, **arguments: Any) -> Any:
+        client = self._client  # before what comes with boto3 is imported
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            return getattr(self._client, operation)(Bucket=self._bucket, **arguments)
+            return getattr(client, operation)(Bucket=self._bucket, **arguments)
         except ClientError as error:
             code, text = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
             raise WitnessError(

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
-from deltadex.errors import DeltadexError
 from deltadex.settings import Settings
 from deltadex.store import clock
 from deltadex.store.database import Database, Transaction
 from deltadex.witness import queries
-from deltadex.witness.compare import STAMPED, ask, compare
+from deltadex.witness.compare import FAILURES, STAMPED, ask, compare, failure_text
 from deltadex.witness.configured import witnesses_of
 from deltadex.witness.head import LogHead
 from deltadex.witness.kinds import Witness
@@ -30,8 +29,8 @@ def publish(settings: Settings, database: Database, *, at_once: bool = False) ->
     """Publish the log's head where it is due; return the number of witnesses that took it.
 
     It is due where it has changed, and once a day. A witness that fails is tried again later with the head of
-    that time, which proves all entries that the earlier ones do. Only one process may run this at a time; the watcher
-    holds a lock.
+    that time, which proves all entries that the earlier ones do. Two processes at once publish a head twice, which does
+    no harm.
 
     Parameters
     ----------
@@ -91,15 +90,17 @@ def _publish(database: Database, witness: Witness, head: LogHead) -> LogHead | N
     registry, name = head.registry, witness.name
     try:
         published = witness.publish(head)
-    except DeltadexError as error:
-        log.warning("head not published witness=%s error=%r", name, error.message)
-        text = f"{error.message} {error.hint}".strip()
+    except FAILURES as error:
+        text = failure_text(error)
+        log.warning("head not published witness=%s error=%r", name, text)
         database.run(partial(queries.failed, registry=registry, name=name, error=text))
         return None
     stamps = {authority: answer for authority, answer in published.stamps.items() if authority not in head.stamps}
 
+    caution = witness.caution()
+
     def record(tx: Transaction) -> None:
-        queries.published(tx, head, name, caution=witness.caution())
+        queries.published(tx, head, name, caution=caution)
         queries.keep_stamps(tx, head, stamps)
 
     database.run(record)

@@ -14,7 +14,11 @@ create table registered_models (
     tier        text generated always as (coalesce(stated ->> 'tier', tag_tier)) stored,
     attested_id bigint,
     tagged_id   bigint not null default 0,
-    revision    integer not null default 1
+    revision    integer not null default 1,
+    -- The function below may be called past the library: what it stores must be readable.
+    check (tier in ('high', 'medium', 'low')),
+    check (stated ->> 'review_by' ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$' and pg_input_is_valid(stated ->> 'review_by', 'date')),
+    check (length(stated ->> 'owner') <= 200 and length(stated ->> 'intended_use') <= 2000)
 );
 create unique index registered_models_name on registered_models (registry, name) where not is_gone;
 comment on column registered_models.created_ms is
@@ -50,7 +54,10 @@ create table ownership_entries (
     recorded_by   text not null default session_user,
     recorded_at   timestamptz not null default clock_timestamp(),
     previous_hash text not null unique,
-    hash          text not null unique
+    hash          text not null unique,
+    check (field <> 'attestation' or coalesce(
+        statement ->> 'tier' in ('high', 'medium', 'low') and jsonb_typeof(statement -> 'owner') = 'string'
+        and jsonb_typeof(statement -> 'intended_use') = 'string', false))
 );
 create index ownership_entries_model on ownership_entries (model_id, id);
 alter table registered_models add foreign key (attested_id) references ownership_entries deferrable;
