@@ -96,7 +96,7 @@ def test_the_analyses_run_once_at_a_time(app: App, row: VersionRow) -> None:
         run = client.read_flow_run(UUID(first))
     assert not deployment.schedules
     assert run.name.startswith("analyses 20")
-    assert set(run.tags) == {"deltadex", "analyses"}
+    assert set(run.tags) == {"deltadex", "analyses", f"registry:{app.registry.name}"}
 
 
 def test_analyses_that_only_seem_to_run_are_started_again(
