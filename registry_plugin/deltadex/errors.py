@@ -201,6 +201,10 @@ class WitnessError(DeltadexError):
     """A witness of the decision log refused a head, gave a wrong answer or could not be reached."""
 
 
+class TimeStampError(DeltadexError):
+    """An authority of time stamps refused, could not be reached, or its time stamp does not hold."""
+
+
 class EndpointError(DeltadexError):
     """An OpenAI-compatible endpoint refused, failed or could not be reached."""
 

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import httpx
-
-from deltadex.errors import SettingsError, WitnessError
+from deltadex.errors import SettingsError, TimeStampError, WitnessError
 from deltadex.settings import Settings
+from deltadex.time_stamps import host_of, read_roots, stamp, time_of
 from deltadex.witness.head import LogHead
 from deltadex.witness.kinds import Address
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-_SECONDS = 10
-_MAX_BYTES = 1 << 16
-_TYPE = "application/timestamp-query"
 #: Public authorities limit requests.
 _MINUTES = 5
 
@@ -39,7 +36,7 @@ class TimeStampWitness:
         self.least_pause = address.pause(_MINUTES)
         self._url = f"{address.scheme.removeprefix('tsa+')}:{address.place}"
         self._roots_file = address.options.get("ca")
-        if not _host_of(self._url):
+        if not host_of(self._url):
             raise SettingsError(f"Witness {self.name}: no host", hint="Write it as tsa+https://host/path#ca=/file.pem.")
 
     def publish(self, head: LogHead) -> LogHead:
@@ -51,9 +48,8 @@ class TimeStampWitness:
             The package `rfc3161-client` or the file of certificates is missing, or the authority could not be reached,
             refused, or gave an answer to something else or with a wrong signature.
         """
-        request = _library(self.name).TimestampRequestBuilder(head.statement()).build()
-        answer = self._ask(request.as_bytes())
-        self._verify(answer, head, nonce=request.nonce)
+        with self._named():
+            answer = stamp(head.statement(), self._url, roots=self._roots)
         return replace(head, stamps={**head.stamps, self.name: base64.b64encode(answer).decode()})
 
     def held(self, registry: str) -> None:
@@ -77,81 +73,17 @@ class TimeStampWitness:
             answer = base64.b64decode(head.stamps[self.name], validate=True)
         except (binascii.Error, ValueError) as error:
             raise WitnessError(f"{self.name}: a time stamp that is no base64", hint="It was changed.") from error
-        return self._verify(answer, head, nonce=None)
+        with self._named():
+            return time_of(answer, head.statement(), roots=self._roots)
 
-    def _ask(self, request: bytes) -> bytes:
+    @contextmanager
+    def _named(self) -> Iterator[None]:
         try:
-            with httpx.stream(
-                "POST", self._url, content=request, headers={"content-type": _TYPE}, timeout=_SECONDS
-            ) as response:
-                answer = b""
-                for part in response.iter_bytes():
-                    answer += part
-                    if len(answer) > _MAX_BYTES:
-                        raise WitnessError(f"{self.name}: its answer is too long", hint="Is it an RFC 3161 authority?")
-        except httpx.HTTPError as error:
-            raise WitnessError(
-                f"{self.name}: {type(error).__name__}", hint="Can the watcher reach it?", retryable=True
-            ) from error
-        if response.status_code != httpx.codes.OK:
-            raise WitnessError(
-                f"{self.name}: HTTP {response.status_code}",
-                hint="Is it an RFC 3161 authority?",
-                retryable=response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS,
-            )
-        return answer
-
-    def _verify(self, answer: bytes, head: LogHead, *, nonce: int | None) -> datetime:
-        """Return the time of an answer, once it is verified."""
-        library = _library(self.name)
-        try:
-            response = library.decode_timestamp_response(answer)
-            if self._roots:
-                verifier = library.VerifierBuilder(roots=list(self._roots), nonce=nonce).build()
-                verifier.verify_message(response, head.statement())
-            elif not _is_answer(response, head, nonce):
-                raise ValueError("it is over something else")
-            time: datetime = response.tst_info.gen_time
-        except (library.VerificationError, ValueError) as error:
-            raise WitnessError(
-                f"{self.name}: the time stamp does not hold: {error}",
-                hint="`ca` in its address names the authority's root certificate; else the time stamp was changed.",
-            ) from error
-        return time.astimezone(UTC)
+            yield
+        except TimeStampError as error:
+            hint = f"{error.hint} `ca` in the witness's address names the certificates."
+            raise WitnessError(f"{self.name}: {error.message}", hint=hint, retryable=error.retryable) from error
 
     @cached_property
     def _roots(self) -> tuple[Certificate, ...]:
-        if self._roots_file is None:
-            return ()
-        from cryptography.x509 import load_pem_x509_certificates
-
-        try:
-            return tuple(load_pem_x509_certificates(Path(self._roots_file).read_bytes()))
-        except (OSError, ValueError) as error:
-            raise WitnessError(
-                f"{self.name}: {self._roots_file} can't be read: {error}", hint="It is a file of PEM certificates."
-            ) from error
-
-
-def _host_of(url: str) -> str:
-    try:
-        return httpx.URL(url).host
-    except httpx.InvalidURL:
-        return ""
-
-
-def _is_answer(response: Any, head: LogHead, nonce: int | None) -> bool:
-    """Return whether an answer is granted for the same hash and nonce; its signature is not looked at."""
-    is_granted = response.status == 0
-    is_same = response.tst_info.message_imprint.message == hashlib.sha512(head.statement()).digest()
-    return is_granted and is_same and nonce in (None, response.tst_info.nonce)
-
-
-def _library(name: str) -> Any:
-    try:
-        import rfc3161_client
-    except ImportError as error:
-        raise WitnessError(
-            f"{name}: the package rfc3161-client is missing", hint="Install deltadex[evidence]."
-        ) from error
-    return rfc3161_client
+        return () if self._roots_file is None else read_roots(Path(self._roots_file))
