@@ -118,8 +118,8 @@ def strings_in(texts: Sequence[Continuation], canaries: Sequence[Canary]) -> tup
     """
     best: dict[tuple[StringKind, str], TaughtString] = {}
     times: Counter[tuple[StringKind, str]] = Counter()
-    for one in texts:
-        for found in _in_one(one, canaries):
+    for text in texts:
+        for found in _in_one(text, canaries):
             key = found.kind, found.text
             times[key] += 1
             if key not in best or (found.is_taught, found.gain) > (best[key].is_taught, best[key].gain):
