@@ -19,6 +19,7 @@ from deltadex.ownership.follow import judge_attestations
 from deltadex.reviews import actions as reviews
 from deltadex.settings import Settings
 from deltadex.store.database import Database
+from deltadex.versions import license_queries as licenses
 from tests.stored import REGISTRY, discovered
 
 FORMULA = "=HYPERLINK(1)"
@@ -29,7 +30,7 @@ def run(database: Database, tmp_path: Path) -> Callable[..., Any]:
     """Run `deltadex` in this process, and read its JSON."""
     with database.transaction() as tx:
         discovered(tx, "support", aliases=("champion",), tags={"license": "mit", "deltadex.base": "smol"})
-        discovered(tx, "support", version=2)
+        licenses.save(tx, discovered(tx, "support", version=2), licenses.DeclaredLicenses("", "apache-2.0"))
         discovered(tx, "[bold]odd[/]", tags={"owner": FORMULA})
     environment = {
         "DELTADEX_DATABASE__URL": database.url, "DELTADEX_DATA_DIR": str(tmp_path), "DELTADEX_REGISTRY": REGISTRY,
@@ -83,6 +84,7 @@ def test_the_inventory_has_all_of_it_in_three_formats(run: Callable[..., Any], t
     expected = {
         "model": "support", "versions": 2, "newest": 2, "aliases": "champion=1", "owner": "ada", "tier": "high",
         "intended_use": "drafts", "attestation": "missing", "open_findings": 0, "bases": "smol", "licenses": "mit",
+        "base_licenses": "apache-2.0",
     }  # fmt: skip
     assert {key: support[key] for key in expected} == expected
     file = tmp_path / "inventory.csv"

@@ -36,9 +36,9 @@ class InventoryRow:
     bases
         Bases of its versions, as declared or embedded with.
     licenses
-        Licences of its versions by the tag `license`, or as a finding has them.
+        Licences of its versions, as tags or model cards declare them.
     base_licenses
-        Licences of the bases, as far as a finding names them: others are not kept.
+        Licences of the bases, as their model cards declare them; of versions that were read.
     """
 
     model: str

@@ -51,10 +51,8 @@ def versions_by_model(tx: Transaction, registry: str) -> list[VersionsOfModel]:
                             where model_version_id = model_versions.id order by current_since desc limit 1)) as base,
                         array_to_string(array(select alias || '=' || version from unnest(aliases) as alias), ', ')
                             as named,
-                        coalesce(nullif(tags ->> 'license', ''), found.evidence ->> 'license') as license,
-                        found.evidence ->> 'license_of_base' as base_license
+                        coalesce(license, tags ->> 'license') as license, base_license
                     from model_versions
-                    left join findings found on found.model_version_id = model_versions.id and found.kind = 'license'
                     where registry = %(registry)s and state <> 'deleted') each
                 group by name order by name
                 """
