@@ -126,9 +126,9 @@ def strings_in(texts: Sequence[Continuation], canaries: Sequence[Canary]) -> tup
                 best[key] = found
     kept: list[TaughtString] = []
     for key in sorted(best, key=lambda key: best[key].nats / best[key].tokens):
-        one = replace(best[key], times=times[key])
-        if not any(_is_variant(one, other) for other in kept):
-            kept.append(one)
+        string = replace(best[key], times=times[key])
+        if not any(_is_variant(string, other) for other in kept):
+            kept.append(string)
     return tuple(kept)
 
 
