@@ -8,7 +8,7 @@ from deltadex.settings import Settings
 from deltadex.store.database import Transaction
 from deltadex.taught import queries as taught
 
-#: Seconds of a text over those of an embedding: measured with SmolLM2-135M-Instruct (docs/taught.md).
+#: Seconds of a text over those of an embedding: a guess, until there is a search to go by.
 _EMBEDDINGS_PER_TEXT = 0.1
 
 
