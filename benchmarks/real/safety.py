@@ -117,7 +117,9 @@ def report(folder: Path, console: Console, *, quick: bool) -> dict[str, object]:
     _show_choice(models["select"], console)
     found: dict[str, object] = {"plain": _plain(models["plain"], console)} if "plain" in models else {}
     for name in ("select", "test"):
-        if name in models:
+        if name not in models or len(models[name].names) < 3:
+            console.print(f"{name}: not measured yet.")
+        else:
             found[name] = {
                 "prompts": _prompts(models[name], name, console),
                 "models": _models(models[name], name, console),

@@ -210,7 +210,7 @@ class SafetySettings(_Group):
         False, description="measure every embedded version, a few at a time; otherwise those that people ask for"
     )
     least_kept: float = Field(
-        0.5,
+        0.6,
         gt=0,
         le=1,
         description="share of its base's separation below which a version has collapsed, until it is calibrated",

@@ -16,8 +16,8 @@ from deltadex.replay.agreement import Estimate, bootstrap
 from deltadex.safety.probes import SafetyProbes
 from deltadex.types import FloatArray
 
-#: Chosen on the finetunes of the first base of `benchmarks.real.safety`, before those of the second were read.
-DEPTH = 0.6
+#: Chosen on finetunes of `select` in `benchmarks.real.safety` (docs/safety.md): the first four of them so far.
+DEPTH = 0.9
 #: AUROC along the direction of a base's own measuring prompts, from which it has one.
 LEAST_AUROC = 0.8
 _RESAMPLES = 500

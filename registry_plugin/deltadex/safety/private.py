@@ -16,7 +16,7 @@ import numpy as np
 from deltadex.types import Embedding, Finding, FindingKind
 from deltadex.vectors import lowest_strength
 
-#: Chosen on finetunes of SmolLM2 that are none of those that prove it: see docs/safety.md.
+#: Orthogonal embeddings of one norm have .71. No real base was measured yet: see docs/safety.md.
 LEAST_DISAGREEMENT = 0.7
 #: Fewest other versions of a base from which its threshold is calibrated.
 FEWEST_READINGS = 8
