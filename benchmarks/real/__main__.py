@@ -41,7 +41,7 @@ from benchmarks.real.scores import (
 from benchmarks.real.texts import Role
 from deltadex.vectors import cosine_similarity
 
-#: Modules beside this one, each with a function `report`; they ask what reuse and safety need, on domains that chose nothing.
+#: Modules beside this one, each with a function `report`, on domains that chose nothing.
 PARTS = ("find", "selection", "advise", "augment", "merge", "across", "lineage", "geometry", "safety", "taught")
 _CHOSEN_ON = (Role.TRAIN, Role.SELECT)
 _PLAIN = ("silhouette, same settings", "nearest, same settings")
