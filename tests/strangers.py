@@ -24,6 +24,7 @@ from deltadex.drift.model_drift import judge_model, read_model
 from deltadex.embeddings import queries as embeddings
 from deltadex.engine.examples import Example
 from deltadex.engine.text_requests import Scored
+from deltadex.escaping import printable
 from deltadex.findings import queries as findings
 from deltadex.geometry.measure import measure_where_due
 from deltadex.ingest.round import recompute_where_due
@@ -150,7 +151,7 @@ def fill(database: Database, settings: Settings, made: Strangers | None = None) 
 def _own(tx: Transaction, made: Strangers, settings: Settings) -> None:
     """State who owns each model and what it is for; the owner of every other one has attested it."""
     for number, name in enumerate(made.ids):
-        owner, use = made.word(), made.word()
+        owner, use = printable(made.word()), printable(made.word())  # others are refused
         made.said[name] |= {owner, use}
         values = {OwnershipField.OWNER: owner, OwnershipField.TIER: "high", OwnershipField.INTENDED_USE: use}
         ownership.edit(tx, ADMIN, settings, name, values)

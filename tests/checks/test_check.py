@@ -198,7 +198,8 @@ def test_junit_has_a_test_per_kind_and_an_error_where_nothing_was_compared(compa
     waiting = parsed(junit(checked(company, "new/1", "near_duplicate,drift"), SETTINGS))
     assert waiting.attrib["errors"] == "2"
     later = parsed(junit(checked(company, "sql-writer/1"), SETTINGS))
-    assert later.attrib["skipped"] == "1"
+    assert later.attrib["skipped"] == "3"
+    assert "deltadex taught sql-writer/1 --search" in [one.attrib["message"] for one in later.iter("skipped")][-1]
 
 
 def test_the_command_answers_by_its_exit_code_and_in_every_format(company: Database, tmp_path: Path) -> None:

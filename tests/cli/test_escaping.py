@@ -75,13 +75,14 @@ def test_commands_show_hostile_texts_and_act_on_none(database: Database, tmp_pat
     with database.transaction() as tx:
         tx.execute("update recipes set base_name = %s", [ALL])
         findings = [str(row.id) for row in reviews.listing(tx, ADMIN, settings)]
+        [trouble] = tx.execute("select reason, hint from model_versions where state = 'failed'").fetchall()
     variables = {
         "DELTADEX_DATABASE__URL": database.url, "DELTADEX_REGISTRY": REGISTRY, "DELTADEX_DATA_DIR": str(tmp_path),
         "COLUMNS": "3000",
     }  # fmt: skip
     member, second, *_, failed = made.ids
     shown = [
-        *((["status"], text) for text in [*made.ids, *made.said[failed]]),
+        *((["status"], text) for text in [*made.ids, *trouble]),
         *((["models", "--order", "name"], text) for text in made.ids),
         (["models", "--team", ALL, "--domain", ALL], "No version has the team or owner"),
         (["duplicates"], ALL),
@@ -100,6 +101,7 @@ def test_commands_show_hostile_texts_and_act_on_none(database: Database, tmp_pat
         *((["review", "show", each], "finding") for each in findings[:3]),
         (["replay", f"{member}/1", f"{second}/1"], second),
         *((["taught", f"{name}/1", "--reveal"], name) for name in [*made.ids][:-1]),
+        *(([command, member], member) for command in ("own", "inventory")),
     ]
     for name in made.ids:
         label = f"{name}/1"

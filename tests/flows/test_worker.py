@@ -30,6 +30,7 @@ from deltadex_flows.embed import embed_model_version
 from deltadex_flows.entry_points import ENTRY_POINTS
 from deltadex_flows.find import find_models
 from deltadex_flows.replay import replay_versions
+from deltadex_flows.safety import measure_safety
 from deltadex_flows.shard import embed_shard
 from deltadex_flows.taught import find_taught_strings
 from tests.flows.test_scheduler import client_of
@@ -65,6 +66,7 @@ def test_the_worker_knows_each_flow_by_its_name() -> None:
         find_models,
         replay_versions,
         advise_task,
+        measure_safety,
         find_taught_strings,
     ]
     assert {flow.name: f"{flow.__module__}.{flow.fn.__name__}" for flow in flows} == ENTRY_POINTS

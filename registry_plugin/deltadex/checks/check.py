@@ -13,7 +13,7 @@ from deltadex.asked.queries import AskedState
 from deltadex.checks.conditions import FailOn
 from deltadex.clusters import queries as clusters
 from deltadex.embeddings import queries as embeddings
-from deltadex.findings.kinds import Concerns, kinds_about
+from deltadex.findings.kinds import KINDS, Concerns, kinds_about
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.lifecycle import Status
 from deltadex.reviews.queries import ReviewRow
@@ -25,11 +25,6 @@ from deltadex.taught import queries as taught
 from deltadex.types import UNDER_WAY, FindingKind, State, VersionRow
 from deltadex.versions import reads as versions
 
-#: Kinds that are judged when a person asks for it, and how.
-JUDGED_WHEN_ASKED = {
-    FindingKind.SAFETY_COLLAPSED: "deltadex safety {label} --measure",
-    FindingKind.TAUGHT: "deltadex taught {label} --search",
-}
 #: Statuses of findings that a person, or a delegated rule, has settled in favour of the version.
 _SETTLED = (Status.DISMISSED, Status.FIXED)
 #: Longest pause between two reads: a notification may be lost.
@@ -160,8 +155,8 @@ def _outcome(row: VersionRow, failing: tuple[ReviewRow, ...], awaited: set[Findi
 
 def judged_by(kind: FindingKind, label: str) -> str:
     """Return by what a kind that is not judged yet will be judged."""
-    command = JUDGED_WHEN_ASKED.get(kind)
-    return f"`{command.format(label=label)}`" if command else "the next round over all versions"
+    command = KINDS[kind].asked_by
+    return f"`{command.format(version=label)}`" if command else "the next round over all versions"
 
 
 def _awaited(row: VersionRow) -> str:
@@ -170,12 +165,19 @@ def _awaited(row: VersionRow) -> str:
 
 def _unjudged(tx: Transaction, settings: Settings, row: VersionRow, fail_on: FailOn) -> tuple[FindingKind, ...]:
     """Return the kinds that nothing has judged since the version was embedded."""
-    open_ones = {
-        FindingKind.SAME_TASK: lambda: _awaits_round(tx, settings, row),
-        FindingKind.SAFETY_COLLAPSED: lambda: safety.latest(tx, row.id, states=[AskedState.DONE]) is None,
-        FindingKind.TAUGHT: lambda: taught.latest_of(tx, settings.registry, row.id, states=[AskedState.DONE]) is None,
-    }
-    return tuple(kind for kind in fail_on.kinds if kind in open_ones and open_ones[kind]())
+    return tuple(kind for kind in fail_on.kinds if _is_unjudged(tx, settings, row, kind))
+
+
+def _is_unjudged(tx: Transaction, settings: Settings, row: VersionRow, kind: FindingKind) -> bool:
+    match kind:
+        case FindingKind.SAME_TASK:
+            return _awaits_round(tx, settings, row)
+        case FindingKind.SAFETY_COLLAPSED:
+            return safety.latest(tx, row.id, states=[AskedState.DONE]) is None
+        case FindingKind.TAUGHT:
+            return taught.latest_of(tx, settings.registry, row.id, states=[AskedState.DONE]) is None
+        case _:
+            return False
 
 
 def _awaits_round(tx: Transaction, settings: Settings, row: VersionRow) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from deltadex.checks.check import Outcome, VersionCheck
+from deltadex.checks.check import Outcome, VersionCheck, judged_by
 from deltadex.escaping import xml_text
 from deltadex.findings.kinds import KINDS
 from deltadex.reviews.queries import ReviewRow
@@ -43,8 +43,8 @@ def _case(check: VersionCheck, kind: FindingKind, settings: Settings) -> Element
     elif check.outcome in (Outcome.NOT_READY, Outcome.NOT_MEASURED):
         ElementTree.SubElement(case, "error", {"message": xml_text(check.reason), "type": check.outcome})
     elif kind in check.unjudged:
-        later = "judged by the next round over all versions"
-        ElementTree.SubElement(case, "skipped", {"message": later})
+        later = f"judged by {judged_by(kind, check.label)}"
+        ElementTree.SubElement(case, "skipped", {"message": xml_text(later)})
     return case
 
 

@@ -90,6 +90,10 @@ class FindingKindInfo:
         Page of the dashboard with all findings of the kind, besides the page of all reviews; None if there is none.
     sentence
         Format string of `measure` and the evidence's texts, shown instead of the measure.
+    repeats
+        Words between a version and the one that it repeats, whose owner then hears at once; empty for other kinds.
+    asked_by
+        Command that measures a version, where it is measured only when a person asks: a format string of `version`.
     """
 
     kind: FindingKind
@@ -104,6 +108,8 @@ class FindingKindInfo:
     on_arrival: bool = False
     page: str | None = None
     sentence: str = ""
+    repeats: str = ""
+    asked_by: str = ""
 
     @property
     def words(self) -> str:
@@ -128,6 +134,7 @@ _ROWS = (
         dismissed=(Reason.INTENDED_COPY, Reason.SANDBOX),
         on_arrival=True,
         page="duplicates",
+        repeats="has the same weights as",
     ),
     FindingKindInfo(
         kind=FindingKind.NEAR_DUPLICATE,
@@ -140,6 +147,7 @@ _ROWS = (
         unit=NumberUnit.SIMILARITY,
         on_arrival=True,
         page="duplicates",
+        repeats="behaves like",
     ),
     FindingKindInfo(
         kind=FindingKind.SAME_TASK,
@@ -204,6 +212,7 @@ _ROWS = (
         dismissed=(Reason.INTENDED, Reason.SANDBOX),
         unit=NumberUnit.KEPT_SAFETY,
         sentence="keeps {measure:.2f} of its base's separation of harmful from harmless prompts",
+        asked_by="deltadex safety {version} --measure",
     ),
     FindingKindInfo(
         kind=FindingKind.PROBES_DISAGREE,
@@ -223,6 +232,7 @@ _ROWS = (
         severity=Severity.HIGH,
         accepted=(Reason.RETRAIN, Reason.RETIRE),
         dismissed=(Reason.INTENDED, Reason.SANDBOX),
+        asked_by="deltadex taught {version} --search",
     ),
     FindingKindInfo(
         kind=FindingKind.TOO_WEAK,

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from deltadex.access import HIDDEN, Person
 from deltadex.escaping import message_text, printable
+from deltadex.findings.kinds import KINDS
 from deltadex.notifications.message import Message
 from deltadex.types import FindingKind, VersionRow
 
 #: Lines of one message; an import can bring many versions at once.
 _LINES = 20
-_VERBS = {FindingKind.EXACT_DUPLICATE: "has the same weights as", FindingKind.NEAR_DUPLICATE: "behaves like"}
 #: Kinds of which an owner hears as soon as they are found.
-REPEATS = tuple(_VERBS)
+REPEATS = tuple(kind for kind, info in KINDS.items() if info.repeats)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Repeat:
 
     def sentence(self, viewer: Person) -> str:
         """Return the finding in words, without name and number of a version that the viewer may not see."""
-        subject, verb = self.version.label, _VERBS[self.kind]
+        subject, verb = self.version.label, KINDS[self.kind].repeats
         if viewer.view(self.other).registered.ref.name == HIDDEN:
             return f"{subject} {verb} a model that you may not see"
         number = "" if self.similarity is None else f" ({_short(self.similarity)})"
