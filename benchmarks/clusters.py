@@ -36,7 +36,7 @@ from sklearn.metrics import adjusted_mutual_info_score, silhouette_score
 from benchmarks.synthetic_vectors import SyntheticVectors
 from deltadex.clusters.partition import ALONE, AT_ONCE, cluster
 from deltadex.embeddings.codes import codes_of
-from deltadex.settings import ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
 from deltadex.vectors import average_linkage, cosine_similarity, cut_tree, unit_vectors
 
 Matrix = NDArray[np.floating]

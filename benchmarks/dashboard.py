@@ -25,7 +25,8 @@ from benchmarks.browser import launch
 from benchmarks.dashboard_company import fill
 from benchmarks.store_company import REGISTRY, Company, load, scratch_database
 from benchmarks.synthetic_vectors import SyntheticVectors
-from deltadex.settings import DatabaseSettings, PortSettings, Settings
+from deltadex.setting_groups import DatabaseSettings, PortSettings
+from deltadex.settings import Settings
 from deltadex.stack import specs
 from deltadex.stack.ports import free_port
 from deltadex.stack.process import Service

@@ -11,7 +11,8 @@ from deltadex.findings import queries as findings
 from deltadex.findings.thresholds import calibration_for_arrivals
 from deltadex.map import queries as layouts
 from deltadex.reviews import actions as reviews
-from deltadex.settings import Settings, ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Transaction
 from deltadex.types import Finding, FindingKind, FloatArray
 

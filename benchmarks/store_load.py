@@ -22,7 +22,8 @@ from deltadex.ingest.record import Embedded, store_and_find
 from deltadex.registry.client import Registry
 from deltadex.scheduler import load_scheduler
 from deltadex.search import neighbors as search
-from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
+from deltadex.setting_groups import DatabaseSettings, ThresholdSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.types import Embedding, FindingKind, ModelVersionRef, Recipe, RegisteredVersion, VersionRow
 from deltadex.versions import queries as versions

@@ -19,7 +19,8 @@ from pydantic import SecretStr
 from deltadex.app import App
 from deltadex.registry.client import Registry
 from deltadex.scheduler import load_scheduler
-from deltadex.settings import DatabaseSettings, Settings
+from deltadex.setting_groups import DatabaseSettings
+from deltadex.settings import Settings
 from deltadex.stack import specs
 from deltadex.stack.postgres import EmbeddedPostgres
 from deltadex.stack.process import Service

@@ -23,7 +23,8 @@ from deltadex.access import (
     system_user,
 )
 from deltadex.errors import AccessDenied, SettingsError
-from deltadex.settings import AccessSettings, Settings
+from deltadex.setting_groups import AccessSettings
+from deltadex.settings import Settings
 from deltadex.types import Queue, State, VersionRow
 from tests.stored import registered
 

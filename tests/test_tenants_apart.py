@@ -15,7 +15,8 @@ from psycopg.conninfo import make_conninfo
 
 from deltadex.access import Person, Role
 from deltadex.errors import DeltadexError
-from deltadex.settings import DatabaseSettings, Settings
+from deltadex.setting_groups import DatabaseSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
 from tests import stored, strangers

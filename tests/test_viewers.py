@@ -66,7 +66,8 @@ from deltadex.search.filters import Conditions
 from deltadex.search.query_vector import Questions
 from deltadex.selection.rank import rank
 from deltadex.selection.ranking import Metric, RankBy
-from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
+from deltadex.setting_groups import DatabaseSettings, ThresholdSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
 from deltadex.taught import reads as taught

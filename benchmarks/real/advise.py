@@ -45,7 +45,7 @@ from deltadex.engine.requests import BaseModel
 from deltadex.engine.text_requests import Scored, Scoring, Texts
 from deltadex.engine.text_states import mean_states
 from deltadex.engine.tuning import tune
-from deltadex.settings import AdviseSettings
+from deltadex.setting_groups import AdviseSettings
 from deltadex.types import FloatArray
 
 RESULTS = Path(__file__).with_name("advise.npz")

@@ -31,7 +31,7 @@ from deltadex.augment.effect import Trials
 from deltadex.augment.local import augment_locally
 from deltadex.engine.examples import Example
 from deltadex.replay.agreement import bootstrap
-from deltadex.settings import FindSettings
+from deltadex.setting_groups import FindSettings
 from deltadex.vectors import cosine_similarity
 
 Vector = NDArray[np.float64]

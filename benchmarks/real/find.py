@@ -32,7 +32,7 @@ from benchmarks.real.texts import DOMAINS, PARTS, Role, Texts
 from benchmarks.real.training import Workshop
 from deltadex.engine.examples import Example
 from deltadex.find.domains import DomainDirections
-from deltadex.settings import FindSettings
+from deltadex.setting_groups import FindSettings
 from deltadex.vectors import unit_vectors
 
 if TYPE_CHECKING:

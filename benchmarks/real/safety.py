@@ -21,7 +21,7 @@ from scipy.optimize import brentq
 from deltadex.replay.agreement import Estimate, bootstrap, wilson
 from deltadex.safety.measure import DEPTH, auroc, standardised_distance
 from deltadex.safety.probes import safety_probes
-from deltadex.settings import SafetySettings
+from deltadex.setting_groups import SafetySettings
 
 MEASURED = Path(__file__).with_name("safety.npz")
 _USES = ("select", "test", "plain")

@@ -16,7 +16,7 @@ from benchmarks.real.pools import Finetune
 from benchmarks.real.texts import DOMAINS, Role
 from deltadex import vectors
 from deltadex.clusters.partition import cluster
-from deltadex.settings import ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
 
 Matrix = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deltadex.advise.costs import Tariff, Usage
-from deltadex.settings import CostSettings
+from deltadex.setting_groups import CostSettings
 
 PROMPTED, TRAINED = Usage(500, 400), Usage(100, 0, training=40_000)
 

@@ -16,7 +16,7 @@ from deltadex.endpoint.client import ChatEndpoint
 from deltadex.endpoint.outgoing import AgreedEndpoint, Outgoing, Purpose
 from deltadex.engine.examples import Example
 from deltadex.errors import EndpointError
-from deltadex.settings import EndpointSettings
+from deltadex.setting_groups import EndpointSettings
 from deltadex.store.database import Database
 from tests import tiny_models
 from tests.chat_servers import in_turn, said, serving, serving_model

@@ -7,7 +7,7 @@ from deltadex.bases.declared import declared_base, locate_base
 from deltadex.checkpoints.inspect import inspect
 from deltadex.downloads.files import LocalFiles
 from deltadex.errors import BaseNotFound
-from deltadex.settings import SourceSettings
+from deltadex.setting_groups import SourceSettings
 from deltadex.types import BASE_TAG
 from tests import tiny_models
 

@@ -15,7 +15,7 @@ from deltadex.errors import AccessDenied
 from deltadex.findings import queries as findings
 from deltadex.ingest import record
 from deltadex.ingest.record import Embedded, find
-from deltadex.settings import ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import Finding, FindingKind, Queue, State
 from deltadex.versions import queries as versions

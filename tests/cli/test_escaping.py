@@ -22,7 +22,8 @@ from deltadex.cli.terminal import PrintableFormatter, plain
 from deltadex.errors import DeltadexError
 from deltadex.escaping import printable
 from deltadex.reviews import actions as reviews
-from deltadex.settings import DatabaseSettings, Settings
+from deltadex.setting_groups import DatabaseSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database
 from tests.stored import ADMIN, REGISTRY
 from tests.strangers import Strangers, fill

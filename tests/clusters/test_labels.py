@@ -14,7 +14,8 @@ from deltadex.findings import queries as findings
 from deltadex.ingest.analyses import are_due
 from deltadex.ingest.round import judge_relabelled, recompute_where_due
 from deltadex.search.nearest import nearest
-from deltadex.settings import Settings, ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import Finding, FindingKind
 from deltadex.versions import queries as versions

@@ -13,7 +13,8 @@ from deltadex.clusters.runs import Domains, recluster
 from deltadex.embeddings import queries as embeddings
 from deltadex.errors import AccessDenied, StoreError
 from deltadex.ingest.round import recompute_where_due
-from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
+from deltadex.setting_groups import DatabaseSettings, ThresholdSettings
+from deltadex.settings import Settings
 from deltadex.store import locks
 from deltadex.store.database import Database, Transaction
 from deltadex.store.roles import DatabaseRole

@@ -12,7 +12,8 @@ from deltadex.findings import rules
 from deltadex.ingest import queries as watchers
 from deltadex.ingest.record import find
 from deltadex.reviews import actions as reviews
-from deltadex.settings import Settings, ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Transaction
 from deltadex.types import FindingKind, FloatArray, State, Word, Words
 from deltadex.versions import transitions

@@ -18,7 +18,8 @@ from deltadex.reviews import actions as reviews
 from deltadex.reviews.lifecycle import Action, Status
 from deltadex.reviews.queries import LogEntry, ReviewRow
 from deltadex.reviews.reasons import NEEDS_APPROVAL, reasons_for
-from deltadex.settings import AccessSettings, Settings
+from deltadex.setting_groups import AccessSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import Finding, FindingKind, State
 from deltadex.versions import transitions

@@ -13,7 +13,8 @@ from deltadex.embeddings import queries as embeddings
 from deltadex.findings import queries as findings
 from deltadex.findings.thresholds import calibration_of
 from deltadex.ingest.round import judge_drifts, judge_relabelled
-from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
+from deltadex.setting_groups import DatabaseSettings, ThresholdSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import FindingKind, Word, Words
 from deltadex.versions import record_queries, transitions

@@ -12,7 +12,8 @@ from deltadex.findings import queries as findings
 from deltadex.findings.kinds import Reason
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.reasons import Decision
-from deltadex.settings import Settings, ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import Finding, FindingKind
 from tests.stored import ADMIN, REGISTRY, discovered, embedded

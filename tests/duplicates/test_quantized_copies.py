@@ -13,7 +13,8 @@ from deltadex.embeddings import imprints
 from deltadex.embeddings import queries as embeddings
 from deltadex.findings import queries as findings
 from deltadex.ingest.record import find
-from deltadex.settings import Settings, ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import FindingKind
 from deltadex.versions import queries as versions

@@ -16,7 +16,7 @@ from deltadex.duplicates.group import Redundancy
 from deltadex.duplicates.levels import redundant_groups
 from deltadex.duplicates.rules import Compared
 from deltadex.findings import calibration
-from deltadex.settings import ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
 from deltadex.types import FindingKind, Queue, State, VersionRow
 from tests.stored import registered
 

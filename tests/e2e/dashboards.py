@@ -12,7 +12,8 @@ from playwright.sync_api import Browser, Page, expect
 from psycopg.conninfo import make_conninfo
 
 from deltadex.ingest.round import recompute_where_due
-from deltadex.settings import DatabaseSettings, PortSettings, Settings
+from deltadex.setting_groups import DatabaseSettings, PortSettings
+from deltadex.settings import Settings
 from deltadex.stack import specs
 from deltadex.stack.process import Service, ServiceSpec
 from deltadex.store.database import Database, Transaction

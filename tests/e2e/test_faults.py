@@ -31,7 +31,7 @@ from rich.table import Table
 from deltadex.embeddings.artifact import read_artifact
 from deltadex.errors import RegistryError
 from deltadex.registry.client import Registry
-from deltadex.settings import MetricsSettings
+from deltadex.setting_groups import MetricsSettings
 from deltadex.stack import specs
 from deltadex.stack.process import Service
 from deltadex.stack.running import RunningStack

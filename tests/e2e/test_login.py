@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from deltadex.settings import AccessSettings, DatabaseSettings, PortSettings, Settings
+from deltadex.setting_groups import AccessSettings, DatabaseSettings, PortSettings
+from deltadex.settings import Settings
 from deltadex.stack import specs
 from tests.conftest import unused_port
 from tests.e2e.dashboards import filled_database, running

@@ -9,7 +9,7 @@ import pytest
 
 from deltadex.endpoint.client import MAX_ANSWER_BYTES, ChatEndpoint
 from deltadex.errors import EndpointError, SettingsError
-from deltadex.settings import EndpointSettings
+from deltadex.setting_groups import EndpointSettings
 from tests.chat_servers import Peer, in_turn, said, serving
 from tests.conftest import unused_port
 

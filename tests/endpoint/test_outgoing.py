@@ -12,7 +12,7 @@ from deltadex.endpoint import queries as sent_texts
 from deltadex.endpoint.client import ChatEndpoint
 from deltadex.endpoint.outgoing import Outgoing, Purpose
 from deltadex.errors import EndpointError, StoreError
-from deltadex.settings import EndpointSettings
+from deltadex.setting_groups import EndpointSettings
 from deltadex.store.database import Database
 from tests.chat_servers import Peer, in_turn, said, serving
 from tests.conftest import unused_port

@@ -21,7 +21,8 @@ from deltadex.ownership.tags import keep_tags
 from deltadex.registry.client import RegisteredModel
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.reasons import Decision, Reason
-from deltadex.settings import DatabaseSettings, Settings
+from deltadex.setting_groups import DatabaseSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
 from deltadex.types import Finding, FindingKind

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltadex.findings.calibration import UNKNOWN, Calibration, Sample, Steps, Threshold, calibrate, default_calibration
-from deltadex.settings import ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
 from tests.synthetic import families
 
 DEFAULT = Calibration(Threshold(0.95), Threshold(0.8), Threshold(0.8), Threshold(0.5))

@@ -20,7 +20,7 @@ from deltadex.reviews.lifecycle import Action, Review, Status, tolerance_of
 from deltadex.reviews.queries import LogEntry, ReviewRow
 from deltadex.reviews.reasons import NEEDS_APPROVAL, Decision, action_of, reasons_for
 from deltadex.reviews.tags import tags_of
-from deltadex.settings import ReviewSettings
+from deltadex.setting_groups import ReviewSettings
 from deltadex.types import Finding, FindingKind, ModelVersionRef, Queue, RegisteredVersion, State, VersionRow
 from deltadex_dashboard.elements import finding as page
 

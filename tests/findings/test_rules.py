@@ -13,7 +13,7 @@ from deltadex.clusters import labels
 from deltadex.drift.line import Break, Change, Move, Step
 from deltadex.drift.rules import judge_drift
 from deltadex.findings import rules
-from deltadex.settings import ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
 from deltadex.types import FindingKind, ModelVersionRef
 from tests.stored import embedding
 

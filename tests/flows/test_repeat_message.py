@@ -14,7 +14,7 @@ from prefect.settings import temporary_settings
 from safetensors.torch import load_file, save_file
 
 from deltadex.app import App
-from deltadex.settings import NotifySettings, WatchSettings
+from deltadex.setting_groups import NotifySettings, WatchSettings
 from deltadex.types import State, VersionRow
 from deltadex.versions import queries as versions
 from deltadex_flows.embed import embed_model_version

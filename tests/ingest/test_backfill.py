@@ -9,7 +9,8 @@ from deltadex.errors import AccessDenied, DeltadexError, EmbeddingError, Registr
 from deltadex.ingest import backfill
 from deltadex.ingest.revive import try_again
 from deltadex.ingest.submit import cut
-from deltadex.settings import Settings, ShardSettings
+from deltadex.setting_groups import ShardSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import Queue, State
 from deltadex.versions import queries as versions

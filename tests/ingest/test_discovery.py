@@ -12,7 +12,7 @@ from deltadex.app import App
 from deltadex.errors import RegistryError
 from deltadex.ingest import discovery
 from deltadex.ingest import queries as watchers
-from deltadex.settings import ScopeSettings
+from deltadex.setting_groups import ScopeSettings
 from deltadex.store.database import Database
 from deltadex.store.migrate import migrate
 from deltadex.types import Queue, State

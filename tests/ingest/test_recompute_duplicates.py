@@ -19,7 +19,8 @@ from deltadex.findings.thresholds import calibration_for_arrivals, calibration_o
 from deltadex.ingest.recompute_duplicates import recompute_near_duplicates
 from deltadex.ingest.round import recompute_recipe
 from deltadex.search import neighbors as search
-from deltadex.settings import DatabaseSettings, Settings, ThresholdSettings
+from deltadex.setting_groups import DatabaseSettings, ThresholdSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import Finding, FindingKind, Provenance, State
 from deltadex.versions import queries as versions

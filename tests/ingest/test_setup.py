@@ -14,7 +14,7 @@ from deltadex.errors import RegistryError
 from deltadex.ingest.setup import initialise
 from deltadex.registry.client import Registry
 from deltadex.registry.mcp_listing import NAME, list_mcp_server
-from deltadex.settings import McpSettings
+from deltadex.setting_groups import McpSettings
 
 
 def test_the_mcp_server_is_listed_if_it_has_an_address(app: App) -> None:

@@ -16,7 +16,7 @@ from deltadex.ingest.submit import submit_waiting
 from deltadex.ingest.watcher import sweep_pause, watch
 from deltadex.registry.client import Registry
 from deltadex.registry.webhook import register_webhook
-from deltadex.settings import MetricsSettings, WatchSettings, WebhookSettings
+from deltadex.setting_groups import MetricsSettings, WatchSettings, WebhookSettings
 from deltadex.store.locks import SessionLock
 from deltadex.types import State
 from deltadex.versions import queries as versions

@@ -19,7 +19,7 @@ import pytest
 from deltadex.errors import StackError
 from deltadex.ingest import webhook_process
 from deltadex.ingest.webhook_process import receiving
-from deltadex.settings import WebhookSettings
+from deltadex.setting_groups import WebhookSettings
 from tests.conftest import unused_port
 from tests.registry.test_webhook import SECRET, signed
 

@@ -16,7 +16,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from psycopg.conninfo import make_conninfo
 
 from benchmarks.browser import launch
-from deltadex.settings import SETTINGS_FILE, PortSettings, Settings
+from deltadex.setting_groups import PortSettings
+from deltadex.settings import SETTINGS_FILE, Settings
 from deltadex.stack import specs
 from deltadex.stack.process import Service
 from deltadex.store.database import Database

@@ -15,7 +15,7 @@ from deltadex.justify.claims import MOST_CLAIMS
 from deltadex.justify.justification import NO_ENDPOINT, NO_TEXTS, NOT_AGREED, Justification, justify, outgoing
 from deltadex.justify.plan import PlanOrigin
 from deltadex.justify.sources import SourceText, source_texts
-from deltadex.settings import EndpointSettings
+from deltadex.setting_groups import EndpointSettings
 from deltadex.store.database import Database
 from deltadex.versions import record_queries as training_records
 from tests import tiny_models

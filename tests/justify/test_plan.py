@@ -9,7 +9,7 @@ import pytest
 from deltadex.endpoint.client import ChatEndpoint
 from deltadex.endpoint.outgoing import AgreedEndpoint, Outgoing, Purpose
 from deltadex.justify.plan import DEFAULT_PLAN, PlanOrigin, ReadingAction, plan_for
-from deltadex.settings import EndpointSettings
+from deltadex.setting_groups import EndpointSettings
 from deltadex.store.database import Database
 from tests.chat_servers import in_turn, said, serving
 from tests.stored import ADMIN, REGISTRY

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from deltadex.reviews import actions as reviews
-from deltadex.settings import DatabaseSettings, Settings
+from deltadex.setting_groups import DatabaseSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database
 from tests.stored import REGISTRY, embedded, grouped
 

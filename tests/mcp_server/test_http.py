@@ -32,7 +32,8 @@ from deltadex.errors import SettingsError
 from deltadex.mcp_server import http
 from deltadex.mcp_server.identity import PROXY_SECRET_HEADER, Identification
 from deltadex.mcp_server.server import RegistryTools, build_server
-from deltadex.settings import AccessSettings, McpSettings, Settings
+from deltadex.setting_groups import AccessSettings, McpSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database
 from tests.conftest import unused_port
 from tests.ingest.test_watcher import wait_for

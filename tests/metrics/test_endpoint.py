@@ -15,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from deltadex.ingest import queries as watchers
 from deltadex.metrics import queries as metrics
 from deltadex.metrics.endpoint import serving
-from deltadex.settings import MetricsSettings, Settings
+from deltadex.setting_groups import MetricsSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.witness import queries as witnesses
 from tests.conftest import unused_port

@@ -19,7 +19,8 @@ from deltadex.registry.client import Registry
 from deltadex.registry.rights import try_rights
 from deltadex.registry.webhook import register_webhook
 from deltadex.reviews import actions as reviews
-from deltadex.settings import SETTINGS_FILE, PortSettings, Settings, WebhookSettings
+from deltadex.setting_groups import PortSettings, WebhookSettings
+from deltadex.settings import SETTINGS_FILE, Settings
 from deltadex.stack import specs
 from deltadex.stack.process import Service
 from deltadex.store.database import Database

@@ -17,7 +17,8 @@ from deltadex.notifications.deliver import notify
 from deltadex.notifications.message import Message
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.reasons import Decision
-from deltadex.settings import NotifySettings, Settings
+from deltadex.setting_groups import NotifySettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.types import State
 from deltadex.versions import transitions

@@ -7,7 +7,7 @@ import pytest
 from deltadex.errors import SettingsError
 from deltadex.findings.kinds import Severity
 from deltadex.notifications.message import Notice, check_rules, message
-from deltadex.settings import NotifySettings
+from deltadex.setting_groups import NotifySettings
 from deltadex.types import FindingKind
 
 CHANNELS = {"ops": "json://host"}

@@ -22,7 +22,8 @@ from deltadex.notifications.repeats import Repeat, message_of, note_of
 from deltadex.registry.client import Registry
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.reasons import Decision
-from deltadex.settings import AccessSettings, NotifySettings, Settings
+from deltadex.setting_groups import AccessSettings, NotifySettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.types import FindingKind
 from deltadex.versions import queries as versions

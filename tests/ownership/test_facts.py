@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from deltadex.errors import IllegalStep
 from deltadex.ownership.attestation import Attestation, AttestationState, judge_attestation, judged, last_day
 from deltadex.ownership.facts import MOST_CHARACTERS, Fact, FactOrigin, OwnershipField, by_tags, checked, kept_tags
-from deltadex.settings import OwnershipSettings
+from deltadex.setting_groups import OwnershipSettings
 from deltadex.types import FindingKind, RiskTier
 
 SETTINGS = OwnershipSettings()

@@ -23,7 +23,8 @@ from deltadex.reviews import actions as reviews
 from deltadex.reviews.lifecycle import Action, Status
 from deltadex.reviews.queries import ReviewRow
 from deltadex.reviews.reasons import Decision
-from deltadex.settings import AccessSettings, OwnershipSettings, Settings
+from deltadex.setting_groups import AccessSettings, OwnershipSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import Finding, FindingKind, RiskTier, State
 from deltadex.versions import queries as versions

@@ -22,7 +22,7 @@ from deltadex.downloads.cache import FolderCache
 from deltadex.errors import BaseNotFound, BrokenCheckpoint, RegistryError, Shortage
 from deltadex.registry.artifacts import base_files, version_files
 from deltadex.registry.client import Registry
-from deltadex.settings import SourceSettings
+from deltadex.setting_groups import SourceSettings
 from tests.registering import register_folder
 
 LARGE = 5 << 20

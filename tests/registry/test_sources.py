@@ -15,7 +15,7 @@ from deltadex.registry.artifacts import ArtifactSource, version_files
 from deltadex.registry.client import Registry
 from deltadex.registry.run_artifact import log_embedding
 from deltadex.registry.sources import check_source, is_allowed
-from deltadex.settings import SourceSettings
+from deltadex.setting_groups import SourceSettings
 from tests.registry.test_client import embedding
 
 TRACKING = "https://mlflow.acme.com"

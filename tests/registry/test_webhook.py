@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from deltadex.registry.receiver import DeliveryRefused, receiver, verify
 from deltadex.registry.webhook import register_webhook
-from deltadex.settings import WebhookSettings
+from deltadex.setting_groups import WebhookSettings
 
 SECRET = "s3cret"
 SETTINGS = WebhookSettings(secret=SECRET, max_body_bytes=1000)

@@ -15,7 +15,8 @@ from deltadex.reviews import actions as reviews
 from deltadex.reviews.lifecycle import Action, Status
 from deltadex.reviews.queries import ReviewRow
 from deltadex.reviews.reasons import Decision
-from deltadex.settings import ReviewSettings, RuleSettings, Settings
+from deltadex.setting_groups import ReviewSettings, RuleSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import FindingKind, State
 from deltadex.versions import transitions

@@ -6,7 +6,7 @@ import pytest
 
 from deltadex.errors import SettingsError
 from deltadex.reviews.delegation import first_matching, parse_rules
-from deltadex.settings import RuleSettings
+from deltadex.setting_groups import RuleSettings
 from deltadex.types import FindingKind
 from tests.stored import registered
 

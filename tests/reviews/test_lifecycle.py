@@ -20,7 +20,7 @@ from deltadex.reviews.lifecycle import (
     basis_of,
     tolerance_of,
 )
-from deltadex.settings import ReviewSettings
+from deltadex.setting_groups import ReviewSettings
 from deltadex.types import Finding, FindingKind
 
 AMOUNT = 0.02

@@ -7,7 +7,7 @@ import pytest
 
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.worth import Worth, worth
-from deltadex.settings import CostSettings
+from deltadex.setting_groups import CostSettings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import FindingKind
 from deltadex.versions.queries import listing

@@ -12,7 +12,8 @@ import psycopg
 import pytest
 
 from deltadex.errors import StoreError
-from deltadex.settings import STACK_FILE, DatabaseSettings, Settings, load_settings
+from deltadex.setting_groups import DatabaseSettings
+from deltadex.settings import STACK_FILE, Settings, load_settings
 from deltadex.stack.postgres import EmbeddedPostgres
 from deltadex.stack.running import RunningStack
 from deltadex.stack.supervisor import Stack, acting_as

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deltadex.settings import Login, Settings, load_settings
+from deltadex.setting_groups import Login
+from deltadex.settings import Settings, load_settings
 from deltadex.stack.postgres import EmbeddedPostgres
 from deltadex.stack.process import ServiceSpec
 from deltadex.stack.specs import dashboard, mlflow_server, postgres, prefect_server, watcher, worker

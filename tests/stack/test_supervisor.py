@@ -14,7 +14,8 @@ import pytest
 
 from deltadex.errors import StackError, StoreError
 from deltadex.scheduler import load_scheduler
-from deltadex.settings import STACK_FILE, DatabaseSettings, Settings, WebhookSettings, load_settings
+from deltadex.setting_groups import DatabaseSettings, WebhookSettings
+from deltadex.settings import STACK_FILE, Settings, load_settings
 from deltadex.stack.process import http_check
 from deltadex.stack.running import RunningStack
 from deltadex.stack.supervisor import Stack

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deltadex.settings import DatabaseSettings, Settings
+from deltadex.setting_groups import DatabaseSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Database
 from tests.stored import REGISTRY
 from tests.witness import forging

@@ -17,7 +17,8 @@ from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from deltadex.errors import SettingsError, WitnessError
-from deltadex.settings import NotifySettings, Settings
+from deltadex.setting_groups import NotifySettings
+from deltadex.settings import Settings
 from deltadex.witness.configured import witnesses_of
 from deltadex.witness.head import LogHead, file_name, parse_head
 from deltadex.witness.kinds import Witness

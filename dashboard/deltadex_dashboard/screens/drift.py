@@ -11,7 +11,7 @@ from deltadex.drift.line import Step
 from deltadex.drift.model_drift import ModelDrift
 from deltadex.drift.queries import Line
 from deltadex.reports.table import Table
-from deltadex.settings import ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
 from deltadex.types import Words
 from deltadex_dashboard.charts.drift import drift_chart, drift_words, probes_chart
 from deltadex_dashboard.elements import text as view

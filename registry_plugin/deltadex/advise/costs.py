@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deltadex.settings import CostSettings
+from deltadex.setting_groups import CostSettings
 
 _MONTHS = 12
 #: A training token is read forward and backward, which takes about three times the arithmetic of a prompt token

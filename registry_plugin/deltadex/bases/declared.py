@@ -11,7 +11,7 @@ from pathlib import Path, PureWindowsPath
 from deltadex.checkpoints.inspect import Checkpoint
 from deltadex.errors import BaseNotFound
 from deltadex.registry.sources import is_allowed_folder
-from deltadex.settings import SourceSettings
+from deltadex.setting_groups import SourceSettings
 from deltadex.types import BASE_TAG
 
 #: Path of a model in Hugging Face's cache: `…/models--acme--base-7b/snapshots/<commit>`.

@@ -12,7 +12,7 @@ from rich.table import Table
 from deltadex.cli.options import DatabaseUrl, DataDir, Json
 from deltadex.cli.reading import print_json, reading
 from deltadex.cli.terminal import plain
-from deltadex.settings import ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
 from deltadex.versions import reads as versions
 from deltadex.versions.labels import unknown
 

@@ -17,7 +17,7 @@ from deltadex.news import since
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.titles import title
 from deltadex.reviews.worth import Worth, worth
-from deltadex.settings import CostSettings
+from deltadex.setting_groups import CostSettings
 from deltadex.types import State
 from deltadex.versions import reads as versions
 

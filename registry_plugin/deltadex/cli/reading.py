@@ -9,7 +9,8 @@ from typing import Any
 
 from deltadex.access import Person, at_terminal
 from deltadex.cli.options import DatabaseUrl, DataDir, settings_from
-from deltadex.settings import Login, Settings
+from deltadex.setting_groups import Login
+from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import VersionRow
 

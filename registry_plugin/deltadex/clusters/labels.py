@@ -14,7 +14,7 @@ from deltadex.search.filters import Conditions
 from deltadex.search.nearest import NEAREST
 from deltadex.search.neighbors import Neighbor
 from deltadex.search.query_vector import versions_of
-from deltadex.settings import ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
 from deltadex.store.database import Transaction
 from deltadex.types import DOMAIN_TAG, Finding, FindingKind, FloatArray, VersionRow
 from deltadex.vectors import unit_vectors

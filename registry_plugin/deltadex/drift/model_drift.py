@@ -22,7 +22,7 @@ from deltadex.embeddings import queries as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.findings.calibration import Calibration
 from deltadex.findings.thresholds import calibration_for_arrivals, stored_calibration
-from deltadex.settings import ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
 from deltadex.store.database import Transaction
 from deltadex.types import Finding, FloatArray, ModelVersionRef, VersionRow, Word, Words
 from deltadex.vectors import unit_vectors

@@ -14,7 +14,7 @@ import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from deltadex.errors import EndpointError, SettingsError
-from deltadex.settings import EndpointSettings
+from deltadex.setting_groups import EndpointSettings
 
 #: An answer of a few thousand tokens has kilobytes.
 MAX_ANSWER_BYTES = 1 << 20

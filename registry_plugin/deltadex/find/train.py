@@ -29,7 +29,8 @@ from deltadex.find.halves import halves
 from deltadex.find.queries import SEARCHES, TaskDelta
 from deltadex.findings import rules
 from deltadex.registry.client import Registry
-from deltadex.settings import Settings, ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
+from deltadex.settings import Settings
 from deltadex.types import Embedding
 
 #: Progress after fetching the base, and after training. Fetching a cached base and embedding are quick.

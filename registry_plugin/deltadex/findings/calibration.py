@@ -26,7 +26,7 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from deltadex.settings import ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
 from deltadex.types import FloatArray
 from deltadex.vectors import average_linkage, cosine_similarity, cut_tree, silhouettes, similarity_sums
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deltadex.settings import ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
 from deltadex.types import Embedding, Finding, FindingKind
 from deltadex.vectors import lowest_strength
 

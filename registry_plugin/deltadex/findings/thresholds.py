@@ -7,7 +7,7 @@ import time
 from deltadex.findings import calibration
 from deltadex.findings import calibration_queries as calibration_sample
 from deltadex.findings.calibration import Calibration, calibrate
-from deltadex.settings import ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
 from deltadex.store.database import Transaction
 
 

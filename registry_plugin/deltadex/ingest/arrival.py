@@ -12,7 +12,7 @@ from deltadex.duplicates.arrival import DuplicateCandidates, judge_duplicates, q
 from deltadex.findings.calibration import Calibration
 from deltadex.findings.thresholds import calibration_for_arrivals
 from deltadex.search.nearest import nearest
-from deltadex.settings import ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
 from deltadex.store.database import Transaction
 from deltadex.types import Finding, VersionRow
 

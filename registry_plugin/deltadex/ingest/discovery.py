@@ -17,7 +17,7 @@ from deltadex.errors import RegistryError
 from deltadex.ingest import queries as watchers
 from deltadex.ownership.tags import keep_tags
 from deltadex.registry import marker
-from deltadex.settings import ScopeSettings
+from deltadex.setting_groups import ScopeSettings
 from deltadex.store import clock
 from deltadex.store.database import Transaction
 from deltadex.types import RegisteredVersion, State

@@ -19,7 +19,7 @@ from deltadex.lineage import sketch_queries as sketches
 from deltadex.lineage.declared import contradicted
 from deltadex.metrics import queries as metrics
 from deltadex.reviews import actions as reviews
-from deltadex.settings import ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
 from deltadex.store.database import Transaction
 from deltadex.types import Embedding, Finding, FindingKind, Provenance, VersionRow
 from deltadex.versions import record_queries as training_records

@@ -10,7 +10,7 @@ from itertools import takewhile
 from deltadex.access import Person, Right
 from deltadex.app import App
 from deltadex.errors import AccessDenied
-from deltadex.settings import ShardSettings
+from deltadex.setting_groups import ShardSettings
 from deltadex.store.database import Transaction
 from deltadex.types import Queue, VersionRow
 from deltadex.versions import queries as versions

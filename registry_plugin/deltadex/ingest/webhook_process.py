@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import IO
 
 from deltadex.errors import StackError
-from deltadex.settings import WebhookSettings
+from deltadex.setting_groups import WebhookSettings
 
 #: All that the receiver gets of the environment: an attacker who breaks into it finds no credentials there.
 _PASSED_VARIABLES = ("PATH", "PYTHONPATH", "HOME", "TMPDIR", "LANG", "LC_ALL")

@@ -15,7 +15,7 @@ from deltadex.justify.claims import MOST_CLAIMS, Claim, read_claims
 from deltadex.justify.passages import nearest, passages
 from deltadex.justify.plan import PlanOrigin, ReadingAction, ReadingPlan, ReadingStep, plan_for
 from deltadex.justify.sources import SourceText
-from deltadex.settings import EndpointSettings
+from deltadex.setting_groups import EndpointSettings
 
 #: Passages that a find takes from each text, and that one request holds.
 _OF_EACH, _MOST_PASSAGES = 2, 8

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from deltadex.access import Person
 from deltadex.errors import AccessDenied, DeltadexError, SettingsError
 from deltadex.mcp_server.identity import Identification
-from deltadex.settings import McpSettings
+from deltadex.setting_groups import McpSettings
 
 PATH = "/mcp"
 _MOST_BYTES = 1 << 20

@@ -17,7 +17,8 @@ from starlette.requests import HTTPConnection
 from deltadex.access import Person, Role, at_terminal, from_claims, read_directory
 from deltadex.errors import AccessDenied, SettingsError
 from deltadex.peer import is_own_program
-from deltadex.settings import McpSettings, Settings
+from deltadex.setting_groups import McpSettings
+from deltadex.settings import Settings
 
 #: Header in which a proxy proves that it is the one of the settings.
 PROXY_SECRET_HEADER = "X-Deltadex-Proxy-Secret"  # noqa: S105

@@ -16,7 +16,8 @@ from deltadex.notifications import queries as deliveries
 from deltadex.notifications.channels import send
 from deltadex.notifications.message import check_rules, matching_notices, message
 from deltadex.notifications.queries import Position
-from deltadex.settings import NotificationRule, Settings, workspace_of
+from deltadex.setting_groups import NotificationRule
+from deltadex.settings import Settings, workspace_of
 from deltadex.store import clock
 from deltadex.store.database import Database
 

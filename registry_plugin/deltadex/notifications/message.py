@@ -11,7 +11,7 @@ from deltadex.escaping import message_text
 from deltadex.findings.kinds import KINDS, Severity
 from deltadex.reviews.lifecycle import Action
 from deltadex.reviews.titles import listed
-from deltadex.settings import NotificationRule, NotifySettings
+from deltadex.setting_groups import NotificationRule, NotifySettings
 from deltadex.types import FindingKind
 
 #: The event of a new finding; all other events are entries of the decision log.

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from deltadex.ownership.facts import Fact, OwnershipField
-from deltadex.settings import OwnershipSettings
+from deltadex.setting_groups import OwnershipSettings
 from deltadex.types import Finding, FindingKind, RiskTier
 
 #: What who attests says.

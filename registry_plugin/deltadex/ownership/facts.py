@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from deltadex.errors import IllegalStep
 from deltadex.escaping import printable, storable
-from deltadex.settings import OwnershipSettings
+from deltadex.setting_groups import OwnershipSettings
 from deltadex.types import RiskTier
 
 

@@ -10,7 +10,8 @@ from deltadex.ownership import queries
 from deltadex.ownership.attestation import Ownership, judged
 from deltadex.ownership.facts import Fact, FactOrigin, OwnershipField, by_tags
 from deltadex.ownership.queries import ModelRecord, OwnershipEntry
-from deltadex.settings import OwnershipSettings, Settings
+from deltadex.setting_groups import OwnershipSettings
+from deltadex.settings import Settings
 from deltadex.store import clock
 from deltadex.store.database import Transaction
 

@@ -13,7 +13,8 @@ from deltadex.ownership.facts import OwnershipField, by_tags, kept_tags, tags_of
 from deltadex.ownership.queries import KnownModel, OutdatedTags
 from deltadex.registry.client import RegisteredModel
 from deltadex.registry.tags import tag_model
-from deltadex.settings import OwnershipSettings, Settings
+from deltadex.setting_groups import OwnershipSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Transaction
 
 #: Limit per round; writing a tag takes 70 ms.

@@ -22,7 +22,8 @@ from mlflow.utils.workspace_context import WorkspaceContext, get_request_workspa
 from deltadex.errors import RegistryError
 from deltadex.registry.connection import is_missing, registry_errors
 from deltadex.registry.trust import transport
-from deltadex.settings import DEFAULT_WORKSPACE, SourceSettings, workspace_of
+from deltadex.setting_groups import SourceSettings
+from deltadex.settings import DEFAULT_WORKSPACE, workspace_of
 from deltadex.types import STAGE_TAG, ModelVersionRef, RegisteredVersion
 
 _PAGE_SIZE = 100

@@ -28,7 +28,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from deltadex.errors import RegistryError
-from deltadex.settings import WebhookSettings
+from deltadex.setting_groups import WebhookSettings
 
 _MAX_SEEN = 10_000
 _MAX_HEADER_BYTES = 16_384

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from deltadex.errors import UnsupportedCheckpoint
-from deltadex.settings import SourceSettings
+from deltadex.setting_groups import SourceSettings
 
 
 def check_source(uri: str, *, tracking_uri: str, allowed: SourceSettings, where: str) -> None:

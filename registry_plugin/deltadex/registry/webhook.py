@@ -6,7 +6,7 @@ from mlflow.entities.webhook import WebhookEvent
 
 from deltadex.registry.client import Registry
 from deltadex.registry.connection import registry_errors
-from deltadex.settings import WebhookSettings
+from deltadex.setting_groups import WebhookSettings
 
 NAME = "deltadex"
 EVENTS = ("registered_model.created", "model_version.created")

@@ -15,7 +15,8 @@ from deltadex.reviews import actions as reviews
 from deltadex.reviews.chain import Chain
 from deltadex.reviews.queries import LogEntry, ReviewRow
 from deltadex.reviews.titles import label, title
-from deltadex.settings import Settings, ThresholdSettings
+from deltadex.setting_groups import ThresholdSettings
+from deltadex.settings import Settings
 from deltadex.store.database import Transaction
 from deltadex.types import State, VersionRow
 from deltadex.versions import reads as versions

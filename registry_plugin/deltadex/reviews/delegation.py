@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from deltadex.errors import SettingsError
 from deltadex.findings.kinds import Reason
 from deltadex.reviews.reasons import NEEDS_APPROVAL, Decision, reasons_for
-from deltadex.settings import RuleSettings
+from deltadex.setting_groups import RuleSettings
 from deltadex.types import FindingKind, RegisteredVersion
 
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from deltadex.errors import IllegalStep
 from deltadex.findings.kinds import KINDS
-from deltadex.settings import ReviewSettings
+from deltadex.setting_groups import ReviewSettings
 from deltadex.types import Finding, FindingKind
 
 

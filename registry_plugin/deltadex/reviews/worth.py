@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from deltadex.duplicates.keeper import is_deployed
 from deltadex.reviews.lifecycle import UNDECIDED, Status
 from deltadex.reviews.queries import ReviewRow
-from deltadex.settings import CostSettings
+from deltadex.setting_groups import CostSettings
 from deltadex.types import FindingKind, VersionRow
 
 _GB = 1e9

@@ -18,7 +18,8 @@ from pydantic import SecretStr
 
 from deltadex.engine import shared
 from deltadex.errors import StackError
-from deltadex.settings import ARTIFACT_KEY_FILE, STACK_FILE, DatabaseSettings, Login, Settings
+from deltadex.setting_groups import DatabaseSettings, Login
+from deltadex.settings import ARTIFACT_KEY_FILE, STACK_FILE, Settings
 from deltadex.stack import specs
 from deltadex.stack.ports import free_port
 from deltadex.stack.postgres import EmbeddedPostgres

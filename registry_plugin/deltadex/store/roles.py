@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier, Literal
 
 from deltadex.errors import StoreError
-from deltadex.settings import DatabaseSettings
+from deltadex.setting_groups import DatabaseSettings
 
 
 class DatabaseRole(StrEnum):
