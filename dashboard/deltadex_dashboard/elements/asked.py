@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import streamlit as st
 
+from deltadex.advise.queries import AdviceRow
 from deltadex.asked.queries import AskedState
 from deltadex.errors import DeltadexError
 from deltadex.escaping import markdown_hint
+from deltadex.find.queries import SearchRow
 from deltadex_dashboard.elements import text as view
 
 _REFRESH_SECONDS = 1
 
-
-class AskedRow(Protocol):
-    """The part of a request's row that is shown before there is a result."""
-
-    @property
-    def id(self) -> int: ...  # noqa: D102
-    @property
-    def examples_count(self) -> int: ...  # noqa: D102
-    @property
-    def base_name(self) -> str: ...  # noqa: D102
-    @property
-    def asked_by(self) -> str: ...  # noqa: D102
-    @property
-    def asked_at(self) -> datetime: ...  # noqa: D102
-    @property
-    def state(self) -> AskedState: ...  # noqa: D102
-    @property
-    def progress(self) -> float: ...  # noqa: D102
-    @property
-    def is_over(self) -> bool: ...  # noqa: D102
-    @property
-    def reason(self) -> str: ...  # noqa: D102
-    @property
-    def hint(self) -> str: ...  # noqa: D102
-
-
-R = TypeVar("R", bound=AskedRow)
+R = TypeVar("R", SearchRow, AdviceRow)
 
 
 def linked(parameter: str, read: Callable[[int], R], *, noun: str, coming: str) -> R | None:
@@ -74,7 +49,9 @@ def linked(parameter: str, read: Callable[[int], R], *, noun: str, coming: str) 
     return row
 
 
-def without_result(row: AskedRow, read: Callable[[int], AskedRow], texts: Mapping[AskedState, str]) -> None:
+def without_result(
+    row: SearchRow | AdviceRow, read: Callable[[int], SearchRow | AdviceRow], texts: Mapping[AskedState, str]
+) -> None:
     """Show why a request failed, or how far it is."""
     if row.is_over:
         st.error(f"**{view.plain(row.reason)}** {markdown_hint(row.hint)}")
@@ -83,7 +60,7 @@ def without_result(row: AskedRow, read: Callable[[int], AskedRow], texts: Mappin
 
 
 @st.fragment(run_every=_REFRESH_SECONDS)
-def _progress(request_id: int, read: Callable[[int], AskedRow], texts: Mapping[AskedState, str]) -> None:
+def _progress(request_id: int, read: Callable[[int], SearchRow | AdviceRow], texts: Mapping[AskedState, str]) -> None:
     row = read(request_id)
     if row.is_over:
         st.rerun()

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, LiteralString
 
 from psycopg.types.json import Jsonb
 
 from deltadex.advise.advice import Advice
-from deltadex.asked.queries import AskedState, Requests
+from deltadex.asked.queries import REQUEST_COLUMNS, RequestRow, Requests
 from deltadex.engine.examples import Example, digest, to_json
 from deltadex.engine.examples import from_json as examples_from
 from deltadex.engine.messages import as_json, from_json
 from deltadex.store.database import Transaction
 
 ADVICE = Requests("advice", table="advice_requests", given="examples", heard_at="heard_at")
-_COLUMNS: LiteralString = """
-    id, registry, base_name, examples_digest, examples_count, wanted, sees, asked_by, asked_at, state, state_since,
-    progress, reason, hint, seconds, advice
-"""
+_COLUMNS: LiteralString = REQUEST_COLUMNS + "base_name, examples_digest, examples_count, wanted, sees, advice"
 #: Requests whose time an estimate rests on.
 _LATEST = 10
 
@@ -48,42 +44,23 @@ class AdviceOrder:
 
 
 @dataclass(frozen=True)
-class AdviceRow:
+class AdviceRow(RequestRow):
     """One request.
 
     Attributes
     ----------
     sees
         Patterns of the models that the asker may see.
-    progress
-        Share of the work that is done.
-    seconds
-        Duration of the flow; None before its end.
     advice
         Result; None unless it is done.
     """
 
-    id: int
-    registry: str
     base_name: str
     examples_digest: str
     examples_count: int
     wanted: AdviceOrder
     sees: tuple[str, ...]
-    asked_by: str
-    asked_at: datetime
-    state: AskedState
-    state_since: datetime
-    progress: float
-    reason: str
-    hint: str
-    seconds: float | None
     advice: Advice | None
-
-    @property
-    def is_over(self) -> bool:
-        """True if the advice is done or failed."""
-        return self.state.is_over
 
 
 def ask(
@@ -152,6 +129,5 @@ def _row(*values: Any) -> AdviceRow:
         row,
         wanted=from_json(AdviceOrder, row.wanted),
         sees=tuple(row.sees),
-        state=AskedState(row.state),
         advice=None if row.advice is None else from_json(Advice, row.advice),
     )

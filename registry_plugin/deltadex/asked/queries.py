@@ -43,6 +43,46 @@ class Waiting:
     asked_at: datetime
 
 
+#: Columns of every table of requests, in the order of `RequestRow`.
+REQUEST_COLUMNS: LiteralString = (
+    "id, registry, asked_by, asked_at, state, state_since, progress, reason, hint, seconds, "
+)
+
+
+@dataclass(frozen=True)
+class RequestRow:
+    """One request, without what was asked for and what came of it.
+
+    Attributes
+    ----------
+    progress
+        Share of the work that is done.
+    reason, hint
+        Why the work failed, and what to do about it.
+    seconds
+        Duration of the flow; None before its end.
+    """
+
+    id: int
+    registry: str
+    asked_by: str
+    asked_at: datetime
+    state: AskedState
+    state_since: datetime
+    progress: float
+    reason: str
+    hint: str
+    seconds: float | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", AskedState(self.state))
+
+    @property
+    def is_over(self) -> bool:
+        """True if the work is done or failed."""
+        return self.state.is_over
+
+
 @dataclass(frozen=True)
 class Requests:
     """A table of requests.

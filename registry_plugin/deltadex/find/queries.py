@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import LiteralString
 
 from pgvector import Vector
 from psycopg.types.json import Jsonb
 
-from deltadex.asked.queries import AskedState, Requests
+from deltadex.asked.queries import REQUEST_COLUMNS, RequestRow, Requests
 from deltadex.engine.examples import Example, digest, from_json, to_json
 from deltadex.store.database import Transaction
 from deltadex.types import FloatArray
 
 SEARCHES = Requests("search", table="task_searches", given="examples")
-_COLUMNS: LiteralString = """
-    id, registry, base_name, examples_digest, examples_count, asked_by, asked_at, state, state_since, progress, reason,
-    hint, flow_run_id, seconds, recipe_digest, vector, strength, probe_agreement, weakness, halves, halves_planned
+_COLUMNS: LiteralString = (
+    REQUEST_COLUMNS
+    + """
+    base_name, examples_digest, examples_count, flow_run_id, recipe_digest, vector, strength, probe_agreement, weakness,
+    halves, halves_planned
 """
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,39 +52,20 @@ class TaskDelta:
 
 
 @dataclass(frozen=True)
-class SearchRow:
+class SearchRow(RequestRow):
     """One search.
 
     Attributes
     ----------
-    progress
-        Share of the work that is done.
-    seconds
-        Duration of the flow; None before its end.
     delta
         Result; None unless the search is done.
     """
 
-    id: int
-    registry: str
     base_name: str
     examples_digest: str
     examples_count: int
-    asked_by: str
-    asked_at: datetime
-    state: AskedState
-    state_since: datetime
-    progress: float
-    reason: str
-    hint: str
     flow_run_id: str | None
-    seconds: float | None
     delta: TaskDelta | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """True if the search is done or failed."""
-        return self.state.is_over
 
     @property
     def is_repeating(self) -> bool:
@@ -112,10 +95,10 @@ def get(tx: Transaction, registry: str, search_id: int) -> SearchRow:
     *common, recipe_digest, vector, strength, agreement, weakness, halves, planned = columns
     row = SearchRow(*common)
     if vector is None:
-        return replace(row, state=AskedState(row.state))
+        return row
     vectors = (one.to_numpy() for one in (vector, *halves))
     delta = TaskDelta(recipe_digest, next(vectors), strength, agreement, weakness, tuple(vectors), planned)
-    return replace(row, state=AskedState(row.state), delta=delta)
+    return replace(row, delta=delta)
 
 
 def begin(tx: Transaction, search_id: int, *, flow_run_id: str) -> tuple[Example, ...] | None:

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, LiteralString
 
 from psycopg.types.json import Jsonb
 
-from deltadex.asked.queries import AskedState, Requests
+from deltadex.asked.queries import REQUEST_COLUMNS, AskedState, RequestRow, Requests
 from deltadex.engine.messages import as_json, from_json
 from deltadex.replay.agreement import Agreement
 from deltadex.replay.prompts import digest
 from deltadex.store.database import Transaction
 
 REPLAYS = Requests("replay", table="replays", given="prompts", heard_at="heard_at")
-_COLUMNS: LiteralString = """
-    id, registry, keeper_id, other_id, prompts_digest, prompts_count, prompts_from, max_new_tokens, asked_by, asked_at,
-    state, state_since, progress, reason, hint, seconds, keeper_digest, other_digest, agreement
+_COLUMNS: LiteralString = (
+    REQUEST_COLUMNS
+    + """
+    keeper_id, other_id, prompts_digest, prompts_count, prompts_from, max_new_tokens, keeper_digest, other_digest,
+    agreement
 """
+)
 #: Replays whose time an estimate rests on.
 _LATEST = 20
 
 
 @dataclass(frozen=True)
-class ReplayRow:
+class ReplayRow(RequestRow):
     """One replay.
 
     Attributes
@@ -34,40 +36,21 @@ class ReplayRow:
         `file`, or the artifact of the keeper's run that held the prompts.
     max_new_tokens
         Tokens after which an answer was cut.
-    progress
-        Share of the work that is done.
-    seconds
-        Duration of the flow; None before its end.
     keeper_digest, other_digest
         Weights digests of the versions that answered; None before the end.
     agreement
         Result; None unless the replay is done.
     """
 
-    id: int
-    registry: str
     keeper_id: int
     other_id: int
     prompts_digest: str
     prompts_count: int
     prompts_from: str
     max_new_tokens: int
-    asked_by: str
-    asked_at: datetime
-    state: AskedState
-    state_since: datetime
-    progress: float
-    reason: str
-    hint: str
-    seconds: float | None
     keeper_digest: str | None
     other_digest: str | None
     agreement: Agreement | None
-
-    @property
-    def is_over(self) -> bool:
-        """True if the replay is done or failed."""
-        return self.state.is_over
 
 
 def ask(
@@ -179,4 +162,4 @@ def seconds_per_embedding(tx: Transaction, registry: str) -> float | None:
 def _row(*values: Any) -> ReplayRow:
     row = ReplayRow(*values)
     agreement = None if row.agreement is None else from_json(Agreement, row.agreement)
-    return replace(row, state=AskedState(row.state), agreement=agreement)
+    return replace(row, agreement=agreement)

@@ -4,60 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, LiteralString
 
 import numpy as np
 from psycopg.types.json import Jsonb
 
-from deltadex.asked.queries import AskedState, Requests
+from deltadex.asked.queries import REQUEST_COLUMNS, AskedState, RequestRow, Requests
 from deltadex.engine.messages import as_json, from_json
 from deltadex.safety.measure import SafetyBase, SafetyReading
 from deltadex.store.database import Transaction
 
 SAFETY = Requests("safety measurement", table="safety_requests", given="wanted", heard_at="heard_at")
-_COLUMNS: LiteralString = """
-    id, registry, model_version_id, asked_by, asked_at, state, state_since, progress, reason, hint, weights_digest,
-    base_digest, probes_digest, reading, seconds
-"""
+_COLUMNS: LiteralString = REQUEST_COLUMNS + "model_version_id, weights_digest, base_digest, probes_digest, reading"
 
 
 @dataclass(frozen=True)
-class SafetyRow:
+class SafetyRow(RequestRow):
     """One measurement of a version.
 
     Attributes
     ----------
-    progress
-        Share of the work that is done.
     weights_digest, base_digest, probes_digest
         What was measured, along which base's directions, by which prompts; None before the end.
     reading
         Result; None unless the measurement is done.
-    seconds
-        Duration of the flow; None before its end.
     """
 
-    id: int
-    registry: str
     version_id: int
-    asked_by: str
-    asked_at: datetime
-    state: AskedState
-    state_since: datetime
-    progress: float
-    reason: str
-    hint: str
     weights_digest: str | None
     base_digest: str | None
     probes_digest: str | None
     reading: SafetyReading | None
-    seconds: float | None
-
-    @property
-    def is_over(self) -> bool:
-        """True if the measurement is done or failed."""
-        return self.state.is_over
 
 
 @dataclass(frozen=True)
@@ -218,4 +195,4 @@ def has_base(tx: Transaction, base_name: str, probes_digest: str) -> bool:
 def _row(*values: Any) -> SafetyRow:
     row = SafetyRow(*values)
     reading = None if row.reading is None else from_json(SafetyReading, row.reading)
-    return replace(row, state=AskedState(row.state), reading=reading)
+    return replace(row, reading=reading)

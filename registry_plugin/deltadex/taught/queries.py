@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, LiteralString
 
 from psycopg.types.json import Jsonb
 
-from deltadex.asked.queries import AskedState, Requests
+from deltadex.asked.queries import REQUEST_COLUMNS, AskedState, RequestRow, Requests
 from deltadex.engine.messages import as_json, from_json
 from deltadex.store.database import Transaction
 from deltadex.taught.canaries import Canary
 from deltadex.taught.judge import ListedString, TaughtString
 
 TAUGHT = Requests("search for taught strings", table="taught_searches", given="given", heard_at="heard_at")
-_COLUMNS: LiteralString = """
-    id, registry, model_version_id, canaries_count, texts, asked_by, asked_at, state, state_since, progress, reason,
-    hint, seconds, weights_digest, result
-"""
+_COLUMNS: LiteralString = REQUEST_COLUMNS + "model_version_id, canaries_count, texts, weights_digest, result"
 #: Searches whose time an estimate rests on.
 _LATEST = 20
 
@@ -63,43 +59,24 @@ class Taught:
 
 
 @dataclass(frozen=True)
-class TaughtRow:
+class TaughtRow(RequestRow):
     """One search for strings that a version was taught.
 
     Attributes
     ----------
     texts
         Most texts that it continues.
-    progress
-        Share of the work that is done.
-    seconds
-        Duration of the flow; None before its end.
     weights_digest
         Digest of the weights that were searched; None before the end.
     result
         None unless the search is done.
     """
 
-    id: int
-    registry: str
     model_version_id: int
     canaries_count: int
     texts: int
-    asked_by: str
-    asked_at: datetime
-    state: AskedState
-    state_since: datetime
-    progress: float
-    reason: str
-    hint: str
-    seconds: float | None
     weights_digest: str | None
     result: Taught | None
-
-    @property
-    def is_over(self) -> bool:
-        """True if the search is done or failed."""
-        return self.state.is_over
 
 
 def ask(tx: Transaction, registry: str, version_id: int, given: TaughtGiven, *, texts: int, by: str) -> int:
@@ -167,4 +144,4 @@ def seconds_per_text(tx: Transaction, registry: str, *, base_of: int | None = No
 def _row(*values: Any) -> TaughtRow:
     row = TaughtRow(*values)
     result = None if row.result is None else from_json(Taught, row.result)
-    return replace(row, state=AskedState(row.state), result=result)
+    return replace(row, result=result)
