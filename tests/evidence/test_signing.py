@@ -45,6 +45,13 @@ def test_a_new_key_is_for_its_user_only_and_replaces_none(tmp_path: Path) -> Non
     serialization.load_pem_public_key(public.read_bytes())
     with pytest.raises(EvidenceError, match="there already"):
         write_new_key(tmp_path / "evidence.key")
+    kept = public.read_bytes()
+    with pytest.raises(EvidenceError, match=r"evidence\.pub is there already"):
+        write_new_key(tmp_path / "evidence.2027")  # its public key would have the name of the old one
+    with pytest.raises(EvidenceError, match="both keys"):
+        write_new_key(tmp_path / "new.pub")
+    assert public.read_bytes() == kept
+    assert {each.name for each in tmp_path.iterdir()} == {"evidence.key", "evidence.pub"}
 
 
 @pytest.mark.parametrize("password", [None, "hunter2"])
