@@ -120,6 +120,8 @@ def test_a_time_is_vouched_for_by_an_authority_that_is_believed(
     assert time_of(pack, root)[0]
     assert "which the authority vouches for" in time_of(pack, root)[1]
     assert "not checked without --tsa-ca" in time_of(pack, None)[1]
+    _, unsigned, *_ = verify_pack(pack, public_key=None, time_roots=root)
+    assert "whether it is one of these files was not checked" in unsigned.says
     other = write_pack(house.pack(), tmp_path / "other", signer=signer_of(house.settings))
     assert time_of(other, root) == (False, "There is no time stamp of a signature")
     for forged in ((pack / TIME_STAMP).read_bytes(), b"no stamp"):  # of the other pack's signature, and of nothing

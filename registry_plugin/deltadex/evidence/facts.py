@@ -33,7 +33,6 @@ from deltadex.versions import queries as versions
 from deltadex.versions import reads as visible
 from deltadex.versions import record_queries as training_records
 from deltadex.versions.license_queries import DeclaredLicenses
-from deltadex.versions.queries import StateChange
 from deltadex.versions.record_queries import Record
 
 _NEIGHBORS = 10
@@ -68,7 +67,6 @@ class EvidenceFacts:
     names: Pseudonyms
     licenses: DeclaredLicenses
     record: Record
-    history: tuple[StateChange, ...]
     embeddings: tuple[StoredEmbedding, ...]
     methods: Mapping[str, Mapping[str, Any]]
     words: tuple[VersionWords, ...]
@@ -127,7 +125,6 @@ def facts(tx: Transaction, viewer: Person, settings: Settings, version_id: int, 
         names=pseudonyms_of(settings),
         licenses=licenses.of_version(tx, version_id),
         record=training_records.records(tx, [version_id]).get(version_id, {}),
-        history=tuple(visible.history(tx, viewer, version_id)),
         embeddings=tuple(stored),
         methods=stored_embeddings.methods(tx, [one.recipe.id for one in stored]),
         words=tuple(promoted_tokens.of_version(tx, viewer, version_id)),
