@@ -49,7 +49,7 @@ class EvidenceFacts:
     made_at
         By the clock of the machine that makes the pack.
     record
-        What the version's run had logged about its training when the version was embedded.
+        Training as the version's run had logged it when the version was embedded.
     methods
         Method of embedding, by the digest of the recipe.
     log
@@ -86,7 +86,7 @@ class EvidenceFacts:
 
     @property
     def intended_use(self) -> str:
-        """The intended use of the registered model as people or tags state it; empty if nobody does."""
+        """The intended use of the registered model as people or tags state it; empty if none do."""
         return self.ownership.intended_use_fact.value if self.ownership else ""
 
     @property

@@ -1,4 +1,4 @@
-"""Packs that somebody handed over, opened within bounds: folders and ZIP files are untrusted."""
+"""Packs from others, opened within bounds: folders and ZIP files are untrusted."""
 
 from __future__ import annotations
 

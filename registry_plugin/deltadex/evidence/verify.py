@@ -21,7 +21,7 @@ _HINT = "Ask for another copy."
 
 
 class CheckOf(StrEnum):
-    """What is checked, in order."""
+    """Checks of a pack, in order."""
 
     SIGNATURE = "signature"
     TIME = "time"
@@ -79,7 +79,7 @@ def _result(of: CheckOf, check: Callable[[], str]) -> PackCheck:
 
 def _signature(folder: Path, public_key: Path | None) -> str:
     if public_key is None:
-        return "not checked: no key was given, so that anybody may have made this pack"
+        return "not checked: no key was given, so anyone may have made this pack"
     check_signature(folder, public_key)
     return f"by the key {hashlib.sha256(public_key.read_bytes()).hexdigest()[:16]}… of {public_key.name}"
 
@@ -88,7 +88,7 @@ def _time(folder: Path, index: Mapping[str, Any], roots: Path | None, *, is_sign
     stated = f"{index.get('made_at')} by the clock of the machine that made it"
     if roots is None:
         there = "; a time stamp is there, and not checked without --tsa-ca" if (folder / TIME_STAMP).exists() else ""
-        return f"{stated}, which nobody vouches for{there}"
+        return f"{stated}, which no authority vouches for{there}"
     try:
         answer, signature = ((folder / name).read_bytes() for name in (TIME_STAMP, SIGNATURE))
     except OSError as error:

@@ -22,7 +22,7 @@ _CHANGED_MEANWHILE = "DX001"
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """What the store has about one registered model with a version in the registry.
+    """Stored facts about one registered model with a version in the registry.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class ModelRecord:
     tags
         Kept tags of the registered model.
     stated
-        What people state, by field.
+        Stated values, by field.
     """
 
     name: str
@@ -90,7 +90,7 @@ class OutdatedTags:
     entry_id
         The latest entry about it.
     withdrawn
-        Fields that nobody states any more, and whose tag in MLflow is still ours.
+        Fields that are no longer stated, and whose tag in MLflow is still ours.
     """
 
     id: int
@@ -159,9 +159,9 @@ def record(
     Parameters
     ----------
     former
-        What the author saw as stated.
+        The stated value that the author saw.
     stated
-        None: nobody states anything any more, and the tag applies.
+        None: nothing is stated any more, and the tag applies.
     person, identity
         As in `deltadex.reviews.queries.record`.
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def keep_tags(tx: Transaction, settings: Settings, listed: Mapping[str, RegisteredModel]) -> None:
-    """Store the tags of registered models; those renamed keep what is stated, those created again start anew.
+    """Store the tags of registered models; those renamed keep what is stated, those created again start with nothing.
 
     Parameters
     ----------

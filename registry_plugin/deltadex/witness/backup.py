@@ -85,7 +85,7 @@ def back_up(source: Database, path: Path, *, on_progress: OnProgress) -> Backup:
 
 
 def verify_backup(path: Path) -> tuple[Chain, list[str]]:
-    """Compute the chain of a backup's log anew, without a database; return it with the hash of each entry.
+    """Recompute the chain of a backup's log without a database; return it with the hash of each entry.
 
     Raises
     ------
