@@ -59,7 +59,7 @@ def time_of(answer: bytes, message: bytes, *, roots: Sequence[Certificate] = (),
     Raises
     ------
     TimeStampError
-        It is no time stamp, of another message, or by nobody whom the roots vouch for.
+        It is no time stamp, of another message, or of an authority that the roots don't vouch for.
     """
     library = _library()
     try:

@@ -18,7 +18,7 @@ from deltadex.engine.probes import PUBLISHED
 from deltadex.errors import DeltadexError, EvidenceError, GovernanceError, SettingsError
 from deltadex.evidence import ml_bom
 from deltadex.evidence.clauses import frameworks
-from deltadex.evidence.pack import evidence_pack, write_pack, zipped
+from deltadex.evidence.pack import evidence_pack, write_pack, zip_name, zipped
 from deltadex.evidence.sections import SECTIONS
 from deltadex.evidence.signing import signer_of
 from deltadex.evidence.verify import verify_pack
@@ -204,6 +204,14 @@ def test_a_zip_file_has_the_same_files_and_nothing_is_overwritten(house: House, 
         assert set(archive.namelist()) == {one.name for one in signed.iterdir()}
     with pytest.raises(EvidenceError, match="there already"):
         write_pack(house.pack(), packed, signer=None)
+
+
+def test_names_of_zip_files_are_different_and_short() -> None:
+    assert zip_name("sql-writer/3") == "evidence-sql-writer-3.zip"
+    labels = ["模型/1", "型模/1", "a b/1", "a-b/1", f"{'x' * 256}/1", f"{'x' * 256}/2"]
+    names = {zip_name(label) for label in labels}
+    assert len(names) == len(labels)
+    assert all(name.isascii() and len(name) < 200 for name in names)
 
 
 def test_an_unsigned_pack_says_so(house: House, tmp_path: Path) -> None:

@@ -45,6 +45,13 @@ def test_a_new_key_is_for_its_user_only_and_replaces_none(tmp_path: Path) -> Non
     serialization.load_pem_public_key(public.read_bytes())
     with pytest.raises(EvidenceError, match="there already"):
         write_new_key(tmp_path / "evidence.key")
+    kept = public.read_bytes()
+    with pytest.raises(EvidenceError, match=r"evidence\.pub is there already"):
+        write_new_key(tmp_path / "evidence.2027")  # its public key would have the name of the old one
+    with pytest.raises(EvidenceError, match="both keys"):
+        write_new_key(tmp_path / "new.pub")
+    assert public.read_bytes() == kept
+    assert {each.name for each in tmp_path.iterdir()} == {"evidence.key", "evidence.pub"}
 
 
 @pytest.mark.parametrize("password", [None, "hunter2"])
@@ -113,6 +120,8 @@ def test_a_time_is_vouched_for_by_an_authority_that_is_believed(
     assert time_of(pack, root)[0]
     assert "which the authority vouches for" in time_of(pack, root)[1]
     assert "not checked without --tsa-ca" in time_of(pack, None)[1]
+    _, unsigned, *_ = verify_pack(pack, public_key=None, time_roots=root)
+    assert "whether it is one of these files was not checked" in unsigned.says
     other = write_pack(house.pack(), tmp_path / "other", signer=signer_of(house.settings))
     assert time_of(other, root) == (False, "There is no time stamp of a signature")
     for forged in ((pack / TIME_STAMP).read_bytes(), b"no stamp"):  # of the other pack's signature, and of nothing

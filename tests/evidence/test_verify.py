@@ -218,3 +218,15 @@ def test_a_zip_file_with_a_name_twice_or_too_large_is_refused(
     (tmp_path / "no.zip").write_bytes(b"no")
     with pytest.raises(EvidenceError, match="neither a folder nor a ZIP"):
         verify_pack(tmp_path / "no.zip", public_key=house.public_key)
+
+
+def test_a_damaged_zip_file_is_refused(house: House, tmp_path: Path) -> None:
+    packed = tmp_path / "pack.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("pack.json", "x" * 1000)
+    start = 30 + len("pack.json")  # the local header and the name come first
+    content = bytearray(packed.read_bytes())
+    content[start] = 0xFF
+    packed.write_bytes(content)
+    with pytest.raises(EvidenceError, match="neither a folder nor a ZIP"):
+        verify_pack(packed, public_key=house.public_key)

@@ -9,10 +9,10 @@ import pytest
 
 from deltadex.app import App
 from deltadex.ingest import discovery
-from deltadex.ownership import actions, reads
+from deltadex.ownership import actions, queries, reads
 from deltadex.ownership.facts import FactOrigin, OwnershipField
-from deltadex.ownership.tags import write_back_stated
-from deltadex.registry.client import Registry
+from deltadex.ownership.tags import keep_tags, write_back_stated
+from deltadex.registry.client import RegisteredModel, Registry
 from tests.registering import register_folder
 from tests.stored import ADMIN
 
@@ -79,3 +79,23 @@ def test_an_edit_survives_an_mlflow_that_is_away(watched: App, monkeypatch: pyte
     assert "deltadex.owner" not in tags(watched)
     assert write_back_stated(watched) == 1
     assert tags(watched)["deltadex.owner"] == "ada"
+
+
+def test_models_that_take_each_others_names_keep_what_is_stated(watched: App) -> None:
+    edit(watched, owner="ada")
+    registry = watched.settings.registry
+    with watched.database.transaction() as tx:
+        [old] = queries.known_models(tx, registry)
+        first, other = (RegisteredModel(ms, {}, {}) for ms in (old.created_ms, 7))
+
+        def ids(**listed: RegisteredModel) -> dict[str, int]:
+            keep_tags(tx, watched.settings, listed)
+            return {one.name: one.id for one in queries.known_models(tx, registry)}
+
+        reused = ids(help=first, support=other)
+        assert (reused["help"], set(reused)) == (old.id, {"help", "support"})
+        assert ids(support=first, help=other) == {"support": old.id, "help": reused["support"]}
+        assert reads.of_model(tx, ADMIN, watched.settings, "support").owner == "ada"
+        again = ids(support=RegisteredModel(8, {}, {}), help=other)
+        assert again["support"] not in (old.id, again["help"]), "a model that was deleted, and one created again"
+        assert reads.of_model(tx, ADMIN, watched.settings, "support").owner == ""

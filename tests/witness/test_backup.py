@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 
@@ -115,6 +115,27 @@ def test_another_file_is_no_backup(tmp_path: Path, empty: Database, content: byt
     (tmp_path / "other").write_bytes(content)
     with pytest.raises(StoreError, match="no backup"):
         restore(empty, tmp_path / "other", on_progress=ignore)
+
+
+@pytest.mark.parametrize("log", [b"\xff\n", b"[" * 100_000])
+def test_a_log_that_is_no_text_or_nested_too_deep_is_no_backup(tmp_path: Path, log: bytes) -> None:
+    manifest = {"format": "deltadex backup 1", "made_at": "2026-11-30", "head": "", "schema": {}, "tables": {}}
+    with ZipFile(tmp_path / "backup.zip", "w") as archive:
+        archive.writestr("manifest.json", json.dumps(manifest))
+        archive.writestr("log.jsonl", log)
+    with pytest.raises(StoreError, match="damaged"):
+        verify_backup(tmp_path / "backup.zip")
+
+
+def test_a_damaged_backup_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "backup.zip"
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        archive.writestr("manifest.json", "x" * 1000)
+    content = bytearray(path.read_bytes())
+    content[30 + len("manifest.json")] = 0xFF  # the first byte behind the local header and the name
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="damaged"):
+        verify_backup(path)
 
 
 def test_a_backup_of_a_newer_deltadex_is_refused(backup: Path, empty: Database) -> None:

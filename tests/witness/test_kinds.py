@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from deltadex.setting_groups import NotifySettings
 from deltadex.settings import Settings
 from deltadex.witness.configured import witnesses_of
 from deltadex.witness.head import LogHead, file_name, parse_head
-from deltadex.witness.kinds import Witness
+from deltadex.witness.kinds import Witness, parse_address
 from tests.witness.conftest import git, make_authority, reply, serving
 
 NOW = datetime(2026, 11, 30, 2, 30, tzinfo=UTC)
@@ -65,6 +66,15 @@ def test_a_missing_folder_is_not_made_and_a_link_not_followed(heads: Path, tmp_p
     with pytest.raises(WitnessError):
         witness(f"folder:{heads}").publish(head())
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_pipe_or_a_device_in_a_folder_does_not_stop_the_watcher(heads: Path) -> None:
+    os.mkfifo(heads / "other.jsonl")
+    one = witness(f"folder:{heads}")
+    assert "can't be told" in one.caution()
+    (heads / "acme.jsonl").symlink_to("/dev/zero")
+    with pytest.raises(WitnessError, match="not a plain file"):
+        one.held("acme")
 
 
 def test_a_folder_whose_files_are_append_only_still_takes_heads(heads: Path) -> None:
@@ -283,6 +293,31 @@ def test_a_channel_gets_the_head_with_the_command_that_checks_it() -> None:
 def test_a_wrong_address_is_refused(address: str, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         witness(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "git+https:ada:hunter2@host/heads", "git+https:/ada:hunter2@host/heads", "git+https://ada:hun/ter2@host/heads",
+        "tsa+https://ada:hun/ter2@host/tsr", "git+https://ada:hun#ter2@host/heads", "git+https://ada?hun/ter2@host/heads",
+    ],
+)  # fmt: skip
+def test_a_password_that_is_taken_for_another_part_of_an_address_is_not_shown(address: str) -> None:
+    with pytest.raises(SettingsError, match="without a host") as caught:
+        witness(address)
+    assert "ter2" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_an_at_sign_in_a_path_is_no_password() -> None:
+    for place in ("host/@scope/heads.git", "host:8443/@scope/heads.git", "[::1]:8443/@scope/heads.git"):
+        assert witness(f"git+https://{place}").name == f"git+https://{place}"
+    assert witness("git+file:///mnt/@audit/heads.git").name == "git+file:///mnt/@audit/heads.git"
+
+
+def test_errors_show_no_query_of_an_address() -> None:
+    address = parse_address("git+https://ada:hunter2@host/heads.git?token=secret")
+    said = address.without_secrets("fatal: unable to access 'https://ada:hunter2@host/heads.git?token=secret/'")
+    assert said == "fatal: unable to access 'https://host/heads.git/'"
 
 
 def test_one_witness_twice_is_refused_and_no_secret_shown() -> None:

@@ -119,7 +119,7 @@ def restore(
     json: Json = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Read a backup into an empty database, compute the log's hashes anew and compare them with the witnesses.
+    """Read a backup into an empty database, recompute the log's hashes and compare them with the witnesses.
 
     Exits with 4 if a witness holds another log.
     """

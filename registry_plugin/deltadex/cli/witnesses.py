@@ -123,7 +123,7 @@ def report(
     owned
         The history of ownership; None if it was not verified.
     may_be_shorter
-        Whether later heads of the witnesses are no fault, as for a backup of an earlier day.
+        True if later heads of the witnesses are no fault, as for a backup of an earlier day.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from deltadex.evidence.facts import EvidenceFacts
 from deltadex.evidence.source import PackSource
 from deltadex.evidence.templates import templates
 
-#: Whether a pack has what serves a clause: most of it was logged by somebody, or was not.
+#: Tests of what a pack holds for a clause: most of it is there only if the version's run logged it.
 _FACTS: Mapping[str, Callable[[EvidenceFacts], bool]] = {
     "always": lambda _: True,
     "never": lambda _: False,
@@ -56,7 +56,7 @@ class ClauseRow:
     has: str
 
     def is_there(self, facts: EvidenceFacts) -> bool:
-        """Return whether a pack has what the row names."""
+        """Return True if a pack has what the row names."""
         return _FACTS[self.has](facts)
 
 

@@ -33,7 +33,6 @@ from deltadex.versions import queries as versions
 from deltadex.versions import reads as visible
 from deltadex.versions import record_queries as training_records
 from deltadex.versions.license_queries import DeclaredLicenses
-from deltadex.versions.queries import StateChange
 from deltadex.versions.record_queries import Record
 
 _NEIGHBORS = 10
@@ -50,7 +49,7 @@ class EvidenceFacts:
     made_at
         By the clock of the machine that makes the pack.
     record
-        What the version's run had logged about its training when the version was embedded.
+        Training as the version's run had logged it when the version was embedded.
     methods
         Method of embedding, by the digest of the recipe.
     log
@@ -68,7 +67,6 @@ class EvidenceFacts:
     names: Pseudonyms
     licenses: DeclaredLicenses
     record: Record
-    history: tuple[StateChange, ...]
     embeddings: tuple[StoredEmbedding, ...]
     methods: Mapping[str, Mapping[str, Any]]
     words: tuple[VersionWords, ...]
@@ -88,7 +86,7 @@ class EvidenceFacts:
 
     @property
     def intended_use(self) -> str:
-        """The intended use of the registered model as people or tags state it; empty if nobody does."""
+        """The intended use of the registered model as people or tags state it; empty if none do."""
         return self.ownership.intended_use_fact.value if self.ownership else ""
 
     @property
@@ -127,7 +125,6 @@ def facts(tx: Transaction, viewer: Person, settings: Settings, version_id: int, 
         names=pseudonyms_of(settings),
         licenses=licenses.of_version(tx, version_id),
         record=training_records.records(tx, [version_id]).get(version_id, {}),
-        history=tuple(visible.history(tx, viewer, version_id)),
         embeddings=tuple(stored),
         methods=stored_embeddings.methods(tx, [one.recipe.id for one in stored]),
         words=tuple(promoted_tokens.of_version(tx, viewer, version_id)),

@@ -29,7 +29,7 @@ def text(source: PackSource) -> str:
 
 
 def is_masked(row: ReviewRow) -> bool:
-    """Return whether a finding concerns a model that the person who asks may not see."""
+    """Return True if a finding concerns a model that the person who asks may not see."""
     return any(version.registered.ref.name == HIDDEN for version in row.versions)
 
 

@@ -189,7 +189,7 @@ def _relative(facts: EvidenceFacts, edge: Edge, other: VersionRow | str, number:
 
 
 def _model_card(facts: EvidenceFacts) -> dict[str, Any]:
-    """Return the part that the library has no types for. What nobody logged is left out, never guessed."""
+    """Return the part that the library has no types for. What was not logged is left out, never guessed."""
     data = [
         {"type": "dataset", "name": name, "contents": {"properties": [{"name": f"{_PREFIX}as-logged", "value": value}]}}
         for name, value in sorted(facts.record.get("data", {}).items())

@@ -1,10 +1,11 @@
-"""Packs that somebody handed over, opened within bounds: folders and ZIP files are untrusted."""
+"""Packs from others, opened within bounds: folders and ZIP files are untrusted."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,7 +90,7 @@ def _unzip(path: Path, folder: Path) -> None:
             left = MOST_BYTES
             for one in entries:
                 left = _extract(archive, one, folder, left)
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
         raise EvidenceError(f"{path} is neither a folder nor a ZIP file: {error}", hint=_HINT) from error
 
 

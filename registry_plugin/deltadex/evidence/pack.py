@@ -25,6 +25,7 @@ FORMAT = "deltadex-evidence/1"
 INDEX = "pack.json"
 READ_ME = "README.txt"
 ZIP = ".zip"
+_LONGEST_NAME = 150
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,13 @@ def write_pack(
 
 
 def zip_name(label: str) -> str:
-    """Return the name of the ZIP file of a version's pack, in characters that every system takes."""
+    """Return the name of the ZIP file of a version's pack, in characters that every system takes.
+
+    Names that then look alike, or are too long for a file, are told apart by a digest.
+    """
     plain = "".join(each if each.isascii() and (each.isalnum() or each in "-_.") else "-" for each in label)
+    if plain != label.replace("/", "-") or len(plain) > _LONGEST_NAME:
+        plain = f"{plain[:_LONGEST_NAME]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
     return f"evidence-{plain}{ZIP}"
 
 

@@ -20,7 +20,7 @@ class Pseudonyms:
     """Names of versions in a pack.
 
     A hidden version is named by an HMAC-SHA-256 of its row's number. The same version has the same pseudonym in all
-    packs of one house; without the key nobody can tell which version it is, nor try names.
+    packs of one house; without the key it can't be told which version it is, nor can names be tried.
 
     Attributes
     ----------

@@ -28,8 +28,6 @@ class PackedEmbedding:
     ----------
     vector
         `(dimension,)` float32, not normalised.
-    base_norm
-        Unit of strengths; 0 if the finetune changes nothing.
     noise_floor
         As in `deltadex.types.Embedding`.
     """
@@ -41,7 +39,6 @@ class PackedEmbedding:
     recipe_digest: str
     weights_digest: str
     vector: FloatArray
-    base_norm: float
     noise_floor: float | None
 
     @property
@@ -135,7 +132,9 @@ def _parsed(told: dict[str, Any]) -> PackedEmbedding:
     vector = np.asarray(latest["vector"], dtype=np.float32)
     if vector.shape != (latest["recipe"]["dimension"],):
         raise ValueError("the vector has not the dimension of its recipe")
-    strength, floor = float(latest["strength"]), latest["noise_floor"]
+    floor = None if latest["noise_floor"] is None else float(latest["noise_floor"])
+    if not np.isfinite(vector).all() or not 0 <= (floor or 0.0) < 1:
+        raise ValueError("the vector or its noise floor is out of range")
     return PackedEmbedding(
         label=f"{told['model']}/{told['version']}",
         method=str(latest["recipe"]["method"]["name"]),
@@ -144,6 +143,5 @@ def _parsed(told: dict[str, Any]) -> PackedEmbedding:
         recipe_digest=str(latest["recipe"]["digest"]),
         weights_digest=str(told["weights_digest"]),
         vector=vector,
-        base_norm=float(latest["norm"]) / strength if strength else 0.0,
-        noise_floor=None if floor is None else float(floor),
+        noise_floor=floor,
     )

@@ -121,12 +121,18 @@ def write_new_key(path: Path) -> Path:
     Raises
     ------
     EvidenceError
-        There is a key already: packs that it signed would lose it.
+        There is a private or public key already: packs that it signed would lose it. Or `path` itself ends in `.pub`.
     """
+    public = path.with_suffix(".pub")
+    if public.exists() or public == path:
+        raise EvidenceError(
+            f"{public} is there already, or is to hold both keys",
+            hint="The public key takes this name: name another file, and see docs/evidence.md.",
+        )
     with evidence_extra():
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec
-    private, public = ec.generate_private_key(ec.SECP256R1()), path.with_suffix(".pub")
+    private = ec.generate_private_key(ec.SECP256R1())
     form = serialization.PrivateFormat.PKCS8
     written = private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
     try:

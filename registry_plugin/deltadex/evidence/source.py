@@ -1,4 +1,4 @@
-"""What a section of a pack is written from."""
+"""Source of a pack's sections: the shared facts, and JSON as packs write it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The bindings are generated from SPDX's own model: they refuse wrong types and missing required properties, and the
 document is read back by them. Some properties that the AI profile requires are facts that a person must know, such as
-the supplier; where nobody states them, the document says NoAssertion, or leaves them out and doesn't claim them.
+the supplier; where they are not stated, the document says NoAssertion, or leaves them out and doesn't claim them.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class _Document:
         return model
 
     def _license(self, declared: str | None) -> str:
-        """Return the id of a licence; nobody has asserted one that is not declared."""
+        """Return the id of a licence; one that is not declared is not asserted."""
         if not declared:
             return _NO_ASSERTION
         from cyclonedx.spdx import fixup_id

@@ -6,7 +6,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from deltadex.escaping import markdown, printable
+from deltadex.escaping import markdown, printable, xml_text
 
 
 @cache
@@ -24,8 +24,3 @@ def templates(*, is_markup: bool) -> Environment:
     environment.filters["plain"] = printable
     environment.filters["xml"] = xml_text
     return environment
-
-
-def xml_text(text: str) -> str:
-    """Return text in the characters that XML 1.0 allows; the template escapes its markup."""
-    return printable(text).translate({0xFFFE: "\N{REPLACEMENT CHARACTER}", 0xFFFF: "\N{REPLACEMENT CHARACTER}"})

@@ -46,6 +46,6 @@ def stamped_at(answer: bytes, message: bytes, roots: Path) -> datetime:
     Raises
     ------
     TimeStampError
-        It is no time stamp, of another message, or by nobody whom the roots vouch for.
+        It is no time stamp, of another message, or of an authority that the roots don't vouch for.
     """
     return time_stamps.time_of(answer, message, roots=time_stamps.read_roots(roots))

@@ -21,7 +21,7 @@ _HINT = "Ask for another copy."
 
 
 class CheckOf(StrEnum):
-    """What is checked, in order."""
+    """Checks of a pack, in order."""
 
     SIGNATURE = "signature"
     TIME = "time"
@@ -62,7 +62,7 @@ def verify_pack(
         index = read_index(folder)
         checks: dict[CheckOf, Callable[[], str]] = {
             CheckOf.SIGNATURE: lambda: _signature(folder, public_key),
-            CheckOf.TIME: lambda: _time(folder, index, time_roots),
+            CheckOf.TIME: lambda: _time(folder, index, time_roots, is_signature_checked=public_key is not None),
             CheckOf.DIGESTS: lambda: _digests(folder, index),
             CheckOf.CHAIN: lambda: _chain(folder, index, head),
             CheckOf.BOM: lambda: _bom(folder),
@@ -79,22 +79,24 @@ def _result(of: CheckOf, check: Callable[[], str]) -> PackCheck:
 
 def _signature(folder: Path, public_key: Path | None) -> str:
     if public_key is None:
-        return "not checked: no key was given, so that anybody may have made this pack"
+        return "not checked: no key was given, so anyone may have made this pack"
     check_signature(folder, public_key)
     return f"by the key {hashlib.sha256(public_key.read_bytes()).hexdigest()[:16]}… of {public_key.name}"
 
 
-def _time(folder: Path, index: Mapping[str, Any], roots: Path | None) -> str:
+def _time(folder: Path, index: Mapping[str, Any], roots: Path | None, *, is_signature_checked: bool) -> str:
     stated = f"{index.get('made_at')} by the clock of the machine that made it"
     if roots is None:
         there = "; a time stamp is there, and not checked without --tsa-ca" if (folder / TIME_STAMP).exists() else ""
-        return f"{stated}, which nobody vouches for{there}"
+        return f"{stated}, which no authority vouches for{there}"
     try:
         answer, signature = ((folder / name).read_bytes() for name in (TIME_STAMP, SIGNATURE))
     except OSError as error:
         raise EvidenceError("There is no time stamp of a signature", hint=_HINT) from error
-    vouched = stamped_at(answer, signature, roots)
-    return f"signed before {vouched:%Y-%m-%d %H:%M:%S} UTC, which the authority vouches for; {stated}"
+    vouched = f"before {stamped_at(answer, signature, roots):%Y-%m-%d %H:%M:%S} UTC, which the authority vouches for"
+    if not is_signature_checked:
+        return f"there is a signature of {vouched}; whether it is one of these files was not checked; {stated}"
+    return f"signed {vouched}; {stated}"
 
 
 def _digests(folder: Path, index: Mapping[str, Any]) -> str:

@@ -100,7 +100,7 @@ def may_attest(person: Person, settings: Settings, known: Ownership) -> bool:
 def _require_owner(person: Person, settings: Settings, known: Ownership) -> None:
     """Raise AccessDenied unless the person is the owner, an admin, or a reviewer where the owner is no person.
 
-    A tag in MLflow alone gives nobody a right: who is named by one has to be a reviewer too.
+    A tag in MLflow alone gives no right: a person who is named by one has to be a reviewer too.
     """
     is_owner = known.owner in (person.name, person.identity)
     if person.may(Right.ADMINISTER) or (is_owner and known.owner_fact.origin is FactOrigin.STATED):

@@ -10,7 +10,7 @@ from deltadex.ownership.facts import Fact, OwnershipField
 from deltadex.setting_groups import OwnershipSettings
 from deltadex.types import Finding, FindingKind, RiskTier
 
-#: What who attests says.
+#: Statement of the person who attests.
 STATEMENT = "I know this model, and its use is as stated."
 _ONE_YEAR = 365
 

@@ -22,7 +22,7 @@ _CHANGED_MEANWHILE = "DX001"
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """What the store has about one registered model with a version in the registry.
+    """Stored facts about one registered model with a version in the registry.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class ModelRecord:
     tags
         Kept tags of the registered model.
     stated
-        What people state, by field.
+        Stated values, by field.
     """
 
     name: str
@@ -90,7 +90,7 @@ class OutdatedTags:
     entry_id
         The latest entry about it.
     withdrawn
-        Fields that nobody states any more, and whose tag in MLflow is still ours.
+        Fields that are no longer stated, and whose tag in MLflow is still ours.
     """
 
     id: int
@@ -159,9 +159,9 @@ def record(
     Parameters
     ----------
     former
-        What the author saw as stated.
+        The stated value that the author saw.
     stated
-        None: nobody states anything any more, and the tag applies.
+        None: nothing is stated any more, and the tag applies.
     person, identity
         As in `deltadex.reviews.queries.record`.
 
@@ -205,19 +205,25 @@ def mark_gone(tx: Transaction, ids: Collection[int]) -> None:
 def store(tx: Transaction, registry: str, models: Collection[KnownModel]) -> None:
     """Store models of a comparison: those with the id 0 are new."""
     with tx.cursor() as cursor:
+        # Gone until all have their new names: two models may have exchanged theirs.
+        cursor.executemany(
+            "update registered_models set is_gone = true where id = %s and name <> %s",
+            [(one.id, one.name) for one in models if one.id],
+        )
+        cursor.executemany(
+            """
+            update registered_models set name = %s, created_ms = %s, tags = %s, tag_owner = %s, tag_tier = %s,
+                is_gone = false
+            where id = %s
+            """,
+            [(*_columns(one), one.id) for one in models if one.id],
+        )
         cursor.executemany(
             """
             insert into registered_models (registry, name, created_ms, tags, tag_owner, tag_tier)
             values (%s, %s, %s, %s, %s, %s) on conflict (registry, name) where not is_gone do nothing
             """,
             [(registry, *_columns(one)) for one in models if not one.id],
-        )
-        cursor.executemany(
-            """
-            update registered_models set name = %s, created_ms = %s, tags = %s, tag_owner = %s, tag_tier = %s
-            where id = %s
-            """,
-            [(*_columns(one), one.id) for one in models if one.id],
         )
 
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def keep_tags(tx: Transaction, settings: Settings, listed: Mapping[str, RegisteredModel]) -> None:
-    """Store the tags of registered models; those renamed keep what is stated, those created again start anew.
+    """Store the tags of registered models; those renamed keep what is stated, those created again start with nothing.
 
     Parameters
     ----------
@@ -32,20 +32,19 @@ def keep_tags(tx: Transaction, settings: Settings, listed: Mapping[str, Register
         All registered models of MLflow by name.
     """
     known = queries.known_models(tx, settings.registry)
-    by_name = {one.name: one for one in known}
-    by_creation = {one.created_ms: one for one in known if one.name not in listed and one.created_ms is not None}
-    gone, stored = list[int](), list[KnownModel]()
+    by_name = {one.name: one for one in known if one.name in listed and not _is_another(one, listed[one.name])}
+    # A name that another model has now may be of one that was renamed: they exchanged names.
+    lost = [one for one in known if one.name not in by_name]
+    by_creation = {one.created_ms: one for one in lost if one.created_ms is not None}
+    stored, renamed = list[KnownModel](), set[int]()
     for name, model in listed.items():
         found = by_name.get(name)
-        if found is not None and _is_another(found, model):
-            gone.append(found.id)
-            found = None
-        if found is None and model.created_ms is not None:
-            found = by_creation.pop(model.created_ms, None)
+        if found is None and model.created_ms is not None and (found := by_creation.pop(model.created_ms, None)):
+            renamed.add(found.id)
         now = _as_known(found.id if found else 0, name, model.created_ms, model.tags, settings.ownership)
         if now != found:
             stored.append(now)
-    if gone:
+    if gone := [one.id for one in lost if one.name in listed and one.id not in renamed]:
         queries.mark_gone(tx, gone)
     if stored:
         queries.store(tx, settings.registry, stored)

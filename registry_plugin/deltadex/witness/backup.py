@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -84,7 +85,7 @@ def back_up(source: Database, path: Path, *, on_progress: OnProgress) -> Backup:
 
 
 def verify_backup(path: Path) -> tuple[Chain, list[str]]:
-    """Compute the chain of a backup's log anew, without a database; return it with the hash of each entry.
+    """Recompute the chain of a backup's log without a database; return it with the hash of each entry.
 
     Raises
     ------
@@ -133,7 +134,7 @@ def _opened(path: Path) -> Iterator[tuple[ZipFile, Backup]]:
             yield archive, _manifest(archive)
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}", hint=_HINT) from error
-    except (BadZipFile, EOFError) as error:
+    except (BadZipFile, EOFError, zlib.error, UnicodeDecodeError, RuntimeError) as error:
         raise StoreError(f"{path} is no backup, or a damaged one: {error}", hint=_HINT) from error
 
 

@@ -17,7 +17,7 @@ from deltadex.witness.time_stamp import TimeStampWitness
 #: Name under which heads are compared that are known by a time stamp kept in the database.
 STAMPED = "time stamps in the database"
 
-#: What a witness may raise: besides our own, errors of libraries over odd addresses and certificates. None may stop a
+#: Errors of witnesses: besides our own, errors of libraries over odd addresses and certificates. None may stop a
 #: round of the watcher, or the question to the next witness.
 FAILURES = (DeltadexError, OSError, ValueError)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import struct
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class FolderWitness:
         """Return the heads in the file; raises WitnessError if it can't be read."""
         path = self._path(registry)
         try:
-            with path.open(encoding="utf-8", errors="replace") as file:
+            with os.fdopen(_opened_plain(path), encoding="utf-8", errors="replace") as file:
                 if os.fstat(file.fileno()).st_size > _MAX_BYTES:
                     raise WitnessError(f"{path} is too large to be a list of heads", hint="Begin a new folder.")
                 return parse_lines(file.read().split("\n"), registry)
@@ -97,13 +98,22 @@ class FolderWitness:
 
 
 def _is_append_only(path: Path) -> bool | None:
-    """Return whether a file has the append-only attribute; None if its file system doesn't tell."""
+    """Return True if a file has the append-only attribute; None if its file system doesn't tell."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(_opened_plain(path), "rb") as file:
             flags = fcntl.ioctl(file, _GET_FLAGS, bytes(8))
     except OSError:
         return None
     return bool(struct.unpack("I", flags[:4])[0] & _APPEND_ONLY)
+
+
+def _opened_plain(path: Path) -> int:
+    """Open a file to read it; raise OSError unless it is a plain one: a pipe would let the watcher wait for ever."""
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError("not a plain file")
+    return file
 
 
 def _sync(folder: Path) -> None:

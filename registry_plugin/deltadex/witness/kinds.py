@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +14,8 @@ from deltadex.settings import Settings
 from deltadex.witness.head import Held, LogHead
 
 _HINT = 'DELTADEX_WITNESSES is a list such as ["folder:/mnt/heads", "git+ssh://git@host/heads.git"]: docs/witness.md.'
+#: A host without a user: a name or an IPv6 address, and a port.
+_HOST = re.compile(r"([^:?]*|\[[^]]*\])(:\d+)?")
 
 
 class Witness(Protocol):
@@ -90,8 +93,10 @@ class Address:
 
     def without_secrets(self, text: str) -> str:
         """Return a text, such as an error of a program that was given the address, with the address as it is shown."""
-        secret = self.place.partition("//")[2].partition("/")[0].rpartition("@")[0]
-        return text.replace(f"{secret}@", "") if secret else text
+        host, _, path = self.place.partition("//")[2].partition("/")
+        user, query = host.rpartition("@")[0], path.partition("?")[2]
+        text = text.replace(f"{user}@", "") if user else text
+        return text.replace(f"?{query}", "") if query else text
 
     def pause(self, minutes: float) -> timedelta:
         """Return the option `minutes`, or else a default.
@@ -115,12 +120,30 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Return the parts of an address; raises SettingsError if it has no scheme."""
+    """Return the parts of an address.
+
+    Raises
+    ------
+    SettingsError
+        It has no scheme, or a password that would be taken for another part of it. The address isn't shown.
+    """
     scheme, colon, rest = text.partition(":")
     if not colon or not scheme or "/" in scheme:
         raise SettingsError("A witness has an address that doesn't begin with its kind", hint=_HINT)
     place, _, options = rest.partition("#")
+    if "+" in scheme and "@" in rest and not _has_plain_host(place):
+        raise SettingsError(
+            f"A witness of the kind {scheme} has an address without a host that can be read",
+            hint="Write it as kind://user:password@host/path, with each /, # and ? of a password as %2F, %23 and %3F.",
+        )
     return Address(scheme.lower(), place, dict(parse_qsl(options, keep_blank_values=True)))
+
+
+def _has_plain_host(place: str) -> bool:
+    """Return True unless what stands before the path may be a part of a password."""
+    start, slashes, rest = place.partition("//")
+    host = rest.partition("/")[0]
+    return not start and bool(slashes) and ("@" in host or _HOST.fullmatch(host) is not None)
 
 
 @dataclass(frozen=True)

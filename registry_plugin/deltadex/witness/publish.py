@@ -65,7 +65,7 @@ def _present(tx: Transaction, registry: str) -> tuple[str | None, dict[str, Witn
 
 
 def is_due(witness: Witness, state: WitnessState | None, *, last: str | None, now: datetime) -> bool:
-    """Return whether a head is to be published to a witness now.
+    """Return True if a head is to be published to a witness now.
 
     Parameters
     ----------

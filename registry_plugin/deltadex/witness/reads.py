@@ -1,4 +1,4 @@
-"""What people read of the witnesses: the state of publication, and how the log compares with what they hold."""
+"""Reads of the witnesses: the state of publication, and how the log compares with what they hold."""
 
 from __future__ import annotations
 
