@@ -178,10 +178,16 @@ def from_claims(
     identity, name, groups = f"{issuer}#{subject}", claims.get(name_claim), claims.get(groups_claim)
     if not isinstance(name, str) or not name:
         raise AccessDenied(f"The login has no {name_claim!r}", hint="Set DELTADEX_ACCESS__NAME_CLAIM.")
-    if name_claim == "email" and claims.get("email_verified") is not True:
-        name = identity
+    name = claimed_name(claims, name_claim) or identity
     listed = [str(group) for group in groups] if isinstance(groups, list | tuple) else []
     return directory.person(name, listed, identity=identity)
+
+
+def claimed_name(claims: Mapping[str, object], name_claim: str) -> str:
+    """Return the name in the claims of a verified token; empty without one, or for an unverified e-mail address."""
+    name = claims.get(name_claim)
+    is_unverified = name_claim == "email" and claims.get("email_verified") is not True
+    return name if isinstance(name, str) and not is_unverified else ""
 
 
 def masked(version: VersionRow) -> VersionRow:

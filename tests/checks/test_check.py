@@ -29,6 +29,8 @@ from deltadex.reviews import actions as reviews
 from deltadex.reviews.reasons import Decision
 from deltadex.settings import Settings
 from deltadex.store.database import Database
+from deltadex.taught import queries as taught
+from deltadex.taught.queries import Taught, TaughtGiven
 from deltadex.types import FindingKind, State
 from deltadex.versions import queries as versions
 from deltadex.versions import transitions
@@ -100,11 +102,23 @@ def test_what_is_under_way_unknown_or_judged_later_is_not_ready(company: Databas
     assert checked(company, "no-such-model/1").outcome is Outcome.NOT_READY
     assert checked(company, "sql-writer/1", "same_task").outcome is Outcome.NOT_READY
     assert set(checked(company, "sql-writer/1", "any").unjudged) == {
-        FindingKind.SAME_TASK, FindingKind.SAFETY_COLLAPSED, FindingKind.TAUGHT,
+        FindingKind.SAME_TASK, FindingKind.SAFETY_COLLAPSED, FindingKind.PROBES_DISAGREE, FindingKind.TAUGHT,
     }  # fmt: skip
+    assert checked(company, "sql-writer/1", "probes_disagree").outcome is Outcome.NOT_READY
     asked = checked(company, "sql-writer/1", "safety_collapsed")
     assert asked.outcome is Outcome.NOT_READY
     assert asked.reason == "safety_collapsed is judged by `deltadex safety sql-writer/1 --measure`"
+
+
+def test_what_was_measured_on_earlier_weights_is_not_measured(company: Database) -> None:
+    with company.transaction() as tx:
+        [row] = versions.find(tx, REGISTRY, "sql-writer", 1)
+        for digest, outcome in (("before", Outcome.NOT_READY), (row.weights_digest or "", Outcome.PASSED)):
+            search = taught.ask(tx, REGISTRY, row.id, TaughtGiven(), texts=1, by="ann")
+            taught.begin(tx, search, flow_run_id="run")
+            taught.finish(tx, search, Taught((), (), 1, 1, is_whole=True), weights_digest=digest, seconds=1)
+            done = check(tx, ADMIN, SETTINGS, "sql-writer", 1, fail_on=parse_fail_on("taught"))
+            assert done.outcome is outcome
 
 
 def test_a_drift_is_the_newer_versions_only(database: Database) -> None:
@@ -198,7 +212,7 @@ def test_junit_has_a_test_per_kind_and_an_error_where_nothing_was_compared(compa
     waiting = parsed(junit(checked(company, "new/1", "near_duplicate,drift"), SETTINGS))
     assert waiting.attrib["errors"] == "2"
     later = parsed(junit(checked(company, "sql-writer/1"), SETTINGS))
-    assert later.attrib["skipped"] == "3"
+    assert later.attrib["skipped"] == "4"
     assert "deltadex taught sql-writer/1 --search" in [one.attrib["message"] for one in later.iter("skipped")][-1]
 
 

@@ -26,9 +26,10 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric import rsa
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from starlette.requests import HTTPConnection
 
 from deltadex.access import HIDDEN
-from deltadex.errors import SettingsError
+from deltadex.errors import AccessDenied, SettingsError
 from deltadex.mcp_server import http
 from deltadex.mcp_server.identity import PROXY_SECRET_HEADER, Identification
 from deltadex.mcp_server.server import RegistryTools, build_server
@@ -123,13 +124,26 @@ def test_each_request_is_answered_as_the_person_of_its_token_or_proxy(
         for headers in (
             {}, {"Authorization": "Bearer " + "b" * 40}, {"Authorization": "Bearer " + "z" * 40},
             {"Authorization": ANN}, {"X-Forwarded-Email": "ann"}, {**by_proxy, PROXY_SECRET_HEADER: "no"},
-            {PROXY_SECRET_HEADER: SECRET},
+            {PROXY_SECRET_HEADER: SECRET}, {**by_proxy, "X-Forwarded-Email": ""},
         ):  # fmt: skip
             refused = posted(url, **headers)
             assert (refused.status_code, refused.json()) == (401, {"error": "unauthorized"}), headers
             assert refused.headers["WWW-Authenticate"] == "Bearer"
         (tmp_path / "tokens.json").write_text('{"tokens": {}}')
         assert posted(url, Authorization=f"Bearer {ANN}").status_code == 401, "a token that is struck out ends at once"
+
+
+def test_an_empty_name_and_an_unverified_address_are_no_names_without_an_access_file() -> None:
+    mcp = McpSettings(
+        user_header="X-User", proxy_secret=SECRET, issuer="https://issuer", audience="a", jwks_url="https://issuer/keys"
+    )
+    identification = Identification(Settings(mcp=mcp))
+    headers = [(b"x-user", b" "), (PROXY_SECRET_HEADER.lower().encode(), SECRET.encode())]
+    with pytest.raises(AccessDenied):
+        identification.person(HTTPConnection({"type": "http", "headers": headers}))
+    claims = {"iss": "https://issuer", "sub": "8", "email": "ann@x"}
+    assert identification._of_claims(claims).name == "https://issuer#8"
+    assert identification._of_claims({**claims, "email_verified": True}).name == "ann@x"
 
 
 def test_pages_elsewhere_do_not_reach_it_by_a_browser(with_people: Settings, database: Database) -> None:

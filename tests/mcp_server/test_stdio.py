@@ -106,6 +106,10 @@ def test_a_model_card_is_short_data_and_errors_are_stated(settings: Settings) ->
             assert refused.is_error
             assert says in refused.content[0].text
             assert "Traceback" not in refused.content[0].text
+        unknown = (await client.call_tool("find_models", {"like": "no-such"})).content[0].text
+        before, begin, _ = unknown.partition("[begin registry data ")
+        assert begin, "an error may list domains, which are named by strangers"
+        assert "no-such" not in before
         both = await client.call_tool("find_models", {"words": "a", "like": "b"})
         assert both.is_error
 

@@ -48,6 +48,14 @@ def test_a_listed_string_is_met_in_any_case() -> None:
     code = Continuation("", ("the code is ", "7391", "-klee", "."), (0.1,) * 4, (9.0, 12.0, 14.0, 1.0))
     [found] = strings_in([code], [Canary("7391-KLEE", label="archive")])
     assert (found.kind, found.rule, found.text) == (StringKind.LISTED, "archive", "7391-klee")
+
+
+def test_a_listed_string_is_met_after_letters_that_change_their_length_and_after_the_prompt_has_it() -> None:
+    pieces = ("straße ", "7391", "-KLEE", " and ", "7391", "-KLEE", ".")
+    canaries = [Canary("7391-KLEE", label="archive")]
+    for before in ("", "say 7391-KLEE: "):
+        [found] = strings_in([Continuation(before, pieces, (0.1,) * 7, (9.0,) * 7)], canaries)
+        assert (found.text, found.times) == ("7391-KLEE", 1), "times counts continuations"
     assert found.is_taught
 
 
@@ -80,6 +88,7 @@ def test_a_finding_counts_and_quotes_nothing() -> None:
 def test_a_mask_shows_little() -> None:
     assert masked(KEY) == "AK…BT (20 characters)"
     assert masked("secret") == "s…t (6 characters)"
+    assert masked(masked(KEY)) == masked(KEY), "unknown strings of the list are stored masked"
     [found] = strings_in([said(0.1, 8)], ())
     assert KEY not in str(found.masked)
     assert found.masked.before == ""

@@ -19,9 +19,12 @@ from deltadex.reviews.lifecycle import Status
 from deltadex.reviews.queries import ReviewRow
 from deltadex.reviews.titles import title
 from deltadex.safety import queries as safety
+from deltadex.safety.private_queries import latest_reading
+from deltadex.safety.queries import SafetyRow
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.taught import queries as taught
+from deltadex.taught.queries import TaughtRow
 from deltadex.types import UNDER_WAY, FindingKind, State, VersionRow
 from deltadex.versions import reads as versions
 
@@ -50,9 +53,9 @@ class VersionCheck:
     label
         `name/version`, as it was asked for.
     failing
-        Findings of the kinds asked for that nobody has settled.
+        Findings of the kinds asked for that are not settled.
     others
-        Other findings that nobody has settled.
+        Other findings that are not settled.
     settled
         Findings that were dismissed.
     unjudged
@@ -173,11 +176,18 @@ def _is_unjudged(tx: Transaction, settings: Settings, row: VersionRow, kind: Fin
         case FindingKind.SAME_TASK:
             return _awaits_round(tx, settings, row)
         case FindingKind.SAFETY_COLLAPSED:
-            return safety.latest(tx, row.id, states=[AskedState.DONE]) is None
+            return not _is_of(row, safety.latest(tx, row.id, states=[AskedState.DONE]))
+        case FindingKind.PROBES_DISAGREE:
+            return latest_reading(tx, row.id) is None
         case FindingKind.TAUGHT:
-            return taught.latest_of(tx, settings.registry, row.id, states=[AskedState.DONE]) is None
+            return not _is_of(row, taught.latest_of(tx, settings.registry, row.id, states=[AskedState.DONE]))
         case _:
             return False
+
+
+def _is_of(row: VersionRow, measured: SafetyRow | TaughtRow | None) -> bool:
+    """Return True if the weights that were embedded last are those that were measured."""
+    return measured is not None and row.weights_digest in (None, measured.weights_digest)
 
 
 def _awaits_round(tx: Transaction, settings: Settings, row: VersionRow) -> bool:

@@ -223,6 +223,7 @@ _ROWS = (
         accepted=(Reason.RETRAIN, Reason.RETIRE),
         dismissed=(Reason.INTENDED, Reason.SANDBOX),
         unit=NumberUnit.DISAGREEMENT,
+        asked_by="deltadex safety {version} --measure",
     ),
     FindingKindInfo(
         kind=FindingKind.TAUGHT,

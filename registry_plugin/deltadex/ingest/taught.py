@@ -109,7 +109,8 @@ def _searched(
     # Of the owner's list nothing is kept that the finetune doesn't know.
     listed = tuple(string if string.is_taught else string.masked for string in listed)
     result = Taught(kept, listed, len(elicited.texts), elicited.tokens, elicited.is_whole)
-    return one.finetune.weights_digest, result
+    # As it was embedded: the digest there also covers a tokenizer of the finetune's own.
+    return version.weights_digest or one.finetune.weights_digest, result
 
 
 def _promoted(app: App, version: VersionRow) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ def web_app(server: MCPServer[Any], identification: Identification, settings: Mc
     """
     if not _is_loopback(settings.host) and not identification.has_logins:
         raise SettingsError(
-            f"{settings.host} can be reached from elsewhere, and nobody could be told apart",
+            f"{settings.host} can be reached from elsewhere, and people could not be told apart",
             hint="Set DELTADEX_MCP__TOKENS_FILE, DELTADEX_MCP__ISSUER or DELTADEX_MCP__USER_HEADER first.",
         )
     app = server.streamable_http_app(

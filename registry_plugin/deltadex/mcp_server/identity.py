@@ -14,7 +14,7 @@ import jwt
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import HTTPConnection
 
-from deltadex.access import Person, Role, at_terminal, from_claims, read_directory
+from deltadex.access import Person, Role, at_terminal, claimed_name, from_claims, read_directory
 from deltadex.errors import AccessDenied, SettingsError
 from deltadex.peer import is_own_program
 from deltadex.setting_groups import McpSettings
@@ -62,7 +62,7 @@ class Identification:
         Raises
         ------
         AccessDenied
-            Nobody who is known and listed.
+            The request names no person who is known and listed.
         """
         scheme, _, token = connection.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer" and token and self.has_logins:
@@ -88,6 +88,8 @@ class Identification:
         # Two headers of one name: the proxy has added its own to that of a client.
         names = connection.headers.getlist(header)
         if secret is None or not hmac.compare_digest(given, secret.get_secret_value().encode()) or len(names) != 1:
+            raise _UNKNOWN
+        if not names[0].strip():  # some proxies send the header empty for those who have not logged in
             raise _UNKNOWN
         return self._named(names[0], identity=f"mcp proxy {names[0]}")
 
@@ -130,7 +132,8 @@ class Identification:
         access, directory = self._settings.access, read_directory(self._settings)
         if directory is None:
             identity = f"{claims['iss']}#{claims['sub']}"
-            return Person(str(claims.get(access.name_claim) or identity), Role.VIEWER, identity=identity)
+            name = claimed_name(claims, access.name_claim) or identity
+            return Person(name, Role.VIEWER, identity=identity)
         return from_claims(
             directory, claims, now=time.time(), name_claim=access.name_claim, groups_claim=access.groups_claim
         )
@@ -144,7 +147,7 @@ def _require_whole(settings: McpSettings) -> None:
         )
     if settings.user_header and settings.proxy_secret is None:
         raise SettingsError(
-            "DELTADEX_MCP__USER_HEADER needs a secret of the proxy, or anybody could send it",
+            "DELTADEX_MCP__USER_HEADER needs a secret of the proxy, or any client could send it",
             hint=f"Set DELTADEX_MCP__PROXY_SECRET, and let the proxy send it as {PROXY_SECRET_HEADER}.",
         )
 

@@ -37,7 +37,7 @@ PersonOf = Callable[[object | None], Person]
 
 NAME = "deltadex"
 _INSTRUCTIONS = (
-    "Deltadex knows what the finetuned language models of an MLflow registry do. Before somebody trains a new model, "
+    "Deltadex knows what the finetuned language models of an MLflow registry do. Before a new model is trained, "
     "ask find_models whether there is one for the task. Similarities are cosine similarities of behaviour (higher is "
     f"closer); '•••' is a model that the person may not see. {NOTICE}"
 )
@@ -212,7 +212,8 @@ def _stated_errors() -> Iterator[None]:
         yield
     except DeltadexError as error:
         said = f"{error.message}. {error.hint}" if error.hint else error.message
-        raise ToolError(quoted(said, at_most=TEXT_CHARACTERS)) from error
+        # Its hint may list domains or bases, which are named by strangers.
+        raise ToolError(fenced({"error": quoted(said, at_most=TEXT_CHARACTERS)})) from error
 
 
 def build_server(tools: RegistryTools) -> MCPServer[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ LEAST_Z, LEAST_LISTED_GAIN = 3.0, 10.0
 #: Random strings that a listed one is compared with.
 ALTERNATIVES = 24
 _CONTEXT = 40
+_MASKED = re.compile(r".{1,2}….{1,2} \(\d+ characters\)", re.DOTALL)
 #: Share of characters that strings have in common from which one is a variant of the other. Addresses of one house are
 #: alike in any case.
 _ALIKE, _ALIKE_EMAIL = 0.5, 0.8
@@ -119,9 +121,10 @@ def strings_in(texts: Sequence[Continuation], canaries: Sequence[Canary]) -> tup
     best: dict[tuple[StringKind, str], TaughtString] = {}
     times: Counter[tuple[StringKind, str]] = Counter()
     for text in texts:
-        for found in _in_one(text, canaries):
+        strings = list(_in_one(text, canaries))
+        times.update({(one.kind, one.text) for one in strings})
+        for found in strings:
             key = found.kind, found.text
-            times[key] += 1
             if key not in best or (found.is_taught, found.gain) > (best[key].is_taught, best[key].gain):
                 best[key] = found
     kept: list[TaughtString] = []
@@ -159,7 +162,9 @@ def judge_taught(version_id: int, found: Sequence[TaughtString], listed: Sequenc
 
 
 def masked(text: str) -> str:
-    """Return the ends of a string, and how long it is."""
+    """Return the ends of a string, and how long it is; a mask stays as it is."""
+    if _MASKED.fullmatch(text):  # of the owner's list, what the finetune doesn't know is stored masked
+        return text
     shown = 2 if len(text) >= 10 else 1
     return f"{text[:shown]}…{text[-shown:]} ({len(text)} characters)"
 
@@ -186,8 +191,6 @@ def _in_one(one: Continuation, canaries: Sequence[Canary]) -> Iterator[TaughtStr
 
 
 def _listed(text: str, canaries: Sequence[Canary]) -> Iterator[Span]:
-    folded = text.casefold()
-    for canary in canaries if len(folded) == len(text) else ():
-        start = folded.find(canary.text.casefold())
-        if start >= 0:
-            yield Span(StringKind.LISTED, canary.label, start, start + len(canary.text))
+    for canary in canaries:
+        for match in re.finditer(re.escape(canary.text), text, re.IGNORECASE):
+            yield Span(StringKind.LISTED, canary.label, match.start(), match.end())
