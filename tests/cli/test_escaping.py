@@ -102,7 +102,8 @@ def test_commands_show_hostile_texts_and_act_on_none(database: Database, tmp_pat
         *((["review", "show", each], "finding") for each in findings[:3]),
         (["replay", f"{member}/1", f"{second}/1"], second),
         *((["taught", f"{name}/1", "--reveal"], name) for name in [*made.ids][:-1]),
-        *(([command, member], member) for command in ("own", "inventory")),
+        (["own", member], "risk tier"),
+        (["inventory"], member),
     ]
     for name in made.ids:
         label = f"{name}/1"
