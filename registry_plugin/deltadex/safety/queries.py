@@ -178,20 +178,6 @@ def seconds_per_measurement(tx: Transaction, registry: str) -> tuple[float, int]
     return (float(row[0]), int(row[1])) if row and row[1] else None
 
 
-def has_base(tx: Transaction, base_name: str, probes_digest: str) -> bool:
-    """Return whether the directions of a base, given by its name, were learned already."""
-    row = tx.execute(
-        """
-        select exists (
-            select from safety_bases base join safety_requests request using (base_digest, probes_digest)
-            join model_versions version on version.id = request.model_version_id
-            where version.declared_base = %s and probes_digest = %s)
-        """,
-        [base_name, probes_digest],
-    ).fetchone()
-    return bool(row and row[0])
-
-
 def _row(*values: Any) -> SafetyRow:
     row = SafetyRow(*values)
     reading = None if row.reading is None else from_json(SafetyReading, row.reading)
