@@ -38,7 +38,7 @@ _ENOUGH = 60
 
 @dataclass(frozen=True)
 class Searched:
-    """What a search of one finetune gave.
+    """Result of a search of one finetune.
 
     Attributes
     ----------

@@ -33,7 +33,7 @@ from typing import Any
 
 
 class Resource(StrEnum):
-    """What settings and machines limit."""
+    """A resource that settings or machines limit."""
 
     MEMORY = "memory"
     GPU = "gpu memory"

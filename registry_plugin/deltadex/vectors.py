@@ -128,3 +128,8 @@ def noise_distance(one: ArrayLike, other: ArrayLike, noise_floor: float | None) 
 
 def _ratio(floor: float, strength: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(floor, strength, out=np.full_like(strength, np.inf if floor else 0.0), where=strength > 0)
+
+
+def short_similarity(similarity: float) -> str:
+    """Return a cosine similarity as sentences have it, such as `.97`."""
+    return f"{similarity:.2f}".replace("0.", ".", 1)

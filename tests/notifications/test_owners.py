@@ -1,4 +1,4 @@
-"""What the owner of a version hears that repeats another one, and what MLflow's tag says."""
+"""Messages to the owner of a version that repeats another one, and the tag in MLflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people and tags may say of a registered model."""
+"""Facts that people and tags may state of a registered model."""
 
 from __future__ import annotations
 

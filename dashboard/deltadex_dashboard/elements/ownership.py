@@ -1,4 +1,4 @@
-"""Who answers for a registered model: facts, the form that states them, attestation and history."""
+"""Ownership of a registered model: facts, the form that states them, attestation and history."""
 
 from __future__ import annotations
 

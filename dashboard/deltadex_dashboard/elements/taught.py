@@ -43,7 +43,7 @@ def _latest(now: Snapshot, found: TaughtRow) -> None:
         else:
             st.progress(found.progress, text=f"Search {found.id} is {found.state}")
         return
-    # Whoever reads the page aloud or shares the screen must ask for the strings.
+    # A page may be on a shared screen: the strings are shown only when a person asks for them.
     if (found.result.found or found.result.listed) and st.toggle("Show the strings in clear", key="taught-clear"):
         with now.transaction() as tx:
             found = reads.get(tx, now.person, now.settings, found.id, is_revealed=True)

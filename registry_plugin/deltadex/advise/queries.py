@@ -15,7 +15,7 @@ from deltadex.engine.examples import from_json as examples_from
 from deltadex.engine.messages import as_json, from_json
 from deltadex.store.database import Transaction
 
-ADVICE = Requests("advice", table="advice_requests", given="examples", heard_at="heard_at")
+ADVICE = Requests("advice", table="advice_requests", function="ask_advice", given="examples", heard_at="heard_at")
 _COLUMNS: LiteralString = REQUEST_COLUMNS + "base_name, examples_digest, examples_count, wanted, sees, advice"
 #: Requests whose time an estimate rests on.
 _LATEST = 10
@@ -75,9 +75,7 @@ def ask(
 ) -> int:
     """Store a request for a flow to run, and return its id."""
     given = [Jsonb(to_json(examples)), digest(examples), Jsonb(as_json(AdviceOrder, wanted)), list(sees)]
-    row = tx.execute("select ask_advice(%s, %s, %s, %s, %s, %s, %s)", [registry, base_name, *given, by]).fetchone()
-    assert row is not None  # noqa: S101 - a select without a table has one row
-    return int(row[0])
+    return ADVICE.ask(tx, registry, base_name, *given, by)
 
 
 def get(tx: Transaction, registry: str, request_id: int) -> AdviceRow:

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, LiteralString
 
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 
 from deltadex.errors import StoreError
 from deltadex.store.database import Transaction
@@ -91,8 +91,8 @@ class Requests:
     ----------
     noun
         What is asked for, for messages.
-    table
-        Name of the table.
+    table, function
+        Names of the table, and of the function in the database that adds a request to it.
     given
         Column with what the flow reads, such as examples; null once the request has ended.
     heard_at
@@ -101,8 +101,26 @@ class Requests:
 
     noun: LiteralString
     table: LiteralString
+    function: LiteralString
     given: LiteralString
     heard_at: LiteralString = "state_since"
+
+    def ask(self, tx: Transaction, *values: object) -> int:
+        """Store a request for a flow to run, of values that the function takes, and return its id."""
+        places = SQL(", ").join([Placeholder()] * len(values))
+        query = SQL("select {}({})").format(Identifier(self.function), places)
+        row = tx.execute(query, values).fetchone()
+        assert row is not None  # noqa: S101 - a select without a table has one row
+        return int(row[0])
+
+    def latest(
+        self, tx: Transaction, columns: LiteralString, condition: LiteralString, values: Sequence[object],
+        *, states: Sequence[AskedState],
+    ) -> tuple[Any, ...] | None:  # fmt: skip
+        """Return these columns of the latest request in one of these states that meets a condition."""
+        rest: LiteralString = condition + " and state = any(%s) order by id desc limit 1"
+        found = self.rows(tx, columns, rest, [*values, [state.value for state in states]])
+        return found[0] if found else None
 
     def rows(
         self, tx: Transaction, columns: LiteralString, rest: LiteralString, parameters: Sequence[object]

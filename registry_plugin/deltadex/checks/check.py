@@ -46,7 +46,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class VersionCheck:
-    """What is known about one version at one moment.
+    """The findings about one version at one moment.
 
     Attributes
     ----------

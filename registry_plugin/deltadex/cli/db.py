@@ -93,7 +93,7 @@ def backup(
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Write the store to a file, with the decision log and its proofs. Services may go on meanwhile.
+    """Write the store to a file, with the decision log and its proofs. Services may go on running.
 
     `review verify --backup` verifies the file without a database, `db restore` reads it into an empty one.
     """

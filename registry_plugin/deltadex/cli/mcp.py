@@ -15,7 +15,7 @@ from deltadex.store.database import Database
 
 
 class McpTransport(StrEnum):
-    """How an assistant reaches the server."""
+    """Transport between an assistant and the server."""
 
     STDIO = "stdio"
     HTTP = "http"

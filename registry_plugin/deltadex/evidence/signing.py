@@ -31,7 +31,7 @@ TimeStamper = Callable[[bytes], bytes]
 
 
 class KeyPlace(StrEnum):
-    """Where the key is that signs."""
+    """Place of the key that signs."""
 
     PKCS11 = "PKCS #11"
     VARIABLE = "environment"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from deltadex.clusters.queries import ClusterRow
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.types import VersionRow
+from deltadex.vectors import short_similarity
 
 #: Measured by `python -m benchmarks.real` on twelve domains that chose nothing: see docs/find.md.
 CAVEAT = (
@@ -91,7 +92,7 @@ class Certainty:
         """The agreement in a sentence."""
         return (
             f"{self.agreeing} of {self.halves} trainings on halves of the examples find the same domain; "
-            f"their closest reach {_short(self.lowest)} to {_short(self.highest)}."
+            f"their closest reach {short_similarity(self.lowest)} to {short_similarity(self.highest)}."
         )
 
 
@@ -143,16 +144,14 @@ class TaskModels:
                 if closeness.domain
                 else "model is close: the closest"
             )
-            return f"No {what} reaches {_short(closeness.reached)}, needed {_short(closeness.needed)}."
+            return (
+                f"No {what} reaches {short_similarity(closeness.reached)}, needed {short_similarity(closeness.needed)}."
+            )
         if closeness and closeness.domain and not self.is_close:
             return f"The domain is {closeness.domain.name}, and no version of it that you may see meets the conditions."
         domain = f" of the domain {first.cluster.name}" if first.cluster else ""
-        return f"The closest model is {first.version.label}{domain}: similarity {_short(first.similarity)}."
+        return f"The closest model is {first.version.label}{domain}: similarity {short_similarity(first.similarity)}."
 
 
 def _is_of(model: TaskModel, domain: ClusterRow) -> bool:
     return model.cluster is not None and model.cluster.id == domain.id
-
-
-def _short(similarity: float) -> str:
-    return f"{similarity:.2f}".replace("0.", ".", 1)

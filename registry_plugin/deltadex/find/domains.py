@@ -93,9 +93,8 @@ def _whitened(vectors: Matrix, within: Matrix, scales: Matrix) -> Matrix:
     return vectors + ((vectors @ within.T) * (scales - 1)) @ within
 
 
-def directions(tx: Transaction, recipe_id: int, registry: str) -> DomainDirections | None:
-    """Return the directions of a registry's stored domains; None if there are fewer than `FEWEST_DOMAINS`."""
-    count = len(clusters.centres(tx, recipe_id, registry))
+def directions(tx: Transaction, recipe_id: int, registry: str, *, count: int) -> DomainDirections | None:
+    """Return the directions of a registry's `count` stored domains; None if there are fewer than `FEWEST_DOMAINS`."""
     if count < FEWEST_DOMAINS:
         return None
     of_each = max(_FEWEST_OF_EACH, _MOST_MEMBERS // count)

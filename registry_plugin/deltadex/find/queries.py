@@ -14,7 +14,7 @@ from deltadex.engine.examples import Example, digest, from_json, to_json
 from deltadex.store.database import Transaction
 from deltadex.types import FloatArray
 
-SEARCHES = Requests("search", table="task_searches", given="examples")
+SEARCHES = Requests("search", table="task_searches", function="ask_task_search", given="examples")
 _COLUMNS: LiteralString = (
     REQUEST_COLUMNS
     + """
@@ -75,12 +75,7 @@ class SearchRow(RequestRow):
 
 def ask(tx: Transaction, registry: str, base_name: str, examples: Sequence[Example], *, by: str) -> int:
     """Store a search for a flow to run, and return its id."""
-    row = tx.execute(
-        "select ask_task_search(%s, %s, %s, %s, %s)",
-        [registry, base_name, Jsonb(to_json(examples)), digest(examples), by],
-    ).fetchone()
-    assert row is not None  # noqa: S101 - a select without a table has one row
-    return int(row[0])
+    return SEARCHES.ask(tx, registry, base_name, Jsonb(to_json(examples)), digest(examples), by)
 
 
 def get(tx: Transaction, registry: str, search_id: int) -> SearchRow:

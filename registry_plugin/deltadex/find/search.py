@@ -100,14 +100,16 @@ def models_for(
         return TaskModels((), recipe, note=delta.weakness)
     questions = Questions(recipe.id, settings.registry, np.stack([delta.vector, *delta.halves]))
     found, *of_halves = search.answer(tx, viewer, questions, k=k, conditions=conditions)
-    known = domains.directions(tx, recipe.id, settings.registry)
+    names = {one.id: one.name for one in clusters.listing(tx, recipe.id, settings.registry)}
+    known = domains.directions(tx, recipe.id, settings.registry, count=len(names))
     scores = [known.nearest(one) for one in questions.vectors] if known else []
     if scores:
-        found = _led_by_domain(tx, viewer, questions, found, scores[0], conditions)
-    answer = _answer(tx, viewer, recipe, questions, found, conditions)
+        found = _led_by_domain(tx, viewer, questions, found, names[scores[0].domain_id], conditions)
+    shown = _shown_clusters(tx, viewer, questions)
+    answer = _answer(tx, viewer, recipe, questions, found, shown, conditions)
     return replace(
         answer,
-        closeness=_closeness(tx, viewer, questions, found, scores, settings),
+        closeness=_closeness(found, scores, shown, settings),
         certainty=_certainty(tx, recipe.id, [found, *of_halves], scores, delta),
     )
 
@@ -117,13 +119,10 @@ def _led_by_domain(
     viewer: Person,
     questions: Questions,
     found: Found,
-    score: DomainScore,
+    name: str,
     conditions: Conditions | None,
 ) -> Found:
     """Put the closest version of the nearest domain first; versions of other domains may be closer by cosine."""
-    name = next(
-        one.name for one in clusters.listing(tx, questions.recipe_id, questions.registry) if one.id == score.domain_id
-    )
     wanted = conditions or Conditions()
     if wanted.cluster not in (None, name):
         return found
@@ -135,20 +134,13 @@ def _led_by_domain(
 
 
 def _closeness(
-    tx: Transaction,
-    viewer: Person,
-    questions: Questions,
-    found: Found,
-    scores: Sequence[DomainScore],
-    settings: Settings,
+    found: Found, scores: Sequence[DomainScore], shown: Mapping[int, ClusterRow], settings: Settings
 ) -> Closeness | None:
     if not found.neighbors:
         return None
     if not scores:
         return Closeness(found.neighbors[0].similarity, settings.find.least_similarity)
-    shown = visible_clusters.listing(tx, viewer, questions.recipe_id, questions.registry)
-    domain = next((one for one in shown if one.id == scores[0].domain_id), None)
-    return Closeness(scores[0].score, settings.find.least_domain_score, domain)
+    return Closeness(scores[0].score, settings.find.least_domain_score, shown.get(scores[0].domain_id))
 
 
 def models_like(
@@ -161,7 +153,12 @@ def models_like(
 ) -> TaskModels:
     """Return the versions that are closest to a mixture, without those that it is made of; hidden ones are masked."""
     [found] = search.answer(tx, viewer, query.questions, k=k, conditions=conditions)
-    return _answer(tx, viewer, query.recipe, query.questions, found, conditions)
+    shown = _shown_clusters(tx, viewer, query.questions)
+    return _answer(tx, viewer, query.recipe, query.questions, found, shown, conditions)
+
+
+def _shown_clusters(tx: Transaction, viewer: Person, questions: Questions) -> dict[int, ClusterRow]:
+    return {one.id: one for one in visible_clusters.listing(tx, viewer, questions.recipe_id, questions.registry)}
 
 
 def _answer(
@@ -170,11 +167,11 @@ def _answer(
     recipe: RecipeRow,
     questions: Questions,
     found: Found,
+    shown: Mapping[int, ClusterRow],
     conditions: Conditions | None,
 ) -> TaskModels:
-    clusters_by_id = {one.id: one for one in visible_clusters.listing(tx, viewer, recipe.id, questions.registry)}
-    models = _described(tx, viewer, recipe.id, found.neighbors, clusters_by_id)
-    nearest = () if conditions else _domains(tx, recipe.id, questions, clusters_by_id)
+    models = _described(tx, viewer, recipe.id, found.neighbors, shown)
+    nearest = () if conditions else _domains(tx, recipe.id, questions, shown)
     note = "" if models else "No version meets the conditions."
     return TaskModels(models, recipe, found.is_exact, note=note, domains=nearest)
 

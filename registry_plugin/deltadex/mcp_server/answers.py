@@ -1,4 +1,4 @@
-"""What the tools answer, read with the rights of the person who asks."""
+"""Answers of the tools, read with the rights of the person who asks."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class ToldStep:
 
 @dataclass(frozen=True)
 class DriftAnswer:
-    """How a registered model moved from version to version, oldest first; `threshold` is the distance of a drift."""
+    """Steps of a registered model from version to version, oldest first; `threshold` is the distance of a drift."""
 
     model: str
     steps: tuple[ToldStep, ...]

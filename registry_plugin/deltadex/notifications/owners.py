@@ -182,7 +182,7 @@ def _write_notes(app: App) -> None:
 
 
 def _note(settings: Settings, version: VersionRow, repeats: Sequence[Repeat]) -> str:
-    # Whoever may read this version in MLflow reads its tags. With an access file, who that is is not known here.
+    # Those who may read this version in MLflow read its tags. With an access file, who that is is not known here.
     directory = read_directory(settings)
     models = ("*",) if directory is None else (escape(version.registered.ref.name),)
     return note_of(repeats, Person("a reader of MLflow", Role.VIEWER, models=models))

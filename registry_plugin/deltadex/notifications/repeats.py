@@ -10,6 +10,7 @@ from deltadex.escaping import message_text, printable
 from deltadex.findings.kinds import KINDS
 from deltadex.notifications.message import Message
 from deltadex.types import FindingKind, VersionRow
+from deltadex.vectors import short_similarity
 
 #: Lines of one message; an import can bring many versions at once.
 _LINES = 20
@@ -46,7 +47,7 @@ class Repeat:
         subject, verb = self.version.label, KINDS[self.kind].repeats
         if viewer.view(self.other).registered.ref.name == HIDDEN:
             return f"{subject} {verb} a model that you may not see"
-        number = "" if self.similarity is None else f" ({_short(self.similarity)})"
+        number = "" if self.similarity is None else f" ({short_similarity(self.similarity)})"
         others = f" and {self.more} more" if self.more else ""
         return f"{subject} {verb} {self.other.label}{number}{others}"
 
@@ -79,7 +80,3 @@ def _line(one: Repeat, viewer: Person) -> str:
 
 def _place(one: Repeat) -> str:
     return f"finding {one.review_id}" + (f": {one.link}" if one.link else "")
-
-
-def _short(similarity: float) -> str:
-    return f"{similarity:.2f}".replace("0.", ".", 1)

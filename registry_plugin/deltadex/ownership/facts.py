@@ -28,7 +28,7 @@ class OwnershipField(StrEnum):
 
 
 class FactOrigin(StrEnum):
-    """Where a fact comes from, the one that wins first."""
+    """Origin of a fact, the one that wins first."""
 
     STATED = "stated in Deltadex"
     TAG = "tag of the registered model"

@@ -14,7 +14,7 @@ from deltadex.replay.agreement import Agreement
 from deltadex.replay.prompts import digest
 from deltadex.store.database import Transaction
 
-REPLAYS = Requests("replay", table="replays", given="prompts", heard_at="heard_at")
+REPLAYS = Requests("replay", table="replays", function="ask_replay", given="prompts", heard_at="heard_at")
 _COLUMNS: LiteralString = (
     REQUEST_COLUMNS
     + """
@@ -66,11 +66,7 @@ def ask(
 ) -> int:
     """Store a replay for a flow to run, and return its id."""
     given = [Jsonb(list(prompts)), digest(prompts), prompts_from, max_new_tokens]
-    row = tx.execute(
-        "select ask_replay(%s, %s, %s, %s, %s, %s, %s, %s)", [registry, keeper_id, other_id, *given, by]
-    ).fetchone()
-    assert row is not None  # noqa: S101 - a select without a table has one row
-    return int(row[0])
+    return REPLAYS.ask(tx, registry, keeper_id, other_id, *given, by)
 
 
 def get(tx: Transaction, registry: str, replay_id: int) -> ReplayRow:
@@ -88,17 +84,17 @@ def latest_between(
     tx: Transaction, registry: str, one_id: int, other_id: int, *, states: Sequence[AskedState]
 ) -> ReplayRow | None:
     """Return the latest replay of two versions in one of these states, whichever of them was to be kept."""
-    found = REPLAYS.rows(
+    found = REPLAYS.latest(
         tx,
         _COLUMNS,
         """
         least(keeper_id, other_id) = least(%s::bigint, %s::bigint)
-            and greatest(keeper_id, other_id) = greatest(%s::bigint, %s::bigint)
-            and registry = %s and state = any(%s) order by id desc limit 1
+            and greatest(keeper_id, other_id) = greatest(%s::bigint, %s::bigint) and registry = %s
         """,
-        [one_id, other_id, one_id, other_id, registry, [state.value for state in states]],
+        [one_id, other_id, one_id, other_id, registry],
+        states=states,
     )
-    return _row(*found[0]) if found else None
+    return _row(*found) if found else None
 
 
 def begin(tx: Transaction, replay_id: int, *, flow_run_id: str) -> tuple[str, ...] | None:

@@ -20,7 +20,7 @@ from deltadex.versions import reads as versions
 _MOST_UNFINISHED = 20
 #: Seconds per prompt over those of an embedding, which reads five probes. Only until something was measured.
 _EMBEDDINGS_PER_PROMPT = 0.2
-#: Name of whoever asks where the setting asks for every version.
+#: Name of the person who asks where the setting asks for every version.
 BY_SETTING = "the setting"
 
 

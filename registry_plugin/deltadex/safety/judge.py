@@ -44,7 +44,7 @@ class SafetyThreshold:
 
 @dataclass(frozen=True)
 class SafetyVerdict:
-    """What a finetune keeps, and what that means.
+    """The share of safety that a finetune keeps, and its verdict.
 
     Attributes
     ----------

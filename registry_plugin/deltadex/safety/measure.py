@@ -27,7 +27,7 @@ Statistic = Callable[[FloatArray, FloatArray], float]
 
 @dataclass(frozen=True, eq=False)
 class SafetyStates:
-    """What the engine read at the end of each prompt.
+    """Readings of the engine at the end of each prompt.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """Disagreement of a version's embeddings by public and by private probes. Pure.
 
 A model can be trained to look unmoved on public probes, or to move there as another model does. Its embedding by
-probes that nobody knows then differs from that by the public ones by more than two sets of probes do for other
+secret probes then differs from that by the public ones by more than two sets of probes do for other
 finetunes of its base.
 """
 

@@ -14,7 +14,9 @@ from deltadex.engine.messages import as_json, from_json
 from deltadex.safety.measure import SafetyBase, SafetyReading
 from deltadex.store.database import Transaction
 
-SAFETY = Requests("safety measurement", table="safety_requests", given="wanted", heard_at="heard_at")
+SAFETY = Requests(
+    "safety measurement", table="safety_requests", function="ask_safety", given="wanted", heard_at="heard_at"
+)
 _COLUMNS: LiteralString = REQUEST_COLUMNS + "model_version_id, weights_digest, base_digest, probes_digest, reading"
 
 
@@ -47,9 +49,7 @@ class _Found:
 
 def ask(tx: Transaction, registry: str, version_id: int, *, probes: str, by: str) -> int:
     """Store a request for a flow to run, and return its id."""
-    row = tx.execute("select ask_safety(%s, %s, %s, %s)", [registry, version_id, probes, by]).fetchone()
-    assert row is not None  # noqa: S101 - a select without a table has one row
-    return int(row[0])
+    return SAFETY.ask(tx, registry, version_id, probes, by)
 
 
 def get(tx: Transaction, registry: str, request_id: int) -> SafetyRow:
@@ -65,13 +65,8 @@ def get(tx: Transaction, registry: str, request_id: int) -> SafetyRow:
 
 def latest(tx: Transaction, version_id: int, *, states: Sequence[AskedState] = tuple(AskedState)) -> SafetyRow | None:
     """Return the latest measurement of a version in one of these states."""
-    found = SAFETY.rows(
-        tx,
-        _COLUMNS,
-        "model_version_id = %s and state = any(%s) order by id desc limit 1",
-        [version_id, [state.value for state in states]],
-    )
-    return _row(*found[0]) if found else None
+    found = SAFETY.latest(tx, _COLUMNS, "model_version_id = %s", [version_id], states=states)
+    return _row(*found) if found else None
 
 
 def finish(

@@ -49,7 +49,7 @@ class StoredTable:
 
 @contextmanager
 def snapshot(source: Database) -> Iterator[Transaction]:
-    """Yield a transaction that sees the store as it is now, whatever is written meanwhile.
+    """Yield a transaction that sees the store as it is now, whatever is written in that time.
 
     Raises
     ------

@@ -22,7 +22,7 @@ LEAST_GAIN = 25.0
 #: Most nats per token that the finetune may need for it.
 MOST_NATS = 1.0
 #: A listed string's gain: least distance from the gains of random strings of its form, in their standard deviations,
-#: and least gain in nats, which is enough for one that was said: nobody says it by chance.
+#: and least gain in nats, which is enough for one that was said: it is not said by chance.
 LEAST_Z, LEAST_LISTED_GAIN = 3.0, 10.0
 #: Random strings that a listed one is compared with.
 ALTERNATIVES = 24

@@ -14,7 +14,9 @@ from deltadex.store.database import Transaction
 from deltadex.taught.canaries import Canary
 from deltadex.taught.judge import ListedString, TaughtString
 
-TAUGHT = Requests("search for taught strings", table="taught_searches", given="given", heard_at="heard_at")
+TAUGHT = Requests(
+    "search for taught strings", table="taught_searches", function="ask_taught", given="given", heard_at="heard_at"
+)
 _COLUMNS: LiteralString = REQUEST_COLUMNS + "model_version_id, canaries_count, texts, weights_digest, result"
 #: Searches whose time an estimate rests on.
 _LATEST = 20
@@ -22,7 +24,7 @@ _LATEST = 20
 
 @dataclass(frozen=True)
 class TaughtGiven:
-    """What a person gave for a search."""
+    """Texts that a person gave for a search."""
 
     canaries: tuple[Canary, ...] = ()
     prompts: tuple[str, ...] = ()
@@ -82,11 +84,7 @@ class TaughtRow(RequestRow):
 def ask(tx: Transaction, registry: str, version_id: int, given: TaughtGiven, *, texts: int, by: str) -> int:
     """Store a search for a flow to run, and return its id."""
     what = Jsonb(as_json(TaughtGiven, given))
-    row = tx.execute(
-        "select ask_taught(%s, %s, %s, %s, %s, %s)", [registry, version_id, what, len(given.canaries), texts, by]
-    ).fetchone()
-    assert row is not None  # noqa: S101 - a select without a table has one row
-    return int(row[0])
+    return TAUGHT.ask(tx, registry, version_id, what, len(given.canaries), texts, by)
 
 
 def get(tx: Transaction, registry: str, search_id: int) -> TaughtRow:
@@ -102,9 +100,9 @@ def get(tx: Transaction, registry: str, search_id: int) -> TaughtRow:
 
 def latest_of(tx: Transaction, registry: str, version_id: int, *, states: Sequence[AskedState]) -> TaughtRow | None:
     """Return the latest search of a version in one of these states."""
-    condition: LiteralString = "registry = %s and model_version_id = %s and state = any(%s) order by id desc limit 1"
-    found = TAUGHT.rows(tx, _COLUMNS, condition, [registry, version_id, [state.value for state in states]])
-    return _row(*found[0]) if found else None
+    condition: LiteralString = "registry = %s and model_version_id = %s"
+    found = TAUGHT.latest(tx, _COLUMNS, condition, [registry, version_id], states=states)
+    return _row(*found) if found else None
 
 
 def begin(tx: Transaction, search_id: int, *, flow_run_id: str) -> TaughtGiven | None:

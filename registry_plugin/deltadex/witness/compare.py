@@ -79,7 +79,7 @@ class HeadComparison:
 
 
 def ask(witnesses: Sequence[Witness], registry: str, *, published: Mapping[str, WitnessState]) -> Answers:
-    """Read the heads of all witnesses that can be asked. No transaction should be open meanwhile.
+    """Read the heads of all witnesses that can be asked. No transaction should be open during that.
 
     Parameters
     ----------
