@@ -1,8 +1,8 @@
 """Text of the registry for a language model: data between marks that it can't forge, never part of the instructions.
 
 A model card, a name or a tag is written by the person who registers a model. What an assistant reads of it is bounded,
-stands on one line, has no invisible characters (by which instructions are hidden from people), no angle brackets and backticks
-(of which chat templates and fences are made), and stands within marks that hold a random number.
+stands on one line, has no invisible characters (by which instructions are hidden from people), no angle brackets and
+backticks (of which chat templates and fences are made), and stands within marks that hold a random number.
 """
 
 from __future__ import annotations
