@@ -218,7 +218,7 @@ def _find(tx: Transaction, made: Strangers, weak: str, recipe_id: int) -> None:
 
 def _decide(tx: Transaction, made: Strangers, settings: Settings) -> None:
     names = {each: name for name, ids in made.ids.items() for each in ids}
-    for row in reviews.listing(tx, ADMIN, settings, kinds=[FindingKind.NEAR_DUPLICATE]):
+    for row in reviews.listing(tx, ADMIN, settings, kinds=[FindingKind.NEAR_DUPLICATE, FindingKind.LABEL_CONTRADICTED]):
         comment = made.word()
         for version in row.members:
             made.said[names[version.id]].add(comment)

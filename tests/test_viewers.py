@@ -123,14 +123,14 @@ def proofs(tx: Transaction, viewer: Person) -> list[object]:
     found: list[object] = []
     for entry in reviews.log(tx, ADMIN, SETTINGS):
         try:
-            found.append(reviews.prove(tx, viewer, entry.id))
+            found.append(reviews.prove(tx, viewer, SETTINGS, entry.id))
         except AccessDenied as refused:
             found.append(refused.message)
     return found
 
 
 def parts_of_the_log(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
-    return [reviews.prove_about(tx, viewer, each) for ids in made.ids.values() for each in ids]
+    return [reviews.prove_about(tx, viewer, SETTINGS, each) for ids in made.ids.values() for each in ids]
 
 
 def packs(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
@@ -336,7 +336,7 @@ READS: Mapping[Callable[..., object], Read] = {
         reviews.get(tx, viewer, SETTINGS, row.id) for row in reviews.listing(tx, ADMIN, SETTINGS)
     ],
     reviews.history: lambda tx, viewer, made: reviews.history(
-        tx, viewer, *(row.id for row in reviews.listing(tx, ADMIN, SETTINGS))
+        tx, viewer, SETTINGS, *(row.id for row in reviews.listing(tx, ADMIN, SETTINGS))
     ),
     reviews.log: lambda tx, viewer, made: reviews.log(tx, viewer, SETTINGS),
     reviews.count_by_rule: lambda tx, viewer, made: reviews.count_by_rule(tx, viewer, SETTINGS, "sandbox"),

@@ -59,7 +59,8 @@ class Family:
         return self._trained(training.load_base(after or self.base), name, domain, part, seed, rate=3e-4)
 
     def merge(self, name: str, parents: list[Path], method: str, **settings: object) -> Path:
-        """Merge adapters with peft."""
+        """Merge adapters with peft; DARE drops the same entries each time, as one in twenty draws hides a parent."""
+        torch.manual_seed(0)
         model = training.load_adapter(self.base, parents[0])
         names = ["default"]
         for number, parent in enumerate(parents[1:], start=1):

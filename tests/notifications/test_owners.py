@@ -13,7 +13,7 @@ import pytest
 from deltadex.access import Person, Role
 from deltadex.app import App
 from deltadex.embeddings import queries as embeddings
-from deltadex.errors import SettingsError
+from deltadex.errors import RegistryError, SettingsError
 from deltadex.findings.kinds import Reason
 from deltadex.ingest import discovery
 from deltadex.notifications import queries as deliveries
@@ -25,7 +25,7 @@ from deltadex.reviews.reasons import Decision
 from deltadex.setting_groups import AccessSettings, NotifySettings
 from deltadex.settings import Settings
 from deltadex.store.database import Database
-from deltadex.types import FindingKind
+from deltadex.types import FindingKind, RegisteredVersion
 from deltadex.versions import queries as versions
 from tests.message_receiver import Receiver, receiving_messages
 from tests.registering import register_folder
@@ -162,12 +162,51 @@ def test_an_owner_is_a_person_or_a_group_of_the_access_file(tmp_path: Path) -> N
     file = tmp_path / "people.json"
     member = {"role": "viewer", "models": ["legal-*", "contract-*"]}
     file.write_text(json.dumps({"people": {"ann": {"role": "admin"}}, "groups": {"legal-team": member}}))
-    settings, version = Settings(access=AccessSettings(file=file)), registered("odd[name]*")
+    notify = NotifySettings.model_validate(
+        {"channels": {"c": "http://c"}, "owners": dict.fromkeys("ann legal-team * eve".split(), "c")}
+    )
+    settings, version = Settings(access=AccessSettings(file=file), notify=notify), registered("odd[name]*")
     assert viewer_of(settings, "ann", version).sees_all
     assert viewer_of(settings, "legal-team", version).sees("contract-drafter")
-    stranger = viewer_of(settings, None, version)
-    assert (stranger.sees("odd[name]*"), stranger.sees("oddn"), stranger.sees("odd[name]2")) == (True, False, False)
-    assert viewer_of(Settings(), None, version).sees_all
+    for other in ("", "eve", "*"):
+        stranger = viewer_of(settings, other, version)
+        assert (stranger.sees("odd[name]*"), stranger.sees("oddn"), stranger.sees("odd[name]2")) == (True, False, False)
+    assert viewer_of(Settings(), "", version).sees_all
+
+
+def test_naming_a_colleague_as_owner_shows_nothing_of_theirs_in_the_common_channel(
+    company: App, receiver: Receiver, tmp_path: Path
+) -> None:
+    member = {"role": "viewer", "models": ["*"]}
+    (tmp_path / "people.json").write_text(json.dumps({"people": {"ann": member}, "groups": {"legal-team": member}}))
+    notify = company.settings.notify.model_copy(update={"owners": {"*": "legal"}})
+    given = {"access": AccessSettings(file=tmp_path / "people.json"), "notify": notify}
+    common = replace(company, settings=company.settings.model_copy(update=given))
+    found_alike(common)
+    for owner in ("ann", "legal-team"):
+        with common.database.transaction() as tx:
+            tx.execute("update repeat_notices set told_at = null, tried_at = null")
+        tell_owners(common, owner_of=lambda _, owner=owner: owner)
+    assert len(receiver.messages) == 2
+    assert "contract" not in json.dumps(receiver.messages)
+
+
+def test_an_owner_that_cannot_be_read_now_delays_no_other_message(company: App, receiver: Receiver) -> None:
+    register_folder(company.registry, "legal-writer", Path(company.settings.data_dir), team="legal-team")
+    discovery.poll(company)
+    found_alike(company)
+
+    def owner_of(version: RegisteredVersion) -> str:
+        if version.ref.name == "legal-drafter":
+            raise RegistryError("MLflow is away", hint="Start it.", retryable=True)
+        return "legal-team"
+
+    assert tell_owners(company, owner_of=owner_of) == 1
+    [message] = receiver.messages
+    assert message["message"].startswith("legal-writer/1 ")
+    with company.database.transaction() as tx:
+        tx.execute("update repeat_notices set tried_at = tried_at - interval '2 minutes'")
+    assert tell_owners(company) == 1
 
 
 def test_equal_weights_are_said_as_such_and_odd_names_are_no_markup(database: Database) -> None:
@@ -175,11 +214,11 @@ def test_equal_weights_are_said_as_such_and_odd_names_are_no_markup(database: Da
         rows = [versions.get(tx, discovered(tx, name)) for name in ("@here <b>", "b")]
     repeat = Repeat(7, FindingKind.EXACT_DUPLICATE, rows[1], rows[0], None, more=2, link=None)
     viewer = Person("ann", Role.VIEWER)
-    [line] = message_of([repeat], viewer).body.splitlines()
+    [line] = message_of([(repeat, viewer)]).body.splitlines()
     assert line.startswith("b/1 has the same weights as ")
     assert "@here" not in line
     assert "and 2 more. Use that one" in line
-    many = message_of([repeat] * 30, viewer)
+    many = message_of([(repeat, viewer)] * 30)
     assert (many.title, many.body.splitlines()[-1]) == ("Deltadex: 30 new versions repeat others", "… and 10 more")
     assert len(note_of([repeat] * 90, viewer)) == 1000
 

@@ -19,6 +19,7 @@ from deltadex.setting_groups import ReviewSettings, RuleSettings
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import FindingKind, State
+from deltadex.versions import queries as versions
 from deltadex.versions import transitions
 from tests.stored import REGISTRY, discovered, embedded, grouped
 
@@ -167,7 +168,7 @@ def test_what_retires_a_model_takes_two_people(database: Database, settings: Set
             reviews.approve(tx, Person("eve", Role.REVIEWER), settings, seen(waiting), comment="yes")
         reviews.approve(tx, BEN, settings, seen(waiting), comment="yes")
         accepted = only(tx, settings)
-        entries = reviews.history(tx, ADA, accepted.id)
+        entries = reviews.history(tx, ADA, settings, accepted.id)
     assert (accepted.review.status, accepted.review.requested_by) == (Status.ACCEPTED, "")
     assert [(one.action, one.reviewer, one.reason) for one in entries] == [
         (Action.REQUESTED, "ada", "retire"),
@@ -251,7 +252,7 @@ def test_models_that_a_person_may_not_see_are_masked_and_not_missing(database: D
         found(tx, settings, ids)
         dismiss(tx, settings, only(tx, settings))
         row = only(tx, settings, EVE)
-        entries = [*reviews.history(tx, EVE, row.id), *reviews.log(tx, EVE, settings)]
+        entries = [*reviews.history(tx, EVE, settings, row.id), *reviews.log(tx, EVE, settings)]
         assert {(version.registered.ref.name, version.id) for version in row.members} == {
             (HIDDEN, ids[1]),
             ("support", ids[0]),
@@ -262,6 +263,19 @@ def test_models_that_a_person_may_not_see_are_masked_and_not_missing(database: D
         assert row.owner == ""
         with pytest.raises(AccessDenied, match="may not see every model"):
             reviews.reopen(tx, EVE, settings, seen(row), comment="x")
+
+
+def test_the_former_name_of_a_renamed_model_stays_hidden(database: Database, settings: Settings) -> None:
+    with database.transaction() as tx:
+        ids = pair(tx, "secret-risk", "support")
+        found(tx, settings, ids)
+        dismiss(tx, settings, only(tx, settings))
+        transitions.rename(tx, ids[0 if versions.get(tx, ids[0]).label.startswith("secret") else 1], "support-risk")
+        [entry] = reviews.history(tx, EVE, settings, only(tx, settings).id)
+        assert (entry.comment, entry.models) == ("", ())
+        assert "secret" not in repr([entry, *(reviews.prove_about(tx, EVE, settings, each) for each in ids)])
+        with pytest.raises(AccessDenied, match="may not see every model"):
+            reviews.prove(tx, EVE, settings, entry.id)
 
 
 def sandbox(settings: Settings, **changes: object) -> Settings:

@@ -22,6 +22,7 @@ from deltadex.reviews import actions, chain, follow
 from deltadex.reviews import queries as reviews
 from deltadex.reviews.chain import FIELDS, texts_digest, verify, verify_part, verify_proof
 from deltadex.reviews.lifecycle import Action
+from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.store.migrate import migrate
 from deltadex.types import Finding, FindingKind
@@ -29,6 +30,7 @@ from tests.stored import REGISTRY, embedded
 
 DRIFT = FindingKind.DRIFT
 ADMIN = Person("ida", Role.ADMIN)
+SETTINGS = Settings(registry=REGISTRY)
 
 
 @pytest.fixture(scope="module")
@@ -314,8 +316,8 @@ def test_an_empty_log_has_an_empty_part(tx: Transaction) -> None:
 def test_who_may_not_see_a_model_gets_no_proof_about_it(tx: Transaction) -> None:
     entry = decided(tx)[0]
     with pytest.raises(AccessDenied, match="may not see every model"):
-        actions.prove(tx, Person("vic", Role.VIEWER, ("other-*",)), entry)
-    assert actions.prove(tx, Person("vic", Role.VIEWER, ("a-*", "b-*")), entry)["entry"]["id"] == str(entry)
+        actions.prove(tx, Person("vic", Role.VIEWER, ("other-*",)), SETTINGS, entry)
+    assert actions.prove(tx, Person("vic", Role.VIEWER, ("a-*", "b-*")), SETTINGS, entry)["entry"]["id"] == str(entry)
 
 
 def test_entries_copied_in_order_keep_their_hashes(tx: Transaction) -> None:

@@ -104,7 +104,9 @@ def test_two_people_decide_and_only_the_targets_are_tagged_as_retired(database: 
         assert (decided.review.status, roles(decided)) == (Status.ACCEPTED, {"a/1": "keep", "b/1": "retire"})
         tags = [tags_of([decided], each)["deltadex.review.exact_duplicate"] for each in (kept, retired)]
         assert tags == [f"finding {decided.id}: accepted ({role})" for role in ("keep", "retire")]
-        assert [entry.plan.reason for entry in reviews.history(tx, BEN, decided.id)] == [decided.plan.reason] * 2
+        assert [entry.plan.reason for entry in reviews.history(tx, BEN, SETTINGS, decided.id)] == [
+            decided.plan.reason
+        ] * 2
 
 
 def test_a_reviewer_may_keep_another_version(database: Database) -> None:

@@ -163,7 +163,7 @@ def test_the_name_of_a_hidden_keeper_that_is_gone_stays_hidden(database: Databas
         row = only(tx)
         assert row.last.action is Action.RETURNED
         [seen] = reviews.listing(tx, guest, SETTINGS, kinds=[EXACT])
-        said = repr([seen, reviews.history(tx, guest, row.id), reviews.log(tx, guest, SETTINGS)])
+        said = repr([seen, reviews.history(tx, guest, SETTINGS, row.id), reviews.log(tx, guest, SETTINGS)])
     assert "secret" not in said, said[max(0, said.find("secret") - 300) : said.find("secret") + 60]
 
 

@@ -134,7 +134,7 @@ def people(now: Snapshot) -> list[str]:
 def history(now: Snapshot, review_id: int) -> list[LogEntry]:
     """Return the log of one finding, oldest entry first."""
     with now.transaction() as tx:
-        return reviews.history(tx, now.person, review_id)
+        return reviews.history(tx, now.person, now.settings, review_id)
 
 
 @cached
@@ -215,7 +215,7 @@ def version(now: Snapshot, version_id: int) -> VersionFacts:
             neighbors=search.neighbors(tx, viewer, version_id).neighbors,
             same_weights=tuple({row.id: row for row in same if row.id != version_id}.values()),
             reviews=tuple(findings),
-            decisions=tuple(reviews.history(tx, viewer, *(row.id for row in findings))),
+            decisions=tuple(reviews.history(tx, viewer, now.settings, *(row.id for row in findings))),
             history=tuple(versions.history(tx, viewer, version_id)),
             words=tuple(promoted_tokens.of_version(tx, viewer, version_id)),
             explanations=tuple(cluster_runs.explain(tx, viewer, now.settings.registry, version_id)),

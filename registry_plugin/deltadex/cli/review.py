@@ -114,7 +114,7 @@ def show(
     """Show one finding with its numbers and its log."""
     with reading(data_dir, database_url, as_=as_) as (tx, person, settings):
         row = reviews.get(tx, person, settings, finding)
-        entries = reviews.history(tx, person, finding)
+        entries = reviews.history(tx, person, settings, finding)
     if json:
         print_json({**_row_json(row), "log": [_entry_json(entry) for entry in entries]})
         return
@@ -293,8 +293,8 @@ def prove(
     entry: Entry, as_: As = None, json: Json = False, data_dir: DataDir = None, database_url: DatabaseUrl = None
 ) -> None:
     """Print the proof of one log entry: of all others it has only digests. `verify --proof` checks it."""
-    with reading(data_dir, database_url, as_=as_) as (tx, person, _):
-        print_json(reviews.prove(tx, person, entry), one_line=not json)
+    with reading(data_dir, database_url, as_=as_) as (tx, person, settings):
+        print_json(reviews.prove(tx, person, settings, entry), one_line=not json)
 
 
 @review.command()

@@ -81,30 +81,39 @@ def tell_owners(app: App, *, owner_of: OwnerOf | None = None) -> int:
     return told
 
 
-def viewer_of(settings: Settings, owner: str | None, version: RegisteredVersion) -> Person:
-    """Return what an owner may see: their own entry in the access file, or that of a group of this name.
+def viewer_of(settings: Settings, owner: str, version: RegisteredVersion) -> Person:
+    """Return what a message about a version may show.
 
-    An owner whom the file does not list sees the version's own model alone.
+    With a channel of their own, that is what its owner may see, by their own entry in the access file or that of a group
+    of this name. An owner whom the file does not list sees the version's own model alone. So do all who read the common
+    channel: the owner is free text, and naming a colleague must not show there what that colleague may see.
     """
     directory = read_directory(settings)
-    name = owner or "the owner"
     if directory is None:
-        return Person(name, Role.VIEWER)
+        return Person(owner, Role.VIEWER)
     try:
-        return directory.person(name, [name])
+        if owner in settings.notify.owners and owner != _EVERYBODY:
+            return directory.person(owner, [owner])
     except AccessDenied:
-        return Person(name, Role.VIEWER, models=(escape(version.ref.name),))
+        pass
+    return Person(owner, Role.VIEWER, models=(escape(version.ref.name),))
 
 
 def _tell(app: App, untold: Sequence[RepeatNotice], owner_of: OwnerOf) -> int:
     found = app.database.run(lambda tx: _repeats(tx, app.settings, untold))
     by_owner: dict[tuple[str, str], list[Repeat]] = defaultdict(list)
     channels = app.settings.notify.owners
-    for repeats in found.values():
-        owner = (owner_of(repeats[0].version.registered) or "") if channels else ""
-        by_owner[channels.get(owner) or channels.get(_EVERYBODY, ""), owner].append(repeats[0])
     told = {notice.version_id for notice in untold} - set(found)
     failed: set[int] = set()
+    for repeats in found.values():
+        version = repeats[0].version
+        try:
+            owner = (owner_of(version.registered) or "") if channels else ""
+        except RegistryError as error:
+            log.warning("owner not read version=%s error=%r", version.label, error.message)
+            failed.add(version.id)
+            continue
+        by_owner[channels.get(owner) or channels.get(_EVERYBODY, ""), owner].append(repeats[0])
     count = 0
     for (channel, owner), repeats in by_owner.items():
         ids = {one.version.id for one in repeats}
@@ -118,10 +127,10 @@ def _tell(app: App, untold: Sequence[RepeatNotice], owner_of: OwnerOf) -> int:
 
 
 def _send(app: App, channel: str, owner: str, repeats: Sequence[Repeat]) -> bool:
-    viewer = viewer_of(app.settings, owner or None, repeats[0].version.registered)
+    lines = [(one, viewer_of(app.settings, owner, one.version.registered)) for one in repeats]
     error = ""
     try:
-        send(channel, app.settings.notify.channels[channel], message_of(repeats, viewer))
+        send(channel, app.settings.notify.channels[channel], message_of(lines))
     except ChannelError as failure:
         log.warning("not sent to an owner channel=%s versions=%d", channel, len(repeats))
         error = failure.message

@@ -52,12 +52,12 @@ class Repeat:
         return f"{subject} {verb} {self.other.label}{number}{others}"
 
 
-def message_of(repeats: Sequence[Repeat], viewer: Person) -> Message:
-    """Return the message to an owner, who sees what the viewer may see; it has no comments and no other addresses."""
-    lines = [_line(one, viewer) for one in repeats[:_LINES]]
+def message_of(repeats: Sequence[tuple[Repeat, Person]]) -> Message:
+    """Return the message to an owner, each line as its viewer may see it; it has no comments and no other addresses."""
+    lines = [_line(one, viewer) for one, viewer in repeats[:_LINES]]
     if len(repeats) > _LINES:
         lines.append(f"… and {len(repeats) - _LINES} more")
-    first = message_text(repeats[0].version.label)
+    first = message_text(repeats[0][0].version.label)
     what = f"{first} repeats another model" if len(repeats) == 1 else f"{len(repeats)} new versions repeat others"
     return Message(f"Deltadex: {what}", "\n".join(lines))
 

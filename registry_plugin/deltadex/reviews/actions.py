@@ -31,7 +31,7 @@ from deltadex.reviews.groups import (
     require_unchanged,
 )
 from deltadex.reviews.lifecycle import Action, Status, automatic_action, basis_of, tolerance_of
-from deltadex.reviews.masking import masked, masked_entry, sees_all, without_labels
+from deltadex.reviews.masking import masked, masked_entries, sees_all
 from deltadex.reviews.queries import LOOK_AGAIN, LogEntry, ReviewRow
 from deltadex.reviews.reasons import NEEDS_APPROVAL, Decision, action_of
 from deltadex.settings import Settings
@@ -68,7 +68,7 @@ def listing(
     viewer.require(Right.LOOK)
     rows = reviews.listing(tx, settings.registry, ids=ids, statuses=statuses, kinds=kinds, version_id=version_id)
     wanted = [row for row in rows if row.severity in severities and assignee in (None, row.assignee)]
-    return without_labels(tx, viewer, settings.registry, [masked(viewer, row) for row in wanted])
+    return masked(tx, viewer, settings.registry, wanted)
 
 
 def get(tx: Transaction, viewer: Person, settings: Settings, review_id: int) -> ReviewRow:
@@ -85,10 +85,10 @@ def get(tx: Transaction, viewer: Person, settings: Settings, review_id: int) -> 
     return found[0]
 
 
-def history(tx: Transaction, viewer: Person, *review_ids: int) -> list[LogEntry]:
+def history(tx: Transaction, viewer: Person, settings: Settings, *review_ids: int) -> list[LogEntry]:
     """Return the log entries of some findings, oldest first."""
     viewer.require(Right.LOOK)
-    return [masked_entry(viewer, entry) for entry in reviews.history(tx, *review_ids)]
+    return masked_entries(tx, viewer, settings.registry, reviews.history(tx, *review_ids))
 
 
 def log(
@@ -104,7 +104,7 @@ def log(
     """Return the log entries of all findings, newest first."""
     viewer.require(Right.LOOK)
     entries = reviews.log(tx, settings.registry, reviewer=reviewer, rule=rule, since=since, limit=limit)
-    return [masked_entry(viewer, entry) for entry in entries]
+    return masked_entries(tx, viewer, settings.registry, entries)
 
 
 def count_by_rule(tx: Transaction, viewer: Person, settings: Settings, rule: str) -> int:
@@ -119,25 +119,29 @@ def verify(tx: Transaction, viewer: Person, *, holding: str | None = None) -> Ch
     return chain.verify(tx, holding=holding)
 
 
-def prove(tx: Transaction, viewer: Person, entry_id: int) -> dict[str, Any]:
+def prove(tx: Transaction, viewer: Person, settings: Settings, entry_id: int) -> dict[str, Any]:
     """Return the proof of one entry that the viewer may see in full; see `deltadex.reviews.chain.prove`."""
     viewer.require(Right.LOOK)
     entry = reviews.entry(tx, entry_id)
-    if entry is not None and not all(viewer.sees(model) for model in entry.models):
+    if entry is not None and masked_entries(tx, viewer, settings.registry, [entry]) != [entry]:
         raise AccessDenied(
-            f"{viewer.name} may not see every model that entry {entry_id} is about",
+            f"{viewer.name} may not see every model that entry {entry_id} speaks of",
             hint="A person who may see them asks.",
         )
     return chain.prove(tx, entry_id)
 
 
-def prove_about(tx: Transaction, viewer: Person, version_id: int, *, after: str = "") -> dict[str, Any]:
+def prove_about(
+    tx: Transaction, viewer: Person, settings: Settings, version_id: int, *, after: str = ""
+) -> dict[str, Any]:
     """Return the part of the log that proves the entries about a version; see `deltadex.reviews.chain.prove_part`.
 
-    Entries that also concern a model that the viewer may not see are given as digests only.
+    Entries that also speak of a model that the viewer may not see are given as digests only.
     """
     viewer.require(Right.LOOK)
-    seen = {one.id for one in reviews.about(tx, version_id) if one.models and all(map(viewer.sees, one.models))}
+    entries = reviews.about(tx, version_id)
+    shown = masked_entries(tx, viewer, settings.registry, entries)
+    seen = {one.id for one, as_shown in zip(entries, shown, strict=True) if as_shown == one}
     return chain.prove_part(tx, seen, after=after)
 
 

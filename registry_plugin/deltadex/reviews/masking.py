@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from deltadex.access import HIDDEN, Person
 from deltadex.reviews.queries import LogEntry, ReviewRow
@@ -20,20 +21,52 @@ def sees_all(person: Person, versions: Iterable[VersionRow]) -> bool:
     return all(person.sees(version.registered.ref.name) for version in versions)
 
 
-def masked(person: Person, row: ReviewRow) -> ReviewRow:
-    """Return a row as the person may see it: without numbers, evidence and names if one of its models is hidden.
+def masked(tx: Transaction, person: Person, registry: str, rows: Sequence[ReviewRow]) -> list[ReviewRow]:
+    """Return rows as the person may see them: without numbers, evidence and names if one of its models is hidden.
 
     A group may have left a hidden version behind, at which it is stored, or which an earlier decision names.
     """
     if person.sees_all:
-        return row
+        return [*rows]
+    entries = [entry for row in rows for entry in (row.last, row.ruling) if entry]
+    hidden = _hidden_labels(tx, person, registry, [*(row.finding.evidence for row in rows), *_evidence(entries)])
+    return [_masked_row(person, row, hidden) for row in rows]
+
+
+def masked_entries(tx: Transaction, person: Person, registry: str, entries: Sequence[LogEntry]) -> list[LogEntry]:
+    """Return log entries as the person may see them; one that hides nothing stays equal to itself."""
+    if person.sees_all:
+        return [*entries]
+    hidden = _hidden_labels(tx, person, registry, _evidence(entries))
+    return [_masked_entry(person, entry, hidden) for entry in entries]
+
+
+def _evidence(entries: Iterable[LogEntry]) -> list[Mapping[str, Any]]:
+    return [entry.evidence for entry in entries]
+
+
+def _hidden_labels(
+    tx: Transaction, person: Person, registry: str, said: Iterable[Mapping[str, Any]]
+) -> frozenset[object]:
+    """Return the `moves_like` labels in some evidence that only hidden models carry."""
+    labels = {str(each[_LABEL]) for each in said if _LABEL in each}
+    carried = versions.models_tagged(tx, registry, labels) if labels else []
+    return frozenset(labels - {label for name, label in carried if person.sees(name)})
+
+
+def _without(evidence: Mapping[str, Any], hidden: frozenset[object]) -> Mapping[str, Any]:
+    return {**evidence, _LABEL: HIDDEN} if evidence.get(_LABEL) in hidden else evidence
+
+
+def _masked_row(person: Person, row: ReviewRow, hidden: frozenset[object]) -> ReviewRow:
     row = replace(
         row,
+        finding=replace(row.finding, evidence=_without(row.finding.evidence, hidden)),
         version=person.view(row.version),
         other=row.other and person.view(row.other),
         members=tuple(person.view_each(row.members)),
-        last=row.last and masked_entry(person, row.last),
-        ruling=row.ruling and masked_entry(person, row.ruling),
+        last=row.last and _masked_entry(person, row.last, hidden),
+        ruling=row.ruling and _masked_entry(person, row.ruling, hidden),
     )
     if all(version.registered.ref.name != HIDDEN for version in row.versions):
         return row
@@ -41,26 +74,9 @@ def masked(person: Person, row: ReviewRow) -> ReviewRow:
     return replace(row, finding=finding, review=replace(row.review, decided_on=None))
 
 
-def without_labels(tx: Transaction, person: Person, registry: str, rows: list[ReviewRow]) -> list[ReviewRow]:
-    """Hide `moves_like` labels that only hidden models carry."""
-    labels = {str(row.finding.evidence[_LABEL]) for row in rows if _LABEL in row.finding.evidence}
-    if person.sees_all or not labels:
-        return rows
-    seen = {label for name, label in versions.models_tagged(tx, registry, labels) if person.sees(name)}
-    return [
-        row if row.finding.evidence.get(_LABEL) in {None, *seen} else _with_evidence(row, {_LABEL: HIDDEN})
-        for row in rows
-    ]
-
-
-def _with_evidence(row: ReviewRow, evidence: Mapping[str, object]) -> ReviewRow:
-    return replace(row, finding=replace(row.finding, evidence={**row.finding.evidence, **evidence}))
-
-
-def masked_entry(person: Person, entry: LogEntry) -> LogEntry:
-    """Return a log entry as the person may see it."""
-    if all(person.sees(model) for model in entry.models):
-        return entry
+def _masked_entry(person: Person, entry: LogEntry, hidden: frozenset[object]) -> LogEntry:
+    if all(map(person.sees, entry.names)):
+        return replace(entry, evidence=_without(entry.evidence, hidden))
     other = entry.other_subject and HIDDEN
     return replace(
         entry, subject=HIDDEN, other_subject=other, models=(), measure=None, threshold=None, reason="", comment="",

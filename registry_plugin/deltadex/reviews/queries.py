@@ -79,6 +79,16 @@ class LogEntry:
         """`name/version` of the versions concerned at the time of the decision; a masked subject stays as it is."""
         if self.evidence.get("members"):
             return tuple(one.version for one in self.plan.members)
+        return self._subjects
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of the registered models concerned, of now and of then."""
+        labels = (*self.labels, *self._subjects)
+        return frozenset(self.models).union(label.rpartition("/")[0] for label in labels)
+
+    @property
+    def _subjects(self) -> tuple[str, ...]:
         subjects = (self.subject, self.other_subject)
         return tuple(one.partition(":")[2].rpartition("@")[0] or one for one in subjects if one)
 
