@@ -84,7 +84,7 @@ def tell_owners(app: App, *, owner_of: OwnerOf | None = None) -> int:
 def viewer_of(settings: Settings, owner: str, version: RegisteredVersion) -> Person:
     """Return what a message about a version may show.
 
-    With a channel of their own, that is what its owner may see, by their own entry in the access file or that of a group
+    With a channel of their own, that is what its owner may see, by their entry in the access file or that of a group
     of this name. An owner whom the file does not list sees the version's own model alone. So do all who read the common
     channel: the owner is free text, and naming a colleague must not show there what that colleague may see.
     """
