@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 EMBED_VERSION, EMBED_SHARD = "embed-model-version", "embed-shard"
 ANALYSE_REGISTRY, FIND_MODELS, REPLAY_VERSIONS = "analyse-registry", "find-models", "replay-versions"
 ADVISE_TASK, MEASURE_SAFETY, FIND_TAUGHT = "advise-task", "measure-safety", "find-taught-strings"
+WRITE_EVIDENCE = "write-evidence-packs"
 #: What a worker may run: name of the flow → entry point in the installed package.
 ENTRY_POINTS = {
     EMBED_VERSION: "deltadex_flows.embed.embed_model_version",
@@ -21,6 +22,7 @@ ENTRY_POINTS = {
     ADVISE_TASK: "deltadex_flows.advise.advise_task",
     MEASURE_SAFETY: "deltadex_flows.safety.measure_safety",
     FIND_TAUGHT: "deltadex_flows.taught.find_taught_strings",
+    WRITE_EVIDENCE: "deltadex_flows.evidence.write_evidence_packs",
 }
 #: `prefect worker start --type …`; `pyproject.toml` registers the class.
 WORKER_TYPE = "deltadex"

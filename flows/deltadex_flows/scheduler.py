@@ -47,6 +47,7 @@ from deltadex_flows.entry_points import (
     POOL_TEMPLATE,
     REPLAY_VERSIONS,
     WORKER_TYPE,
+    WRITE_EVIDENCE,
     flow_of,
 )
 
@@ -99,7 +100,8 @@ _REPLAY = _Deployment(REPLAY_VERSIONS, "compare-answers", _REPLAY_QUEUE, "replay
 _ADVICE = _Deployment(ADVISE_TASK, "advise-by-examples", _ADVICE_QUEUE, "advice")
 _SAFETY = _Deployment(MEASURE_SAFETY, "measure-safety-drift", _SAFETY_QUEUE, "safety")
 _TAUGHT = _Deployment(FIND_TAUGHT, "search-taught-strings", _TAUGHT_QUEUE, "taught")
-_DEPLOYMENTS = (_NEW_VERSION, _BACKLOG, _ANALYSES, _SEARCH, _REPLAY, _ADVICE, _SAFETY, _TAUGHT)
+_EVIDENCE = _Deployment(WRITE_EVIDENCE, "write-packs", _ANALYSES_QUEUE, "evidence")
+_DEPLOYMENTS = (_NEW_VERSION, _BACKLOG, _ANALYSES, _SEARCH, _REPLAY, _ADVICE, _SAFETY, _TAUGHT, _EVIDENCE)
 
 #: Age at which a pending run counts as dead: its worker died while starting it.
 _STUCK_AFTER = timedelta(seconds=120)

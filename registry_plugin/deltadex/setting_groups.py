@@ -474,6 +474,9 @@ class EvidenceSettings(_Group):
     time_stamp_url: str | None = Field(
         None, description="authority (RFC 3161) that vouches for the time of a pack, such as https://host/path"
     )
+    packs_folder: Path | None = Field(
+        None, description="where the flow writes packs; default: the folder `packs` of the data folder"
+    )
     pseudonym_key: SecretStr | None = Field(
         None, min_length=32, description="names hidden versions in packs; default: derived from `artifact_key`"
     )

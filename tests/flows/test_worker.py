@@ -28,6 +28,7 @@ from deltadex_flows.advise import advise_task
 from deltadex_flows.analyse import analyse_registry
 from deltadex_flows.embed import embed_model_version
 from deltadex_flows.entry_points import ENTRY_POINTS
+from deltadex_flows.evidence import write_evidence_packs
 from deltadex_flows.find import find_models
 from deltadex_flows.replay import replay_versions
 from deltadex_flows.safety import measure_safety
@@ -68,6 +69,7 @@ def test_the_worker_knows_each_flow_by_its_name() -> None:
         advise_task,
         measure_safety,
         find_taught_strings,
+        write_evidence_packs,
     ]
     assert {flow.name: f"{flow.__module__}.{flow.fn.__name__}" for flow in flows} == ENTRY_POINTS
 

@@ -14,15 +14,12 @@ from deltadex.access import Right
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, parse_label, settings_from
 from deltadex.cli.reading import print_json, reading
 from deltadex.cli.terminal import plain
-from deltadex.errors import DeltadexError, SettingsError
 from deltadex.versions import reads as versions
 from deltadex.versions.labels import known_version, unknown
 
 if TYPE_CHECKING:
     from deltadex.access import Person
-    from deltadex.evidence.pack import EvidencePack
     from deltadex.evidence.reproduce import Reproduction
-    from deltadex.evidence.signing import PackSigner
     from deltadex.settings import Settings
     from deltadex.store.database import Transaction
     from deltadex.types import VersionRow
@@ -71,7 +68,9 @@ def make(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Write a pack about a version, as you may see it."""
-    from deltadex.evidence.pack import ZIP, write_pack, zip_name
+    from deltadex.evidence.by_alias import packs_with_alias, write_packs
+    from deltadex.evidence.pack import ZIP, evidence_pack, write_pack
+    from deltadex.evidence.signing import required_signer
     from deltadex.evidence.time_stamp import time_stamper_of
 
     if (label is None) == (alias is None):
@@ -79,16 +78,17 @@ def make(
     if alias is not None and output.suffix == ZIP:
         raise typer.BadParameter("with --alias it is a folder of packs", param_hint="--output")
     with reading(data_dir, database_url) as (tx, viewer, settings):
-        signer = None if unsigned else _signer(settings)
-        rows = [_version(tx, viewer, settings, label)] if label else _with_alias(tx, viewer, settings, alias or "")
-        packs = [_pack(tx, viewer, settings, row, after) for row in rows]
+        signer = None if unsigned else required_signer(settings)
+        if alias is not None:
+            packs = packs_with_alias(tx, viewer, settings, alias, after=after)
+        else:
+            version_id = _version(tx, viewer, settings, label or "").id
+            packs = [evidence_pack(tx, viewer, settings, version_id, after=after)]
     stamper = time_stamper_of(settings) if signer else None
-    written = [
-        write_pack(
-            pack, output if alias is None else output / zip_name(pack.label), signer=signer, time_stamper=stamper
-        )
-        for pack in packs
-    ]
+    if alias is not None:
+        written = write_packs(packs, output, signer=signer, time_stamper=stamper)
+    else:
+        written = [write_pack(packs[0], output, signer=signer, time_stamper=stamper)]
     if json:
         signed = signer.place if signer else None
         print_json(
@@ -186,23 +186,6 @@ def new_key(
     console.print(f"{plain(public)}: the key that verifies. Publish it where packs don't come from.", soft_wrap=True)
 
 
-def _signer(settings: Settings) -> PackSigner:
-    from deltadex.evidence.signing import signer_of
-
-    signer = signer_of(settings)
-    if signer is None:
-        raise SettingsError(
-            "There is no key that signs packs", hint="`deltadex evidence new-key` makes one; --unsigned does without."
-        )
-    return signer
-
-
-def _pack(tx: Transaction, viewer: Person, settings: Settings, row: VersionRow, after: str) -> EvidencePack:
-    from deltadex.evidence.pack import evidence_pack
-
-    return evidence_pack(tx, viewer, settings, row.id, after=after)
-
-
 def _version(tx: Transaction, viewer: Person, settings: Settings, label: str) -> VersionRow:
     name, _, alias = label.rpartition("@")
     if not name or "/" in alias:
@@ -211,18 +194,6 @@ def _version(tx: Transaction, viewer: Person, settings: Settings, label: str) ->
         if alias in row.registered.aliases:
             return row
     raise unknown(label)
-
-
-def _with_alias(tx: Transaction, viewer: Person, settings: Settings, alias: str) -> list[VersionRow]:
-    rows = [
-        row
-        for name in versions.names(tx, viewer, settings.registry)
-        for row in versions.find(tx, viewer, settings.registry, name)
-        if alias in row.registered.aliases
-    ]
-    if not rows:
-        raise DeltadexError(f"No version that you may see has the alias {alias}", hint="`deltadex models` lists them.")
-    return rows
 
 
 def _as_json(found: Reproduction) -> dict[str, Any]:

@@ -110,6 +110,16 @@ def signer_of(settings: Settings) -> PackSigner | None:
     return None
 
 
+def required_signer(settings: Settings) -> PackSigner:
+    """Return the signer that the settings name; raises SettingsError if there is none."""
+    signer = signer_of(settings)
+    if signer is None:
+        raise SettingsError(
+            "There is no key that signs packs", hint="`deltadex evidence new-key` makes one; --unsigned does without."
+        )
+    return signer
+
+
 def key_file(settings: Settings) -> Path:
     """Return where the key that signs is, or would be."""
     return settings.evidence.key_file or settings.data_dir / EVIDENCE_KEY_FILE
