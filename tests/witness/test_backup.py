@@ -11,6 +11,9 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import pytest
 
 from deltadex.errors import GovernanceError, StoreError
+from deltadex.ownership import actions as ownership
+from deltadex.ownership.tags import keep_tags
+from deltadex.registry.client import RegisteredModel
 from deltadex.reviews import actions as reviews
 from deltadex.settings import Settings
 from deltadex.store import backup as store_backup
@@ -18,7 +21,7 @@ from deltadex.store import migrate as migrations
 from deltadex.store.database import Database
 from deltadex.store.migrate import Migration, shipped
 from deltadex.witness.backup import back_up, restore, verify_backup
-from tests.stored import ADMIN, REGISTRY
+from tests.stored import ADMIN, REGISTRY, discovered
 from tests.witness import commands, forging
 
 
@@ -48,6 +51,15 @@ def changed(backup: Path, member: str, change: Callable[[bytes], bytes]) -> Path
         for name in old.namelist():
             new.writestr(name, change(old.read(name)) if name == member else old.read(name))
     return copy
+
+
+def forged(backup: Path, table: str) -> Path:
+    """Return a copy by a forger who changes a row and its digest in the manifest, and not the log."""
+    rows = ZipFile(backup).read(f"tables/{table}.copy").replace(b"ben", b"eve")
+    manifest = json.loads(ZipFile(backup).read("manifest.json"))
+    manifest["tables"][table]["digest"] = hashlib.sha256(rows).hexdigest()
+    once = changed(backup, f"tables/{table}.copy", lambda _: rows).rename(backup.with_name("once.zip"))
+    return changed(once, "manifest.json", lambda _: json.dumps(manifest).encode())
 
 
 def test_a_backup_is_private_and_overwrites_nothing(backup: Path, store: Database) -> None:
@@ -98,16 +110,26 @@ def test_a_table_that_was_changed_is_not_restored(backup: Path, empty: Database)
 
 
 def test_rows_that_are_not_those_of_the_log_are_noticed_after_the_restoration(backup: Path, empty: Database) -> None:
-    """A forger who changes a row, its digest in the manifest, and not the log."""
-    rows = ZipFile(backup).read("tables/decisions.copy").replace(b"ben", b"eve")
-    manifest = json.loads(ZipFile(backup).read("manifest.json"))
-    manifest["tables"]["decisions"]["digest"] = hashlib.sha256(rows).hexdigest()
-    forged = changed(backup, "tables/decisions.copy", lambda _: rows)
-    forged = changed(
-        forged.rename(backup.with_name("once.zip")), "manifest.json", lambda _: json.dumps(manifest).encode()
-    )
     with pytest.raises(GovernanceError, match="was changed"):
-        restore(empty, forged, on_progress=ignore)
+        restore(empty, forged(backup, "decisions"), on_progress=ignore)
+
+
+def test_a_changed_history_of_ownership_is_neither_backed_up_nor_restored(
+    store: Database, empty: Database, tmp_path: Path
+) -> None:
+    settings = Settings(registry=REGISTRY)
+    with store.transaction() as tx:
+        discovered(tx)
+        keep_tags(tx, settings, {"support": RegisteredModel(1, {}, {})})
+        ownership.edit(tx, ADMIN, settings, "support", {"owner": "ben"})
+    back_up(store, tmp_path / "backup.zip", on_progress=ignore)
+    with pytest.raises(GovernanceError, match="ownership history was changed"):
+        restore(empty, forged(tmp_path / "backup.zip", "ownership_entries"), on_progress=ignore)
+    with store.transaction() as tx:
+        tx.execute("alter table ownership_entries disable trigger user")
+        tx.execute("update ownership_entries set stated = 'eve'")
+    with pytest.raises(GovernanceError, match="ownership history was changed"):
+        back_up(store, tmp_path / "another.zip", on_progress=ignore)
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x05\x06" + bytes(18)])

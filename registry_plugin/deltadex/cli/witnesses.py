@@ -19,7 +19,7 @@ from deltadex.cli.terminal import plain
 from deltadex.errors import SettingsError
 from deltadex.ownership import chain as ownership
 from deltadex.reviews import actions as reviews
-from deltadex.reviews.chain import Chain
+from deltadex.reviews.chain import Chain, cut
 from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.witness import queries
@@ -101,9 +101,9 @@ def verified_backup(path: Path, data_dir: DataDir, *, head: str | None) -> tuple
     """Verify the log of a backup without a database, and compare it with the witnesses of the settings."""
     settings = settings_from(data_dir)
     chain, hashes = verify_backup(path)
-    number, _, known = (head or "").rpartition(":")
-    if head and known not in (hashes[int(number) - 1 : int(number)] if number.isdecimal() else hashes):
-        chain = replace(chain, broken=0, problem=f"The entry {known[:12]}… is missing")
+    fault = cut(head, {each: at for at, each in enumerate(hashes, start=1)})
+    if chain.broken is None and fault is not None:
+        chain = replace(chain, broken=fault[0], problem=fault[1])
     answers = ask(witnesses_of(settings), settings.registry, published={})
     return chain, compare_hashes(len(hashes), {at: {one} for at, one in enumerate(hashes, start=1)}, answers)
 

@@ -64,7 +64,7 @@ def verify(tx: Transaction, *, holding: str | None = None) -> Chain:
             previous = entry.hash
             places |= {known: number for known in (entry.hash, entry.fields["former_hash"]) if known}
     head = f"{number}:{previous}" if number else ""
-    fault = fault or next(_contradictions(tx), None) or _cut(holding, places)
+    fault = fault or next(_contradictions(tx), None) or cut(holding, places)
     return Chain(number, head, *(fault or (None, "")))
 
 
@@ -262,8 +262,16 @@ def _contradictions(tx: Transaction) -> Iterator[tuple[int, str]]:
         yield 0, f"Finding {review_id} ({status}) is not as the log left it ({expected}): one of both was changed"
 
 
-def _cut(holding: str | None, places: Mapping[str, int]) -> tuple[int, str] | None:
-    """Return that a head is missing; None if it is where it was."""
+def cut(holding: str | None, places: Mapping[str, int]) -> tuple[int, str] | None:
+    """Return `Chain.broken` and `Chain.problem` if a head is missing; None if it is where it was.
+
+    Parameters
+    ----------
+    holding
+        `number:hash`, or the hash alone.
+    places
+        Number of each entry by its hash.
+    """
     if not holding:
         return None
     number, _, known = holding.rpartition(":")

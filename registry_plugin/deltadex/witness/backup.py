@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
 
+from deltadex.access import Person, Role
 from deltadex.errors import GovernanceError, StoreError
+from deltadex.ownership import chain as ownership
 from deltadex.reviews import chain
 from deltadex.reviews.chain import Chain
 from deltadex.store import clock
@@ -29,6 +31,8 @@ _MAX_MANIFEST = 1 << 20
 #: Longest entry that is read: evidence is numbers and names, a comment a person's text.
 _MAX_ENTRY = 1 << 24
 _HINT = "`deltadex db backup` writes one."
+#: A backup is of every table.
+_READER = Person("deltadex", Role.VIEWER)
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def back_up(source: Database, path: Path, *, on_progress: OnProgress) -> Backup:
     StoreError
         The file exists or can't be written, or the store is not migrated.
     GovernanceError
-        The log was changed behind its triggers.
+        The log or the history of ownership was changed behind its triggers.
     """
     try:
         file = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600), "w+b")
@@ -69,8 +73,8 @@ def back_up(source: Database, path: Path, *, on_progress: OnProgress) -> Backup:
         # Vectors hardly shrink; the lowest level takes a third of the time.
         with file, snapshot(source) as ours, ZipFile(file, "w", ZIP_DEFLATED, compresslevel=1) as archive:
             found = chain.verify(ours)
-            if found.broken is not None:
-                raise GovernanceError(found.problem, hint="Back it up with pg_dump, and ask the owner of the database.")
+            if problem := found.problem or ownership.verify(ours, _READER).problem:
+                raise GovernanceError(problem, hint="Back it up with pg_dump, and ask the owner of the database.")
             with archive.open(_LOG, "w", force_zip64=True) as log:
                 for entry in chain.entries(ours):
                     log.write(f"{json.dumps(entry)}\n".encode())
@@ -105,23 +109,24 @@ def verify_backup(path: Path) -> tuple[Chain, list[str]]:
 
 
 def restore(target: Database, path: Path, *, on_progress: OnProgress) -> Chain:
-    """Read a backup into an empty database, and verify the log there.
+    """Read a backup into an empty database, and verify the log and the history of ownership there.
 
     Raises
     ------
     StoreError
         The file is no backup or of a newer Deltadex, the database is not empty, or a table differs from the backup's.
     GovernanceError
-        The log is not the one of the manifest, or was changed.
+        The log is not the one of the manifest, or it or the history of ownership was changed.
     """
     verify_backup(path)
     with _opened(path) as (archive, manifest):
         read_tables(target, archive, manifest.tables, schema=manifest.schema, on_progress=on_progress)
     with target.transaction() as tx:
-        found = chain.verify(tx)
-    if found.broken is not None or found.head != manifest.head:
+        found, owned = chain.verify(tx), ownership.verify(tx, _READER)
+    problem = found.problem or owned.problem
+    if problem or found.head != manifest.head:
         raise GovernanceError(
-            found.problem or f"The log that was restored leads to another head: {found.head or 'none'}",
+            problem or f"The log that was restored leads to another head: {found.head or 'none'}",
             hint="The backup was changed. Drop the database, and take another one.",
         )
     return found
