@@ -42,7 +42,19 @@ from benchmarks.real.texts import Role
 from deltadex.vectors import cosine_similarity
 
 #: Modules beside this one, each with a function `report`, on domains that chose nothing.
-PARTS = ("find", "selection", "advise", "augment", "merge", "across", "lineage", "geometry", "safety", "taught")
+PARTS = (
+    "find",
+    "selection",
+    "advise",
+    "augment",
+    "merge",
+    "across",
+    "lineage",
+    "geometry",
+    "safety",
+    "hiding",
+    "taught",
+)
 _CHOSEN_ON = (Role.TRAIN, Role.SELECT)
 _PLAIN = ("silhouette, same settings", "nearest, same settings")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 _SECONDS, _MOST_BYTES = 10, 1 << 16
+#: An authority that sends a byte now and then must not hold up a round of the watcher.
+_MOST_SECONDS = 30
 _TYPE = "application/timestamp-query"
 _NO_AUTHORITY = "Is it an RFC 3161 authority?"
 
@@ -68,12 +71,12 @@ def time_of(answer: bytes, message: bytes, *, roots: Sequence[Certificate] = (),
             library.VerifierBuilder(roots=list(roots), nonce=nonce).build().verify_message(response, message)
         elif not _is_answer(response, message, nonce):
             raise ValueError("it was refused, or is over something else")
-        time: datetime = response.tst_info.gen_time
+        stated: datetime = response.tst_info.gen_time
     except (library.VerificationError, ValueError) as error:
         raise TimeStampError(
             f"the time stamp does not hold: {error}", hint="Do the certificates name this authority's root?"
         ) from error
-    return time.astimezone(UTC)
+    return stated.astimezone(UTC)
 
 
 def read_roots(file: Path) -> tuple[Certificate, ...]:
@@ -98,13 +101,15 @@ def _is_answer(response: Any, message: bytes, nonce: int | None) -> bool:
 
 
 def _asked(url: str, request: bytes) -> bytes:
-    answer = b""
+    answer, started = b"", time.monotonic()
     try:
         with httpx.stream("POST", url, content=request, headers={"content-type": _TYPE}, timeout=_SECONDS) as response:
             for part in response.iter_bytes():
                 answer += part
                 if len(answer) > _MOST_BYTES:
                     raise TimeStampError("its answer is too long", hint=_NO_AUTHORITY)
+                if time.monotonic() - started > _MOST_SECONDS:
+                    raise TimeStampError("its answer takes too long", hint=_NO_AUTHORITY, retryable=True)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         # Neither its text nor the address: these may hold a password.
         raise TimeStampError(

@@ -118,6 +118,33 @@ def test_a_task_finds_its_models_by_the_page_and_by_the_command(
     assert "acme/base-lm" in unknown.stderr
 
 
+def test_a_task_is_advised_on_by_the_page_and_the_advice_has_a_link(company: Installation, browser: Browser) -> None:
+    texts = [document.text[:200] for document in corpus.read_domain("legal")[0]][:6]
+    page = browser.new_page()
+    page.goto(f"{company.settings.dashboard_url}/advise")
+    ask = page.get_by_role("button", name="Advise", exact=True)
+    expect(ask).to_be_visible(timeout=60_000)
+    examples = page.get_by_label("Examples, as JSON lines or CSV")
+    examples.fill("no example")
+    examples.press("Control+Enter")
+    expect(page.get_by_text("Line 1 is not")).to_be_visible(timeout=60_000)
+    given = [{"prompt": f"Draft clause {number}.", "completion": text} for number, text in enumerate(texts)]
+    examples.fill("\n".join(map(json.dumps, given)))
+    examples.press("Control+Enter")
+    expect(page.get_by_text("6 examples. Fewer than 30 get no recommendation.")).to_be_visible(timeout=60_000)
+    ask.click()
+    page.wait_for_url(re.compile(r"advice=\d+"), timeout=60_000)
+    expect(page.get_by_text("6 distinct examples are fewer than 30")).to_be_visible(timeout=240_000)
+    expect(page.get_by_text("Tokens per call: base alone")).to_be_visible()
+    number = re.search(r"advice=(\d+)", page.url)
+    page.close()
+
+    assert number is not None
+    told = company.read("advise", "--show", number[1])
+    assert told["advice"]["recommended"] is None
+    assert {option["choice"] for option in told["advice"]["options"]} >= {"base", "prompt", "reuse"}
+
+
 @pytest.mark.parametrize(
     "path", ["", "inbox", "map", "model", "duplicates", "drift", "domains", "find", "advise", "audit", "system"]
 )

@@ -259,3 +259,6 @@ def test_a_token_of_the_companys_login_is_its_person_if_all_of_it_is_right(
             header(sub="8"), header(other), header(name="unknown"), header("k" * 40, "HS256"), header(None, "none"),
         ):  # fmt: skip
             assert posted(url, **wrong).status_code == 401
+    away = mcp.model_copy(update={"jwks_url": "http://127.0.0.1:9/keys"})
+    with serving(with_people.model_copy(update={"mcp": away}), database) as url:
+        assert posted(url, **header()).status_code == 503, "no login is wrong: the keys can't be read"

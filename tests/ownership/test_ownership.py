@@ -125,6 +125,9 @@ def test_the_owner_attests_and_nobody_else_who_is_not_entitled(tx: Transaction, 
     with pytest.raises(AccessDenied, match="owned by ada"):
         actions.attest(tx, bo, settings, "support")
     assert actions.attest(tx, ada, settings, "support").state is AttestationState.CURRENT
+    actions.edit(tx, bo, settings, "support", {OWNER: "Ada"})
+    with pytest.raises(AccessDenied, match="owned by Ada"):
+        actions.attest(tx, bo, settings, "support")
     # No person of the list: a team, for which a reviewer speaks.
     actions.edit(tx, bo, settings, "support", {OWNER: "the contracts team"})
     assert actions.attest(tx, bo, settings, "support").attestation.by == "bo"

@@ -74,14 +74,16 @@ def _form(now: Snapshot) -> None:
 
 
 def _say_time(now: Snapshot) -> None:
-    """State the expected time before anything starts."""
+    """State the expected time before anything starts, or what is wrong with the examples."""
     try:
         examples = _examples()
         order = checked(now.settings, _order(now), examples)
         with now.transaction() as tx:
             expected = estimate(tx, now.settings, st.session_state["advice-base"], order.work)
-    except DeltadexError:
-        return  # said when the person asks
+    except DeltadexError as error:
+        if st.session_state["advice-examples"] or st.session_state["advice-file"]:
+            st.caption(f"{view.plain(error.message)}. {markdown_hint(error.hint)}")
+        return
     few = f" Fewer than {ENOUGH_EXAMPLES} get no recommendation." if len(examples) < ENOUGH_EXAMPLES else ""
     st.caption(f"{len(examples):,} examples.{few} {view.plain(str(expected))}")
 

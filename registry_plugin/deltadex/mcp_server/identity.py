@@ -124,6 +124,10 @@ class Identification:
                 issuer=self._mcp.issuer,
                 options={"require": ["exp", "iss", "sub", "aud"]},
             )
+        except jwt.PyJWKClientConnectionError as error:
+            raise SettingsError(
+                f"The keys of the identity provider can't be read: {error}", hint="Check DELTADEX_MCP__JWKS_URL."
+            ) from error
         except jwt.PyJWTError as error:
             raise AccessDenied("The bearer token is not valid", hint="Log in again.") from error
         return claims

@@ -107,7 +107,8 @@ def _require_owner(person: Person, settings: Settings, known: Ownership) -> None
         return
     person.require(Right.DECIDE)
     directory = read_directory(settings)
-    if not is_owner and directory is not None and known.owner in directory.people:
+    people = {name.casefold() for name in directory.people} if directory else set()
+    if not is_owner and known.owner.casefold() in people:
         raise AccessDenied(
             f"{known.model} is owned by {known.owner}, who attests it",
             hint=f"If {person.name} owns it now, `deltadex own {known.model} --owner …` says so first.",
