@@ -37,6 +37,6 @@ def test_a_search_is_asked_for_on_the_page_after_its_time_is_stated(store: Datab
     assert "Not searched yet" in text(page)
     assert "64 texts and 0 listed strings." in text(page)
     page.button(key="taught").click().run()
-    assert "is asked" in str([each.proto.text for each in page.get("progress")])
+    assert "Waiting for the watcher" in str([each.proto.text for each in page.get("progress")])
     with store.transaction() as tx:
         assert len(TAUGHT.waiting(tx, REGISTRY)) == 1

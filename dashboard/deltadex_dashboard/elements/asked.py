@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeVar
 
 import streamlit as st
 
 from deltadex.advise.queries import AdviceRow
-from deltadex.asked.queries import AskedState
+from deltadex.asked.queries import AskedState, RequestRow
 from deltadex.errors import DeltadexError
 from deltadex.escaping import markdown_hint
 from deltadex.find.queries import SearchRow
 from deltadex_dashboard.elements import text as view
 
 _REFRESH_SECONDS = 1
+_WAITING = {
+    AskedState.ASKED: "Waiting for the watcher, which starts it within seconds.",
+    AskedState.QUEUED: "Waiting for a worker.",
+}
 
 R = TypeVar("R", SearchRow, AdviceRow)
 
@@ -49,20 +53,24 @@ def linked(parameter: str, read: Callable[[int], R], *, noun: str, coming: str) 
     return row
 
 
-def without_result(
-    row: SearchRow | AdviceRow, read: Callable[[int], SearchRow | AdviceRow], texts: Mapping[AskedState, str]
-) -> None:
-    """Show why a request failed, or how far it is."""
+def without_result(row: RequestRow, read: Callable[[int], RequestRow], running: str) -> None:
+    """Show why a request failed, or how far it is.
+
+    Parameters
+    ----------
+    running
+        Sentence on what the worker does.
+    """
     if row.is_over:
         st.error(f"**{view.plain(row.reason)}** {markdown_hint(row.hint)}")
     else:
-        _progress(row.id, read, texts)
+        _progress(row.id, read, running)
 
 
 @st.fragment(run_every=_REFRESH_SECONDS)
-def _progress(request_id: int, read: Callable[[int], SearchRow | AdviceRow], texts: Mapping[AskedState, str]) -> None:
+def _progress(request_id: int, read: Callable[[int], RequestRow], running: str) -> None:
     row = read(request_id)
     if row.is_over:
         st.rerun()
-    st.progress(row.progress, text=texts[row.state])
+    st.progress(row.progress, text=_WAITING.get(row.state, running))
     st.caption(f"Started {view.ago(row.asked_at)}. `deltadex doctor` checks that a worker is running.")

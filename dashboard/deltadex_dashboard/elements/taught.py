@@ -15,7 +15,10 @@ from deltadex.taught.queries import Taught, TaughtGiven, TaughtRow
 from deltadex.taught.words import COVERAGE
 from deltadex.types import VersionRow
 from deltadex_dashboard.elements import text as view
+from deltadex_dashboard.elements.asked import without_result
 from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
+
+_RUNNING = "Continuing texts with the version and its base."
 
 
 def show(now: Snapshot, row: VersionRow) -> None:
@@ -37,11 +40,7 @@ def show(now: Snapshot, row: VersionRow) -> None:
 
 def _latest(now: Snapshot, found: TaughtRow) -> None:
     if found.result is None:
-        if found.is_over:
-            st.error(f"**Search {found.id} failed:** {view.plain(found.reason)}")
-            st.caption(markdown_hint(found.hint))
-        else:
-            st.progress(found.progress, text=f"Search {found.id} is {found.state}")
+        without_result(found, lambda search_id: _search(now, search_id), _RUNNING)
         return
     # A page may be on a shared screen: the strings are shown only when a person asks for them.
     if (found.result.found or found.result.listed) and st.toggle("Show the strings in clear", key="taught-clear"):
@@ -49,6 +48,11 @@ def _latest(now: Snapshot, found: TaughtRow) -> None:
             found = reads.get(tx, now.person, now.settings, found.id, is_revealed=True)
     if found.result is not None:
         _result(found.result)
+
+
+def _search(now: Snapshot, search_id: int) -> TaughtRow:
+    with now.transaction() as tx:
+        return reads.get(tx, now.person, now.settings, search_id)
 
 
 def _result(result: Taught) -> None:

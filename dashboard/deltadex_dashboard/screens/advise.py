@@ -12,7 +12,6 @@ from deltadex.advise.estimate import estimate
 from deltadex.advise.queries import AdviceOrder, AdviceRow
 from deltadex.advise.rule import ENOUGH_EXAMPLES
 from deltadex.advise.selectors import SELECTORS
-from deltadex.asked.queries import AskedState
 from deltadex.engine.example_files import MAX_BYTES, SUFFIXES, read_content, read_text
 from deltadex.engine.examples import Example
 from deltadex.errors import DeltadexError
@@ -26,11 +25,7 @@ from deltadex_dashboard.reads.snapshots import Snapshot, snapshot
 
 _ERROR = "advice-error"
 _PLACEHOLDER = '{"prompt": "Which invoices are overdue?", "completion": "SELECT …"}'
-_PROGRESS_TEXTS = {
-    AskedState.ASKED: "Waiting for the watcher, which starts the work within seconds.",
-    AskedState.QUEUED: "Waiting for a worker.",
-    AskedState.RUNNING: "Scoring the options on the examples.",
-}
+_RUNNING = "Scoring the options on the examples."
 
 
 def show(now: Snapshot) -> None:
@@ -126,7 +121,7 @@ def _answer(now: Snapshot) -> None:
         _result(row.advice)
         st.caption(f"`deltadex advise --show {row.id}` prints it.")
     else:
-        without_result(row, read, _PROGRESS_TEXTS)
+        without_result(row, read, _RUNNING)
 
 
 def _row(now: Snapshot, request_id: int) -> AdviceRow:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
-from deltadex.asked.queries import AskedState
 from deltadex.engine.example_files import MAX_BYTES, SUFFIXES, read_content, read_text
 from deltadex.engine.examples import MAX_EXAMPLES
 from deltadex.errors import DeltadexError
@@ -32,11 +31,7 @@ _PLACEHOLDER = """{"prompt": "Which invoices are overdue?", "completion": "SELEC
 {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
 
 or CSV: prompt,completion"""
-_PROGRESS_TEXTS = {
-    AskedState.ASKED: "Waiting for the watcher, which starts the search within seconds.",
-    AskedState.QUEUED: "Waiting for a worker.",
-    AskedState.RUNNING: "Training a small adapter on the examples.",
-}
+_RUNNING = "Training a small adapter on the examples."
 
 
 def show(now: Snapshot) -> None:
@@ -160,7 +155,7 @@ def _answer(now: Snapshot, conditions: Conditions | None) -> None:
     if row.delta:
         _of_search(now, row, conditions)
     else:
-        without_result(row, read, _PROGRESS_TEXTS)
+        without_result(row, read, _RUNNING)
 
 
 def _row(now: Snapshot, search_id: int) -> SearchRow:

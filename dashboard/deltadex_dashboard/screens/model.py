@@ -14,7 +14,7 @@ from deltadex.reviews.lifecycle import UNDECIDED
 from deltadex.reviews.queries import ReviewRow
 from deltadex.types import State, VersionRow
 from deltadex_dashboard.charts.drift import drift_chart, drift_words, probes_chart
-from deltadex_dashboard.elements import finding, ownership, taught
+from deltadex_dashboard.elements import finding, ownership, safety, taught
 from deltadex_dashboard.elements import text as view
 from deltadex_dashboard.reads import models
 from deltadex_dashboard.reads import pages as reads
@@ -59,6 +59,7 @@ def show(now: Snapshot) -> None:
     _mixture(facts)
     _drift(now, name)
     _lineage(now, row, facts)
+    safety.show(now, row)
     taught.show(now, row)
     left, right = st.columns(2, gap="large")
     with left:

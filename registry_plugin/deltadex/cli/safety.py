@@ -16,10 +16,8 @@ from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse
 from deltadex.cli.reading import print_json, version_json
 from deltadex.cli.terminal import plain
 from deltadex.errors import DeltadexError
-from deltadex.replay.agreement import Estimate
-from deltadex.safety import reads
+from deltadex.safety import reads, words
 from deltadex.safety.ask import ask, cost
-from deltadex.safety.measure import LEAST_AUROC
 from deltadex.safety.queries import SafetyRow
 from deltadex.safety.reads import MeasuredSafety
 from deltadex.settings import Settings
@@ -134,29 +132,10 @@ def _show(version: VersionRow, row: SafetyRow, found: MeasuredSafety | None) -> 
         return
     console.print(f"[bold]{plain(version.label)}[/] {found.verdict.words}")
     table = Table("harmful against harmless prompts", "version", "base", box=None, header_style="dim")
-    for name, part in (
-        ("AUROC along the direction", "auroc"),
-        ("standardised distance along it", "distance"),
-        ("AUROC of a refusal", "odds_auroc"),
-        ("log-odds of a refusal: gap (nats)", "odds_gap"),
-    ):
-        table.add_row(name, *(_interval(getattr(one, part)) for one in (found.reading, found.base)))
+    for row_of_table in words.comparisons(found):
+        table.add_row(*map(plain, row_of_table))
     console.print(table)
-    _show_traits(found)
-
-
-def _show_traits(found: MeasuredSafety) -> None:
-    """Print the shift along each trait, in units of the base's own contrast."""
-    shifts = {one.name: one.shift for one in found.traits}
-    for name, area in found.trait_aurocs.items():
-        said = f"shift {_interval(shifts[name])}" if name in shifts else "this base has none"
-        why = "" if name in shifts else f": AUROC {area:.2f} in the base, {LEAST_AUROC} is needed"
-        console.print(f"  {name}: {said}{why}")
-    if shifts:
-        console.print(
-            "[dim]Shifts: 1 is as far as the instruction for the trait moves the base. Nothing judges them.[/]"
-        )
-
-
-def _interval(one: Estimate) -> str:
-    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]".replace("[", "\\[")
+    for sentence in words.traits(found):
+        console.print(f"  {plain(sentence)}")
+    if found.traits:
+        console.print(f"[dim]{words.SHIFTS}[/]")
