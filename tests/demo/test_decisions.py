@@ -9,11 +9,15 @@ import pytest
 
 from deltadex.access import at_terminal
 from deltadex.demo import Size
-from deltadex.demo.decisions import ADA, ASSIGNMENTS, BEN, RULINGS, decide
+from deltadex.demo.decisions import ADA, ASSIGNMENTS, BEN, OWNED, RULINGS, decide
 from deltadex.demo.specification import specification
 from deltadex.duplicates.regroup import regroup_around
 from deltadex.errors import AccessDenied, DeltadexError
 from deltadex.findings import queries as findings
+from deltadex.ownership import reads as ownership
+from deltadex.ownership.attestation import AttestationState
+from deltadex.ownership.tags import keep_tags
+from deltadex.registry.client import RegisteredModel
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.lifecycle import Action, Status
 from deltadex.reviews.queries import LogEntry, ReviewRow
@@ -21,7 +25,7 @@ from deltadex.reviews.reasons import NEEDS_APPROVAL, reasons_for
 from deltadex.setting_groups import AccessSettings
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
-from deltadex.types import Finding, FindingKind, State
+from deltadex.types import Finding, FindingKind, RiskTier, State
 from deltadex.versions import transitions
 from tests.stored import ADMIN, REGISTRY, discovered, embedded
 
@@ -43,6 +47,7 @@ def found(tx: Transaction) -> None:
         unsupported = discovered(tx, name, tags={"team": "support"})
         transitions.mark_ended(tx, unsupported, state=State.UNSUPPORTED, reason="pissa", hint="Merge it.")
     reviews.follow(tx, SETTINGS)
+    keep_tags(tx, SETTINGS, {"contract-drafter": RegisteredModel(1, {}, {})})
 
 
 def read(database: Database) -> tuple[dict[FindingKind, ReviewRow], list[LogEntry]]:
@@ -84,6 +89,15 @@ def test_a_teams_inbox_is_full(decided: Database) -> None:
     assert [row.finding.kind for row in rows] == [FindingKind.UNSUPPORTED] * 2
 
 
+def test_one_model_is_owned_and_attested(decided: Database) -> None:
+    with decided.transaction() as tx:
+        known = ownership.of_model(tx, ADMIN, SETTINGS, "contract-drafter")
+    assert known is not None
+    assert (known.owner, known.tier, known.state) == (ADA, RiskTier.HIGH, AttestationState.CURRENT)
+    assert known.attestation is not None
+    assert known.attestation.by == ADA
+
+
 def test_a_second_demo_adds_nothing(decided: Database) -> None:
     _, before = read(decided)
     assert not decide(decided, SETTINGS)
@@ -108,6 +122,7 @@ def test_analyses_that_never_end_are_waited_for_no_longer_than_said(database: Da
 def test_what_they_decide_is_in_the_company_and_allowed() -> None:
     names = {version.name for version in specification(Size.COMPANY).versions}
     teams = {version.team for version in specification(Size.COMPANY).versions}
+    assert {name for name, _ in OWNED} <= names
     assert {each.model for each in (*RULINGS, *ASSIGNMENTS) if each.model} <= names
     assert {each.team for each in ASSIGNMENTS if each.team} <= teams
     for ruling in RULINGS:

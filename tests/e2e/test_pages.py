@@ -204,9 +204,7 @@ def test_find_takes_a_file_of_examples_and_shows_the_answer_and_its_certainty(
     page.locator("input[type=file]").set_input_files(file)
     expect(page.get_by_text("task.csv").first).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Find models").click()
-    expect(page.get_by_text("Waiting for the watcher, which starts it within seconds.")).to_be_visible(
-        timeout=60_000
-    )
+    expect(page.get_by_text("Waiting for the watcher, which starts it within seconds.")).to_be_visible(timeout=60_000)
     [search_id] = map(int, re.findall(r"search=(\d+)", page.url))
     with store.transaction() as tx:
         given = task_searches.begin(tx, search_id, flow_run_id="run")

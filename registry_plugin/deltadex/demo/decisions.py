@@ -11,13 +11,16 @@ from deltadex.access import Person, at_terminal
 from deltadex.errors import DeltadexError
 from deltadex.findings.kinds import Reason
 from deltadex.ingest.analyses import are_due
+from deltadex.ownership import reads as ownership
+from deltadex.ownership.actions import attest, edit
+from deltadex.ownership.facts import OwnershipField
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.lifecycle import UNDECIDED
 from deltadex.reviews.queries import ReviewRow
 from deltadex.reviews.reasons import Decision
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
-from deltadex.types import FindingKind
+from deltadex.types import FindingKind, RiskTier
 from deltadex.versions import queries as versions
 
 ADA, BEN = "ada", "ben"
@@ -116,6 +119,17 @@ ASSIGNMENTS = (
         comment="Does research mean this licence for the weights?",
     ),
 )
+#: What ada states about a registered model, and attests.
+OWNED = (
+    (
+        "contract-drafter",
+        {
+            OwnershipField.OWNER: ADA,
+            OwnershipField.TIER: RiskTier.HIGH,
+            OwnershipField.INTENDED_USE: "Drafts of supplier contracts. A lawyer reads each before it is sent.",
+        },
+    ),
+)
 
 
 def decide(
@@ -175,6 +189,10 @@ def _decide_once(tx: Transaction, *, people: dict[str, Person], settings: Settin
         rows = reviews.listing(tx, people[assignment.by], settings, statuses=UNDECIDED)
         seen = {row.id: row.revision for row in rows if assignment.concerns(row) and not row.assignee}
         reviews.assign(tx, people[assignment.by], settings, seen, assignee=assignment.to, comment=assignment.comment)
+    for name, stated in OWNED:
+        if ownership.of_model(tx, people[ADA], settings, name) is not None:
+            edit(tx, people[ADA], settings, name, stated)
+            attest(tx, people[ADA], settings, name)
     return True
 
 
