@@ -197,7 +197,11 @@ def test_sarif_has_what_its_schema_requires(company: Database) -> None:
     assert place["physicalLocation"]["artifactLocation"]["uri"] == "models:/legal-drafter/3"
     assert result["hostedViewerUri"] == "http://dash/inbox?finding=1"
     assert result["properties"]["measure"] == 0.97
-    assert run["invocations"] == [{"executionSuccessful": True}]
+    assert run["invocations"] == [{"executionSuccessful": True, "toolExecutionNotifications": []}]
+    [passed] = sarif(checked(company, "sql-writer/1"), SETTINGS)["runs"][0]["invocations"]
+    assert passed["executionSuccessful"]
+    notes = {each["message"]["text"] for each in passed["toolExecutionNotifications"]}
+    assert "Taught secrets is not judged yet: `deltadex taught sql-writer/1 --search`" in notes, notes
     [waiting] = sarif(checked(company, "new/1"), SETTINGS)["runs"][0]["invocations"]
     assert waiting["executionSuccessful"] is False
 

@@ -90,9 +90,8 @@ def test_a_finding_goes_with_its_cause(database: Database) -> None:
             store_privately_read(tx, settings, version_id, PrivatelyRead(reading, "probes", "w", "base"))
             found = findings.listing(tx, REGISTRY, kinds=[FindingKind.PROBES_DISAGREE])
             assert len(found) == expected
-            latest = latest_reading(tx, version_id)
-            assert latest is not None
-            assert latest[0] == reading
+            assert latest_reading(tx, version_id, weights_digest="w") == reading
+            assert latest_reading(tx, version_id, weights_digest="others") is None
             assert all("strength 0.010 on the public" in str(row.finding.evidence["reason"]) for row in found)
 
 

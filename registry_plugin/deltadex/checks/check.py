@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -159,7 +160,7 @@ def _outcome(row: VersionRow, failing: tuple[ReviewRow, ...], awaited: set[Findi
 def judged_by(kind: FindingKind, label: str) -> str:
     """Return by what a kind that is not judged yet will be judged."""
     command = KINDS[kind].asked_by
-    return f"`{command.format(version=label)}`" if command else "the next round over all versions"
+    return f"`{command.format(version=shlex.quote(label))}`" if command else "the next round over all versions"
 
 
 def _awaited(row: VersionRow) -> str:
@@ -178,7 +179,7 @@ def _is_unjudged(tx: Transaction, settings: Settings, row: VersionRow, kind: Fin
         case FindingKind.SAFETY_COLLAPSED:
             return not _is_of(row, safety.latest(tx, row.id, states=[AskedState.DONE]))
         case FindingKind.PROBES_DISAGREE:
-            return latest_reading(tx, row.id) is None
+            return latest_reading(tx, row.id, weights_digest=row.weights_digest) is None
         case FindingKind.TAUGHT:
             return not _is_of(row, taught.latest_of(tx, settings.registry, row.id, states=[AskedState.DONE]))
         case _:

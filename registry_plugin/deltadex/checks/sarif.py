@@ -7,7 +7,7 @@ from importlib.metadata import version as version_of
 from typing import Any
 from urllib.parse import quote
 
-from deltadex.checks.check import Outcome, VersionCheck
+from deltadex.checks.check import Outcome, VersionCheck, judged_by
 from deltadex.escaping import printable, sarif_text
 from deltadex.findings.kinds import KINDS, Severity
 from deltadex.reviews.queries import ReviewRow
@@ -53,12 +53,14 @@ def _driver(kinds: list[FindingKind]) -> dict[str, Any]:
 def _invocation(check: VersionCheck) -> dict[str, Any]:
     is_judged = check.outcome in (Outcome.PASSED, Outcome.FOUND)
     if is_judged:
-        return {"executionSuccessful": True}
-    text = sarif_text(f"{check.label} was not checked: {check.reason}")
-    return {
-        "executionSuccessful": False,
-        "toolExecutionNotifications": [{"level": "error", "message": {"text": text}}],
-    }
+        level, said = (
+            "note",
+            [f"{KINDS[kind].label} is not judged yet: {judged_by(kind, check.label)}" for kind in check.unjudged],
+        )
+    else:
+        level, said = "error", [f"{check.label} was not checked: {check.reason}"]
+    notes = [{"level": level, "message": {"text": sarif_text(each)}} for each in said]
+    return {"executionSuccessful": is_judged, "toolExecutionNotifications": notes}
 
 
 def _result(check: VersionCheck, row: ReviewRow, kinds: list[FindingKind], settings: Settings) -> dict[str, Any]:

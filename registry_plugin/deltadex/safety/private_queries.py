@@ -54,13 +54,14 @@ def readings_of_base(tx: Transaction, registry: str, base_digest: str, probes_di
     return {version_id: PrivateReading(*values) for version_id, *values in found}
 
 
-def latest_reading(tx: Transaction, version_id: int) -> tuple[PrivateReading, str, str] | None:
-    """Return the latest reading of a version with the digests of its probes and its base; None if there is none."""
+def latest_reading(tx: Transaction, version_id: int, *, weights_digest: str | None = None) -> PrivateReading | None:
+    """Return the latest reading of a version, or of these weights of it; None if there is none."""
     row = tx.execute(
         """
-        select public_strength, private_strength, similarity, noise_floor, probes_digest, base_digest
-        from private_readings where model_version_id = %s order by measured_at desc limit 1
+        select public_strength, private_strength, similarity, noise_floor from private_readings
+        where model_version_id = %(id)s and weights_digest = coalesce(%(weights)s, weights_digest)
+        order by measured_at desc limit 1
         """,
-        [version_id],
+        {"id": version_id, "weights": weights_digest},
     ).fetchone()
-    return None if row is None else (PrivateReading(*row[:4]), row[4], row[5])
+    return None if row is None else PrivateReading(*row)
