@@ -98,6 +98,14 @@ def test_a_measurement_without_its_base_fails_with_what_to_do(measuring: App) ->
     assert row.hint
 
 
+def test_weights_that_were_replaced_since_the_embedding_are_not_measured_as_those(measuring: App) -> None:
+    with measuring.database.transaction() as tx:
+        tx.execute("update model_versions set weights_digest = 'before' where name = 'intact'")
+    row, found = run(measuring, "intact")
+    assert (row.state, found) == (AskedState.FAILED, None)
+    assert row.reason == "The weights of intact/1 are not those that were embedded"
+
+
 def test_a_measurement_is_submitted_once_and_fails_with_its_run(measuring: App) -> None:
     measuring.scheduler.deploy()
     _, request_id = ask_for(measuring, "intact")

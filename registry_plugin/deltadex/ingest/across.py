@@ -17,9 +17,9 @@ from deltadex.engine import shared
 from deltadex.engine.client import EmbeddingProcess
 from deltadex.engine.requests import BaseModel
 from deltadex.engine.text_requests import Scanned, TextScan
-from deltadex.errors import DeltadexError, UnsupportedCheckpoint
+from deltadex.errors import DeltadexError
 from deltadex.ingest.embed import stated
-from deltadex.ingest.resolve import Bases, fetch, resolve, workspace
+from deltadex.ingest.resolve import Bases, digest_as_embedded, fetch, resolve, workspace
 from deltadex.types import VersionRow
 from deltadex.versions.queries import by_ids
 
@@ -93,20 +93,14 @@ class _Reader:
         with workspace(self._app, row) as hold:
             resolved = resolve(self._app, self._process, row, hold, bases=self._bases)
             fetched = fetch(self._app, self._process, resolved, hold, bases=self._bases)
-            own_tokens = fetched.finetune.checkpoint.tokenizer_folder is not None  # then the digest covers them as well
-            if fetched.finetune.weights_digest != row.weights_digest and not own_tokens:
-                raise UnsupportedCheckpoint(
-                    f"The weights of {row.label} are not those that were embedded",
-                    hint="`deltadex retry` embeds what is there now.",
-                )
+            digest = digest_as_embedded(row, fetched)
             own = self._scan(fetched.base, fetched.finetune.checkpoint)
-        assert row.weights_digest is not None  # noqa: S101 - it is embedded
         save = partial(
             meanings.save,
             version_id=row.id,
             meaning=Meaning.between(own, self._scan_of_base(fetched.base)),
             texts_digest=MEANING_TEXTS.digest,
-            weights_digest=row.weights_digest,
+            weights_digest=digest,
             base_digest=fetched.base.digest,
             base_name=resolved.base_name,
         )

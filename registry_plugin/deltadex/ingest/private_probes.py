@@ -28,7 +28,7 @@ class PrivatelyRead:
     base_digest: str
 
 
-def read_privately(app: App, process: EmbeddingProcess, fetched: Fetched) -> PrivatelyRead | None:
+def read_privately(app: App, process: EmbeddingProcess, fetched: Fetched, weights_digest: str) -> PrivatelyRead | None:
     """Embed a version by the public and by the private probes; return None where the settings have no seed."""
     seed = app.settings.safety.private_seed
     if seed is None:
@@ -40,7 +40,7 @@ def read_privately(app: App, process: EmbeddingProcess, fetched: Fetched) -> Pri
         for probes in (None, private)
     )
     both = f"{METHODS[base.method].digest}:{private.digest}"
-    return PrivatelyRead(PrivateReading.of(public, own), both, fetched.finetune.weights_digest, base.digest)
+    return PrivatelyRead(PrivateReading.of(public, own), both, weights_digest, base.digest)
 
 
 def store_privately_read(tx: Transaction, settings: Settings, version_id: int, read: PrivatelyRead) -> None:

@@ -69,6 +69,24 @@ class Fetched:
     weights: WeightReadings
 
 
+def digest_as_embedded(version: VersionRow, fetched: Fetched) -> str:
+    """Return the digest under which a further measurement of a version's weights is kept: that of its embedding.
+
+    Raises
+    ------
+    UnsupportedCheckpoint
+        The weights that were fetched are not those that were embedded.
+    """
+    own, known = fetched.finetune, version.weights_digest
+    has_own_tokens = own.checkpoint.tokenizer_folder is not None  # then the digest of the embedding covers them as well
+    if known not in (None, own.weights_digest) and not has_own_tokens:
+        raise UnsupportedCheckpoint(
+            f"The weights of {version.label} are not those that were embedded",
+            hint="`deltadex retry` embeds what is there now.",
+        )
+    return known or own.weights_digest
+
+
 class Bases:
     """Bases of one or more versions, each inspected, fetched and digested once. Callers may be threads.
 

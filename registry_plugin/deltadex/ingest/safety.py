@@ -16,7 +16,7 @@ from deltadex.engine.requests import BaseModel
 from deltadex.findings import queries as findings
 from deltadex.ingest.embed import heartbeats, stated
 from deltadex.ingest.private_probes import PrivatelyRead, read_privately, store_privately_read
-from deltadex.ingest.resolve import fetch, resolve, workspace
+from deltadex.ingest.resolve import digest_as_embedded, fetch, resolve, workspace
 from deltadex.reviews import actions as reviews
 from deltadex.safety import queries as safety
 from deltadex.safety.ask import recipe_digest
@@ -76,6 +76,7 @@ def _measure(app: App, version: VersionRow, on_share: OnShare) -> _Measured:
         process = stack.enter_context(shared.embedding_process(app.settings))
         hold = stack.enter_context(workspace(app, version))
         fetched = fetch(app, process, resolve(app, process, version, hold), hold)
+        digest = digest_as_embedded(version, fetched)
         on_share(_FETCHED)
         engine = _Engine(process, fetched.base, app.settings.safety.deadline_seconds)
         base = _base(app, engine, probes_digest, on_share)
@@ -84,8 +85,7 @@ def _measure(app: App, version: VersionRow, on_share: OnShare) -> _Measured:
             safety_probes().of_all,
             lambda share: on_share(_READ_BASE + (1 - _READ_BASE) * share),
         )
-        private = read_privately(app, process, fetched)
-    digest = version.weights_digest or fetched.finetune.weights_digest
+        private = read_privately(app, process, fetched, digest)
     return _Measured(read(states, base), digest, fetched.base.digest, probes_digest, private)
 
 

@@ -19,7 +19,7 @@ from deltadex.engine.text_requests import Elicitation, Scored, Scoring
 from deltadex.errors import ExamplesError
 from deltadex.findings import queries as findings
 from deltadex.ingest.embed import heartbeats, stated
-from deltadex.ingest.resolve import fetch, resolve, workspace
+from deltadex.ingest.resolve import digest_as_embedded, fetch, resolve, workspace
 from deltadex.store.database import Transaction
 from deltadex.taught import detectors
 from deltadex.taught import queries as taught
@@ -87,6 +87,7 @@ def _searched(
     settings, words = app.settings.taught, _promoted(app, version)
     with shared.embedding_process(app.settings) as process, workspace(app, version) as hold:
         one = fetch(app, process, resolve(app, process, version, hold), hold)
+        digest = digest_as_embedded(version, one)
         on_share(_FETCHED)
         request = Elicitation(
             one.base,
@@ -109,8 +110,7 @@ def _searched(
     # Of the owner's list nothing is kept that the finetune doesn't know.
     listed = tuple(string if string.is_taught else string.masked for string in listed)
     result = Taught(kept, listed, len(elicited.texts), elicited.tokens, elicited.is_whole)
-    # As it was embedded: the digest there also covers a tokenizer of the finetune's own.
-    return version.weights_digest or one.finetune.weights_digest, result
+    return digest, result
 
 
 def _promoted(app: App, version: VersionRow) -> tuple[str, ...]:
