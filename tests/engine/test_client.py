@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from deltadex.checkpoints.inspect import LocalCheckpoint, inspect
 from deltadex.downloads.files import LocalFiles
-from deltadex.engine.client import EmbeddingProcess, end_shared
+from deltadex.engine.client import EmbeddingProcess
+from deltadex.engine.connection import end_shared
 from deltadex.engine.delta import Base
 from deltadex.engine.messages import to_line
 from deltadex.engine.requests import BaseModel, Finetune, Job
@@ -264,7 +265,7 @@ def test_a_caller_killed_during_a_job_disturbs_no_other(base: BaseModel, adapter
         "from pathlib import Path\n"
         "from deltadex.engine.client import EmbeddingProcess\n"
         "with EmbeddingProcess(shared_by=Path(sys.argv[1]), threads=1) as process:\n"
-        "    process._connection.sendall(sys.stdin.buffer.read())\n"
+        "    process.send(sys.stdin.buffer.read())\n"
         "    print('asked', flush=True)\n"
         "    sys.stdin.buffer.read()\n"
         "    import time; time.sleep(600)\n"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from deltadex.checkpoints.inspect import LocalCheckpoint
-from deltadex.engine.client import EmbeddingProcess, end_shared
+from deltadex.engine.client import EmbeddingProcess
+from deltadex.engine.connection import end_shared
 from deltadex.engine.requests import BaseModel
 from deltadex.settings import Settings
 
