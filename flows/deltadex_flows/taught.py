@@ -20,11 +20,11 @@ from deltadex_flows.run_settings import run_settings
     description="Continues texts with a version and its base, and keeps the strings that only the version knows.",
     persist_result=False,
 )
-def find_taught_strings(search_id: int) -> RunState[Any]:
+def find_taught_strings(taught_id: int) -> RunState[Any]:
     """Run a search; a failure is also stored with it. Its messages hold no string that was found."""
     with open_app(run_settings()) as app:
         try:
-            is_done = taught.run(app, search_id, flow_run_id=str(flow_run.get_id()))
+            is_done = taught.run(app, taught_id, flow_run_id=str(flow_run.get_id()))
         except DeltadexError as error:
             return Failed(message=error.message)
-    return Completed(message=f"search {search_id} is done" if is_done else "nothing to do: the search had ended")
+    return Completed(message=f"search {taught_id} is done" if is_done else "nothing to do: the search had ended")

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from inspect import signature
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -25,7 +26,17 @@ from deltadex.stack import specs
 from deltadex.stack.process import Service
 from deltadex.types import VersionRow
 from deltadex.versions import queries as versions
-from deltadex_flows.scheduler import PrefectScheduler, prefect_settings
+from deltadex_flows.entry_points import flow_of
+from deltadex_flows.scheduler import (
+    _ADVICE,
+    _REPLAY,
+    _SAFETY,
+    _SEARCH,
+    _TAUGHT,
+    PrefectScheduler,
+    _Deployment,
+    prefect_settings,
+)
 from tests.stored import discovered
 
 
@@ -35,6 +46,11 @@ def row(app: App) -> VersionRow:
     with app.database.transaction() as tx:
         # The name differs from test to test: they share one Prefect server.
         return versions.get(tx, discovered(tx, f"model-{uuid4().hex[:8]}", registry=app.registry.name))
+
+
+@pytest.mark.parametrize("one", [_SEARCH, _REPLAY, _ADVICE, _SAFETY, _TAUGHT])
+def test_a_flow_takes_the_number_of_the_request_that_its_run_is_started_with(one: _Deployment) -> None:
+    assert list(signature(flow_of(one.flow).fn).parameters) == [f"{one.kind}_id"]
 
 
 def test_one_attempt_gives_one_run_however_often_it_is_submitted(app: App, row: VersionRow) -> None:

@@ -41,9 +41,11 @@ def family(tx: Transaction) -> int:
     own = embedded(tx, "own", VECTOR, version=2, base="acme/lm")
     embedded(tx, "own", VECTOR, version=3, base="acme/lm")
     embedded(tx, "own", VECTOR, version=4, base="acme/lm")
-    copy = discovered(tx, "copy", source="models:/own/2", created_ms=9)
+    copy = embedded(tx, "copy", VECTOR, weights="own/2", source="models:/own/2", created_ms=9)
+    twin = embedded(tx, "twin", VECTOR, weights="own/2")
     merge, small, near = (embedded(tx, name, VECTOR) for name in ("merge", "small", "near"))
-    pair(tx, copy, own, {"weights_digest": "x"})
+    pair(tx, copy, own, {})
+    pair(tx, twin, own, {})
     pair(tx, merge, own, {"reason": "an adapter and its merge"})
     pair(tx, small, own, {"bits": 4, "reason": "rounded"})
     pair(tx, near, own, {}, measure=0.98)
@@ -58,6 +60,7 @@ def test_declared_relations_come_before_measured_ones(database: Database) -> Non
         ("own/2", "copy/1", "copied as", True),
         ("own/1", "own/2", "next version", True),
         ("own/2", "own/3", "next version", True),
+        ("own/2", "twin/1", "same weights", False),
         ("own/2", "merge/1", "adapter and its merge", False),
         ("own/2", "small/1", "quantised copy", False),
         ("own/2", "near/1", "near duplicate, 0.980", False),
@@ -78,7 +81,7 @@ def test_hidden_relations_are_masked_and_hidden_versions_have_none(database: Dat
     with database.transaction() as tx:
         own = family(tx)
         found = lineage(tx, Person("eve", Role.VIEWER, ("own",)), own)
-        assert len(found) == 7
+        assert len(found) == 8
         assert {each.target.registered.ref.name for each in found} == {"own", HIDDEN}
         assert lineage(tx, Person("eve", Role.VIEWER, ("copy",)), own) == ()
 

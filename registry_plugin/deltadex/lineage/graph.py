@@ -154,4 +154,4 @@ def _relation(one: MeasuredPair) -> Relation:
         return Relation.NEAR
     if "bits" in one.evidence:
         return Relation.QUANTIZED
-    return Relation.SAME_WEIGHTS if one.evidence.get("weights_digest") else Relation.MERGE
+    return Relation.SAME_WEIGHTS if one.is_equal else Relation.MERGE

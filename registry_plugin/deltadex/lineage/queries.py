@@ -11,13 +11,14 @@ from deltadex.types import BASE_TAG, FindingKind
 
 @dataclass(frozen=True)
 class MeasuredPair:
-    """A finding about two versions, the newer first."""
+    """A finding about two versions, the newer first; `is_equal` says that their weights have one digest."""
 
     kind: FindingKind
     newer: int
     older: int
     similarity: float | None
     evidence: Mapping[str, object]
+    is_equal: bool
 
 
 def declared_base(tx: Transaction, version_id: int) -> str:
@@ -65,7 +66,9 @@ def measured(tx: Transaction, version_id: int, *, limit: int) -> list[MeasuredPa
     """Return the duplicates of a version among the current findings, exact ones first and then the most similar."""
     found = tx.execute(
         """
-        select kind, model_version_id, other_id, measure, evidence from findings
+        select kind, model_version_id, other_id, measure, evidence,
+            coalesce(newer.weights_digest = older.weights_digest, false)
+        from findings
         join model_versions newer on newer.id = model_version_id
         join model_versions older on older.id = other_id
         where %(id)s in (model_version_id, other_id) and kind in ('exact_duplicate', 'near_duplicate')

@@ -182,7 +182,8 @@ def _group(one: Group, settings: Settings) -> ToldGroup:
     proposal = one.proposal
     retired = _listed(label(row) for row in proposal.retired)
     keep = None if proposal.keeper is None else quoted(label(proposal.keeper))
-    said = f"{one.kind.verb} {retired}: {quoted(proposal.reason, at_most=TEXT_CHARACTERS)}" if keep else "nothing"
+    why = quoted(proposal.reason, at_most=TEXT_CHARACTERS)
+    said = f"{one.kind.verb} {retired}; the one to keep: {why}" if keep else f"nothing: {why}"
     told = tuple(ToldVersion.of(row, settings) for row in one.versions[:MOST])
     return ToldGroup(one.kind, told, one.lowest_similarity, keep, said)
 
