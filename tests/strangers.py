@@ -45,7 +45,7 @@ from deltadex.taught.ask import ask as ask_taught
 from deltadex.taught.detectors import StringKind
 from deltadex.taught.judge import TaughtString
 from deltadex.taught.queries import Taught, TaughtGiven
-from deltadex.types import Finding, FindingKind, FloatArray, State, Word, Words
+from deltadex.types import NAMED, Finding, FindingKind, FloatArray, State, Word, Words
 from deltadex.versions import transitions
 from tests.lineage.made import beginning, trained_on
 from tests.stored import ADMIN, REGISTRY, discovered, embedded, registered, sketched
@@ -205,20 +205,24 @@ def _find(tx: Transaction, made: Strangers, weak: str, recipe_id: int) -> None:
     tags = [row.registered.tags for row in embeddings.table(tx, recipe_id).rows]
     evidence = {"declared": "x", "moves_like": next(each["domain"] for each in tags if "domain" in each)}
     first = [ids[0] for ids in made.ids.values()]
+    names = {ids[0]: name for name, ids in made.ids.items()}
     for older, newer in pairwise(first):
+        reason = {"reason": f"declared parent {names[older]}/1 left no trace", NAMED: [names[older]]}
         found = [
+            Finding(FindingKind.LINEAGE_CONTRADICTED, newer, evidence=reason),
             Finding(FindingKind.NEAR_DUPLICATE, newer, older, 0.99, 0.95),
             Finding(FindingKind.LABEL_CONTRADICTED, newer, measure=0.3, threshold=0.2, evidence=evidence),
         ]
         if newer == made.ids[weak][0]:
             found.append(Finding(FindingKind.TOO_WEAK, newer, measure=0.01, threshold=0.02))
-        kinds = [FindingKind.LABEL_CONTRADICTED]
+        kinds = [FindingKind.LABEL_CONTRADICTED, FindingKind.LINEAGE_CONTRADICTED]
         findings.replace(tx, found, version_id=newer, recipe_id=recipe_id, kinds=kinds)
 
 
 def _decide(tx: Transaction, made: Strangers, settings: Settings) -> None:
     names = {each: name for name, ids in made.ids.items() for each in ids}
-    for row in reviews.listing(tx, ADMIN, settings, kinds=[FindingKind.NEAR_DUPLICATE, FindingKind.LABEL_CONTRADICTED]):
+    kinds = [FindingKind.NEAR_DUPLICATE, FindingKind.LABEL_CONTRADICTED, FindingKind.LINEAGE_CONTRADICTED]
+    for row in reviews.listing(tx, ADMIN, settings, kinds=kinds):
         comment = made.word()
         for version in row.members:
             made.said[names[version.id]].add(comment)

@@ -40,6 +40,7 @@ from deltadex.embeddings.queries import RecipeRow
 from deltadex.endpoint import queries as sent_texts
 from deltadex.errors import AccessDenied, DeltadexError, StoreError
 from deltadex.evidence import facts as evidence
+from deltadex.evidence.by_alias import packs_with_alias
 from deltadex.evidence.pack import evidence_pack
 from deltadex.find import search as task_search
 from deltadex.find.by_words import models_with
@@ -142,6 +143,16 @@ def packs(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
             continue
         with pytest.raises(DeltadexError, match="not known"):
             evidence_pack(tx, viewer, EVIDENCE_SETTINGS, ids[0])
+    return found
+
+
+def packs_of_all_aliases(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
+    found: list[object] = []
+    for alias in {alias for row in versions.listing(tx, ADMIN, REGISTRY) for alias in row.registered.aliases}:
+        try:
+            found.append(packs_with_alias(tx, viewer, EVIDENCE_SETTINGS, alias))
+        except DeltadexError as error:
+            assert "has the alias" in error.message
     return found
 
 
@@ -349,6 +360,7 @@ READS: Mapping[Callable[..., object], Read] = {
     reviews.prove_about: parts_of_the_log,
     evidence.facts: evidence_facts,
     evidence_pack: packs,
+    packs_with_alias: lambda tx, viewer, made: packs_of_all_aliases(tx, viewer, made),
     governance.governance_report: lambda tx, viewer, made: governance.governance_report(tx, viewer, SETTINGS),
 }
 

@@ -42,6 +42,8 @@ UNDER_WAY = (State.DISCOVERED, State.QUEUED, State.RUNNING)
 TOOL_TAGS = ("mlflow.", "deltadex.")
 #: Tag of a version with the name of its domain.
 DOMAIN_TAG = "domain"
+#: Evidence of a finding: the registered models besides its versions that its texts name.
+NAMED = "named"
 #: MLflow's deprecated stage of a version, which is kept like a tag; absent if there is none.
 STAGE_TAG = "mlflow.stage"
 #: Tag of a version that names its base; it takes precedence over the files.
@@ -106,6 +108,11 @@ class ModelVersionRef:
     def label(self) -> str:
         """`name/version`, for display."""
         return f"{self.name}/{self.version}"
+
+    @property
+    def is_hidden(self) -> bool:
+        """True if it stands for a version that the viewer may not see; registries count versions from one."""
+        return self.version == 0
 
     @property
     def age(self) -> tuple[int, str, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -77,9 +79,11 @@ def test_the_disagreement_has_its_bounds() -> None:
 
 
 def test_a_base_whose_finetunes_disagree_more_has_a_higher_threshold() -> None:
-    assert disagreement_threshold([0.3] * 20).value == DEFAULT.value
+    assert disagreement_threshold([0.3] * 7) == replace(DEFAULT, versions=7, note=ANY)
+    close = disagreement_threshold([0.1] * 20)
+    spread = disagreement_threshold([0.5, 0.45, 0.55, 0.48, 0.52, 0.6, 0.4, 0.53, 0.47])
     loose = disagreement_threshold([0.6, 0.65, 0.7, 0.62, 0.68, 0.66, 0.64, 0.63, 0.61])
-    assert DEFAULT.value < loose.value <= 0.95
+    assert [close.value, spread.value, loose.value] == pytest.approx([0.4, 0.589, 0.699], abs=0.001)
 
 
 def test_a_finding_goes_with_its_cause(database: Database) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from deltadex.access import HIDDEN
 from deltadex.across.reads import AcrossMap
 from deltadex.escaping import markdown_hint
 from deltadex.types import DOMAIN_TAG
@@ -27,7 +26,7 @@ def is_chosen(now: Snapshot) -> bool:
 def show(now: Snapshot) -> None:
     """Draw the map of all bases."""
     drawn = reads.across_map(now)
-    labels = {row.label: row for row in drawn.rows if row.registered.ref.name != HIDDEN}
+    labels = {row.label: row for row in drawn.rows if not row.registered.ref.is_hidden}
     color, chosen = st.columns([2, 5])
     with color:
         by = st.selectbox("Colour by", [_DOMAIN, _BASE], key="across-color", bind="query-params")

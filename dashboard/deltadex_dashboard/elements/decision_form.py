@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
-from deltadex.access import HIDDEN, Right
+from deltadex.access import Right
 from deltadex.duplicates.group_findings import GroupMember
 from deltadex.errors import DeltadexError
 from deltadex.escaping import markdown_hint
@@ -38,7 +38,7 @@ def one(now: Snapshot, row: ReviewRow) -> None:
     if not now.person.may(Right.DECIDE):
         st.caption(f"{view.plain(now.person.name)} is a {now.person.role}. Only reviewers decide.")
         return
-    if any(version.registered.ref.name == HIDDEN for version in row.versions):
+    if any(version.registered.ref.is_hidden for version in row.versions):
         st.caption("This finding includes a model that you may not see. Only a person who may see it can decide.")
         return
     seen = {row.id: row.revision}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from deltadex.access import HIDDEN
 from deltadex.duplicates.group import Group
 from deltadex_dashboard.elements import comparison
 from deltadex_dashboard.reads import models as reads
@@ -13,7 +12,7 @@ from deltadex_dashboard.reads.snapshots import Snapshot
 
 def show(now: Snapshot, recipe_id: int, group: Group) -> None:
     """Show two chosen members of a group side by side; only members that the person may see can be chosen."""
-    visible = {row.label: row for row in group.versions if row.registered.ref.name != HIDDEN}
+    visible = {row.label: row for row in group.versions if not row.registered.ref.is_hidden}
     key = f"beside-{recipe_id}-{group.kind}-{group.versions[0].id}"
     if len(visible) < 2 or not st.toggle("Side by side", key=key):
         return

@@ -8,7 +8,6 @@ from typing import Any
 
 import streamlit as st
 
-from deltadex.access import HIDDEN
 from deltadex.escaping import markdown_hint
 from deltadex.map.chart import Chart
 from deltadex.reports.table import Table
@@ -111,7 +110,7 @@ def _points(now: Snapshot, chart: Chart, by: str, wanted: str) -> list[MapPoint]
 
 def _versions(chart: Chart, selected: VersionRow | None) -> list[VersionRow]:
     """Return the versions of the selected one's model that are on the map, oldest first."""
-    if selected is None or selected.registered.ref.name == HIDDEN:
+    if selected is None or selected.registered.ref.is_hidden:
         return []
     of_model = [row for row in chart.rows if row.registered.ref.name == selected.registered.ref.name]
     return sorted(of_model, key=lambda row: row.registered.ref.age)

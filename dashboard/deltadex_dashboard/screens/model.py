@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from deltadex.access import HIDDEN
 from deltadex.escaping import markdown_hint
 from deltadex.evidence.pack import zip_name
 from deltadex.lineage.dot import lineage_dot, lineage_words
@@ -103,7 +102,7 @@ def _head(row: VersionRow) -> None:
 def _compare(row: VersionRow, rows: Mapping[int, VersionRow], facts: reads.VersionFacts) -> None:
     """Show links to comparisons: with the version before, with the closest model, and with any."""
     before = [rows[number] for number in sorted(rows) if number < row.registered.ref.version][-1:]
-    closest = [one.version for one in facts.neighbors if one.version.registered.ref.name != HIDDEN][:1]
+    closest = [one.version for one in facts.neighbors if not one.version.registered.ref.is_hidden][:1]
     with st.container(horizontal=True):
         for other in {each.id: each for each in (*before, *closest)}.values():
             _compare_link(row, f"Compare with {view.short(other.label)}", b=other.label)
@@ -275,7 +274,7 @@ def _decisions(facts: reads.VersionFacts) -> None:
 
 
 def _link(row: VersionRow, *, key: str, label: str | None = None) -> None:
-    if row.registered.ref.name == HIDDEN:
+    if row.registered.ref.is_hidden:
         view.version_link(row)
         return
     # A button: a link from a page to itself would show the other version under the address of this one.

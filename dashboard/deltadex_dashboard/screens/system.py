@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from deltadex.access import HIDDEN, Right
+from deltadex.access import Right
 from deltadex.errors import DeltadexError, Resource
 from deltadex.escaping import markdown_hint
 from deltadex.ingest import submit
@@ -59,7 +59,7 @@ def _failures(now: Snapshot, rows: Sequence[VersionRow]) -> None:
                 st.markdown(view.plain(row.reason))
                 if row.hint:
                     st.caption(markdown_hint(row.hint))
-            if now.person.may(Right.DECIDE) and row.registered.ref.name != HIDDEN:
+            if now.person.may(Right.DECIDE) and not row.registered.ref.is_hidden:
                 st.button("Retry", key=f"retry-{row.id}", on_click=_retry, args=(row,))
     if len(rows) > _MOST_FAILED:
         st.caption(f"And {len(rows) - _MOST_FAILED:,} more: `deltadex status` lists all of them.")

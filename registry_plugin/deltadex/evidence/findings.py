@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from deltadex.access import HIDDEN
 from deltadex.evidence.facts import EvidenceFacts
 from deltadex.evidence.source import PackSource, as_json
 from deltadex.findings.kinds import KINDS
@@ -30,7 +29,7 @@ def text(source: PackSource) -> str:
 
 def is_masked(row: ReviewRow) -> bool:
     """Return True if a finding concerns a model that the person who asks may not see."""
-    return any(version.registered.ref.name == HIDDEN for version in row.versions)
+    return any(version.registered.ref.is_hidden for version in row.versions)
 
 
 def _described(facts: EvidenceFacts, row: ReviewRow) -> dict[str, Any]:

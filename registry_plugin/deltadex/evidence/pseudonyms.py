@@ -6,7 +6,6 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
-from deltadex.access import HIDDEN
 from deltadex.errors import SettingsError
 from deltadex.settings import Settings
 from deltadex.types import VersionRow
@@ -38,7 +37,7 @@ class Pseudonyms:
         SettingsError
             The row is masked and there is no key.
         """
-        if row.registered.ref.name != HIDDEN:
+        if not row.registered.ref.is_hidden:
             return row.label
         if self.key is None:
             raise SettingsError(

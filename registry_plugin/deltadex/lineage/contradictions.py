@@ -11,7 +11,7 @@ import numpy as np
 from deltadex.checkpoints.sketch import Sketch
 from deltadex.lineage.base import BaseVerdict, MeasuredBase
 from deltadex.lineage.kinship import First, Origin, aligned, cosine, independence, kinship
-from deltadex.types import Finding, FindingKind
+from deltadex.types import NAMED, Finding, FindingKind
 
 #: Tag of a version with the parents that it was merged or trained from: a JSON list of `name/version`.
 PARENTS_TAG = "deltadex.parents"
@@ -19,6 +19,8 @@ _MOST_PARENTS, _LONGEST_TAG = 32, 20_000
 #: Cosine with the update of a parent below which there is no trace of it.
 _TRACELESS = 0.1
 _LABEL = re.compile(r"(?P<name>.+)/(?P<version>\d{1,9})", re.DOTALL)
+#: A base that is itself a registered model.
+_REGISTERED = re.compile(r"models:/+(?P<name>[^/@]+)", re.DOTALL)
 
 
 def declared_parents(tags: Mapping[str, str]) -> list[tuple[str, int]]:
@@ -41,10 +43,15 @@ def judge_lineage(
     parents
         Sketches of the declared parents, by their labels.
     """
-    reasons = [*_of_base(base, declared_base), *_of_parents(own, parents)]
+    of_base, of_parents = _of_base(base, declared_base), _of_parents(own, parents)
+    reasons = of_base + [reason for _, reason in of_parents]
     if not reasons:
         return []
-    return [Finding(FindingKind.LINEAGE_CONTRADICTED, version_id, evidence={"reason": "; ".join(reasons)})]
+    named = [label.rpartition("/")[0] for label, _ in of_parents]
+    bases = [_REGISTERED.match(one) for one in (declared_base, base.name)] if of_base else []
+    named += [one["name"] for one in bases if one is not None]
+    evidence = {"reason": "; ".join(reasons), NAMED: sorted(set(named))}
+    return [Finding(FindingKind.LINEAGE_CONTRADICTED, version_id, evidence=evidence)]
 
 
 def _of_base(base: MeasuredBase, declared: str) -> list[str]:
@@ -53,18 +60,19 @@ def _of_base(base: MeasuredBase, declared: str) -> list[str]:
     return [f"declared base {declared}, but the weights are a step from {base.name} (p = {base.p:.1g})"]
 
 
-def _of_parents(own: Sketch, parents: Mapping[str, Sketch]) -> list[str]:
+def _of_parents(own: Sketch, parents: Mapping[str, Sketch]) -> list[tuple[str, str]]:
+    """Return the labels of contradicted parents, each with the reason."""
     reasons = []
     for label, parent in parents.items():
         if parent.layout != own.layout:
-            reasons.append(f"declared parent {label} has other matrices")
+            reasons.append((label, "has other matrices"))
             continue
         kin = kinship(own, parent, comparisons=len(parents))
         if kin is None and _has_no_trace(own, parent, alone=len(parents) == 1):
-            reasons.append(f"declared parent {label} left no trace: {_independence(own, parent)}")
+            reasons.append((label, f"left no trace: {_independence(own, parent)}"))
         elif kin is not None and kin.origin is Origin.TRAINED_ON and kin.first is First.ONE and len(parents) == 1:
-            reasons.append(f"declared parent {label} holds this version's update, so it is the later one of the two")
-    return reasons
+            reasons.append((label, "holds this version's update, so it is the later one of the two"))
+    return [(label, f"declared parent {label} {reason}") for label, reason in reasons]
 
 
 def _has_no_trace(own: Sketch, parent: Sketch, *, alone: bool) -> bool:

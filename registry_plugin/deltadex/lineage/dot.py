@@ -62,7 +62,7 @@ def _key(each: VersionRow | str) -> str:
 def _name(each: VersionRow | str) -> str:
     if isinstance(each, str):
         return each
-    return HIDDEN if each.registered.ref.name == HIDDEN else each.label
+    return HIDDEN if each.registered.ref.is_hidden else each.label
 
 
 def _quoted(text: str) -> str:

@@ -31,7 +31,7 @@ class ToldVersion:
     def of(cls, row: VersionRow, settings: Settings) -> ToldVersion:
         """Return what is told of a row, which is masked already."""
         version = row.registered
-        if version.ref.name == HIDDEN:
+        if version.ref.is_hidden:
             return cls(HIDDEN)
         return cls(
             quoted(row.label),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deltadex.access import HIDDEN, Person
+from deltadex.access import Person
 from deltadex.escaping import message_text, printable
 from deltadex.findings.kinds import KINDS
 from deltadex.notifications.message import Message
@@ -45,7 +45,7 @@ class Repeat:
     def sentence(self, viewer: Person) -> str:
         """Return the finding in words, without name and number of a version that the viewer may not see."""
         subject, verb = self.version.label, KINDS[self.kind].repeats
-        if viewer.view(self.other).registered.ref.name == HIDDEN:
+        if viewer.view(self.other).registered.ref.is_hidden:
             return f"{subject} {verb} a model that you may not see"
         number = "" if self.similarity is None else f" ({short_similarity(self.similarity)})"
         others = f" and {self.more} more" if self.more else ""

@@ -9,7 +9,7 @@ from typing import Any
 from deltadex.access import HIDDEN, Person
 from deltadex.reviews.queries import LogEntry, ReviewRow
 from deltadex.store.database import Transaction
-from deltadex.types import Finding, VersionRow
+from deltadex.types import NAMED, Finding, VersionRow
 from deltadex.versions import queries as versions
 
 #: Evidence whose value is a tag of other versions.
@@ -50,33 +50,36 @@ def _hidden_labels(
 ) -> frozenset[object]:
     """Return the `moves_like` labels in some evidence that only hidden models carry."""
     labels = {str(each[_LABEL]) for each in said if _LABEL in each}
-    carried = versions.models_tagged(tx, registry, labels) if labels else []
+    carried = versions.models_of_domains(tx, registry, labels) if labels else []
     return frozenset(labels - {label for name, label in carried if person.sees(name)})
 
 
-def _without(evidence: Mapping[str, Any], hidden: frozenset[object]) -> Mapping[str, Any]:
+def _masked_evidence(person: Person, evidence: Mapping[str, Any], hidden: frozenset[object]) -> Mapping[str, Any]:
+    if not all(map(person.sees, evidence.get(NAMED, ()))):
+        return {"reason": HIDDEN}
     return {**evidence, _LABEL: HIDDEN} if evidence.get(_LABEL) in hidden else evidence
 
 
 def _masked_row(person: Person, row: ReviewRow, hidden: frozenset[object]) -> ReviewRow:
     row = replace(
         row,
-        finding=replace(row.finding, evidence=_without(row.finding.evidence, hidden)),
+        finding=replace(row.finding, evidence=_masked_evidence(person, row.finding.evidence, hidden)),
         version=person.view(row.version),
         other=row.other and person.view(row.other),
         members=tuple(person.view_each(row.members)),
         last=row.last and _masked_entry(person, row.last, hidden),
         ruling=row.ruling and _masked_entry(person, row.ruling, hidden),
+        # Its cause may name a version that has left the group since.
+        review=replace(row.review, decided_on=None),
     )
-    if all(version.registered.ref.name != HIDDEN for version in row.versions):
-        return row
-    finding = Finding(row.finding.kind, row.finding.version_id, row.finding.other_id)
-    return replace(row, finding=finding, review=replace(row.review, decided_on=None))
+    if any(version.registered.ref.is_hidden for version in row.versions):
+        row = replace(row, finding=Finding(row.finding.kind, row.finding.version_id, row.finding.other_id))
+    return row
 
 
 def _masked_entry(person: Person, entry: LogEntry, hidden: frozenset[object]) -> LogEntry:
     if all(map(person.sees, entry.names)):
-        return replace(entry, evidence=_without(entry.evidence, hidden))
+        return replace(entry, evidence=_masked_evidence(person, entry.evidence, hidden))
     other = entry.other_subject and HIDDEN
     return replace(
         entry, subject=HIDDEN, other_subject=other, models=(), measure=None, threshold=None, reason="", comment="",

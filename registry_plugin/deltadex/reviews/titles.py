@@ -42,7 +42,7 @@ def title(row: ReviewRow, *, about: int | None = None) -> str:
 
 def label(version: VersionRow) -> str:
     """Return `name/version`, or that the version is hidden."""
-    return HIDDEN if version.registered.ref.name == HIDDEN else version.label
+    return HIDDEN if version.registered.ref.is_hidden else version.label
 
 
 def _parts(row: ReviewRow) -> tuple[Sequence[VersionRow], VersionRow]:

@@ -16,12 +16,13 @@ import numpy as np
 from deltadex.types import Embedding, Finding, FindingKind
 from deltadex.vectors import lowest_strength
 
-#: Orthogonal embeddings of one norm have .71. No real base was measured yet: see docs/safety.md.
-LEAST_DISAGREEMENT = 0.7
+#: Threshold of a base of which too few versions are read. Orthogonal embeddings of one norm have .71.
+DEFAULT_DISAGREEMENT = 0.7
 #: Fewest other versions of a base from which its threshold is calibrated.
 FEWEST_READINGS = 8
-#: Robust standard deviations above the median of a base's versions; and the highest threshold that this may give.
-_DEVIATIONS, _HIGHEST = 4.0, 0.95
+#: Robust standard deviations above the median of a base's versions, chosen by `benchmarks/real/hiding.py`; and bounds of
+#: the threshold that this gives.
+_DEVIATIONS, _LOWEST, _HIGHEST = 2.0, 0.4, 0.95
 _NORMAL = 1.4826
 #: Strength (delta norm / base norm) that both embeddings need at least, or at least one of them.
 _WEAK = 0.01
@@ -84,10 +85,10 @@ def disagreement_threshold(others: Sequence[float]) -> DisagreementThreshold:
     count = len(others)
     if count < FEWEST_READINGS:
         note = f"the default: {count} other versions of this base are read, {FEWEST_READINGS} are needed to calibrate"
-        return DisagreementThreshold(LEAST_DISAGREEMENT, count, note)
+        return DisagreementThreshold(DEFAULT_DISAGREEMENT, count, note)
     middle = float(np.median(others))
     spread = _NORMAL * float(np.median(np.abs(np.array(others) - middle)))
-    value = float(np.clip(middle + _DEVIATIONS * spread, LEAST_DISAGREEMENT, _HIGHEST))
+    value = float(np.clip(middle + _DEVIATIONS * spread, _LOWEST, _HIGHEST))
     note = f"{_DEVIATIONS:g} deviations of {spread:.2f} above the median {middle:.2f} of {count} other versions"
     return DisagreementThreshold(round(value, 3), count, note)
 

@@ -16,6 +16,7 @@ from deltadex.store.database import Transaction
 from deltadex.types import (
     DEMO_REGISTERED_TAG,
     DEMO_TIME,
+    DOMAIN_TAG,
     ModelVersionRef,
     Provenance,
     Queue,
@@ -136,14 +137,12 @@ def names(tx: Transaction, registry: str) -> list[str]:
     return [name for (name,) in found]
 
 
-def models_tagged(tx: Transaction, registry: str, values: Collection[str]) -> list[tuple[str, str]]:
-    """Return the registered models that have a version with one of these values in any tag, each with the value."""
+def models_of_domains(tx: Transaction, registry: str, values: Collection[str]) -> list[tuple[str, str]]:
+    """Return the registered models that have a version of one of these domains, each with the domain."""
     return tx.execute(
-        """
-        select distinct name, value from model_versions cross join jsonb_each_text(tags) as tag (key, value)
-        where registry = %s and value = any(%s)
-        """,
-        [registry, list(values)],
+        "select distinct name, tags ->> %(tag)s from model_versions "
+        "where registry = %(registry)s and tags ->> %(tag)s = any(%(values)s)",
+        {"tag": DOMAIN_TAG, "registry": registry, "values": list(values)},
     ).fetchall()
 
 
