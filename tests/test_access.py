@@ -93,6 +93,15 @@ def test_issuer_and_subject_are_the_identity_whatever_the_name() -> None:
         login(email="https://id.acme#42", email_verified=False)
 
 
+def test_who_calls_themselves_like_an_identity_is_not_that_person() -> None:
+    admin = {"role": "admin"}
+    directory = Directory.model_validate({"people": {"https://id#8231": admin, "uid 0": admin}})
+    assert directory.person("ann", identity="https://id#8231").role is Role.ADMIN
+    for name in ("https://id#8231", "uid 0"):
+        with pytest.raises(AccessDenied, match="has no role"):
+            directory.person(name, identity="https://id#666")
+
+
 def test_an_address_that_is_not_verified_is_no_name_and_grants_nothing() -> None:
     """Anyone may enter the address of an admin; what the provider itself says of groups still counts."""
     seen = login(email="ada@acme", email_verified=False, groups=["ml"])

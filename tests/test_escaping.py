@@ -13,10 +13,12 @@ from apprise.conversion import convert_between
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from psycopg.types.json import Jsonb
 
 from deltadex.escaping import figure_text, markdown, markdown_code, markdown_hint, message_text
 from deltadex.findings.kinds import Severity
 from deltadex.notifications.message import Notice, message
+from deltadex.store.database import Database
 from deltadex.types import FindingKind
 from deltadex_dashboard.charts.colors import CATEGORIES
 from deltadex_dashboard.charts.map import MapPoint, map_figure
@@ -134,3 +136,13 @@ def test_messages_show_text_in_every_service(text: str) -> None:
     page = convert_between(apprise.NotifyFormat.TEXT, apprise.NotifyFormat.HTML, body)
     assert set(re.findall(r"<[^>]*>", page)) <= {"<br>", "<br/>", "<br />"}
     assert not re.search(r"<(a|img|em|strong|code|h\d|blockquote|ul)\b", PARSER.render(f"x {message_text(text)} x"))
+
+
+def test_json_keeps_all_but_what_postgres_cannot_store(database: Database) -> None:
+    for text, kept in (
+        ("a\0b", "a\N{REPLACEMENT CHARACTER}b"), ("\ud800", "?"),
+        ("\\u0000 and \\\0", "\\u0000 and \\\N{REPLACEMENT CHARACTER}"),
+        ("🦙 \\ \" \n", "🦙 \\ \" \n"),
+    ):  # fmt: skip
+        with database.transaction() as tx:
+            assert tx.execute("select %s::jsonb ->> 'said'", [Jsonb({"said": text})]).fetchone() == (kept,)

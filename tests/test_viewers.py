@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from functools import partial
 from itertools import combinations
@@ -149,10 +150,8 @@ def packs(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
 def packs_of_all_aliases(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
     found: list[object] = []
     for alias in {alias for row in versions.listing(tx, ADMIN, REGISTRY) for alias in row.registered.aliases}:
-        try:
+        with suppress(DeltadexError):  # none that this viewer may see has it
             found.append(packs_with_alias(tx, viewer, EVIDENCE_SETTINGS, alias))
-        except DeltadexError as error:
-            assert "has the alias" in error.message
     return found
 
 

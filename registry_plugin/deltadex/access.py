@@ -138,7 +138,8 @@ class Directory(BaseModel):
         AccessDenied
             Neither the identity nor the name nor one of the groups is listed.
         """
-        own = self.people.get(identity) or self.people.get(name)
+        # Who calls themselves like another person's identity gets nothing of theirs.
+        own = self.people.get(identity) or (None if _is_like_identity(name) else self.people.get(name))
         found = [own] if own else [self.groups[group] for group in groups if group in self.groups]
         if not found:
             raise AccessDenied(
@@ -147,6 +148,10 @@ class Directory(BaseModel):
             )
         role = max((one.role for one in found), key=list(Role).index)
         return Person(name, role, tuple(dict.fromkeys(pattern for one in found for pattern in one.models)), identity)
+
+
+def _is_like_identity(name: str) -> bool:
+    return "#" in name or name.startswith("uid ")
 
 
 def from_claims(

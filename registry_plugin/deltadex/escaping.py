@@ -5,6 +5,7 @@ The terminal's is `cli.terminal.plain`, HTML is escaped by Jinja, CSV by `report
 
 from __future__ import annotations
 
+import json
 import re
 from html import escape
 from itertools import chain
@@ -14,6 +15,8 @@ from itertools import chain
 _UNPRINTABLE = chain(
     range(0x20), range(0x7F, 0xA0), range(0x2028, 0x202F), range(0x2066, 0x206A), range(0xD800, 0xE000)
 )
+#: NUL in JSON, behind an even number of backslashes.
+_JSON_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 #: Printable by the rules above, but no characters of XML 1.0.
 _NO_XML = dict.fromkeys((0xFFFE, 0xFFFF), "\N{REPLACEMENT CHARACTER}")
 _REPLACEMENTS = dict.fromkeys(_UNPRINTABLE, "\N{REPLACEMENT CHARACTER}")
@@ -83,6 +86,12 @@ def xml_text(text: str, *, multiline: bool = False) -> str:
 
 def _one_line(text: str) -> str:
     return printable(re.sub(r"\s+", " ", text))
+
+
+def storable_json(value: object) -> str:
+    """Return JSON that Postgres can store, with the characters replaced that it can't, as `storable` does."""
+    text = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
+    return _JSON_NUL.sub(r"\1\\ufffd", text)
 
 
 def storable(text: str) -> str:

@@ -161,14 +161,15 @@ def test_with_an_access_file_an_owner_reads_what_they_may_see_and_mlflows_tag_na
 def test_an_owner_is_a_person_or_a_group_of_the_access_file(tmp_path: Path) -> None:
     file = tmp_path / "people.json"
     member = {"role": "viewer", "models": ["legal-*", "contract-*"]}
-    file.write_text(json.dumps({"people": {"ann": {"role": "admin"}}, "groups": {"legal-team": member}}))
-    notify = NotifySettings.model_validate(
-        {"channels": {"c": "http://c"}, "owners": dict.fromkeys("ann legal-team * eve".split(), "c")}
+    file.write_text(
+        json.dumps({"people": {"ann": {"role": "admin"}, "ida": {"role": "admin"}}, "groups": {"legal-team": member}})
     )
+    owners = {"ann": "a", "legal-team": "b", "*": "c", "eve": "c", "ida": "d", "joe": "d"}
+    notify = NotifySettings.model_validate({"channels": dict.fromkeys("abcd", "http://c"), "owners": owners})
     settings, version = Settings(access=AccessSettings(file=file), notify=notify), registered("odd[name]*")
     assert viewer_of(settings, "ann", version).sees_all
     assert viewer_of(settings, "legal-team", version).sees("contract-drafter")
-    for other in ("", "eve", "*"):
+    for other in ("", "eve", "*", "ida"):  # others read ida's channel, too
         stranger = viewer_of(settings, other, version)
         assert (stranger.sees("odd[name]*"), stranger.sees("oddn"), stranger.sees("odd[name]2")) == (True, False, False)
     assert viewer_of(Settings(), "", version).sees_all

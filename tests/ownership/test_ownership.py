@@ -115,7 +115,8 @@ def test_who_may_not_manage_a_model_is_refused(tx: Transaction) -> None:
 def test_the_owner_attests_and_nobody_else_who_is_not_entitled(tx: Transaction, tmp_path: Path) -> None:
     discovered(tx)
     file = tmp_path / "people.toml"
-    file.write_text('[people]\nada = {role = "viewer"}\nbo = {role = "reviewer"}\n')
+    people = '[people]\nada = {role = "viewer"}\nbo = {role = "reviewer"}\n'
+    file.write_text(f'{people}[groups]\n"the contracts team" = {{role = "viewer"}}\n')
     settings = SETTINGS.model_copy(update={"access": AccessSettings(file=file)})
     ada, bo = Person("ada", Role.VIEWER), Person("bo", Role.REVIEWER)
     # Anyone can set a tag: it names an owner, but gives a viewer no right.
@@ -125,10 +126,11 @@ def test_the_owner_attests_and_nobody_else_who_is_not_entitled(tx: Transaction, 
     with pytest.raises(AccessDenied, match="owned by ada"):
         actions.attest(tx, bo, settings, "support")
     assert actions.attest(tx, ada, settings, "support").state is AttestationState.CURRENT
-    actions.edit(tx, bo, settings, "support", {OWNER: "Ada"})
-    with pytest.raises(AccessDenied, match="owned by Ada"):
-        actions.attest(tx, bo, settings, "support")
-    # No person of the list: a team, for which a reviewer speaks.
+    for owner in ("Ada", "ada@acme.com", "a team that is not listed"):
+        actions.edit(tx, bo, settings, "support", {OWNER: owner})
+        with pytest.raises(AccessDenied, match=f"owned by {owner}"):
+            actions.attest(tx, bo, settings, "support")
+    # A group of the file, for which a reviewer speaks.
     actions.edit(tx, bo, settings, "support", {OWNER: "the contracts team"})
     assert actions.attest(tx, bo, settings, "support").attestation.by == "bo"
 

@@ -278,6 +278,28 @@ def test_the_former_name_of_a_renamed_model_stays_hidden(database: Database, set
             reviews.prove(tx, EVE, settings, entry.id)
 
 
+def test_comments_about_hidden_models_are_erased_by_no_admin_of_others(database: Database, settings: Settings) -> None:
+    with database.transaction() as tx:
+        found(tx, settings, pair(tx, "secret-risk", "support"))
+        dismiss(tx, settings, only(tx, settings))
+        [entry] = reviews.log(tx, ADA, settings)
+        with pytest.raises(AccessDenied, match="may not see every model"):
+            reviews.erase(tx, Person("eve", Role.ADMIN, ("support*",)), settings, [entry.id], comment="x")
+
+
+def test_nobody_decides_as_what_follows_by_itself_or_approves_in_another_letter_case(
+    database: Database, settings: Settings
+) -> None:
+    with database.transaction() as tx:
+        found(tx, settings, pair(tx))
+        row, given = only(tx, settings), {"decision": Decision.ACCEPTED, "reason": Reason.RETIRE, "comment": "x"}
+        with pytest.raises(AccessDenied, match="follows by itself"):
+            reviews.decide(tx, Person("Deltadex", Role.ADMIN), settings, seen(row), **given)
+        reviews.decide(tx, ADA, settings, seen(row), **given)
+        with pytest.raises(IllegalStep, match="can't approve it too"):
+            reviews.approve(tx, Person("Ada", Role.ADMIN), settings, seen(only(tx, settings)), comment="x")
+
+
 def sandbox(settings: Settings, **changes: object) -> Settings:
     rule = {
         "name": "sandbox", "kinds": [NEAR], "tags": {"project": "sandbox"}, "reason": "sandbox", "comment": "toys",
@@ -313,6 +335,8 @@ def test_a_rule_of_somebody_without_the_right_does_nothing(database: Database, s
     access = settings.access.model_copy(update={"file": file})
     with database.transaction() as tx:
         found(tx, settings, pair(tx, tags={"project": "sandbox"}))
+        assert not follow(tx, sandbox(settings).model_copy(update={"access": access})).delegated
+        file.write_text('[people.ada]\nrole = "reviewer"\nmodels = ["elsewhere-*"]\n')
         assert not follow(tx, sandbox(settings).model_copy(update={"access": access})).delegated
 
 

@@ -199,7 +199,7 @@ def test_a_log_that_was_written_anew_is_noticed_by_whoever_noted_the_head(tx: Tr
 def test_a_text_is_erased_and_its_proof_stands(tx: Transaction) -> None:
     [assigned, dismissed, _] = decided(tx)
     head, proof = verify(tx).head, chain.prove(tx, dismissed)
-    actions.erase(tx, ADMIN, [dismissed], comment="The person asked for it.")
+    actions.erase(tx, ADMIN, SETTINGS, [dismissed], comment="The person asked for it.")
     found = verify(tx, holding=head)
     assert (found.entries, found.broken) == (4, None)
     left = tx.execute("select * from decisions where id = %s", [dismissed]).fetchall()
@@ -214,19 +214,19 @@ def test_a_text_is_erased_and_its_proof_stands(tx: Transaction) -> None:
     assert verify_proof(chain.prove(tx, dismissed)) == found.head
     assert chain.prove(tx, dismissed)["text"] is None
     with pytest.raises(IllegalStep, match="erased already"):
-        actions.erase(tx, ADMIN, [dismissed], comment="again")
+        actions.erase(tx, ADMIN, SETTINGS, [dismissed], comment="again")
 
 
 def test_an_erasure_changes_no_finding_and_needs_an_admin_and_a_reason(tx: Transaction) -> None:
     entry = decided(tx)[0]
     before = reviews.listing(tx, REGISTRY)
     with pytest.raises(IllegalStep, match="not in the log"):
-        actions.erase(tx, ADMIN, [77_777], comment="x")
+        actions.erase(tx, ADMIN, SETTINGS, [77_777], comment="x")
     with pytest.raises(AccessDenied):
-        actions.erase(tx, Person("rob", Role.APPROVER), [entry], comment="x")
+        actions.erase(tx, Person("rob", Role.APPROVER), SETTINGS, [entry], comment="x")
     with pytest.raises(IllegalStep, match="needs a comment"):
-        actions.erase(tx, ADMIN, [entry], comment=" ")
-    actions.erase(tx, ADMIN, [entry], comment="x")
+        actions.erase(tx, ADMIN, SETTINGS, [entry], comment=" ")
+    actions.erase(tx, ADMIN, SETTINGS, [entry], comment="x")
     assert [(row.review, row.revision) for row in reviews.listing(tx, REGISTRY)] == [
         (row.review, row.revision) for row in before
     ]
@@ -251,7 +251,7 @@ def test_a_text_that_was_removed_without_an_entry_is_noticed(tx: Transaction) ->
 )
 def test_triggers_let_nobody_change_an_entry(store: Database, statement: LiteralString) -> None:
     def attack(tx: Transaction) -> None:
-        actions.erase(tx, ADMIN, [record(tx, Action.DISMISSED)], comment="x")
+        actions.erase(tx, ADMIN, SETTINGS, [record(tx, Action.DISMISSED)], comment="x")
         tx.execute(statement)
 
     with pytest.raises(StoreError, match="is refused"):

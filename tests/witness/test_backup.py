@@ -33,7 +33,7 @@ def ignore(*_: object) -> None:
 def backup(store: Database, tmp_path: Path) -> Path:
     with store.transaction() as tx:
         [first, *_] = reviews.log(tx, ADMIN, Settings(registry=REGISTRY))
-        reviews.erase(tx, ADMIN, [first.id], comment="on request")
+        reviews.erase(tx, ADMIN, Settings(registry=REGISTRY), [first.id], comment="on request")
     back_up(store, tmp_path / "backup.zip", on_progress=ignore)
     return tmp_path / "backup.zip"
 

@@ -306,8 +306,8 @@ def erase(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Erase the comments of log entries for good, on request. The log says so, and its proof stands. For admins."""
-    with reading(data_dir, database_url, as_=as_, login="dashboard") as (tx, person, _):
-        reviews.erase(tx, person, entries, comment=comment)
+    with reading(data_dir, database_url, as_=as_, login="dashboard") as (tx, person, settings):
+        reviews.erase(tx, person, settings, entries, comment=comment)
     console.print(f"the comment of {'1 entry' if len(set(entries)) == 1 else f'{len(set(entries))} entries'} is erased")
 
 

@@ -50,20 +50,20 @@ def run(app: App, search_id: int, *, flow_run_id: str) -> bool:
         with heartbeats(app, lambda tx: TAUGHT.beat(tx, search_id, flow_run_id=flow_run_id), of=f"search {search_id}"):
             on_share = progress_of(database, TAUGHT, search_id)
             digest, result = _searched(app, version, asked, _with_own(app, given), on_share)
+        seconds = time.perf_counter() - started
+
+        def store(tx: Transaction) -> bool:
+            if not taught.finish(tx, search_id, result, weights_digest=digest, seconds=seconds):
+                return False
+            found = judge_taught(version.id, result.found, result.listed)
+            findings.replace(tx, found, version_id=version.id, recipe_id=None, kinds=[FindingKind.TAUGHT])
+            return True
+
+        return database.run(store)
     except Exception as error:
         cause = stated(error, version)
         database.run(lambda tx: TAUGHT.fail(tx, search_id, reason=cause.message, hint=cause.hint))
         raise
-    seconds = time.perf_counter() - started
-
-    def store(tx: Transaction) -> bool:
-        if not taught.finish(tx, search_id, result, weights_digest=digest, seconds=seconds):
-            return False
-        found = judge_taught(version.id, result.found, result.listed)
-        findings.replace(tx, found, version_id=version.id, recipe_id=None, kinds=[FindingKind.TAUGHT])
-        return True
-
-    return database.run(store)
 
 
 def _with_own(app: App, given: TaughtGiven) -> TaughtGiven:

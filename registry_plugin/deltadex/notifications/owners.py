@@ -84,15 +84,16 @@ def tell_owners(app: App, *, owner_of: OwnerOf | None = None) -> int:
 def viewer_of(settings: Settings, owner: str, version: RegisteredVersion) -> Person:
     """Return what a message about a version may show.
 
-    With a channel of their own, that is what its owner may see, by their entry in the access file or that of a group
-    of this name. An owner whom the file does not list sees the version's own model alone. So do all who read the common
-    channel: the owner is free text, and naming a colleague must not show there what that colleague may see.
+    With a channel that is theirs alone, that is what its owner may see, by their entry in the access file or that of a
+    group of this name. An owner whom the file does not list sees the version's own model alone. So do all who read a
+    shared channel: the owner is free text, and naming a colleague must not show there what that colleague may see.
     """
     directory = read_directory(settings)
     if directory is None:
         return Person(owner, Role.VIEWER)
+    channels = [*settings.notify.owners.values()]
     try:
-        if owner in settings.notify.owners and owner != _EVERYBODY:
+        if owner != _EVERYBODY and channels.count(settings.notify.owners.get(owner, "")) == 1:
             return directory.person(owner, [owner])
     except AccessDenied:
         pass

@@ -98,20 +98,21 @@ def may_attest(person: Person, settings: Settings, known: Ownership) -> bool:
 
 
 def _require_owner(person: Person, settings: Settings, known: Ownership) -> None:
-    """Raise AccessDenied unless the person is the owner, an admin, or a reviewer where the owner is no person.
+    """Raise AccessDenied unless the person is the owner, an admin, or a reviewer where the owner is a listed group.
 
-    A tag in MLflow alone gives no right: a person who is named by one has to be a reviewer too.
+    A tag in MLflow alone gives no right: a person who is named by one has to be a reviewer too. Without an access file,
+    a reviewer attests for all.
     """
     is_owner = known.owner in (person.name, person.identity)
     if person.may(Right.ADMINISTER) or (is_owner and known.owner_fact.origin is FactOrigin.STATED):
         return
     person.require(Right.DECIDE)
     directory = read_directory(settings)
-    people = {name.casefold() for name in directory.people} if directory else set()
-    if not is_owner and known.owner.casefold() in people:
+    if not is_owner and directory is not None and known.owner not in directory.groups:
         raise AccessDenied(
             f"{known.model} is owned by {known.owner}, who attests it",
-            hint=f"If {person.name} owns it now, `deltadex own {known.model} --owner …` says so first.",
+            hint=f"If {person.name} owns it now, `deltadex own {known.model} --owner …` says so first. A reviewer may "
+            "attest for a team that is a group of the access file.",
         )
 
 

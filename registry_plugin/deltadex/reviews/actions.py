@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from deltadex.access import Person, Right, read_directory
+from deltadex.access import Person, Right, Role, read_directory
 from deltadex.duplicates.group_findings import GROUP_KINDS
 from deltadex.duplicates.replan import plan_of, present, replan
 from deltadex.errors import AccessDenied, DeltadexError, FindingChanged, IllegalStep
@@ -123,12 +123,17 @@ def prove(tx: Transaction, viewer: Person, settings: Settings, entry_id: int) ->
     """Return the proof of one entry that the viewer may see in full; see `deltadex.reviews.chain.prove`."""
     viewer.require(Right.LOOK)
     entry = reviews.entry(tx, entry_id)
-    if entry is not None and masked_entries(tx, viewer, settings.registry, [entry]) != [entry]:
+    if entry is not None:
+        _require_shown(tx, viewer, settings, entry)
+    return chain.prove(tx, entry_id)
+
+
+def _require_shown(tx: Transaction, viewer: Person, settings: Settings, entry: LogEntry) -> None:
+    if masked_entries(tx, viewer, settings.registry, [entry]) != [entry]:
         raise AccessDenied(
-            f"{viewer.name} may not see every model that entry {entry_id} speaks of",
+            f"{viewer.name} may not see every model that entry {entry.id} speaks of",
             hint="A person who may see them asks.",
         )
-    return chain.prove(tx, entry_id)
 
 
 def prove_about(
@@ -145,13 +150,13 @@ def prove_about(
     return chain.prove_part(tx, seen, after=after)
 
 
-def erase(tx: Transaction, person: Person, entry_ids: Collection[int], *, comment: str) -> None:
+def erase(tx: Transaction, person: Person, settings: Settings, entry_ids: Collection[int], *, comment: str) -> None:
     """Erase the comments of log entries for good, on request. Each erasure is an entry of the log itself.
 
     Raises
     ------
     AccessDenied
-        The person is no admin.
+        The person is no admin, or may not see every model that an entry speaks of.
     IllegalStep
         There is no such entry, or its comment is erased already.
     """
@@ -161,6 +166,7 @@ def erase(tx: Transaction, person: Person, entry_ids: Collection[int], *, commen
         if entry is None or entry.is_erased:
             problem = "is erased already" if entry else "is not in the log"
             raise IllegalStep(f"Entry {entry_id} {problem}", hint="`deltadex review log` shows them.")
+        _require_shown(tx, person, settings, entry)
         reviews.erase(tx, entry_id, reviewer=person.name, identity=person.identity, reason=_required(comment))
 
 
@@ -289,11 +295,12 @@ def follow(tx: Transaction, settings: Settings, *, name: str | None = None) -> N
 
 def _delegate(tx: Transaction, settings: Settings, ids: Collection[int] | None) -> None:
     """Apply the rules to open findings that no person has acted on."""
-    rules = [rule for rule in parse_rules(settings.review.rules) if _has_authority(rule, settings)]
-    if not rules:
+    authors = {rule: author for rule in parse_rules(settings.review.rules) if (author := _author_of(rule, settings))}
+    if not authors:
         return
-    kinds = frozenset[FindingKind]().union(*(rule.kinds for rule in rules))
+    kinds = frozenset[FindingKind]().union(*(rule.kinds for rule in authors))
     for row in reviews.listing(tx, settings.registry, ids=ids, statuses={Status.OPEN}, kinds=kinds):
+        rules = [rule for rule, author in authors.items() if sees_all(author, row.versions)]
         rule = first_matching(rules, row.finding.kind, [version.registered for version in row.versions])
         if rule is not None and (row.last is None or row.last.reviewer == SYSTEM_REVIEWER):
             reviews.record(
@@ -308,16 +315,18 @@ def _delegate(tx: Transaction, settings: Settings, ids: Collection[int] | None) 
             )
 
 
-def _has_authority(rule: Rule, settings: Settings) -> bool:
-    """Return whether the author of a rule still has the right to decide."""
+def _author_of(rule: Rule, settings: Settings) -> Person | None:
+    """Return the author of a rule; None if they have no right to decide any more."""
     directory = read_directory(settings)
+    if directory is None:
+        return Person(rule.by, Role.REVIEWER)
     try:
-        if directory is not None:
-            directory.person(rule.by).require(Right.DECIDE)
+        author = directory.person(rule.by)
+        author.require(Right.DECIDE)
     except AccessDenied as error:
         _logger.warning("rule not applied rule=%s error=%r", rule.name, error.message)
-        return False
-    return True
+        return None
+    return author
 
 
 def _rows(tx: Transaction, person: Person, settings: Settings, seen: Mapping[int, int]) -> list[ReviewRow]:
@@ -347,6 +356,8 @@ def _step(
     due_at: datetime | None = None,
     chosen: Mapping[str, Any] | None = None,
 ) -> None:
+    if person.name.casefold() == SYSTEM_REVIEWER:
+        raise AccessDenied(f"{person.name} is the name of what follows by itself", hint="Decide under another name.")
     if row.revision != seen[row.id]:
         raise FindingChanged(f"Finding {row.id} has changed: it is not what you saw", hint=LOOK_AGAIN)
     row.review.after(action, by=person.name, basis=basis_of(row.finding))

@@ -161,7 +161,7 @@ class Review:
         ends_request = is_answer or (action is Action.RETURNED and self.status is Status.IN_REVIEW)
         if ends_request and not self.requested_by:
             raise IllegalStep("Nothing waits for approval here", hint="Decide instead.")
-        if action is Action.APPROVED and self.requested_by == by:
+        if action is Action.APPROVED and self.requested_by.casefold() == by.casefold():
             raise IllegalStep(f"{by} asked for this and can't approve it too", hint="Ask a second person.")
         if self.requested_by and not ends_request and action not in (Action.ASSIGNED, Action.CLOSED):
             raise IllegalStep(

@@ -20,8 +20,8 @@ from deltadex.vectors import lowest_strength
 DEFAULT_DISAGREEMENT = 0.7
 #: Fewest other versions of a base from which its threshold is calibrated.
 FEWEST_READINGS = 8
-#: Robust standard deviations above the median of a base's versions, chosen by `benchmarks/real/hiding.py`; and bounds of
-#: the threshold that this gives.
+#: Robust standard deviations above the median of a base's versions, chosen in `benchmarks/real/hiding.py`; and bounds
+#: of the threshold that this gives.
 _DEVIATIONS, _LOWEST, _HIGHEST = 2.0, 0.4, 0.95
 _NORMAL = 1.4826
 #: Strength (delta norm / base norm) that both embeddings need at least, or at least one of them.

@@ -14,9 +14,11 @@ import psycopg
 from pgvector.psycopg import register_vector
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
+from psycopg.types.json import set_json_dumps
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from deltadex.errors import StoreError
+from deltadex.escaping import storable_json
 from deltadex.store.migrate import pending, require_vector
 from deltadex.store.transport import HINT, tls_fault, transport
 
@@ -205,12 +207,14 @@ class Database:
         except psycopg.Error:
             connection.close()
             raise
+        set_json_dumps(storable_json, connection)
         return connection
 
     def _configure(self, connection: Transaction) -> None:
         self._act_as_role(connection)
         _set_search_path(connection)
         register_vector(connection)
+        set_json_dumps(storable_json, connection)
         connection.commit()
 
     def _act_as_role(self, connection: Transaction) -> None:
