@@ -24,6 +24,7 @@ from deltadex.checks.sarif import sarif
 from deltadex.cli import app
 from deltadex.cli.check import CheckFormat
 from deltadex.embeddings import queries as embeddings
+from deltadex.findings import queries as findings
 from deltadex.findings.kinds import Reason
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.reasons import Decision
@@ -31,7 +32,7 @@ from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.taught import queries as taught
 from deltadex.taught.queries import Taught, TaughtGiven
-from deltadex.types import FindingKind, State
+from deltadex.types import Finding, FindingKind, State
 from deltadex.versions import queries as versions
 from deltadex.versions import transitions
 from tests.importing import imported_by
@@ -119,6 +120,19 @@ def test_what_was_measured_on_earlier_weights_is_not_measured(company: Database)
             taught.finish(tx, search, Taught((), (), 1, 1, is_whole=True), weights_digest=digest, seconds=1)
             done = check(tx, ADMIN, SETTINGS, "sql-writer", 1, fail_on=parse_fail_on("taught"))
             assert done.outcome is outcome
+
+
+def test_what_is_found_about_a_registered_model_is_found_for_each_version(database: Database) -> None:
+    with database.transaction() as tx:
+        first, _ = (embedded(tx, "support", np.ones(3), version=number) for number in (1, 2))
+        found = Finding(FindingKind.NOT_ATTESTED, first, evidence={"reason": "there is none"})
+        findings.replace(tx, [found], version_id=first, recipe_id=None, kinds=[FindingKind.NOT_ATTESTED])
+        embedded(tx, "another", np.ones(3))
+        reviews.follow(tx, SETTINGS)
+        for name, number, outcome in (
+            ("support", 1, Outcome.FOUND), ("support", 2, Outcome.FOUND), ("another", 1, Outcome.PASSED),
+        ):  # fmt: skip
+            assert check(tx, ADMIN, SETTINGS, name, number, fail_on=parse_fail_on("not_attested")).outcome is outcome
 
 
 def test_a_drift_is_the_newer_versions_only(database: Database) -> None:

@@ -55,9 +55,13 @@ class NumberUnit(StrEnum):
 
 
 class Concerns(StrEnum):
-    """Versions that a finding is about: one, a pair, or a group of similar versions, whose pairs are evidence."""
+    """Subject of a finding: a version, a pair, or a group of similar versions, whose pairs are evidence.
+
+    Or a registered model: then it is stored at its oldest version, and found for each of them.
+    """
 
     VERSION = "version"
+    MODEL = "model"
     PAIR = "pair"
     GROUP = "group"
 
@@ -287,7 +291,7 @@ _ROWS = (
         kind=FindingKind.NOT_ATTESTED,
         label="Not attested",
         headline="The owner of {model} has to attest its use",
-        concerns=Concerns.VERSION,
+        concerns=Concerns.MODEL,
         severity=Severity.MEDIUM,
         accepted=(Reason.CORRECT_DECLARATION, Reason.RETIRE),
         dismissed=(Reason.NOT_NEEDED, Reason.SANDBOX),

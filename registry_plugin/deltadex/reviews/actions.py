@@ -63,7 +63,7 @@ def listing(
     assignee
         Only findings of this person; empty for unassigned ones.
     version_id
-        Only findings about this version, on either side of a pair.
+        Only findings about this version, on either side of a pair, or about its registered model.
     """
     viewer.require(Right.LOOK)
     rows = reviews.listing(tx, settings.registry, ids=ids, statuses=statuses, kinds=kinds, version_id=version_id)

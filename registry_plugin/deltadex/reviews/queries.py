@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from deltadex.duplicates.group_findings import GroupPlan
 from deltadex.errors import FindingChanged
-from deltadex.findings.kinds import Reason, Severity
+from deltadex.findings.kinds import Concerns, Reason, Severity, kinds_about
 from deltadex.reviews.lifecycle import RULINGS, UNDECIDED, Action, Basis, Review, Status
 from deltadex.store.database import Transaction
 from deltadex.types import Finding, FindingKind, RiskTier, VersionRow
@@ -190,7 +190,9 @@ def listing(
             where registry = %(registry)s and reviews.status = any(%(statuses)s) and reviews.kind = any(%(kinds)s)
                 and (%(ids)s::bigint[] is null or reviews.id = any(%(ids)s))
                 and (%(version)s::bigint is null or %(version)s in (reviews.model_version_id, reviews.other_id)
-                    or %(version)s = any(member_ids(reviews.evidence)))
+                    or %(version)s = any(member_ids(reviews.evidence))
+                    or reviews.kind = any(%(of_models)s) and name = (
+                        select asked.name from model_versions asked where asked.id = %(version)s))
             order by array_position('{high,medium,low}', severity), due_at, reviews.id
             """,
             {
@@ -199,6 +201,7 @@ def listing(
                 "kinds": list(kinds),
                 "ids": None if ids is None else list(ids),
                 "version": version_id,
+                "of_models": list(kinds_about(Concerns.MODEL)),
                 "rulings": list(RULINGS),
             },
         ).fetchall()
