@@ -147,6 +147,14 @@ def packs(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
     return found
 
 
+def refusals(tx: Transaction, viewer: Person, version_id: int) -> str:
+    try:
+        versions.require_readable(tx, viewer, version_id)
+    except DeltadexError as error:
+        return f"{error.message} {error.hint}"
+    return ""
+
+
 def packs_of_all_aliases(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
     found: list[object] = []
     for alias in {alias for row in versions.listing(tx, ADMIN, REGISTRY) for alias in row.registered.aliases}:
@@ -247,6 +255,7 @@ def told(tx: Transaction, viewer: Person, ask: Callable[[str], object]) -> list[
 #: Every function of the library that reads for a viewer, and how all that it may say is asked of it.
 READS: Mapping[Callable[..., object], Read] = {
     versions.listing: lambda tx, viewer, made: versions.listing(tx, viewer, REGISTRY),
+    versions.require_readable: of_versions(refusals),
     versions.find: of_models(lambda tx, viewer, name: versions.find(tx, viewer, REGISTRY, name)),
     versions.names: lambda tx, viewer, made: versions.names(tx, viewer, REGISTRY),
     versions.history: of_versions(versions.history),

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSettings
 
 from deltadex.errors import SettingsError
 from deltadex.setting_groups import (
@@ -316,6 +317,8 @@ def load_settings(**options: Any) -> Settings:
         first = error.errors()[0]
         name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
         raise SettingsError(f"{name}: {first['msg']}", hint="The README lists every setting.") from error
+    except UnreadableSettings as error:  # a list or a group that is no JSON
+        raise SettingsError(f"A setting is no JSON: {error}", hint="The README lists every setting.") from error
 
 
 def _refuse_unknown_variables() -> None:

@@ -36,6 +36,8 @@ from deltadex.types import Finding, FindingKind, State
 from deltadex.versions import queries as versions
 from deltadex.versions import transitions
 from tests.importing import imported_by
+from tests.safety import states
+from tests.safety.test_queries import measured
 from tests.stored import ADMIN, REGISTRY, discovered, embedded, embedding, grouped
 
 SETTINGS = Settings(registry=REGISTRY, dashboard_url="http://dash")
@@ -109,6 +111,15 @@ def test_what_is_under_way_unknown_or_judged_later_is_not_ready(company: Databas
     asked = checked(company, "sql-writer/1", "safety_collapsed")
     assert asked.outcome is Outcome.NOT_READY
     assert asked.reason == "safety_collapsed is judged by `deltadex safety sql-writer/1 --measure`"
+
+
+def test_private_probes_of_workers_without_a_seed_are_never_waited_for(company: Database) -> None:
+    with company.transaction() as tx:
+        [row] = versions.find(tx, REGISTRY, "sql-writer", 1)
+        measured(tx, states.base(), row.id)
+    done = checked(company, "sql-writer/1", "probes_disagree")
+    assert done.outcome is Outcome.NOT_MEASURED
+    assert "no private seed" in done.reason
 
 
 def test_what_was_measured_on_earlier_weights_is_not_measured(company: Database) -> None:

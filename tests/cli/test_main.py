@@ -51,6 +51,7 @@ def filled(database: Database, tmp_path: Path) -> dict[str, str]:
         (["no-such-command"], {}, 2, "no-such-command"),
         (["status"], {"DELTADEX_DATABASE__URL": "postgresql://u:hunter2@127.0.0.1:9/x"}, 3, "127.0.0.1:9"),
         (["status"], {"DELTADEX_TRACKING_URL": "x"}, 1, "DELTADEX_TRACKING_URI"),
+        (["status"], {"DELTADEX_OWNERSHIP__MUST_ATTEST": "high"}, 1, "no JSON"),
     ],
 )
 def test_errors_are_stated_with_a_code_and_without_a_traceback(
@@ -61,6 +62,12 @@ def test_errors_are_stated_with_a_code_and_without_a_traceback(
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert "hunter2" not in done.stderr
+
+
+def test_a_file_that_cannot_be_written_is_a_stated_error(filled: dict[str, str]) -> None:
+    for arguments in (["inventory", "--format", "csv"], ["check", "sql-writer/1"]):
+        done = deltadex(*arguments, "--output", "/nowhere/x", **filled)
+        assert (done.returncode, done.stderr.splitlines()[0]) == (1, "Error: /nowhere/x: No such file or directory")
 
 
 def test_debug_shows_the_traceback_wherever_it_stands(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def test_an_attestation_is_about_the_owner_and_use_that_were_stated() -> None:
 def test_only_tiers_that_must_attest_lack_an_attestation() -> None:
     states = {tier: known(None, tier=tier).state for tier in ("high", "medium", "low", "")}
     assert states.pop("high") is AttestationState.MISSING
+    assert states.pop("") is AttestationState.NO_TIER
     assert set(states.values()) == {AttestationState.NOT_NEEDED}
 
 

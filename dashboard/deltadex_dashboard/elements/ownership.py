@@ -15,7 +15,7 @@ from deltadex_dashboard.reads import models as reads
 from deltadex_dashboard.reads.snapshots import Snapshot
 
 _UNKNOWN = "not known"
-_BADGES = {AttestationState.CURRENT: "green", AttestationState.NOT_NEEDED: "gray"}
+_BADGES = {AttestationState.CURRENT: "green", AttestationState.NOT_NEEDED: "gray", AttestationState.NO_TIER: "gray"}
 
 
 def show(now: Snapshot, name: str) -> None:

@@ -33,7 +33,8 @@ from deltadex.versions import reads as versions
 _SETTLED = (Status.DISMISSED, Status.FIXED)
 #: Longest pause between two reads: a notification may be lost.
 _PAUSE_SECONDS = 2.0
-_UNKNOWN = "it is not known yet: the watcher finds new versions within seconds, and you may see no hidden ones"
+_UNKNOWN = "it is not known: the watcher finds new versions within seconds, or you may not see this one"
+_NO_PRIVATE_PROBES = "probes_disagree can't be judged: safety was measured, and the workers have no private seed"
 
 
 class Outcome(StrEnum):
@@ -96,7 +97,12 @@ def check(
     about = [one for one in reviews.listing(tx, viewer, settings, version_id=row.id) if _concerns(one, row.id)]
     standing = [one for one in about if one.review.status not in _SETTLED]
     failing = tuple(one for one in standing if one.finding.kind in fail_on.kinds)
-    outcome, reason = _outcome(row, failing, set(unjudged) & fail_on.named)
+    awaited = set(unjudged) & fail_on.named
+    outcome, reason = _outcome(row, failing, awaited)
+    # Measuring safety reads the private probes as well.
+    is_measured = not _is_unjudged(tx, settings, row, FindingKind.SAFETY_COLLAPSED)
+    if outcome is Outcome.NOT_READY and FindingKind.PROBES_DISAGREE in awaited and is_measured:
+        outcome, reason = Outcome.NOT_MEASURED, _NO_PRIVATE_PROBES
     return VersionCheck(
         label,
         outcome,

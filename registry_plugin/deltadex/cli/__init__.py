@@ -70,6 +70,15 @@ def _print_version(is_set: bool) -> None:
         raise typer.Exit
 
 
+def _stated(error: DeltadexError | OSError) -> DeltadexError:
+    """Return the error to show; raise one of the system that is about no file that was named."""
+    if isinstance(error, DeltadexError):
+        return error
+    if error.filename is None:
+        raise error
+    return DeltadexError(f"{error.filename}: {error.strerror}", hint="Name another file or folder.")
+
+
 @app.callback()
 def common(
     debug: Annotated[bool, typer.Option("--debug", help="Log in detail and show tracebacks.")] = False,
@@ -147,8 +156,8 @@ def main() -> None:
     arguments = ["--debug"] * debug + [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments)
-    except DeltadexError as error:
-        console = Console(stderr=True, highlight=False)
+    except (DeltadexError, OSError) as failure:
+        console, error = Console(stderr=True, highlight=False), _stated(failure)
         if debug:
             console.print(plain(traceback.format_exc(), multiline=True), soft_wrap=True)
         # The message of a service that did not start ends with lines of its log.

@@ -81,7 +81,7 @@ def advise(
         raise typer.BadParameter("give either --examples with --base, or --show")
     settings = settings_from(data_dir, database_url=database_url)
     viewer = at_terminal(settings)
-    with Database(settings.url_of("reader")) as database:
+    with Database(settings.url_of("dashboard"), role=settings.database.role) as database:  # it may say who asks
         number = show
         if examples is not None and base is not None:
             given = read_given(examples)

@@ -97,7 +97,7 @@ def find(
         given = augment_locally(given).examples
     settings = settings_from(data_dir, tracking_uri=tracking_uri, database_url=database_url)
     order, viewer = order_from(settings, by, metric, lower_is_better=lower_is_better), at_terminal(settings)
-    with Database(settings.url_of("reader")) as database:
+    with Database(settings.url_of("dashboard"), role=settings.database.role) as database:  # it may say who asks
         if words:
             _find_words(database, viewer, settings, " ".join(words), limit, conditions, json=json)
         elif like is not None:

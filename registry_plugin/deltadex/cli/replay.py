@@ -57,7 +57,7 @@ def replay(
         raise typer.BadParameter("give either --prompts or --from-run")
     settings = settings_from(data_dir, tracking_uri=tracking_uri, database_url=database_url)
     viewer = at_terminal(settings)
-    with Database(settings.url_of("reader")) as database:
+    with Database(settings.url_of("dashboard"), role=settings.database.role) as database:  # it may say who asks
         pair = _pair(database, viewer, settings, keeper, other)
         if prompts is None and not from_run:
             row = _latest(database, viewer, settings, pair)

@@ -46,7 +46,7 @@ def safety(
     settings = settings_from(data_dir, database_url=database_url)
     viewer = at_terminal(settings)
     name, number = parse_label(label)
-    with Database(settings.url_of("reader")) as database:
+    with Database(settings.url_of("dashboard"), role=settings.database.role) as database:  # it may say who asks
         version = database.run(lambda tx: known_version(tx, viewer, settings.registry, name, number))
         if measure:
             _confirm(database, settings, version, yes=yes)

@@ -61,7 +61,7 @@ def taught(
     )
     settings = settings_from(data_dir, tracking_uri=tracking_uri, database_url=database_url)
     viewer = at_terminal(settings)
-    with Database(settings.url_of("reader")) as database:
+    with Database(settings.url_of("dashboard"), role=settings.database.role) as database:  # it may say who asks
         row = database.run(lambda tx: known_version(tx, viewer, settings.registry, *parse_label(version)))
         read = _Read(database, viewer, settings, is_revealed=reveal)
         if search or canaries or prompts:

@@ -20,6 +20,7 @@ class AttestationState(StrEnum):
 
     CURRENT = "current"
     NOT_NEEDED = "not needed"
+    NO_TIER = "no tier is stated"
     MISSING = "missing"
     OUTDATED = "outdated"
     EXPIRED = "expired"
@@ -27,7 +28,7 @@ class AttestationState(StrEnum):
     @property
     def is_fine(self) -> bool:
         """True unless it is a finding."""
-        return self in (AttestationState.CURRENT, AttestationState.NOT_NEEDED)
+        return self in (AttestationState.CURRENT, AttestationState.NOT_NEEDED, AttestationState.NO_TIER)
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def _state(
     attestation = known.attestation
     if attestation is None or until is None:
         if known.tier not in settings.must_attest:
-            return AttestationState.NOT_NEEDED, ""
+            return AttestationState.NOT_NEEDED if known.tier else AttestationState.NO_TIER, ""
         return AttestationState.MISSING, f"models of the tier {known.tier} need an attestation, and there is none"
     by = f"the attestation of {attestation.at:%Y-%m-%d} by {attestation.by}"
     changed = [

@@ -23,8 +23,7 @@ def ask(tx: Transaction, person: Person, settings: Settings, version_id: int, gi
         The person may not see the version, or has too many searches under way.
     """
     person.require(Right.LOOK)
-    if not versions.sees_versions(tx, person, version_id):
-        raise AccessDenied("This version is not known", hint="`deltadex status` lists the versions.")
+    versions.require_readable(tx, person, version_id)
     if TAUGHT.unfinished(tx, settings.registry, by=person.name) >= _MOST_UNFINISHED:
         raise AccessDenied(f"{_MOST_UNFINISHED} of your searches are under way", hint="Wait for one of them to end.")
     return taught.ask(tx, settings.registry, version_id, given, texts=settings.taught.texts, by=person.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from deltadex.access import Person
+from deltadex.errors import AccessDenied, UnsupportedCheckpoint
 from deltadex.store.database import Transaction
 from deltadex.types import State, VersionRow
 from deltadex.versions import queries as versions
@@ -31,6 +32,23 @@ def names(tx: Transaction, viewer: Person, registry: str) -> list[str]:
 def history(tx: Transaction, viewer: Person, version_id: int) -> list[StateChange]:
     """Return every state a version was in, oldest first; empty for a hidden version."""
     return versions.history(tx, version_id) if sees_versions(tx, viewer, version_id) else []
+
+
+def require_readable(tx: Transaction, viewer: Person, version_id: int) -> None:
+    """Raise unless a version is seen, and is a finetune that a model can be loaded from, as far as that is known.
+
+    Raises
+    ------
+    AccessDenied
+        The viewer may not see it, or there is none.
+    UnsupportedCheckpoint
+        It failed, is unsupported, or was skipped: a worker could not read it either.
+    """
+    if not sees_versions(tx, viewer, version_id):
+        raise AccessDenied("This version is not known", hint="`deltadex status` lists the versions.")
+    row = versions.get(tx, version_id)
+    if row.state in (State.FAILED, State.UNSUPPORTED, State.SKIPPED, State.DELETED):
+        raise UnsupportedCheckpoint(f"{row.label} is {row.state}: {row.reason}", hint=row.hint)
 
 
 def sees_versions(tx: Transaction, viewer: Person, *version_ids: int) -> bool:
