@@ -110,7 +110,7 @@ def test_what_is_under_way_unknown_or_judged_later_is_not_ready(company: Databas
     assert checked(company, "sql-writer/1", "probes_disagree").outcome is Outcome.NOT_READY
     asked = checked(company, "sql-writer/1", "safety_collapsed")
     assert asked.outcome is Outcome.NOT_READY
-    assert asked.reason == "safety_collapsed is judged by `deltadex safety sql-writer/1 --measure`"
+    assert asked.reason == "safety_collapsed is not judged yet, but by `deltadex safety sql-writer/1 --measure`"
 
 
 def test_private_probes_of_workers_without_a_seed_are_never_waited_for(company: Database) -> None:

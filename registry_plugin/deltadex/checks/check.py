@@ -159,7 +159,7 @@ def _outcome(row: VersionRow, failing: tuple[ReviewRow, ...], awaited: set[Findi
         return Outcome.NOT_MEASURED, f"it is {row.state}, so nothing was compared{why}"
     if not awaited:
         return Outcome.PASSED, ""
-    ways = [f"{kind} is judged by {judged_by(kind, row.label)}" for kind in sorted(awaited)]
+    ways = [f"{kind} is not judged yet, but by {judged_by(kind, row.label)}" for kind in sorted(awaited)]
     return Outcome.NOT_READY, "; ".join(ways)
 
 

@@ -43,7 +43,7 @@ def _case(check: VersionCheck, kind: FindingKind, settings: Settings) -> Element
     elif check.outcome in (Outcome.NOT_READY, Outcome.NOT_MEASURED):
         ElementTree.SubElement(case, "error", {"message": xml_text(check.reason), "type": check.outcome})
     elif kind in check.unjudged:
-        later = f"judged by {judged_by(kind, check.label)}"
+        later = f"not judged yet, but by {judged_by(kind, check.label)}"
         ElementTree.SubElement(case, "skipped", {"message": xml_text(later)})
     return case
 

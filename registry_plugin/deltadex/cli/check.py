@@ -29,7 +29,7 @@ _PROGRESS = Console(stderr=True, highlight=False)
 #: Exit code of each outcome.
 _CODES: Mapping[str, int] = {"passed": 0, "not_measured": 1, "not_ready": 3, "found": 4}
 _MARKS: Mapping[str, str] = {
-    "passed": "[green]✓[/] nothing was found",
+    "passed": "[green]✓[/] nothing that was asked for was found",
     "found": "[red]✗[/] found",
     "not_ready": "[yellow]…[/] not ready",
     "not_measured": "[red]✗[/] not checked",
@@ -138,13 +138,16 @@ def _show(done: VersionCheck, settings: Settings) -> None:
     if done.settled:
         console.print(f"  [dim]{len(done.settled)} dismissed: {', '.join(str(row.id) for row in done.settled)}[/]")
     for kind in done.unjudged:
-        console.print(f"  [dim]{KINDS[kind].words}: judged by {plain(judged_by(kind, done.label))}[/]", soft_wrap=True)
+        console.print(
+            f"  [dim]not judged yet: {KINDS[kind].words}, by {plain(judged_by(kind, done.label))}[/]", soft_wrap=True
+        )
 
 
 def _line(done: VersionCheck, row: ReviewRow, settings: Settings) -> str:
     number = "" if row.finding.measure is None else f" {row.finding.measure:.4f}"
-    link = settings.finding_link(row.id)
-    return f"{plain(done.title(row))} ({row.finding.kind}{number}), finding {row.id}{f' {plain(link)}' if link else ''}"
+    link, status = settings.finding_link(row.id), row.review.status.replace("_", " ")
+    where = f"finding {row.id}, {status}{f' {plain(link)}' if link else ''}"
+    return f"{plain(done.title(row))} ({row.finding.kind}{number}), {where}"
 
 
 def _as_json(done: VersionCheck, settings: Settings) -> dict[str, Any]:
