@@ -42,8 +42,8 @@ def _line(known: Ownership) -> str:
         f"Owner **{view.plain(known.owner)}**" if known.owner else "No owner",
         f"{known.tier} risk" if known.tier else "no risk tier",
         f"next review {known.review_by}" if known.review_by else "",
-        f":{_BADGES.get(known.state, 'red')}-badge[attestation {known.state}]",
-        f"until {known.until}" if known.until else "",
+        f":{_BADGES.get(known.state, 'red')}-badge[attestation: {known.state}]",
+        f"until {known.until}" if known.state is AttestationState.CURRENT else "",
     ]
     return " · ".join(filter(None, parts))
 

@@ -15,7 +15,7 @@ from deltadex.cli.reading import print_json, reading
 from deltadex.cli.terminal import plain
 from deltadex.errors import AccessDenied
 from deltadex.ownership import actions, inventory, reads
-from deltadex.ownership.attestation import STATEMENT, Ownership
+from deltadex.ownership.attestation import STATEMENT, AttestationState, Ownership
 from deltadex.ownership.facts import OwnershipField
 from deltadex.ownership.inventory import InventoryRow
 from deltadex.ownership.queries import OwnershipEntry
@@ -154,7 +154,7 @@ def _show(known: Ownership) -> None:
         if fact.remark:
             console.print(f"{'':>14} [yellow]{plain(fact.remark)}[/]")
     color = "green" if known.state.is_fine else "red"
-    until = f" until {known.until}" if known.until else ""
+    until = f" until {known.until}" if known.state is AttestationState.CURRENT else ""
     console.print(f"[dim]{'attestation':>14}[/] [{color}]{known.state}[/]{until} {plain(known.reason)}")
 
 
