@@ -45,11 +45,16 @@ def cut(database: Database, count: int) -> None:
 
 
 def rewrite(database: Database, number: int) -> None:
-    """Let another person have made an entry, and compute the chain again from there, as 0007 did."""
+    """Let another person have made an entry, and compute the chain again from there, as 0007 did, old hashes kept."""
     with database.transaction() as tx:
         _without_triggers(tx)
         tx.execute(
-            "update decisions set reviewer = 'eve' where id = (select id from decisions order by id limit 1 offset %s)",
+            """
+            with forged as (select id from decisions order by id limit 1 offset %s)
+            update decisions set former_hash = hash,
+                reviewer = case when decisions.id = forged.id then 'eve' else reviewer end
+            from forged where decisions.id >= forged.id
+            """,
             [number - 1],
         )
         tx.execute(

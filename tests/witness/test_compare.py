@@ -69,7 +69,10 @@ def test_an_entry_that_was_rewritten_with_the_whole_chain_after_it_is_found(
     publish(settings, store)
     forging.decide(store, 2)
     publish(settings, store)
+    noted = store.run(chain.verify).head
     forging.rewrite(store, 4)
+    with store.transaction() as tx:
+        assert "is missing" in chain.verify(tx, holding=noted).problem
     for one in head_comparisons(settings, store).values():
         assert (one.agreed and one.agreed.entries, one.denied and one.denied.entries) == (3, 5)
         assert "was rewritten" in one.problem

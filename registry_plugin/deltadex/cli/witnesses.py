@@ -105,7 +105,7 @@ def verified_backup(path: Path, data_dir: DataDir, *, head: str | None) -> tuple
     if chain.broken is None and fault is not None:
         chain = replace(chain, broken=fault[0], problem=fault[1])
     answers = ask(witnesses_of(settings), settings.registry, published={})
-    return chain, compare_hashes(len(hashes), {at: {one} for at, one in enumerate(hashes, start=1)}, answers)
+    return chain, compare_hashes(len(hashes), dict(enumerate(hashes, start=1)), answers)
 
 
 def report(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -118,7 +118,7 @@ def compare(tx: Transaction, registry: str, answers: Answers) -> list[HeadCompar
     return compare_hashes(queries.count_entries(tx), queries.hashes_at(tx, numbers), replace(answers, held=held))
 
 
-def compare_hashes(length: int, hashes: Mapping[int, Collection[str]], answers: Answers) -> list[HeadComparison]:
+def compare_hashes(length: int, hashes: Mapping[int, str], answers: Answers) -> list[HeadComparison]:
     """Compare a log of this length, with these hashes by number of the entry, with what the witnesses hold."""
     found = [
         _comparison(name, one, length, hashes, state=answers.published.get(name), authorities=answers.authorities)
@@ -128,11 +128,11 @@ def compare_hashes(length: int, hashes: Mapping[int, Collection[str]], answers: 
 
 
 def _comparison(
-    name: str, held: Held, length: int, hashes: Mapping[int, Collection[str]], *, state: WitnessState | None,
+    name: str, held: Held, length: int, hashes: Mapping[int, str], *, state: WitnessState | None,
     authorities: Sequence[TimeStampWitness],
 ) -> HeadComparison:  # fmt: skip
     heads = sorted(held.heads, key=lambda head: (head.entries, head.at))
-    denied = [head for head in heads if head.hash not in hashes.get(head.entries, ())]
+    denied = [head for head in heads if head.hash != hashes.get(head.entries)]
     # Longer ones were published from a log that was changed already.
     reach = denied[0].entries if denied else length + 1
     agreed = [head for head in heads if head.entries < reach]

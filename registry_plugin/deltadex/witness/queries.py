@@ -63,17 +63,16 @@ def count_entries(tx: Transaction) -> int:
     return int(row[0])
 
 
-def hashes_at(tx: Transaction, numbers: Collection[int]) -> Mapping[int, frozenset[str]]:
-    """Return the hashes of the entries with these numbers, of both schemes if 0007 gave an entry a new one."""
+def hashes_at(tx: Transaction, numbers: Collection[int]) -> dict[int, str]:
+    """Return the hashes of the entries with these numbers."""
     found = tx.execute(
         """
-        select number, array_remove(array[hash, former_hash], null) from (
-            select row_number() over (order by id) as number, hash, former_hash from decisions
-        ) entry where number = any(%s)
+        select number, hash from (select row_number() over (order by id) as number, hash from decisions) entry
+        where number = any(%s)
         """,
         [sorted(numbers)],
     )
-    return {number: frozenset(hashes) for number, hashes in found}
+    return dict(found.fetchall())
 
 
 def states(tx: Transaction, registry: str) -> dict[str, WitnessState]:
