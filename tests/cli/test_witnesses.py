@@ -42,6 +42,17 @@ def test_a_forged_log_is_found_without_anybody_having_noted_its_head(
     assert f"✗ folder:{tmp_path}/heads: The log was cut: it has 2 entries, and the witness holds 3:" in said
 
 
+def test_a_rewritten_ownership_history_is_found_by_a_noted_head(run: Callable[..., Any], database: Database) -> None:
+    forging.attest(database)
+    noted = run("review", "verify", "--json")["ownership"]["head"]
+    assert noted.startswith("4:")
+    assert run("review", "verify", "--head", noted, "--json")["is_whole"]
+    assert "was number 3 and is number 4" in run("review", "verify", "--head", f"3{noted[1:]}", code=4)
+    forging.rewrite_ownership(database)
+    assert run("review", "verify", "--json")["is_whole"], "nothing in the database shows it"
+    assert f"{noted[2:14]}… is missing" in run("review", "verify", "--head", noted, code=4)
+
+
 def test_a_witness_that_does_not_answer_is_no_proof(run: Callable[..., Any], tmp_path: Path) -> None:
     away = (f"folder:{tmp_path}/away",)
     assert "no such folder" in run("review", "publish", witnesses=away, code=3)

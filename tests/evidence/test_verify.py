@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
@@ -13,6 +14,7 @@ import pytest
 
 from deltadex.errors import EvidenceError
 from deltadex.evidence import opened
+from deltadex.evidence.decisions import summary
 from deltadex.evidence.sections import SECTIONS
 from deltadex.evidence.signing import signer_of, write_new_key
 from deltadex.evidence.verify import CheckOf, PackCheck, verify_pack
@@ -159,8 +161,7 @@ def test_a_log_that_was_written_anew_is_refused_by_a_published_head(house: House
         between.append(f"{number}:{previous}")
         number += 1
     assert between[-1] == published
-    for head in between:
-        assert not failed(copied, house.public_key, head)
+    assert not failed(copied, house.public_key, published)
 
     def forge(told: dict) -> None:
         told["log"]["entries"][0] = "0" * 64 if isinstance(told["log"]["entries"][0], str) else _forged(told)
@@ -180,6 +181,33 @@ def test_a_log_that_was_written_anew_is_refused_by_a_published_head(house: House
     signed_again(house, copied)
     assert not failed(copied, house.public_key), "nothing in the pack shows it"
     assert "does not pass through" in failed(copied, house.public_key, published)[CheckOf.CHAIN]
+
+
+@pytest.mark.parametrize("begins_behind", [False, True])
+def test_decisions_after_a_published_head_are_not_proven_by_it(house: House, copied: Path, begins_behind: bool) -> None:
+    published = json.loads((copied / "pack.json").read_text())["log_head"]
+
+    def forge(told: dict) -> None:
+        entries = told["log"]["entries"]
+        forged = copy.deepcopy(next(one for one in entries if not isinstance(one, str)))
+        forged["entry"] |= {"id": "999", "reviewer": "the board", "text_digest": texts_digest("s", "Never said.")}
+        forged["text"] = {"salt": "s", "comment": "Never said."}
+        entries.append(forged)
+        told["decisions"].append(summary(forged))
+        if begins_behind:
+            number, _, known = published.partition(":")
+            told["log"] |= {"start": {"number": int(number), "hash": known}, "entries": entries[-1:]}
+            told["decisions"] = told["decisions"][-1:]
+        told["log"]["head"] = verify_part(told["log"])
+
+    changed_json(copied / "decisions.json", forge)
+    head = json.loads((copied / "decisions.json").read_text())["log"]["head"]
+    changed_json(copied / "pack.json", lambda index: index.update(log_head=head))
+    signed_again(house, copied)
+    assert not failed(copied, house.public_key, head)
+    says = failed(copied, house.public_key, published)[CheckOf.CHAIN]
+    assert f"decisions, 1 of them after the head {published[:18]}…, which does not prove" in says
+    assert "a head that the house published later" in says
 
 
 def test_a_link_or_a_folder_in_a_pack_is_refused(house: House, copied: Path) -> None:

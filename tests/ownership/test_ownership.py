@@ -254,6 +254,9 @@ def test_a_changed_history_is_detected(tx: Transaction) -> None:
     actions.attest(tx, ADMIN, SETTINGS, "support")
     whole = chain.verify(tx, ADMIN)
     assert (whole.entries, whole.broken) == (4, None)
+    assert chain.verify(tx, ADMIN, holding=whole.head) == whole
+    assert "is missing" in chain.verify(tx, ADMIN, holding="0" * 64).problem
+    assert "was number 3 and is number 4" in chain.verify(tx, ADMIN, holding=f"3{whole.head[1:]}").problem
     attested, _, _, owner = (entry.id for entry in reads.history(tx, ADMIN, SETTINGS, "support"))
     for statement, problem in (
         ("update registered_models set stated = '{}'", "is not as"),

@@ -6,12 +6,15 @@ import numpy as np
 from psycopg.sql import SQL, Identifier
 
 from deltadex.findings import queries as findings
+from deltadex.ownership import actions as ownership
+from deltadex.ownership.facts import OwnershipField
 from deltadex.reviews import follow
 from deltadex.reviews import queries as reviews
 from deltadex.reviews.lifecycle import UNDECIDED, Action
+from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
 from deltadex.types import Finding, FindingKind
-from tests.stored import REGISTRY, embedded
+from tests.stored import ADMIN, REGISTRY, embedded
 
 
 def with_finding(database: Database) -> None:
@@ -45,11 +48,16 @@ def cut(database: Database, count: int) -> None:
 
 
 def rewrite(database: Database, number: int) -> None:
-    """Let another person have made an entry, and compute the chain again from there, as 0007 did."""
+    """Let another person have made an entry, and compute the chain again from there, as 0007 did, old hashes kept."""
     with database.transaction() as tx:
         _without_triggers(tx)
         tx.execute(
-            "update decisions set reviewer = 'eve' where id = (select id from decisions order by id limit 1 offset %s)",
+            """
+            with forged as (select id from decisions order by id limit 1 offset %s)
+            update decisions set former_hash = hash,
+                reviewer = case when decisions.id = forged.id then 'eve' else reviewer end
+            from forged where decisions.id >= forged.id
+            """,
             [number - 1],
         )
         tx.execute(
@@ -70,13 +78,55 @@ def rewrite(database: Database, number: int) -> None:
         _with_triggers(tx)
 
 
+def attest(database: Database) -> None:
+    """Add four entries to the ownership history."""
+    with database.transaction() as tx:
+        stated = {OwnershipField.OWNER: "ben", OwnershipField.TIER: "high", OwnershipField.INTENDED_USE: "reports"}
+        ownership.edit(tx, ADMIN, Settings(registry=REGISTRY), "new", stated)
+        ownership.attest(tx, ADMIN, Settings(registry=REGISTRY), "new")
+
+
+def cut_ownership(database: Database) -> None:
+    """Delete the last entry of the ownership history, an attestation, and set the model to what the rest says."""
+    with database.transaction() as tx:
+        _without_triggers(tx)
+        tx.execute("update registered_models set attested_id = null")
+        tx.execute("delete from ownership_entries where id = (select max(id) from ownership_entries)")
+        _with_triggers(tx)
+
+
+def rewrite_ownership(database: Database) -> None:
+    """Let another person have attested, and compute the chain of the ownership history again."""
+    with database.transaction() as tx:
+        _without_triggers(tx)
+        tx.execute("update ownership_entries set person = 'eve' where field = 'attestation'")
+        tx.execute(
+            """
+            do $$ declare entry ownership_entries; previous text := '';
+            begin
+                for entry in select * from ownership_entries order by id loop
+                    entry.previous_hash := previous;
+                    entry.hash := ownership_digest(entry);
+                    update ownership_entries set previous_hash = previous, hash = entry.hash where id = entry.id;
+                    previous := entry.hash;
+                end loop;
+            end $$
+            """
+        )
+        _with_triggers(tx)
+
+
+#: Tables whose triggers refuse changes.
+_GUARDED = ("decisions", "reviews", "ownership_entries", "registered_models")
+
+
 def _without_triggers(tx: Transaction) -> None:
-    for table in ("decisions", "reviews"):
+    for table in _GUARDED:
         tx.execute(SQL("alter table {} disable trigger user").format(Identifier(table)))
     tx.execute("set constraints all deferred")
 
 
 def _with_triggers(tx: Transaction) -> None:
     tx.execute("set constraints all immediate")
-    for table in ("decisions", "reviews"):
+    for table in _GUARDED:
         tx.execute(SQL("alter table {} enable trigger user").format(Identifier(table)))

@@ -132,6 +132,17 @@ def test_a_changed_history_of_ownership_is_neither_backed_up_nor_restored(
         back_up(store, tmp_path / "another.zip", on_progress=ignore)
 
 
+@pytest.mark.parametrize("table", ["decisions", "ownership_entries", "time_stamps"])
+def test_a_backup_without_one_of_its_tables_is_refused(backup: Path, empty: Database, table: str) -> None:
+    manifest = json.loads(ZipFile(backup).read("manifest.json"))
+    del manifest["tables"][table]
+    stripped = changed(backup, "manifest.json", lambda _: json.dumps(manifest).encode())
+    with pytest.raises(StoreError, match=f"lacks the table {table}"):
+        restore(empty, stripped, on_progress=ignore)
+    with empty.transaction() as tx:
+        assert tx.execute("select count(*) from model_versions").fetchone() == (0,)
+
+
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x05\x06" + bytes(18)])
 def test_another_file_is_no_backup(tmp_path: Path, empty: Database, content: bytes) -> None:
     (tmp_path / "other").write_bytes(content)

@@ -69,7 +69,10 @@ def test_an_entry_that_was_rewritten_with_the_whole_chain_after_it_is_found(
     publish(settings, store)
     forging.decide(store, 2)
     publish(settings, store)
+    noted = store.run(chain.verify).head
     forging.rewrite(store, 4)
+    with store.transaction() as tx:
+        assert "is missing" in chain.verify(tx, holding=noted).problem
     for one in head_comparisons(settings, store).values():
         assert (one.agreed and one.agreed.entries, one.denied and one.denied.entries) == (3, 5)
         assert "was rewritten" in one.problem
@@ -77,6 +80,26 @@ def test_an_entry_that_was_rewritten_with_the_whole_chain_after_it_is_found(
     for one in head_comparisons(settings, store).values():
         assert one.agreed is None
         assert "they agree on no head" in one.problem
+
+
+def test_an_ownership_history_that_was_changed_is_found(settings: Settings, store: Database) -> None:
+    publish(settings, store)
+    forging.attest(store)
+    assert publish(settings, store) == 2, "the log has not grown"
+    assert [one.problem for one in head_comparisons(settings, store).values()] == ["", ""]
+    forging.rewrite_ownership(store)
+    for one in head_comparisons(settings, store).values():
+        assert one.problem.startswith("The ownership history was rewritten: its entry 4 is another one. The witness")
+        assert (one.is_shorter, one.denied) == (False, None)
+    forging.cut_ownership(store)
+    for one in head_comparisons(settings, store).values():
+        assert one.problem.startswith("The ownership history was cut: it has 3 entries, and the witness holds 4:")
+        assert one.is_shorter
+    forging.rewrite(store, 1)
+    for one in head_comparisons(settings, store).values():
+        assert "The log was rewritten" in one.problem
+        assert ". The ownership history was cut" in one.problem
+        assert not one.is_shorter
 
 
 def test_a_database_that_was_emptied_is_found(settings: Settings, store: Database) -> None:

@@ -29,7 +29,8 @@ NOW = datetime(2026, 11, 30, 2, 30, tzinfo=UTC)
 
 
 def head(entries: int = 3, *, registry: str = "acme", at: datetime = NOW) -> LogHead:
-    return LogHead(registry, entries, f"{entries:064x}", at)
+    ownership = f"7:{entries:064x}" if entries > 1 else ""
+    return LogHead(registry, entries, f"{entries:064x}", at, ownership=ownership)
 
 
 def witness(address: str, **values: object) -> Witness:
@@ -266,7 +267,8 @@ def test_a_channel_gets_the_head_with_the_command_that_checks_it() -> None:
         notify = NotifySettings(channels={"board": SecretStr(f"json://127.0.0.1:{port}/")})
         one = witness("notify:board", notify=notify)
         assert one.publish(head()) == head()
-    assert f"deltadex review verify --head 3:{head().hash}" in received[0]["message"]
+    for label in (head().label, head().ownership):
+        assert f"deltadex review verify --head {label}" in received[0]["message"]
     assert one.held("acme") is None
     with pytest.raises(WitnessError, match="did not accept"):
         one.publish(head())
@@ -335,7 +337,8 @@ def test_one_witness_twice_is_refused_and_no_secret_shown() -> None:
         '{"registry": "a", "entries": 1, "hash": "x", "at": "2026-01-01T00:00Z"}',
         head().line().replace('"entries": 3', '"entries": true'), head().line().replace('"entries": 3', '"entries": 0'),
         head().line().replace("+00:00", ""), head().line()[:-1] + ', "stamps": [1]}',
-        head().line()[:-1] + ', "stamps": 1}',
+        head().line()[:-1] + ', "stamps": 1}', head().line().replace('"7:', '"0:'), head().line().replace('"7:', '"'),
+        head(1).line()[:-1] + ', "ownership": 7}',
         head().line() + " " * (1 << 16),
     ],
 )  # fmt: skip

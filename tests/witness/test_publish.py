@@ -13,7 +13,7 @@ from deltadex.store.database import Database
 from deltadex.witness import queries
 from deltadex.witness.configured import witnesses_of
 from deltadex.witness.publish import is_due, publish
-from deltadex.witness.queries import WitnessState
+from deltadex.witness.queries import HashedEntries, HashedTable, LastEntry, WitnessState
 from tests.stored import REGISTRY
 from tests.witness import forging
 
@@ -54,14 +54,21 @@ def test_a_head_is_due_when_it_changed_and_once_a_day_and_soon_after_a_failure(
     state: WitnessState | None, due: bool
 ) -> None:
     [folder] = witnesses_of(Settings(witnesses=["folder:/x"]))
-    assert is_due(folder, state, last="last", now=NOW) is due
+    assert is_due(folder, state, last=LastEntry("last"), now=NOW) is due
     assert not is_due(folder, state, last=None, now=NOW)
 
 
 def test_a_witness_that_is_not_to_be_flooded_waits() -> None:
     [folder] = witnesses_of(Settings(witnesses=["folder:/x#minutes=30"]))
-    assert not is_due(folder, published(29, of="other"), last="last", now=NOW)
-    assert is_due(folder, published(31, of="other"), last="last", now=NOW)
+    assert not is_due(folder, published(29, of="other"), last=LastEntry("last"), now=NOW)
+    assert is_due(folder, published(31, of="other"), last=LastEntry("last"), now=NOW)
+
+
+@pytest.mark.parametrize(("minutes", "due"), [(2, False), (1, True), (0, True), (-1, False)])
+def test_a_head_is_due_when_the_ownership_history_has_grown(minutes: float, due: bool) -> None:
+    [folder] = witnesses_of(Settings(witnesses=["folder:/x"]))
+    last = LastEntry("last", NOW - timedelta(minutes=minutes))
+    assert is_due(folder, published(1), last=last, now=NOW) is due
 
 
 def test_an_empty_log_has_no_head(settings_with: Callable[..., Settings], store: Database, heads: Path) -> None:
@@ -113,5 +120,6 @@ def test_a_published_head_is_one_that_the_log_had(
     [folder] = witnesses_of(settings)
     found = folder.held(REGISTRY).heads
     with store.transaction() as tx:
-        hashes = queries.hashes_at(tx, [head.entries for head in found])
-    assert [(head.entries, head.hash in hashes[head.entries]) for head in found] == [(3, True), (4, True), (5, True)]
+        log = queries.entries_at(tx, HashedTable.LOG, [head.entries for head in found])
+    assert [head.entries for head in found] == [3, 4, 5]
+    assert log == HashedEntries(6, {head.entries: head.hash for head in found})

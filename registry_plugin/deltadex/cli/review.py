@@ -258,7 +258,7 @@ def plan(
 @review.command()
 def verify(
     head: Annotated[
-        str | None, typer.Option(help="An earlier head, which must still be in the log.", show_default=False)
+        str | None, typer.Option(help="An earlier head of the log or the history of ownership.", show_default=False)
     ] = None,
     proof: Annotated[
         typer.FileText | None,
@@ -275,8 +275,8 @@ def verify(
 ) -> None:
     """Verify the log and the history of ownership, that all is as they left it, and that witnesses hold no more.
 
-    The watcher publishes heads to the witnesses of DELTADEX_WITNESSES; with them, or with `--head`, a log that was cut
-    off or rewritten is detected. Exits with 4 if anything is wrong, with 3 if a witness did not answer.
+    The watcher publishes heads to the witnesses of DELTADEX_WITNESSES; with them, or with `--head`, a log or a history
+    that was cut off or rewritten is detected. Exits with 4 if anything is wrong, with 3 if a witness did not answer.
     """
     if proof is not None:
         _verify_proof(proof.read(), head, json=json)

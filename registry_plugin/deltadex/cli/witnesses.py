@@ -27,7 +27,7 @@ from deltadex.witness.backup import verify_backup
 from deltadex.witness.compare import Answers, HeadComparison, ask, compare, compare_hashes
 from deltadex.witness.configured import witnesses_of
 from deltadex.witness.head import LogHead
-from deltadex.witness.queries import WitnessState
+from deltadex.witness.queries import HashedEntries, WitnessState
 from deltadex.witness.reads import head_comparisons, witness_states
 
 console = Console(highlight=False)
@@ -78,7 +78,13 @@ def publish(json: Json = False, data_dir: DataDir = None, database_url: Database
 def verified(
     data_dir: DataDir, database_url: DatabaseUrl, *, as_: str | None, head: str | None
 ) -> tuple[Chain, Chain, Sequence[HeadComparison]]:
-    """Verify the log and the history of ownership, and the log against the witnesses, asked outside a transaction."""
+    """Verify the log and the history of ownership, also against the witnesses, asked outside a transaction.
+
+    Parameters
+    ----------
+    head
+        An earlier head of one of both.
+    """
     settings = settings_from(data_dir, database_url=database_url)
     person = at_terminal(settings, as_=as_)
     asked = witnesses_of(settings)
@@ -87,8 +93,10 @@ def verified(
             before = {state.name: state for state in witness_states(tx, person, settings)}
         answers: Answers = ask(asked, settings.registry, published=before)
         with database.transaction() as tx:
-            chain = reviews.verify(tx, person, holding=head)
-            return chain, ownership.verify(tx, person), head_comparisons(tx, person, settings, answers)
+            is_owned = head is not None and queries.is_of_ownership(tx, head.rpartition(":")[2])
+            chain = reviews.verify(tx, person, holding=None if is_owned else head)
+            owned = ownership.verify(tx, person, holding=head if is_owned else None)
+            return chain, owned, head_comparisons(tx, person, settings, answers)
 
 
 def compared(settings: Settings, database: Database) -> Sequence[HeadComparison]:
@@ -105,7 +113,7 @@ def verified_backup(path: Path, data_dir: DataDir, *, head: str | None) -> tuple
     if chain.broken is None and fault is not None:
         chain = replace(chain, broken=fault[0], problem=fault[1])
     answers = ask(witnesses_of(settings), settings.registry, published={})
-    return chain, compare_hashes(len(hashes), {at: {one} for at, one in enumerate(hashes, start=1)}, answers)
+    return chain, compare_hashes(HashedEntries(len(hashes), dict(enumerate(hashes, start=1))), answers)
 
 
 def report(

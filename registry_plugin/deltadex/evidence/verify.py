@@ -49,7 +49,8 @@ def verify_pack(
     public_key
         The house's public key (PEM), which came on another way than the pack; None checks no signature, and says so.
     head
-        A head of the log that was noted or published, `number:hash`: the part of the log must pass through it.
+        A head of the log that was noted or published, `number:hash`: the part of the log must pass through it, with
+        all decisions about the version before it.
     time_roots
         Root certificates (PEM) of the authority whose time stamp must be there; None believes no time.
 
@@ -128,16 +129,25 @@ def _chain(folder: Path, index: Mapping[str, Any], head: str) -> str:
     shown = [decisions.summary(one) for one in part["entries"] if not isinstance(one, str)]
     if told.get("decisions") != shown:
         raise EvidenceError("The decisions that are shown are not those of the log", hint=_HINT)
-    said = f"{len(shown)} decisions, proven against the head {_short(reached)}"
     if not head:
-        return f"{said}; compare it with a head that the house published (--head)"
+        return (
+            f"{len(shown)} decisions, in a log that leads to the head {_short(reached)}; compare it with a head that "
+            "the house published (--head)"
+        )
     if head not in heads_of_part(part):
         raise EvidenceError(
             f"The log in the pack does not pass through the head {_short(head)}: it was rewritten, or the pack ends "
             f"before it, at {_short(reached)}",
             hint=_HINT,
         )
-    return f"{said}, behind the published head {_short(head)}"
+    entries_before = int(head.partition(":")[0]) - int(part["start"]["number"])
+    if after := sum(not isinstance(one, str) for one in part["entries"][entries_before:]):
+        raise EvidenceError(
+            f"{len(shown)} decisions, {after} of them after the head {_short(head)}, which does not prove these: give "
+            "a head that the house published later (--head)",
+            hint=_HINT,
+        )
+    return f"{len(shown)} decisions, proven by the published head {_short(head)}"
 
 
 def _bom(folder: Path) -> str:

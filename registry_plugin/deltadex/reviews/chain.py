@@ -62,7 +62,7 @@ def verify(tx: Transaction, *, holding: str | None = None) -> Chain:
             entry = _Entry(*row)
             fault = fault or entry.fault(previous, is_erased=entry.id in erased)
             previous = entry.hash
-            places |= {known: number for known in (entry.hash, entry.fields["former_hash"]) if known}
+            places[entry.hash] = number
     head = f"{number}:{previous}" if number else ""
     fault = fault or next(_contradictions(tx), None) or cut(holding, places)
     return Chain(number, head, *(fault or (None, "")))

@@ -82,8 +82,8 @@ def read_tables(
     Raises
     ------
     StoreError
-        The archive is of a newer Deltadex or names unknown tables, the database can't be migrated or is not empty, or
-        a table differs from what was written. Then nothing was read.
+        The archive is of a newer Deltadex, names unknown tables or lacks one, the database can't be migrated or is not
+        empty, or a table differs from what was written. Then nothing was read.
     """
     ours = {migration.name: migration.checksum for migration in shipped()}
     if not schema or any(ours.get(name) != checksum for name, checksum in schema.items()):
@@ -92,6 +92,8 @@ def read_tables(
         raise StoreError(f"The backup has an unknown table: {unknown[0]}", hint="Was it made by Deltadex?")
     migrate(target, up_to=max(schema))
     with target.connect() as theirs:
+        if missing := _present(theirs) - set(tables):
+            raise _lacking(min(missing))
         for table in tables:
             require_empty(theirs, table)
         with no_triggers(theirs, tables):
@@ -125,7 +127,7 @@ def _read(theirs: Transaction, archive: ZipFile, table: str, stored: StoredTable
     try:
         file = archive.open(_member(table))
     except KeyError as error:
-        raise StoreError(f"The backup lacks the table {table}", hint="Take another backup.") from error
+        raise _lacking(table) from error
     with file, theirs.cursor().copy(copy_in(table, columns)) as copy:
         while chunk := file.read(_CHUNK):
             copy.write(chunk)
@@ -133,6 +135,17 @@ def _read(theirs: Transaction, archive: ZipFile, table: str, stored: StoredTable
         raise StoreError(f"{table} differs from what was backed up; nothing was restored", hint="Take another backup.")
     if "id" in columns:
         continue_ids(theirs, table)
+
+
+def _present(tx: Transaction) -> set[str]:
+    """Return those of our tables that the migrations so far have made."""
+    found = tx.execute("select relname from pg_class where relnamespace = 'deltadex'::regnamespace and relkind = 'r'")
+    return {name for (name,) in found} & set(TABLES)
+
+
+def _lacking(table: str) -> StoreError:
+    hint = "It was changed, or the database was made by a newer Deltadex: take another backup, or a new database."
+    return StoreError(f"The backup lacks the table {table}", hint=hint)
 
 
 def _digest(tx: Transaction, query: Composed) -> hashlib._Hash:

@@ -50,6 +50,6 @@ def message_of(head: LogHead) -> Message:
     at = f"{head.at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     lines = (
         f"registry {message_text(head.registry)}: {head.entries} entries on {at}",
-        f"deltadex review verify --head {head.label}",
+        *(f"deltadex review verify --head {label}" for label in (head.label, head.ownership) if label),
     )
     return Message("Deltadex: head of the decision log", "\n".join(lines))

@@ -1,8 +1,8 @@
-"""Comparison of the log with the heads that witnesses hold."""
+"""Comparison of the log and the ownership history with the heads that witnesses hold."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -11,7 +11,7 @@ from deltadex.store.database import Transaction
 from deltadex.witness import queries
 from deltadex.witness.head import Held, LogHead
 from deltadex.witness.kinds import Witness
-from deltadex.witness.queries import WitnessState
+from deltadex.witness.queries import HashedEntries, HashedTable, WitnessState
 from deltadex.witness.time_stamp import TimeStampWitness
 
 #: Name under which heads are compared that are known by a time stamp kept in the database.
@@ -59,9 +59,9 @@ class HeadComparison:
     denied
         A head that the log does not contain; None if it contains all.
     problem
-        How the log differs; empty if it does not.
+        How log or ownership history differ; empty if they do not.
     is_shorter
-        True if the log only ends before heads that the witness holds, as a backup of an earlier day does.
+        True if these only end before heads that the witness holds, as a backup of an earlier day does.
     error
         Why the witness did not answer; empty if it did.
     remark
@@ -109,56 +109,86 @@ def failure_text(error: Exception) -> str:
 def compare(tx: Transaction, registry: str, answers: Answers) -> list[HeadComparison]:
     """Compare the log with what the witnesses hold: a cut log has fewer entries, a rewritten one other hashes.
 
-    Also compares a witness with what was last published to it, which it should still hold.
+    The ownership history is compared likewise, and a witness with what was last published to it, which it should still
+    hold.
     """
     held = dict(answers.held)
     if stamped := queries.stamped(tx, registry):
         held[STAMPED] = Held(tuple(stamped))
-    numbers = {head.entries for one in held.values() for head in one.heads}
-    return compare_hashes(queries.count_entries(tx), queries.hashes_at(tx, numbers), replace(answers, held=held))
+    heads = [head for one in held.values() for head in one.heads]
+    log = queries.entries_at(tx, HashedTable.LOG, {head.entries for head in heads})
+    owned = queries.entries_at(tx, HashedTable.OWNERSHIP, {head.entries for head in _of_ownership(heads)})
+    return compare_hashes(log, replace(answers, held=held), owned=owned)
 
 
-def compare_hashes(length: int, hashes: Mapping[int, Collection[str]], answers: Answers) -> list[HeadComparison]:
-    """Compare a log of this length, with these hashes by number of the entry, with what the witnesses hold."""
+def compare_hashes(log: HashedEntries, answers: Answers, *, owned: HashedEntries | None = None) -> list[HeadComparison]:
+    """Compare a log with what the witnesses hold, and the ownership history unless it is None."""
     found = [
-        _comparison(name, one, length, hashes, state=answers.published.get(name), authorities=answers.authorities)
+        _comparison(name, one, log, owned, state=answers.published.get(name), authorities=answers.authorities)
         for name, one in answers.held.items()
     ]
     return found + [HeadComparison(name, error=error) for name, error in answers.errors.items()]
 
 
+def _of_ownership(heads: Iterable[LogHead]) -> list[LogHead]:
+    return [owned for head in heads if (owned := head.of_ownership)]
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """See the attributes of `HeadComparison` with the same names."""
+
+    agreed: LogHead | None
+    denied: LogHead | None
+    problem: str
+    is_shorter: bool
+
+
 def _comparison(
-    name: str, held: Held, length: int, hashes: Mapping[int, Collection[str]], *, state: WitnessState | None,
+    name: str, held: Held, log: HashedEntries, owned: HashedEntries | None, *, state: WitnessState | None,
     authorities: Sequence[TimeStampWitness],
 ) -> HeadComparison:  # fmt: skip
     heads = sorted(held.heads, key=lambda head: (head.entries, head.at))
-    denied = [head for head in heads if head.hash not in hashes.get(head.entries, ())]
-    # Longer ones were published from a log that was changed already.
-    reach = denied[0].entries if denied else length + 1
-    agreed = [head for head in heads if head.entries < reach]
-    # The longest of a cut log says how much is missing; the first of a rewritten one where it begins.
-    worst = next((head for head in denied if head.entries <= length), denied[-1] if denied else None)
-    problem = _problem(worst, len(denied), length, agreed[-1] if agreed else None, authorities) if worst else ""
-    if not problem:
-        problem = _lost(heads, state)
+    found = _difference("log", heads, log, authorities)
+    differing = [found] if found.problem else []
+    if owned is not None:
+        of_ownership = sorted(_of_ownership(heads), key=lambda head: (head.entries, head.at))
+        history = _difference("ownership history", of_ownership, owned, ())
+        differing += [history] if history.problem else []
     return HeadComparison(
-        name, len(heads), agreed[-1] if agreed else None, worst, problem,
-        is_shorter=reach > length and worst is not None, remark=_remark(held, heads, authorities),
+        name, len(heads), found.agreed, found.denied,
+        ". ".join(one.problem for one in differing) or _lost(heads, state),
+        is_shorter=bool(differing) and all(one.is_shorter for one in differing),
+        remark=_remark(held, heads, authorities),
     )  # fmt: skip
 
 
+def _difference(
+    what: str, heads: Sequence[LogHead], entries: HashedEntries, authorities: Sequence[TimeStampWitness]
+) -> _Difference:
+    """Return how entries differ from heads, which are in the order of their numbers."""
+    denied = [head for head in heads if head.hash != entries.hashes.get(head.entries)]
+    # Longer ones were published from a log that was changed already.
+    reach = denied[0].entries if denied else entries.count + 1
+    agreed = next((head for head in reversed(heads) if head.entries < reach), None)
+    # The longest of a cut log says how much is missing; the first of a rewritten one where it begins.
+    worst = next((head for head in denied if head.entries <= entries.count), denied[-1] if denied else None)
+    problem = _problem(what, worst, len(denied), entries.count, agreed, authorities) if worst else ""
+    return _Difference(agreed, worst, problem, is_shorter=reach > entries.count and worst is not None)
+
+
 def _problem(
-    head: LogHead, count: int, length: int, agreed: LogHead | None, authorities: Sequence[TimeStampWitness]
+    what: str, head: LogHead, count: int, length: int, agreed: LogHead | None, authorities: Sequence[TimeStampWitness]
 ) -> str:
     since = f"they agree up to entry {agreed.entries} of {_time(agreed.at)}" if agreed else "they agree on no head"
     more = f" and {count - 1} more" if count > 1 else ""
     vouched = "".join(f", vouched for by {name} at {_time(at)}" for name, at in _vouched(head, authorities))
     if head.entries > length:
-        what = f"was cut: it has {length} entries, and the witness"
+        how = f"was cut: it has {length} entries, and the witness"
     else:
-        what = f"was rewritten: its entry {head.entries} is another one. The witness"
+        how = f"was rewritten: its entry {head.entries} is another one. The witness"
     published = f"holds {head.entries}:{head.hash[:12]}…{more}, published at {_time(head.at)}{vouched}"
-    return f"The log {what} {published}; {since}"
+    return f"The {what} {how} {published}; {since}"
 
 
 def _lost(heads: Sequence[LogHead], state: WitnessState | None) -> str:

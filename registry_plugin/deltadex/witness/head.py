@@ -1,4 +1,4 @@
-"""A head of the decision log, as witnesses hold it."""
+"""A head of the decision log with that of the ownership history, as witnesses hold it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 #: Longest line that is read as a head. One with two time stamps and their certificates has about 15 kB.
 MAX_LINE = 1 << 16
 _HASH = re.compile(r"[0-9a-f]{64}")
+_LABEL = re.compile(r"[1-9]\d{0,17}:[0-9a-f]{64}")
 _STATEMENT = "deltadex head"
 
 
@@ -32,6 +33,8 @@ class LogHead:
         Time of publication by the clock of the database.
     stamps
         RFC 3161 responses over `statement`, in base64, by the name of the authority.
+    ownership
+        `number:hash` of the last entry of the ownership history then; empty if it had none, or if it was not published.
     """
 
     registry: str
@@ -39,6 +42,13 @@ class LogHead:
     hash: str
     at: datetime
     stamps: Mapping[str, str] = field(default_factory=dict)
+    ownership: str = ""
+
+    @property
+    def of_ownership(self) -> LogHead | None:
+        """The head of the ownership history as one by itself, which no time stamp is over; None if there is none."""
+        number, _, digest = self.ownership.partition(":")
+        return replace(self, entries=int(number), hash=digest, stamps={}, ownership="") if number else None
 
     @property
     def label(self) -> str:
@@ -58,7 +68,8 @@ class LogHead:
         """Return the head as one line of JSON."""
         at = self.at.astimezone(UTC).isoformat()
         values: dict[str, Any] = {"registry": self.registry, "entries": self.entries, "hash": self.hash, "at": at}
-        return json.dumps(values | ({"stamps": dict(self.stamps)} if self.stamps else {}))
+        optional = {"ownership": self.ownership, "stamps": dict(self.stamps)}
+        return json.dumps(values | {name: value for name, value in optional.items() if value})
 
 
 @dataclass(frozen=True)
@@ -83,14 +94,17 @@ def parse_head(line: str) -> LogHead:
         values = json.loads(line)
         registry, entries, digest = values["registry"], values["entries"], values["hash"]
         at, stamps = datetime.fromisoformat(values["at"]), values.get("stamps", {})
+        ownership = values.get("ownership", "")
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("no head") from error
-    texts = (registry, digest, *stamps, *stamps.values()) if isinstance(stamps, dict) else (None,)
+    texts = (registry, digest, ownership, *stamps, *stamps.values()) if isinstance(stamps, dict) else (None,)
     if not all(isinstance(text, str) for text in texts) or not _HASH.fullmatch(digest):
         raise ValueError("no head")
     if type(entries) is not int or entries < 1 or at.tzinfo is None:
         raise ValueError("no head")
-    return LogHead(registry, entries, digest, at.astimezone(UTC), stamps)
+    if ownership and not _LABEL.fullmatch(ownership):
+        raise ValueError("no head")
+    return LogHead(registry, entries, digest, at.astimezone(UTC), stamps, ownership)
 
 
 def parse_lines(lines: list[str], registry: str) -> Held:

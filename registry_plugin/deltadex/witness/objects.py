@@ -18,7 +18,10 @@ _DAYS = 3650
 _MODES = ("COMPLIANCE", "GOVERNANCE", "NONE")
 _SECONDS = 10
 _TIME = "%Y%m%dT%H%M%SZ"
-_KEY = re.compile(r"(?P<entries>\d{12})-(?P<at>\d{8}T\d{6}Z)-(?P<hash>[0-9a-f]{64})\.json")
+_KEY = re.compile(
+    r"(?P<entries>\d{12})-(?P<at>\d{8}T\d{6}Z)-(?P<hash>[0-9a-f]{64})"
+    r"(-(?P<owned>[1-9]\d{0,17})-(?P<owned_hash>[0-9a-f]{64}))?\.json"
+)
 
 
 class BucketWitness:
@@ -115,7 +118,8 @@ class BucketWitness:
 
 def key_of(head: LogHead) -> str:
     """Return the last part of a head's key; keys sort by number of entries, then time."""
-    return f"{head.entries:012}-{head.at.astimezone(UTC).strftime(_TIME)}-{head.hash}.json"
+    owned = f"-{head.ownership.replace(':', '-')}" if head.ownership else ""
+    return f"{head.entries:012}-{head.at.astimezone(UTC).strftime(_TIME)}-{head.hash}{owned}.json"
 
 
 def head_of(registry: str, name: str) -> LogHead:
@@ -124,4 +128,5 @@ def head_of(registry: str, name: str) -> LogHead:
     if found is None:
         raise ValueError("no head")
     at = datetime.strptime(found["at"], _TIME).replace(tzinfo=UTC)
-    return LogHead(registry, int(found["entries"]), found["hash"], at)
+    ownership = f"{found['owned']}:{found['owned_hash']}" if found["owned"] else ""
+    return LogHead(registry, int(found["entries"]), found["hash"], at, ownership=ownership)

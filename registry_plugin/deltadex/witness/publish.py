@@ -1,4 +1,4 @@
-"""Publication of the log's head to the witnesses of the settings, by the watcher."""
+"""Publication of the heads of log and ownership history to the witnesses of the settings, by the watcher."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deltadex.witness.compare import FAILURES, STAMPED, ask, compare, failure_te
 from deltadex.witness.configured import witnesses_of
 from deltadex.witness.head import LogHead
 from deltadex.witness.kinds import Witness
-from deltadex.witness.queries import WitnessState
+from deltadex.witness.queries import LastEntry, WitnessState
 
 #: A head that has not changed is published again after so long, to show that the log was still whole.
 _AGAIN = timedelta(days=1)
@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 def publish(settings: Settings, database: Database, *, at_once: bool = False) -> int:
     """Publish the log's head where it is due; return the number of witnesses that took it.
 
-    It is due where it has changed, and once a day. A witness that fails is tried again later with the head of
-    that time, which proves all entries that the earlier ones do. Two processes at once publish a head twice, which does
-    no harm.
+    It is due where it or the ownership history has changed, and once a day. A witness that fails is tried again later
+    with the head of that time, which proves all entries that the earlier ones do. Two processes at once publish a head
+    twice, which does no harm.
 
     Parameters
     ----------
@@ -60,17 +60,17 @@ def publish(settings: Settings, database: Database, *, at_once: bool = False) ->
     return taken
 
 
-def _present(tx: Transaction, registry: str) -> tuple[str | None, dict[str, WitnessState], datetime]:
-    return queries.last_hash(tx), queries.states(tx, registry), clock.now(tx)
+def _present(tx: Transaction, registry: str) -> tuple[LastEntry | None, dict[str, WitnessState], datetime]:
+    return queries.last_entry(tx), queries.states(tx, registry), clock.now(tx)
 
 
-def is_due(witness: Witness, state: WitnessState | None, *, last: str | None, now: datetime) -> bool:
+def is_due(witness: Witness, state: WitnessState | None, *, last: LastEntry | None, now: datetime) -> bool:
     """Return True if a head is to be published to a witness now.
 
     Parameters
     ----------
     last
-        Hash of the log's last entry; None if it has none.
+        The log's last entry; None if it has none.
     """
     if last is None:
         return False
@@ -81,7 +81,10 @@ def is_due(witness: Witness, state: WitnessState | None, *, last: str | None, no
         return now >= state.tried_at + pause
     if state.published_at is None:
         return True
-    least = max(_AGAIN, witness.least_pause) if state.hash == last else witness.least_pause
+    # An entry of a later time, as after a clock was set back, must not be published in every round.
+    has_owned = last.owned_at is not None and state.published_at <= last.owned_at <= now
+    is_same = state.hash == last.hash and not has_owned
+    least = max(_AGAIN, witness.least_pause) if is_same else witness.least_pause
     return now >= state.published_at + least
 
 
@@ -109,7 +112,7 @@ def _publish(database: Database, witness: Witness, head: LogHead) -> LogHead | N
 
 
 def compare_with_witnesses(settings: Settings, database: Database) -> Sequence[str]:
-    """Ask all witnesses, compare the log with what they hold, record and return the contradictions.
+    """Ask all witnesses, compare log and ownership history with what they hold, record and return the contradictions.
 
     Raises
     ------

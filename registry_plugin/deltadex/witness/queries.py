@@ -1,13 +1,39 @@
-"""The log's present head, what was published to each witness, and time stamps."""
+"""The present heads, what was published to each witness, and time stamps."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+
+from psycopg.sql import SQL, Identifier
 
 from deltadex.store.database import Transaction
 from deltadex.witness.head import LogHead
+
+
+class HashedTable(StrEnum):
+    """Tables whose entries each have the hash of the one before."""
+
+    LOG = "decisions"
+    OWNERSHIP = "ownership_entries"
+
+
+@dataclass(frozen=True)
+class HashedEntries:
+    """Number of entries of a log, and hashes of some of them by their number."""
+
+    count: int
+    hashes: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class LastEntry:
+    """Hash of the log's last entry, and the time of the last one of the ownership history; None if it has none."""
+
+    hash: str
+    owned_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -44,36 +70,49 @@ def present_head(tx: Transaction, registry: str) -> LogHead | None:
     """Return the head of the log, which all registries of a database share; None if it has no entry."""
     row = tx.execute(
         """
-        select (select count(*) from decisions), hash, now() from decisions order by id desc limit 1
+        select (select count(*) from decisions), hash, now(), coalesce((
+            select concat((select count(*) from ownership_entries), ':', hash) from ownership_entries
+            order by id desc limit 1), '')
+        from decisions order by id desc limit 1
         """
     ).fetchone()
-    return None if row is None else LogHead(registry, *row)
+    if row is None:
+        return None
+    entries, digest, at, ownership = row
+    return LogHead(registry, entries, digest, at, ownership=ownership)
 
 
-def last_hash(tx: Transaction) -> str | None:
-    """Return the hash of the log's last entry, without counting the entries."""
-    row = tx.execute("select hash from decisions order by id desc limit 1").fetchone()
-    return None if row is None else row[0]
-
-
-def count_entries(tx: Transaction) -> int:
-    """Return the number of entries of the log."""
-    row = tx.execute("select count(*) from decisions").fetchone()
-    assert row is not None  # noqa: S101 - an aggregate has one row
-    return int(row[0])
-
-
-def hashes_at(tx: Transaction, numbers: Collection[int]) -> Mapping[int, frozenset[str]]:
-    """Return the hashes of the entries with these numbers, of both schemes if 0007 gave an entry a new one."""
-    found = tx.execute(
+def last_entry(tx: Transaction) -> LastEntry | None:
+    """Return the log's last entry, without counting the entries; None if it has none."""
+    row = tx.execute(
         """
-        select number, array_remove(array[hash, former_hash], null) from (
-            select row_number() over (order by id) as number, hash, former_hash from decisions
-        ) entry where number = any(%s)
-        """,
+        select hash, (select recorded_at from ownership_entries order by id desc limit 1)
+        from decisions order by id desc limit 1
+        """
+    ).fetchone()
+    return None if row is None else LastEntry(*row)
+
+
+def entries_at(tx: Transaction, chain: HashedTable, numbers: Collection[int]) -> HashedEntries:
+    """Return the hashes of the entries with these numbers."""
+    table = Identifier(chain)
+    found = tx.execute(
+        SQL(
+            """
+            select number, hash from (select row_number() over (order by id) as number, hash from {}) entry
+            where number = any(%s)
+            """
+        ).format(table),
         [sorted(numbers)],
-    )
-    return {number: frozenset(hashes) for number, hashes in found}
+    ).fetchall()
+    row = tx.execute(SQL("select count(*) from {}").format(table)).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate has one row
+    return HashedEntries(row[0], dict(found))
+
+
+def is_of_ownership(tx: Transaction, digest: str) -> bool:
+    """Return True if an entry of the ownership history has this hash."""
+    return tx.execute("select from ownership_entries where hash = %s", [digest]).fetchone() is not None
 
 
 def states(tx: Transaction, registry: str) -> dict[str, WitnessState]:
