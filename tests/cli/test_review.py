@@ -79,6 +79,7 @@ def test_the_log_is_verified_against_a_head_noted_down(run: Callable[..., Any], 
     run("assign", str(first), "--to", "ben")
     assert run("verify", "--head", head, "--json")["is_whole"]
     assert "The entry 000000000000… is missing" in run("verify", "--head", "0" * 64, code=4)
+    assert "with the whole hash" in run("verify", "--head", head[:12], code=2)
     with database.transaction() as tx:
         tx.execute("alter table decisions disable trigger user")
         tx.execute("update decisions set assignee = 'eve' where assignee = 'ada'")
@@ -97,7 +98,7 @@ def test_a_comment_is_erased_and_both_proofs_lead_to_their_heads(run: Callable[.
     assert "Jo Miller" not in run("log") + run("show", str(first))
     assert "(comment erased)" in run("log")
     assert run("verify", "--proof", str(proof), "--head", head, "--json")["is_expected"]
-    assert "another head" in run("verify", "--proof", str(proof), "--head", "1:0", code=4)
+    assert "another head" in run("verify", "--proof", str(proof), "--head", f"1:{0:064}", code=4)
     assert run("verify", "--head", head, "--json")["is_whole"]
     assert "erased already" in run("erase", str(entry["id"]), "-m", "again", code=1)
     proof.write_text("{}")

@@ -153,9 +153,9 @@ def test_a_person_states_who_owns_a_model_and_attests_it(store: Database, open_p
     save.click().run()
     assert "Saved." in page.success[0].value
     assert "Owner **ada** · high risk" in text(page)
-    assert "attestation missing" in text(page)
+    assert "attestation: missing" in text(page)
     page.button(key="attest").click().run()
-    assert "attestation current" in text(page)
+    assert "attestation: current" in text(page)
     known = ownership_of(store, "support")
     assert known is not None
     assert known.intended_use == "answers\nto customers"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from deltadex.cli.options import DatabaseUrl, DataDir, Json
 from deltadex.cli.reading import print_json, reading, version_json
 from deltadex.cli.terminal import plain
 from deltadex.errors import GovernanceError
+from deltadex.escaping import printable
 from deltadex.findings.kinds import Reason, Severity
 from deltadex.reports.colors import SEVERITY_COLORS
 from deltadex.reviews import actions as reviews
@@ -255,10 +257,23 @@ def plan(
         console.print("[dim]No retirement is approved and still to be carried out.[/]")
 
 
+def _whole_head(head: str | None) -> str | None:
+    """Refuse a head that was cut or mistyped, which no log has."""
+    if head and not re.fullmatch(r"(\d+:)?[0-9a-f]{64}", head):
+        raise typer.BadParameter(f"{printable(head)} is no head: these are NUMBER:HASH, with the whole hash")
+    return head
+
+
 @review.command()
 def verify(
     head: Annotated[
-        str | None, typer.Option(help="An earlier head of the log or the history of ownership.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NUMBER:HASH",
+            callback=_whole_head,
+            show_default=False,
+            help="An earlier head of the log or the history of ownership.",
+        ),
     ] = None,
     proof: Annotated[
         typer.FileText | None,

@@ -33,6 +33,10 @@ from deltadex.witness.reads import head_comparisons, witness_states
 console = Console(highlight=False)
 
 _TRY_AGAIN, FOUND_SOMETHING = 3, 4
+_NEXT = (
+    "Either the log was changed behind the database's triggers, or the head, file or witness that it is compared with "
+    "was: ask the owners of both."
+)
 _NONE = "No witness is set: `deltadex review verify` can't tell a log that was cut off or wholly rewritten."
 
 
@@ -154,7 +158,7 @@ def report(
             _print_chain(owned, "ownership: ")
         _print_witnesses(found, may_be_shorter=may_be_shorter)
         if is_broken or denied:
-            console.print("[dim]→ The database was changed behind its triggers: ask its owner.[/]", soft_wrap=True)
+            console.print(f"[dim]→ {_NEXT}[/]", soft_wrap=True)
     if is_broken or denied:
         raise typer.Exit(FOUND_SOMETHING)
     if silent:
