@@ -121,13 +121,15 @@ def all_reviews(now: Snapshot) -> list[ReviewRow]:
         return reviews.listing(tx, now.person, now.settings)
 
 
-@cached
 def people(now: Snapshot) -> list[str]:
-    """Return the people that a finding can be assigned to: those of the access file, and all who own or decide."""
+    """Return the people that a finding can be assigned to: the viewer, those of the access file, owners, assignees.
+
+    Not cached: people with equal rights share the cache.
+    """
     directory = read_directory(now.settings)
     named = set(directory.people) if directory else set()
     rows = all_reviews(now)
-    return sorted(named | {name for row in rows for name in (row.assignee, row.owner, now.person.name) if name})
+    return sorted(named | {now.person.name} | {name for row in rows for name in (row.assignee, row.owner) if name})
 
 
 @cached

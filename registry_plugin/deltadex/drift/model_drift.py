@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cache
 from operator import itemgetter
 
@@ -136,7 +136,9 @@ class ModelDrift:
 def lines(tx: Transaction, viewer: Person, registry: str) -> list[Line]:
     """Return the models with at least two versions that can be placed, by descending largest step."""
     found = model_history.lines(tx, registry)
-    return [one if viewer.sees(one.name) else replace(one, name=HIDDEN) for one in found]
+    shown = [one if viewer.sees(one.name) else replace(one, name=HIDDEN) for one in found]
+    # Masked first: the order of equal steps would tell how hidden names are sorted.
+    return sorted(shown, key=lambda one: (-one.largest_step, astuple(one)))
 
 
 def model_drift(
