@@ -34,12 +34,12 @@ from deltadex.drift import compare, model_drift
 from deltadex.duplicates import overview
 from deltadex.duplicates.standing_queries import standings
 from deltadex.embeddings import promoted_tokens
-from deltadex.embeddings import queries as stored_embeddings
 from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.endpoint import queries as sent_texts
 from deltadex.errors import AccessDenied, DeltadexError, StoreError
 from deltadex.evidence import facts as evidence
+from deltadex.evidence.by_alias import packs_with_alias
 from deltadex.evidence.pack import evidence_pack
 from deltadex.find import search as task_search
 from deltadex.find.by_words import models_with
@@ -106,9 +106,12 @@ def tx(url: str, strangers: Strangers) -> Iterator[Transaction]:
 Read = Callable[[Transaction, Person, Strangers], object]
 
 
-def recipe(tx: Transaction) -> RecipeRow:
-    [found] = stored_embeddings.recipes(tx, REGISTRY)
-    return found
+def recipe(tx: Transaction, viewer: Person) -> RecipeRow:
+    return embeddings.recipes(tx, viewer, REGISTRY)[0]
+
+
+def of_recipes(read: Callable[[Transaction, Person, RecipeRow], object]) -> Read:
+    return lambda tx, viewer, made: [read(tx, viewer, each) for each in embeddings.recipes(tx, viewer, REGISTRY)]
 
 
 def of_versions(read: Callable[[Transaction, Person, int], object]) -> Read:
@@ -136,13 +139,23 @@ def parts_of_the_log(tx: Transaction, viewer: Person, made: Strangers) -> list[o
 def packs(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
     """Make a pack about each model of which the viewer may see a version; of others there is none."""
     found: list[object] = []
-    for name, ids in list(made.ids.items())[:4]:
+    for name, ids in [*list(made.ids.items())[:3], (made.based, made.ids[made.based])]:
         if viewer.sees(name):
             found.append(evidence_pack(tx, viewer, EVIDENCE_SETTINGS, ids[0]))
             continue
         with pytest.raises(DeltadexError, match="not known"):
             evidence_pack(tx, viewer, EVIDENCE_SETTINGS, ids[0])
     return found
+
+
+def packs_by_alias(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
+    """Ask for an alias that one model has, which is no secret to who asks."""
+    [row] = versions.find(tx, ADMIN, REGISTRY, made.based, 1)
+    [alias] = row.registered.aliases
+    try:
+        return [packs_with_alias(tx, viewer, EVIDENCE_SETTINGS, alias)]
+    except DeltadexError as refused:
+        return [refused.message.replace(alias, "")]
 
 
 def evidence_facts(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
@@ -216,6 +229,12 @@ def checked(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
     return [checks.check(tx, viewer, SETTINGS, one.name, one.version, fail_on=conditions) for one in labels]
 
 
+def refused_base(tx: Transaction, viewer: Person) -> object:
+    with pytest.raises(DeltadexError) as refused:
+        task_search.known_base(tx, viewer, SETTINGS, "another")
+    return [refused.value.message, refused.value.hint]
+
+
 def refused_search(tx: Transaction, viewer: Person) -> object:
     try:
         return answers.search_answer(tx, viewer, SETTINGS, 1)
@@ -253,8 +272,10 @@ READS: Mapping[Callable[..., object], Read] = {
     ownership_chain.verify: lambda tx, viewer, made: ownership_chain.verify(tx, viewer),
     inventory.inventory: lambda tx, viewer, made: inventory.inventory(tx, viewer, SETTINGS),
     across.counterparts: of_versions(lambda tx, viewer, each: across.counterparts(tx, viewer, REGISTRY, each, k=100)),
+    across.coverage: lambda tx, viewer, made: across.coverage(tx, viewer, REGISTRY),
     across.across_map: lambda tx, viewer, made: across.across_map(tx, viewer, REGISTRY),
     backfill.overview: lambda tx, viewer, made: backfill.overview(tx, viewer, REGISTRY),
+    embeddings.recipes: lambda tx, viewer, made: embeddings.recipes(tx, viewer, REGISTRY),
     embeddings.of_version: of_versions(embeddings.of_version),
     embeddings.same_weights: of_versions(embeddings.same_weights),
     promoted_tokens.of_version: of_versions(promoted_tokens.of_version),
@@ -264,13 +285,13 @@ READS: Mapping[Callable[..., object], Read] = {
     ),
     visible_clusters.listing: lambda tx, viewer, made: visible_clusters.listing(tx, viewer, made.recipe_id, REGISTRY),
     dendrogram.joins: lambda tx, viewer, made: dendrogram.joins(tx, viewer, made.recipe_id, REGISTRY),
-    cluster_runs.domains: lambda tx, viewer, made: cluster_runs.domains(tx, viewer, REGISTRY, recipe(tx)),
+    cluster_runs.domains: of_recipes(lambda tx, viewer, each: cluster_runs.domains(tx, viewer, REGISTRY, each)),
     cluster_runs.explain: of_versions(lambda tx, viewer, each: cluster_runs.explain(tx, viewer, REGISTRY, each)),
     model_drift.lines: lambda tx, viewer, made: model_drift.lines(tx, viewer, REGISTRY),
     model_drift.model_drift: of_models(
         lambda tx, viewer, name: model_drift.model_drift(tx, viewer, REGISTRY, name, thresholds=THRESHOLDS)
     ),
-    compare.compare: of_versions(lambda tx, viewer, each: compare.compare(tx, viewer, recipe(tx), each, each)),
+    compare.compare: of_versions(lambda tx, viewer, each: compare.compare(tx, viewer, recipe(tx, viewer), each, each)),
     compare_two: lambda tx, viewer, made: [
         compare_two(tx, viewer, SETTINGS, ids[0], made.ids[other][-1])
         for (other, ids) in zip([*list(made.ids)[1:], next(iter(made.ids))], made.ids.values(), strict=True)
@@ -285,8 +306,8 @@ READS: Mapping[Callable[..., object], Read] = {
     models_with: lambda tx, viewer, made: models_with(tx, viewer, REGISTRY, " ".join(made.words), k=100),
     standings: lambda tx, viewer, made: standings(tx, viewer, SETTINGS, versions.listing(tx, ADMIN, REGISTRY)),
     overview.candidates: lambda tx, viewer, made: [each.groups() for each in overview.candidates(tx, viewer, SETTINGS)],
-    geometry.latest: lambda tx, viewer, made: geometry.latest(tx, viewer, REGISTRY, recipe(tx)),
-    maps.chart: lambda tx, viewer, made: maps.chart(tx, viewer, REGISTRY, recipe(tx)),
+    geometry.latest: of_recipes(lambda tx, viewer, each: geometry.latest(tx, viewer, REGISTRY, each)),
+    maps.chart: of_recipes(lambda tx, viewer, each: maps.chart(tx, viewer, REGISTRY, each)),
     plan: lambda tx, viewer, made: [
         plan(tx, viewer, pair, method=MergeMethod.CAT, weights=(0.5, 0.5))
         for pair in (
@@ -295,8 +316,12 @@ READS: Mapping[Callable[..., object], Read] = {
         )
     ],
     maps.too_weak: lambda tx, viewer, made: maps.too_weak(tx, viewer, REGISTRY),
+    task_search.bases: lambda tx, viewer, made: task_search.bases(tx, viewer, SETTINGS),
+    task_search.known_base: lambda tx, viewer, made: refused_base(tx, viewer),
+    task_search.get: lambda tx, viewer, made: task_search.get(tx, viewer, SETTINGS, 1),
     task_search.models_for: lambda tx, viewer, made: [
-        task_search.models_for(tx, viewer, SETTINGS, TaskDelta(recipe(tx).digest, each, 0.1, 1.0, ""))
+        task_search.models_for(tx, viewer, SETTINGS, TaskDelta(one.digest, each, 0.1, 1.0, ""))
+        for one in embeddings.recipes(tx, viewer, REGISTRY)
         for each in vector()
     ],
     rank: ranked_of_all,
@@ -349,6 +374,7 @@ READS: Mapping[Callable[..., object], Read] = {
     reviews.prove_about: parts_of_the_log,
     evidence.facts: evidence_facts,
     evidence_pack: packs,
+    packs_with_alias: packs_by_alias,
     governance.governance_report: lambda tx, viewer, made: governance.governance_report(tx, viewer, SETTINGS),
 }
 
@@ -395,7 +421,7 @@ def test_a_read_says_nothing_of_hidden_models(
 #: Reads that answer with numbers, or with whether something is so, or that name no models.
 _WITHOUT_TEXT = {
     versions.sees_versions, compare.compare, reviews.count_by_rule, reviews.verify, embeddings.same_weights,
-    embeddings.of_version, standings, sent_texts.listing, answers.search_answer, witnesses.witness_states,
+    standings, sent_texts.listing, answers.search_answer, witnesses.witness_states,
     witnesses.head_comparisons, ownership_chain.verify, safety.request, safety.latest, safety.measured,
 }  # fmt: skip
 
@@ -458,8 +484,8 @@ def _takes_viewer(function: ast.FunctionDef) -> bool:
 
 #: Spaces, searches by examples, the watcher and deliveries are for everybody.
 _ABOUT_MODELS = (
-    "across", "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "ownership", "replay",
-    "reviews", "safety", "search", "taught",
+    "across", "versions", "clusters", "drift", "duplicates", "embeddings", "findings", "map", "geometry", "ownership",
+    "replay", "reviews", "safety", "search", "taught",
 )  # fmt: skip
 
 
@@ -496,7 +522,7 @@ def commands(name: str, folder: Path) -> list[list[str]]:
         ["status"], ["status", name], ["models"], ["models", name], ["drift", name],
         ["duplicates"], ["duplicates", "--threshold", "0.5"],
         ["clusters"], ["explain", f"{name}/1"], ["compare", f"{name}/1", f"{name}/1"], ["lineage", f"{name}/1"],
-        ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
+        ["across"], ["across", f"{name}/1"], ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
         ["words", f"{name}/1"], ["own", name], ["inventory"], ["taught", f"{name}/1", "--reveal"],
         ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
         ["report", "-o", str(folder / "report.html")],

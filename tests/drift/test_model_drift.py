@@ -7,7 +7,7 @@ import pytest
 
 from deltadex.access import HIDDEN, Person, Role
 from deltadex.clusters.runs import recluster
-from deltadex.drift import model_drift as drifts
+from deltadex.drift import model_drift as visible_drift
 from deltadex.drift.line import Break, Change
 from deltadex.drift.model_drift import ModelDrift, judge_model, model_drift, read_model
 from deltadex.drift.queries import Line, lines
@@ -226,5 +226,5 @@ def test_the_order_of_masked_models_does_not_tell_how_their_names_are_sorted(dat
         for name, count in (("aaa", 3), ("zzz", 2)):
             for version in range(count):
                 embedded(tx, name, SQL, version=version + 1)
-        seen = drifts.lines(tx, Person("eve", Role.VIEWER, ("sql-*",)), REGISTRY)
+        seen = visible_drift.lines(tx, Person("eve", Role.VIEWER, ("sql-*",)), REGISTRY)
     assert [(one.name, one.versions) for one in seen] == [(HIDDEN, 2), (HIDDEN, 3)]

@@ -21,7 +21,6 @@ from deltadex.embeddings import promoted_tokens
 from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.promoted_tokens import VersionWords
 from deltadex.embeddings.queries import RecipeRow, StoredEmbedding
-from deltadex.embeddings.queries import recipes as recipe_rows
 from deltadex.evidence.pack import evidence_pack, zipped
 from deltadex.evidence.signing import signer_of
 from deltadex.evidence.time_stamp import time_stamper_of
@@ -184,7 +183,7 @@ def weak(now: Snapshot) -> list[VersionRow]:
 def recipes(now: Snapshot) -> list[RecipeRow]:
     """Return the recipes, the largest first."""
     with now.transaction() as tx:
-        return recipe_rows(tx, now.settings.registry)
+        return embeddings.recipes(tx, now.person, now.settings.registry)
 
 
 @cached

@@ -103,7 +103,7 @@ def find(
         elif like is not None:
             _find_like(database, viewer, settings, like, base, limit, conditions, order, json=json)
         elif given is not None:
-            chosen = database.run(lambda tx: known_base(tx, settings, base))
+            chosen = database.run(lambda tx: known_base(tx, viewer, settings, base))
             search = _ExampleSearch(database, viewer, settings, chosen, given, limit, conditions, order)
             search.run(wait=wait, json=json)
 
