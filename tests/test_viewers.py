@@ -284,6 +284,11 @@ READS: Mapping[Callable[..., object], Read] = {
         tx, viewer, Questions(made.recipe_id, REGISTRY, vector()), k=None
     ),
     visible_clusters.listing: lambda tx, viewer, made: visible_clusters.listing(tx, viewer, made.recipe_id, REGISTRY),
+    visible_clusters.names: lambda tx, viewer, made: visible_clusters.names(tx, viewer, REGISTRY),
+    visible_clusters.called: lambda tx, viewer, made: [
+        visible_clusters.called(tx, viewer, REGISTRY, one.name)
+        for one in visible_clusters.listing(tx, ADMIN, made.recipe_id, REGISTRY)
+    ],
     dendrogram.joins: lambda tx, viewer, made: dendrogram.joins(tx, viewer, made.recipe_id, REGISTRY),
     cluster_runs.domains: of_recipes(lambda tx, viewer, each: cluster_runs.domains(tx, viewer, REGISTRY, each)),
     cluster_runs.explain: of_versions(lambda tx, viewer, each: cluster_runs.explain(tx, viewer, REGISTRY, each)),
@@ -420,8 +425,8 @@ def test_a_read_says_nothing_of_hidden_models(
 
 #: Reads that answer with numbers, or with whether something is so, or that name no models.
 _WITHOUT_TEXT = {
-    versions.sees_versions, compare.compare, reviews.count_by_rule, reviews.verify, embeddings.same_weights,
-    standings, sent_texts.listing, answers.search_answer, witnesses.witness_states,
+    versions.sees_versions, visible_clusters.called, compare.compare, reviews.count_by_rule, reviews.verify,
+    embeddings.same_weights, standings, sent_texts.listing, answers.search_answer, witnesses.witness_states,
     witnesses.head_comparisons, ownership_chain.verify, safety.request, safety.latest, safety.measured,
 }  # fmt: skip
 
@@ -441,6 +446,8 @@ def test_a_cluster_keeps_what_a_visible_member_carries(tx: Transaction, stranger
     for viewer, hidden in viewers(strangers):
         seen = visible_clusters.listing(tx, viewer, strangers.recipe_id, REGISTRY)
         for one, whole in zip(seen, every, strict=True):
+            known = {whole.id} if one.name != HIDDEN else set()
+            assert visible_clusters.called(tx, viewer, REGISTRY, whole.name) == known, "a hidden name is not confirmed"
             assert one.name == (HIDDEN if said_of(whole.label, hidden) else whole.name)
             assert {term.text for term in one.terms} <= {term.text for term in whole.terms}
     names = [
@@ -474,8 +481,9 @@ def test_every_function_that_takes_a_viewer_is_walked() -> None:
         for each in ast.parse(path.read_text()).body
         if isinstance(each, ast.FunctionDef) and not each.name.startswith("_") and _takes_viewer(each)
     }
-    # `known_version` raises instead of hiding; the reads behind it are walked.
-    assert found - {"deltadex.versions.labels.known_version"} == {name_of(read) for read in READS}
+    # `known_version` raises instead of hiding, and conditions show nothing; the reads behind them are walked.
+    others = {"deltadex.versions.labels.known_version", "deltadex.cli.filters.conditions_from"}
+    assert found - others == {name_of(read) for read in READS}
 
 
 def _takes_viewer(function: ast.FunctionDef) -> bool:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
+from deltadex.clusters.reads import called
 from deltadex.engine.example_files import MAX_BYTES, SUFFIXES, read_content, read_text
 from deltadex.engine.examples import MAX_EXAMPLES
 from deltadex.errors import DeltadexError
@@ -74,7 +75,9 @@ def _conditions(now: Snapshot) -> Conditions | None:
     tags = {key: value} if key and value else {}
     if tag.strip() and not (key and value):
         st.warning(f"{view.plain(repr(tag))} is not a tag and its value, such as team=search, and is left out.")
-    found = Conditions(name=model.strip() or None, tags=tags, cluster=domain)
+    with now.transaction() as tx:
+        clusters = called(tx, now.person, now.settings.registry, domain) if domain else None
+    found = Conditions(name=model.strip() or None, tags=tags, clusters=clusters)
     return None if found == Conditions() else found
 
 

@@ -122,11 +122,11 @@ def models_for(
         return TaskModels((), recipe, note=delta.weakness)
     questions = Questions(recipe.id, settings.registry, np.stack([delta.vector, *delta.halves]))
     found, *of_halves = search.answer(tx, viewer, questions, k=k, conditions=conditions)
-    names = {one.id: one.name for one in clusters.listing(tx, recipe.id, settings.registry)}
-    known = domains.directions(tx, recipe.id, settings.registry, count=len(names))
+    count = len(clusters.listing(tx, recipe.id, settings.registry))
+    known = domains.directions(tx, recipe.id, settings.registry, count=count)
     scores = [known.nearest(one) for one in questions.vectors] if known else []
     if scores:
-        found = _led_by_domain(tx, viewer, questions, found, names[scores[0].domain_id], conditions)
+        found = _led_by_domain(tx, viewer, questions, found, scores[0].domain_id, conditions)
     shown = _shown_clusters(tx, viewer, questions)
     answer = _answer(tx, viewer, recipe, questions, found, shown, conditions)
     return replace(
@@ -141,15 +141,15 @@ def _led_by_domain(
     viewer: Person,
     questions: Questions,
     found: Found,
-    name: str,
+    cluster_id: int,
     conditions: Conditions | None,
 ) -> Found:
     """Put the closest version of the nearest domain first; versions of other domains may be closer by cosine."""
     wanted = conditions or Conditions()
-    if wanted.cluster not in (None, name):
+    if wanted.clusters is not None and cluster_id not in wanted.clusters:
         return found
     first = replace(questions, vectors=questions.vectors[:1])
-    [of_domain] = search.answer(tx, viewer, first, k=1, conditions=replace(wanted, cluster=name))
+    [of_domain] = search.answer(tx, viewer, first, k=1, conditions=replace(wanted, clusters=frozenset({cluster_id})))
     leading = {one.version.id for one in of_domain.neighbors}
     others = [one for one in found.neighbors if one.version.id not in leading]
     return replace(found, neighbors=(*of_domain.neighbors, *others)[: max(1, len(found.neighbors))])
