@@ -48,9 +48,10 @@ def embedded(
 ) -> int:
     """Return the id of a version that has this vector; `weights` differ unless given."""
     is_weak, base = bool(values.pop("is_weak", False)), str(values.pop("base", "base"))
+    digest = str(values.pop("base_digest", base))
     said = values.pop("words", None)
     version_id = discovered(tx, name, version, **values)
-    value = replace(embedding(vector, weights=weights or f"{name}/{version}", base=base), words=said)
+    value = replace(embedding(vector, weights=weights or f"{name}/{version}", base=digest), words=said)
     uri = f"runs:/abc/{name}"
     recipe_id = embeddings.save(tx, version_id, value, base_name=base, artifact_uri=uri, is_weak=is_weak)
     promoted_tokens.save(tx, version_id, recipe_id, value)

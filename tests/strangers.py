@@ -25,6 +25,7 @@ from deltadex.embeddings import queries as embeddings
 from deltadex.engine.examples import Example
 from deltadex.engine.text_requests import Scored
 from deltadex.escaping import printable
+from deltadex.find import queries as task_searches
 from deltadex.findings import queries as findings
 from deltadex.geometry.measure import measure_where_due
 from deltadex.ingest.round import recompute_where_due
@@ -66,11 +67,14 @@ class Strangers:
         Texts of each model, its name included.
     ids
         Versions of each model, the oldest first.
+    based
+        Model whose base is the second model.
     """
 
     said: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     ids: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     recipe_id: int = 0
+    based: str = ""
     words: set[str] = field(default_factory=set)
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
@@ -80,6 +84,11 @@ class Strangers:
             pass
         self.words.add(made)
         return made
+
+    @property
+    def registered_base(self) -> str:
+        """The second model as a base."""
+        return f"models:/{list(self.ids)[1]}/1"
 
     def hidden_from(self, *seen: str) -> Set[str]:
         """Return all that is said of other models, and not of these."""
@@ -123,8 +132,10 @@ def fill(database: Database, settings: Settings, made: Strangers | None = None) 
         mover = made.add(tx, _near(made, 0), {})
         made.add_version(tx, mover, _near(made, 1))
         weak = made.add(tx, _near(made, 2), {}, is_weak=True)
+        made.based = made.add(tx, _near(made, 0), {}, base=made.registered_base, base_digest="other")
+        made.add_version(tx, made.based, _near(made, 1), base=made.registered_base, base_digest="other")
         _fail(tx, made)
-        [recipe] = embeddings.recipes(tx, REGISTRY)
+        [recipe, _] = embeddings.recipes(tx, REGISTRY)
         made.recipe_id = recipe.id
         _mean(tx, made)
         _sketch(tx, made)
@@ -144,6 +155,7 @@ def fill(database: Database, settings: Settings, made: Strangers | None = None) 
         _replay(tx, made, settings)
         _advice(tx, made)
         _taught(tx, made, settings)
+        task_searches.ask(tx, REGISTRY, made.registered_base, [Example("question", "answer")], by="ada")
         safety.ask(tx, REGISTRY, next(iter(made.ids.values()))[0], probes="digest", by="ada")
     return made
 
@@ -164,7 +176,7 @@ def _mean(tx: Transaction, made: Strangers) -> None:
     """Store a Delta Meaning of every version, as if half of them were finetunes of another base."""
     for version_id, weights in tx.execute("select model_version_id, weights_digest from meaning_candidates").fetchall():
         values = made.random.normal(size=8).astype(np.float32)
-        base = "one" if version_id % 2 else "other"
+        base = "one" if version_id % 2 else made.registered_base
         meanings.save(
             tx, version_id, Meaning(values, values), texts_digest=MEANING_TEXTS.digest, weights_digest=weights,
             base_digest=base, base_name=base,
@@ -261,12 +273,12 @@ def _advice(tx: Transaction, made: Strangers) -> None:
     examples = [Example(f"question {number}", "answer") for number in range(4)]
     found = advice_of(
         FoldedTask.of(examples, folds=2),
-        AskedTask("base", "bm25", 4, 0.05, (Unscored(lost, f"{lost.label} is broken"),)),
+        AskedTask(made.registered_base, "bm25", 4, 0.05, (Unscored(lost, f"{lost.label} is broken"),)),
         chosen,
         Readings(scored, scored, [scored] * len(chosen)),
         tariff=Tariff(),
     )
     order = AdviceOrder("bm25", 4, tuple(ids[0] for ids in made.ids.values()))
-    request_id = advice.ask(tx, REGISTRY, "base", examples, order, sees=list(made.ids), by="ada")
+    request_id = advice.ask(tx, REGISTRY, made.registered_base, examples, order, sees=list(made.ids), by="ada")
     advice.begin(tx, request_id, flow_run_id="run")
     advice.finish(tx, request_id, found, seconds=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from functools import partial
 from itertools import combinations
@@ -35,7 +34,6 @@ from deltadex.drift import compare, model_drift
 from deltadex.duplicates import overview
 from deltadex.duplicates.standing_queries import standings
 from deltadex.embeddings import promoted_tokens
-from deltadex.embeddings import queries as stored_embeddings
 from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.endpoint import queries as sent_texts
@@ -108,9 +106,12 @@ def tx(url: str, strangers: Strangers) -> Iterator[Transaction]:
 Read = Callable[[Transaction, Person, Strangers], object]
 
 
-def recipe(tx: Transaction) -> RecipeRow:
-    [found] = stored_embeddings.recipes(tx, REGISTRY)
-    return found
+def recipe(tx: Transaction, viewer: Person) -> RecipeRow:
+    return embeddings.recipes(tx, viewer, REGISTRY)[0]
+
+
+def of_recipes(read: Callable[[Transaction, Person, RecipeRow], object]) -> Read:
+    return lambda tx, viewer, made: [read(tx, viewer, each) for each in embeddings.recipes(tx, viewer, REGISTRY)]
 
 
 def of_versions(read: Callable[[Transaction, Person, int], object]) -> Read:
@@ -138,7 +139,7 @@ def parts_of_the_log(tx: Transaction, viewer: Person, made: Strangers) -> list[o
 def packs(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
     """Make a pack about each model of which the viewer may see a version; of others there is none."""
     found: list[object] = []
-    for name, ids in list(made.ids.items())[:4]:
+    for name, ids in [*list(made.ids.items())[:3], (made.based, made.ids[made.based])]:
         if viewer.sees(name):
             found.append(evidence_pack(tx, viewer, EVIDENCE_SETTINGS, ids[0]))
             continue
@@ -155,12 +156,14 @@ def refusals(tx: Transaction, viewer: Person, version_id: int) -> str:
     return ""
 
 
-def packs_of_all_aliases(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
-    found: list[object] = []
-    for alias in {alias for row in versions.listing(tx, ADMIN, REGISTRY) for alias in row.registered.aliases}:
-        with suppress(DeltadexError):  # none that this viewer may see has it
-            found.append(packs_with_alias(tx, viewer, EVIDENCE_SETTINGS, alias))
-    return found
+def packs_by_alias(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
+    """Ask for an alias that one model has, which is no secret to who asks."""
+    [row] = versions.find(tx, ADMIN, REGISTRY, made.based, 1)
+    [alias] = row.registered.aliases
+    try:
+        return [packs_with_alias(tx, viewer, EVIDENCE_SETTINGS, alias)]
+    except DeltadexError as refused:
+        return [refused.message.replace(alias, "")]
 
 
 def evidence_facts(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
@@ -234,6 +237,12 @@ def checked(tx: Transaction, viewer: Person, made: Strangers) -> list[object]:
     return [checks.check(tx, viewer, SETTINGS, one.name, one.version, fail_on=conditions) for one in labels]
 
 
+def refused_base(tx: Transaction, viewer: Person) -> object:
+    with pytest.raises(DeltadexError) as refused:
+        task_search.known_base(tx, viewer, SETTINGS, "another")
+    return [refused.value.message, refused.value.hint]
+
+
 def refused_search(tx: Transaction, viewer: Person) -> object:
     try:
         return answers.search_answer(tx, viewer, SETTINGS, 1)
@@ -272,8 +281,10 @@ READS: Mapping[Callable[..., object], Read] = {
     ownership_chain.verify: lambda tx, viewer, made: ownership_chain.verify(tx, viewer),
     inventory.inventory: lambda tx, viewer, made: inventory.inventory(tx, viewer, SETTINGS),
     across.counterparts: of_versions(lambda tx, viewer, each: across.counterparts(tx, viewer, REGISTRY, each, k=100)),
+    across.coverage: lambda tx, viewer, made: across.coverage(tx, viewer, REGISTRY),
     across.across_map: lambda tx, viewer, made: across.across_map(tx, viewer, REGISTRY),
     backfill.overview: lambda tx, viewer, made: backfill.overview(tx, viewer, REGISTRY),
+    embeddings.recipes: lambda tx, viewer, made: embeddings.recipes(tx, viewer, REGISTRY),
     embeddings.of_version: of_versions(embeddings.of_version),
     embeddings.same_weights: of_versions(embeddings.same_weights),
     promoted_tokens.of_version: of_versions(promoted_tokens.of_version),
@@ -282,14 +293,19 @@ READS: Mapping[Callable[..., object], Read] = {
         tx, viewer, Questions(made.recipe_id, REGISTRY, vector()), k=None
     ),
     visible_clusters.listing: lambda tx, viewer, made: visible_clusters.listing(tx, viewer, made.recipe_id, REGISTRY),
+    visible_clusters.names: lambda tx, viewer, made: visible_clusters.names(tx, viewer, REGISTRY),
+    visible_clusters.called: lambda tx, viewer, made: [
+        visible_clusters.called(tx, viewer, REGISTRY, one.name)
+        for one in visible_clusters.listing(tx, ADMIN, made.recipe_id, REGISTRY)
+    ],
     dendrogram.joins: lambda tx, viewer, made: dendrogram.joins(tx, viewer, made.recipe_id, REGISTRY),
-    cluster_runs.domains: lambda tx, viewer, made: cluster_runs.domains(tx, viewer, REGISTRY, recipe(tx)),
+    cluster_runs.domains: of_recipes(lambda tx, viewer, each: cluster_runs.domains(tx, viewer, REGISTRY, each)),
     cluster_runs.explain: of_versions(lambda tx, viewer, each: cluster_runs.explain(tx, viewer, REGISTRY, each)),
     model_drift.lines: lambda tx, viewer, made: model_drift.lines(tx, viewer, REGISTRY),
     model_drift.model_drift: of_models(
         lambda tx, viewer, name: model_drift.model_drift(tx, viewer, REGISTRY, name, thresholds=THRESHOLDS)
     ),
-    compare.compare: of_versions(lambda tx, viewer, each: compare.compare(tx, viewer, recipe(tx), each, each)),
+    compare.compare: of_versions(lambda tx, viewer, each: compare.compare(tx, viewer, recipe(tx, viewer), each, each)),
     compare_two: lambda tx, viewer, made: [
         compare_two(tx, viewer, SETTINGS, ids[0], made.ids[other][-1])
         for (other, ids) in zip([*list(made.ids)[1:], next(iter(made.ids))], made.ids.values(), strict=True)
@@ -304,8 +320,8 @@ READS: Mapping[Callable[..., object], Read] = {
     models_with: lambda tx, viewer, made: models_with(tx, viewer, REGISTRY, " ".join(made.words), k=100),
     standings: lambda tx, viewer, made: standings(tx, viewer, SETTINGS, versions.listing(tx, ADMIN, REGISTRY)),
     overview.candidates: lambda tx, viewer, made: [each.groups() for each in overview.candidates(tx, viewer, SETTINGS)],
-    geometry.latest: lambda tx, viewer, made: geometry.latest(tx, viewer, REGISTRY, recipe(tx)),
-    maps.chart: lambda tx, viewer, made: maps.chart(tx, viewer, REGISTRY, recipe(tx)),
+    geometry.latest: of_recipes(lambda tx, viewer, each: geometry.latest(tx, viewer, REGISTRY, each)),
+    maps.chart: of_recipes(lambda tx, viewer, each: maps.chart(tx, viewer, REGISTRY, each)),
     plan: lambda tx, viewer, made: [
         plan(tx, viewer, pair, method=MergeMethod.CAT, weights=(0.5, 0.5))
         for pair in (
@@ -314,8 +330,12 @@ READS: Mapping[Callable[..., object], Read] = {
         )
     ],
     maps.too_weak: lambda tx, viewer, made: maps.too_weak(tx, viewer, REGISTRY),
+    task_search.bases: lambda tx, viewer, made: task_search.bases(tx, viewer, SETTINGS),
+    task_search.known_base: lambda tx, viewer, made: refused_base(tx, viewer),
+    task_search.get: lambda tx, viewer, made: task_search.get(tx, viewer, SETTINGS, 1),
     task_search.models_for: lambda tx, viewer, made: [
-        task_search.models_for(tx, viewer, SETTINGS, TaskDelta(recipe(tx).digest, each, 0.1, 1.0, ""))
+        task_search.models_for(tx, viewer, SETTINGS, TaskDelta(one.digest, each, 0.1, 1.0, ""))
+        for one in embeddings.recipes(tx, viewer, REGISTRY)
         for each in vector()
     ],
     rank: ranked_of_all,
@@ -368,7 +388,7 @@ READS: Mapping[Callable[..., object], Read] = {
     reviews.prove_about: parts_of_the_log,
     evidence.facts: evidence_facts,
     evidence_pack: packs,
-    packs_with_alias: lambda tx, viewer, made: packs_of_all_aliases(tx, viewer, made),
+    packs_with_alias: packs_by_alias,
     governance.governance_report: lambda tx, viewer, made: governance.governance_report(tx, viewer, SETTINGS),
 }
 
@@ -414,8 +434,8 @@ def test_a_read_says_nothing_of_hidden_models(
 
 #: Reads that answer with numbers, or with whether something is so, or that name no models.
 _WITHOUT_TEXT = {
-    versions.sees_versions, compare.compare, reviews.count_by_rule, reviews.verify, embeddings.same_weights,
-    embeddings.of_version, standings, sent_texts.listing, answers.search_answer, witnesses.witness_states,
+    versions.sees_versions, visible_clusters.called, compare.compare, reviews.count_by_rule, reviews.verify,
+    embeddings.same_weights, standings, sent_texts.listing, answers.search_answer, witnesses.witness_states,
     witnesses.head_comparisons, ownership_chain.verify, safety.request, safety.latest, safety.measured,
 }  # fmt: skip
 
@@ -435,6 +455,8 @@ def test_a_cluster_keeps_what_a_visible_member_carries(tx: Transaction, stranger
     for viewer, hidden in viewers(strangers):
         seen = visible_clusters.listing(tx, viewer, strangers.recipe_id, REGISTRY)
         for one, whole in zip(seen, every, strict=True):
+            known = {whole.id} if one.name != HIDDEN else set()
+            assert visible_clusters.called(tx, viewer, REGISTRY, whole.name) == known, "a hidden name is not confirmed"
             assert one.name == (HIDDEN if said_of(whole.label, hidden) else whole.name)
             assert {term.text for term in one.terms} <= {term.text for term in whole.terms}
     names = [
@@ -468,8 +490,9 @@ def test_every_function_that_takes_a_viewer_is_walked() -> None:
         for each in ast.parse(path.read_text()).body
         if isinstance(each, ast.FunctionDef) and not each.name.startswith("_") and _takes_viewer(each)
     }
-    # `known_version` raises instead of hiding; the reads behind it are walked.
-    assert found - {"deltadex.versions.labels.known_version"} == {name_of(read) for read in READS}
+    # `known_version` raises instead of hiding, and conditions show nothing; the reads behind them are walked.
+    others = {"deltadex.versions.labels.known_version", "deltadex.cli.filters.conditions_from"}
+    assert found - others == {name_of(read) for read in READS}
 
 
 def _takes_viewer(function: ast.FunctionDef) -> bool:
@@ -478,8 +501,8 @@ def _takes_viewer(function: ast.FunctionDef) -> bool:
 
 #: Spaces, searches by examples, the watcher and deliveries are for everybody.
 _ABOUT_MODELS = (
-    "across", "versions", "clusters", "drift", "duplicates", "findings", "map", "geometry", "ownership", "replay",
-    "reviews", "safety", "search", "taught",
+    "across", "versions", "clusters", "drift", "duplicates", "embeddings", "findings", "map", "geometry", "ownership",
+    "replay", "reviews", "safety", "search", "taught",
 )  # fmt: skip
 
 
@@ -516,7 +539,7 @@ def commands(name: str, folder: Path) -> list[list[str]]:
         ["status"], ["status", name], ["models"], ["models", name], ["drift", name],
         ["duplicates"], ["duplicates", "--threshold", "0.5"],
         ["clusters"], ["explain", f"{name}/1"], ["compare", f"{name}/1", f"{name}/1"], ["lineage", f"{name}/1"],
-        ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
+        ["across"], ["across", f"{name}/1"], ["geometry"], ["neighbors", f"{name}/1", "-k", "50"],
         ["words", f"{name}/1"], ["own", name], ["inventory"], ["taught", f"{name}/1", "--reveal"],
         ["review", "list", "--status", "open", "--status", "dismissed"], ["review", "log"],
         ["report", "-o", str(folder / "report.html")],

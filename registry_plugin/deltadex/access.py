@@ -6,6 +6,7 @@ import ipaddress
 import json
 import os
 import pwd
+import re
 import time
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,9 @@ from deltadex.types import ModelVersionRef, Provenance, RegisteredVersion, Versi
 
 #: Shown instead of the name of a model that the viewer may not see.
 HIDDEN = "•••"
+
+#: A base that is a registered model: `models:/NAME/VERSION`, or with an alias `models:/NAME@ALIAS`.
+_REGISTERED_BASE = re.compile(r"models:/+(?P<name>.*?)([/@][^/@]*)?", re.DOTALL | re.IGNORECASE)
 
 
 class Role(StrEnum):
@@ -85,6 +89,11 @@ class Person:
     def sees(self, model: str) -> bool:
         """Return True if the person may see a registered model."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+    def shown_base(self, base_name: str) -> str:
+        """Return the name of a base; `HIDDEN` if it is a registered model that the person may not see."""
+        registered = _REGISTERED_BASE.fullmatch(base_name)
+        return HIDDEN if registered and not self.sees(registered["name"]) else base_name
 
     def view(self, version: VersionRow) -> VersionRow:
         """Return the version itself if the person may see it, else a masked row."""

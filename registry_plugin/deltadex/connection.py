@@ -11,7 +11,7 @@ from deltadex.access import Person, at_terminal
 from deltadex.clusters.runs import Domains, domains
 from deltadex.drift.model_drift import DEFAULT_ALIAS, ModelDrift, model_drift
 from deltadex.duplicates.overview import RecipeRedundancy, redundancies
-from deltadex.embeddings import queries as embeddings
+from deltadex.embeddings import reads as embeddings
 from deltadex.reviews import actions as reviews
 from deltadex.reviews.lifecycle import UNDECIDED, Status
 from deltadex.reviews.queries import ReviewRow
@@ -208,7 +208,7 @@ class Connection:
         ['code', 'legal', 'medical', 'sql', 'support']
         """
         with self._database.transaction() as tx:
-            recipes = embeddings.recipes(tx, self._settings.registry)
+            recipes = embeddings.recipes(tx, self._viewer, self._settings.registry)
             return tuple(domains(tx, self._viewer, self._settings.registry, recipe) for recipe in recipes)
 
     def findings(

@@ -110,7 +110,7 @@ def test_new_weights_are_due_again_and_old_ones_are_not_compared(database: Datab
         value = embedding(np.ones(6), weights="later", base="large")
         embeddings.save(tx, changed, value, base_name="large", artifact_uri="u", is_weak=False)
         assert queries.due(tx, REGISTRY, texts_digest=TEXTS) == [(changed, "large")]
-        assert reads.coverage(tx, REGISTRY) == [Coverage("large", 4, 3), Coverage("small", 4, 4)]
+        assert reads.coverage(tx, ADMIN, REGISTRY) == [Coverage("large", 4, 3), Coverage("small", 4, 4)]
     assert "large-sql" not in nearest(database, bases.small["sql"])
     save(database, changed, "sql", "large", weights="later")
     assert nearest(database, bases.small["sql"])[0] == "large-sql"
@@ -120,7 +120,7 @@ def test_deleted_versions_and_those_of_other_texts_are_left_out(database: Databa
     with database.transaction() as tx:
         transitions.mark_ended(tx, bases.large["sql"], state=State.DELETED, reason="gone")
         tx.execute("update meanings set texts_digest = 'older' where model_version_id = %s", [bases.large["legal"]])
-        assert reads.coverage(tx, REGISTRY)[0] == Coverage("large", 3, 2)
+        assert reads.coverage(tx, ADMIN, REGISTRY)[0] == Coverage("large", 3, 2)
     assert len(nearest(database, bases.small["sql"], k=9)) == 2
 
 
@@ -157,3 +157,20 @@ def test_a_new_meaning_is_a_new_revision_of_the_data(database: Database, bases: 
     save(database, bases.small["sql"], "german", "small", weights="small-sql/1")
     with database.transaction() as tx:
         assert revision(tx, REGISTRY) != before
+
+
+def test_hidden_bases_are_masked_and_not_confirmed(database: Database) -> None:
+    with database.transaction() as tx:
+        ids = [
+            embedded(tx, f"sql-{base}", np.ones(2), base=f"models:/{base}/1", weights=base)
+            for base in ("ours", "theirs")
+        ]
+    for version_id, base in zip(ids, ("ours", "theirs"), strict=True):
+        save(database, version_id, "sql", f"models:/{base}/1", weights=base)
+    with database.transaction() as tx:
+        viewer = Person("eve", Role.VIEWER, ("sql-*", "ours"))
+        assert reads.coverage(tx, viewer, REGISTRY) == [Coverage("models:/ours/1", 1, 1), Coverage(HIDDEN, 1, 1)]
+        assert [one.base_name for one in reads.counterparts(tx, viewer, REGISTRY, ids[0]).nearest] == [HIDDEN]
+        assert reads.counterparts(tx, ADMIN, REGISTRY, ids[0], base="models:/theirs/1").nearest
+        with pytest.raises(DeltadexError, match="can be compared"):
+            reads.counterparts(tx, viewer, REGISTRY, ids[0], base="models:/theirs/1")

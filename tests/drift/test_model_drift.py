@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deltadex.access import HIDDEN, Person, Role
 from deltadex.clusters.runs import recluster
+from deltadex.drift import model_drift as visible_drift
 from deltadex.drift.line import Break, Change
 from deltadex.drift.model_drift import ModelDrift, judge_model, model_drift, read_model
 from deltadex.drift.queries import Line, lines
@@ -217,3 +219,12 @@ def test_a_drift_that_closed_opens_again_when_an_alias_moves_to_where_it_led(dat
         with database.transaction() as tx:
             found = findings.listing(tx, REGISTRY, kinds=[FindingKind.DRIFT])
         assert [one.version.label for one in found] == expected
+
+
+def test_the_order_of_masked_models_does_not_tell_how_their_names_are_sorted(database: Database) -> None:
+    with database.transaction() as tx:
+        for name, count in (("aaa", 3), ("zzz", 2)):
+            for version in range(count):
+                embedded(tx, name, SQL, version=version + 1)
+        seen = visible_drift.lines(tx, Person("eve", Role.VIEWER, ("sql-*",)), REGISTRY)
+    assert [(one.name, one.versions) for one in seen] == [(HIDDEN, 2), (HIDDEN, 3)]

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from deltadex.access import Person, Role
+from deltadex.clusters.reads import called
 from deltadex.find.by_words import models_with
+from deltadex.search.filters import Conditions
 from deltadex.store.database import Database, Transaction
 from deltadex.types import Word, Words
 from tests.stored import ADMIN, REGISTRY, discovered, embedded
@@ -71,3 +73,17 @@ def test_odd_texts_find_nothing_and_are_no_error(company: Database, text: str) -
 def test_hidden_models_are_not_found(company: Database) -> None:
     with company.transaction() as tx:
         assert found(tx, "legal", Person("eve", Role.VIEWER, ("helper",))) == [("helper/1", ("tags",))]
+
+
+def test_a_hidden_name_of_a_cluster_finds_nothing(database: Database) -> None:
+    viewer = Person("eve", Role.VIEWER, ("sql-*",))
+    with database.transaction() as tx:
+        own, hidden = embedded(tx, "sql-writer", VECTOR), embedded(tx, "merger-sql", VECTOR, tags={"team": "secret"})
+        query = "insert into clusters (recipe_id, registry, number, label) values (1, 'acme', 0, 'secret') returning id"
+        [[cluster_id]] = tx.execute(query).fetchall()
+        for each in (own, hidden):
+            tx.execute("insert into cluster_assignments values (1, %s, %s, 1)", [each, cluster_id])
+        for person, names in ((ADMIN, ["merger-sql", "sql-writer"]), (viewer, [])):
+            conditions = Conditions(clusters=called(tx, person, REGISTRY, "secret"))
+            found = models_with(tx, person, REGISTRY, "sql", conditions=conditions)
+            assert sorted(one.version.registered.ref.name for one in found) == names

@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from deltadex.access import HIDDEN, Person, Role
 from deltadex.embeddings import queries as embeddings
 from deltadex.engine.examples import Example
+from deltadex.errors import BaseNotFound
 from deltadex.find.halves import FEWEST_EXAMPLES, halves
 from deltadex.find.queries import TaskDelta
-from deltadex.find.search import models_for
+from deltadex.find.search import ask, bases, known_base, models_for
 from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.types import FloatArray
@@ -74,3 +76,18 @@ def test_halves_are_disjoint_as_large_as_can_be_and_the_same_each_time(count: in
 
 def test_too_few_examples_have_no_halves() -> None:
     assert halves([Example("", "x")] * (FEWEST_EXAMPLES - 1), 2) == []
+
+
+def test_bases_that_are_hidden_models_are_unknown(database: Database) -> None:
+    viewer, settings = Person("eve", Role.VIEWER, ("sql-*",)), Settings(registry=REGISTRY)
+    hidden = "models:/merger-base/3"
+    with database.transaction() as tx:
+        embedded(tx, "merger-rumour", vector(1, 0), base=hidden)
+        embedded(tx, "sql-writer", vector(1, 0), base="llama")
+        assert bases(tx, ADMIN, settings) == [hidden, "llama"]
+        assert bases(tx, viewer, settings) == ["llama"]
+        assert known_base(tx, viewer, settings, None) == "llama"
+        for guess in (hidden, HIDDEN):
+            with pytest.raises(BaseNotFound, match="No base is called") as refused:
+                ask(tx, viewer, settings, guess, [Example("question", "answer")])
+            assert refused.value.hint == "Known bases: llama."

@@ -107,7 +107,7 @@ def test_a_domain_is_found_again_on_a_base_with_another_tokenizer(company: App) 
     assert (done.computed, done.missed) == (6, ())
     assert seen == [(number, 6) for number in range(6)]
     with company.database.transaction() as tx:
-        covered = reads.coverage(tx, company.registry.name)
+        covered = reads.coverage(tx, ADMIN, company.registry.name)
         assert [(one.base_name, one.versions, one.known) for one in covered] == [
             ("acme/narrow", 3, 3),
             ("acme/wide", 3, 3),

@@ -169,3 +169,16 @@ def test_hidden_relatives_are_masked(database: Database) -> None:
         found = lineage(tx, Person("eve", Role.VIEWER, ("tuned",)), ids["child"])
         assert {edge.target.registered.ref.name for edge in found if edge.relation == "merged into"} == {HIDDEN}
         assert base_and_remarks(tx, Person("eve", Role.VIEWER, ("other",)), ids["child"]) == (None, ())
+
+
+def test_hidden_bases_are_masked(database: Database) -> None:
+    viewer = Person("eve", Role.VIEWER, ("sql-*",))
+    with database.transaction() as tx:
+        secret = embedded(tx, "merger-rumour", VECTOR, base="models:/merger-base/3")
+        own = embedded(tx, "sql-writer", VECTOR, base="models:/merger-base/2")
+        sketched(tx, secret, beginning(1))
+        sketched(tx, own, beginning(2))
+        [edge] = lineage(tx, viewer, own)
+        assert edge.source == HIDDEN
+        assert "merger" not in repr(base_and_remarks(tx, viewer, own))
+        assert "merger" in repr(base_and_remarks(tx, ADMIN, own))

@@ -198,8 +198,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
         (Conditions(states=frozenset({State.DISCOVERED})), {"c/4"}),
         (Conditions(created_from=EPOCH + 3 * HOUR), {"b/3", "c/4"}),
         (Conditions(created_before=EPOCH + 3 * HOUR), {"a/2"}),
-        (Conditions(cluster="sql"), {"b/3", "c/4"}),
-        (Conditions(cluster="sql", alias="champion"), {"b/3"}),
+        (Conditions(clusters=frozenset({1})), {"b/3", "c/4"}),
+        (Conditions(clusters=frozenset({1}), alias="champion"), {"b/3"}),
+        (Conditions(clusters=frozenset()), set()),
         (Conditions(name="a", alias="champion"), set()),
     ],
 )

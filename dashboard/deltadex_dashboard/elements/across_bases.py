@@ -18,7 +18,7 @@ _DOMAIN, _BASE = f"tag: {DOMAIN_TAG}", "base"
 
 def is_chosen(now: Snapshot) -> bool:
     """Let a person choose the map of all bases; no choice where only one base is known."""
-    if len({one.base_name for one in reads.coverage(now) if one.known}) < 2:
+    if sum(one.known > 0 for one in reads.coverage(now)) < 2:
         return False
     return bool(st.toggle("All bases, by meaning", key="across", bind="query-params"))
 

@@ -12,7 +12,7 @@ from deltadex_dashboard.reads.snapshots import Snapshot, cached
 def coverage(now: Snapshot) -> list[Coverage]:
     """Return how many versions of each base may be compared across bases, and of how many that is known."""
     with now.transaction() as tx:
-        return across.coverage(tx, now.settings.registry)
+        return across.coverage(tx, now.person, now.settings.registry)
 
 
 @cached

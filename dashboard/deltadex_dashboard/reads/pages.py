@@ -21,7 +21,6 @@ from deltadex.embeddings import promoted_tokens
 from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.promoted_tokens import VersionWords
 from deltadex.embeddings.queries import RecipeRow, StoredEmbedding
-from deltadex.embeddings.queries import recipes as recipe_rows
 from deltadex.evidence.pack import evidence_pack, zipped
 from deltadex.evidence.signing import signer_of
 from deltadex.evidence.time_stamp import time_stamper_of
@@ -121,13 +120,15 @@ def all_reviews(now: Snapshot) -> list[ReviewRow]:
         return reviews.listing(tx, now.person, now.settings)
 
 
-@cached
 def people(now: Snapshot) -> list[str]:
-    """Return the people that a finding can be assigned to: those of the access file, and all who own or decide."""
+    """Return the people that a finding can be assigned to: the viewer, those of the access file, owners, assignees.
+
+    Not cached: people with equal rights share the cache.
+    """
     directory = read_directory(now.settings)
     named = set(directory.people) if directory else set()
     rows = all_reviews(now)
-    return sorted(named | {name for row in rows for name in (row.assignee, row.owner, now.person.name) if name})
+    return sorted(named | {now.person.name} | {name for row in rows for name in (row.assignee, row.owner) if name})
 
 
 @cached
@@ -182,7 +183,7 @@ def weak(now: Snapshot) -> list[VersionRow]:
 def recipes(now: Snapshot) -> list[RecipeRow]:
     """Return the recipes, the largest first."""
     with now.transaction() as tx:
-        return recipe_rows(tx, now.settings.registry)
+        return embeddings.recipes(tx, now.person, now.settings.registry)
 
 
 @cached

@@ -42,7 +42,7 @@ def show(now: Snapshot) -> None:
 
 def _form(now: Snapshot) -> None:
     with now.transaction() as tx:
-        bases = search.bases(tx, now.settings)
+        bases = search.bases(tx, now.person, now.settings)
     if not bases:
         view.empty("No base is known yet.", "Set DELTADEX_BASES, or register a finetune.")
         return

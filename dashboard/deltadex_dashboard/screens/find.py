@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
+from deltadex.clusters.reads import called
 from deltadex.engine.example_files import MAX_BYTES, SUFFIXES, read_content, read_text
 from deltadex.engine.examples import MAX_EXAMPLES
 from deltadex.errors import DeltadexError
 from deltadex.escaping import markdown_hint
-from deltadex.find import queries as task_searches
 from deltadex.find import search
 from deltadex.find.answers import CAVEAT, TaskModel, TaskModels
 from deltadex.find.by_words import NOTHING_FOUND, models_with
@@ -75,7 +75,9 @@ def _conditions(now: Snapshot) -> Conditions | None:
     tags = {key: value} if key and value else {}
     if tag.strip() and not (key and value):
         st.warning(f"{view.plain(repr(tag))} is not a tag and its value, such as team=search, and is left out.")
-    found = Conditions(name=model.strip() or None, tags=tags, cluster=domain)
+    with now.transaction() as tx:
+        clusters = called(tx, now.person, now.settings.registry, domain) if domain else None
+    found = Conditions(name=model.strip() or None, tags=tags, clusters=clusters)
     return None if found == Conditions() else found
 
 
@@ -109,7 +111,7 @@ def _by_mixture(now: Snapshot, text: str, conditions: Conditions | None) -> None
 
 def _form(now: Snapshot) -> None:
     with now.transaction() as tx:
-        bases = search.bases(tx, now.settings)
+        bases = search.bases(tx, now.person, now.settings)
     st.selectbox("Base model", bases, key="find-base", disabled=len(bases) == 1)
     st.text_area("Examples, as JSON lines or CSV", key="find-examples", height=220, placeholder=_PLACEHOLDER)
     st.file_uploader(
@@ -160,7 +162,7 @@ def _answer(now: Snapshot, conditions: Conditions | None) -> None:
 
 def _row(now: Snapshot, search_id: int) -> SearchRow:
     with now.transaction() as tx:
-        return task_searches.get(tx, now.settings.registry, search_id)
+        return search.get(tx, now.person, now.settings, search_id)
 
 
 def _of_search(now: Snapshot, row: SearchRow, conditions: Conditions | None) -> None:

@@ -6,7 +6,7 @@ Similar by what they make likelier is not a duplicate: nothing here makes a find
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,9 +76,14 @@ class AcrossMap:
         return sorted({*self.base_names})
 
 
-def coverage(tx: Transaction, registry: str) -> list[Coverage]:
-    """Return how many versions of each base may be compared across bases, and of how many that is known."""
-    return queries.coverage(tx, registry, texts_digest=MEANING_TEXTS.digest)
+def coverage(tx: Transaction, viewer: Person, registry: str) -> list[Coverage]:
+    """Return how many versions of each base may be compared across bases, and of how many that is known, by its name.
+
+    Bases that are hidden from the viewer have no name.
+    """
+    found = queries.coverage(tx, registry, texts_digest=MEANING_TEXTS.digest)
+    shown = [replace(one, base_name=viewer.shown_base(one.base_name)) for one in found]
+    return sorted(shown, key=astuple)
 
 
 def counterparts(
@@ -98,7 +103,7 @@ def counterparts(
     DeltadexError
         No version with a known Delta Meaning has this base.
     """
-    table = queries.table(tx, registry, texts_digest=MEANING_TEXTS.digest)
+    table = _table(tx, viewer, registry)
     if base is not None and base not in table.base_names:
         raise DeltadexError(
             f"No version of {base} can be compared across bases",
@@ -125,8 +130,14 @@ def counterparts(
 
 def across_map(tx: Transaction, viewer: Person, registry: str) -> AcrossMap:
     """Return the map of all versions whose Delta Meaning is known; distances on it are not distances between models."""
-    table = queries.table(tx, registry, texts_digest=MEANING_TEXTS.digest)
+    table = _table(tx, viewer, registry)
     return AcrossMap(tuple(viewer.view_each(table.rows)), table.base_names, project(_vectors(table)[0]))
+
+
+def _table(tx: Transaction, viewer: Person, registry: str) -> MeaningTable:
+    """Return the Delta Meanings with the rows of all versions, and without the names of hidden bases."""
+    table = queries.table(tx, registry, texts_digest=MEANING_TEXTS.digest)
+    return replace(table, base_names=tuple(map(viewer.shown_base, table.base_names)))
 
 
 def _vectors(table: MeaningTable) -> tuple[NDArray[np.float64], frozenset[str]]:

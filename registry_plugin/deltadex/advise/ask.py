@@ -58,7 +58,7 @@ def ask(
         The base is not known.
     """
     person.require(Right.LOOK)
-    known_base(tx, settings, base_name)
+    known_base(tx, person, settings, base_name)
     wanted = checked(settings, wanted, examples)
     if not versions.sees_versions(tx, person, *wanted.candidates):
         raise AccessDenied("These candidates are not known", hint="`deltadex status` lists the versions.")

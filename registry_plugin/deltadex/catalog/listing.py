@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from deltadex.access import HIDDEN, Person
+from deltadex.access import Person
 from deltadex.catalog import queries
 from deltadex.catalog.queries import Matching
 from deltadex.catalog.wanted import Choices, Wanted
@@ -99,7 +99,7 @@ def listing(
     number
         Number of the page; beyond the last page it is the last one.
     """
-    names = _cluster_names(tx, viewer, registry)
+    names = visible_clusters.names(tx, viewer, registry)
     called = [each for each, name in names.items() if name == wanted.domain]
     condition, parameters = queries.condition(registry, wanted, names=_visible(tx, viewer, registry), clusters=called)
     matching = queries.count(tx, condition, parameters)
@@ -120,7 +120,7 @@ def choices(tx: Transaction, viewer: Person, registry: str) -> Choices:
     """Return the teams and domains to choose from."""
     names = _visible(tx, viewer, registry)
     declared = queries.tag_values(tx, registry, [DOMAIN_TAG], names=names)
-    found = set(_cluster_names(tx, viewer, registry).values())
+    found = set(visible_clusters.names(tx, viewer, registry).values())
     owners = {
         *queries.tag_values(tx, registry, OWNER_TAGS, names=names),
         *queries.model_owners(tx, registry, names=names),
@@ -137,13 +137,3 @@ def labels(tx: Transaction, viewer: Person, registry: str) -> list[str]:
 
 def _visible(tx: Transaction, viewer: Person, registry: str) -> list[str] | None:
     return None if viewer.sees_all else versions.names(tx, viewer, registry)
-
-
-def _cluster_names(tx: Transaction, viewer: Person, registry: str) -> dict[int, str]:
-    """Return the names of clusters by id; hidden names are left out, as a filter on them would tell of members."""
-    return {
-        cluster.id: cluster.name
-        for recipe_id in queries.recipes_with_clusters(tx, registry)
-        for cluster in visible_clusters.listing(tx, viewer, recipe_id, registry)
-        if cluster.name != HIDDEN
-    }

@@ -150,12 +150,6 @@ def labels(tx: Transaction, registry: str) -> list[tuple[str, int]]:
     ).fetchall()
 
 
-def recipes_with_clusters(tx: Transaction, registry: str) -> list[int]:
-    """Return the ids of the recipes that have clusters."""
-    found = tx.execute("select distinct recipe_id from clusters where registry = %s order by 1", [registry])
-    return [recipe_id for (recipe_id,) in found]
-
-
 def clusters_of(tx: Transaction, version_ids: Collection[int]) -> dict[int, int]:
     """Return the id of each version's cluster under its latest recipe, by version id; versions in none are left out."""
     found = tx.execute(

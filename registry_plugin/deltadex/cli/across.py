@@ -64,7 +64,7 @@ def across(
         done = _update(settings)
     with reading(data_dir, database_url) as (tx, viewer, settings):
         if label is None:
-            covered = reads.coverage(tx, settings.registry)
+            covered = reads.coverage(tx, viewer, settings.registry)
             if json:
                 print_json({"bases": [asdict(one) for one in covered], **_update_json(done)})
             else:

@@ -10,12 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deltadex.access import at_terminal
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, VersionLabel, parse_label, settings_from
 from deltadex.cli.reading import print_json, reading, version_json
 from deltadex.cli.terminal import plain
 from deltadex.clusters.names import LabelOrigin
 from deltadex.clusters.queries import ClusterRun
-from deltadex.embeddings import queries as embeddings
+from deltadex.embeddings import reads as embeddings
 from deltadex.settings import Settings
 from deltadex.store.database import Database
 from deltadex.versions.labels import known_version
@@ -50,7 +51,7 @@ def clusters(
     if recompute:
         _recompute(settings_from(data_dir, database_url=database_url))
     with reading(data_dir, database_url) as (tx, viewer, settings):
-        recipes = embeddings.recipes(tx, settings.registry)
+        recipes = embeddings.recipes(tx, viewer, settings.registry)
         by_recipe = [cluster_runs.domains(tx, viewer, settings.registry, recipe) for recipe in recipes]
     if json:
         print_json([_domains_json(domains) for domains in by_recipe])
@@ -109,7 +110,7 @@ def _recompute(settings: Settings) -> None:
 
     with Database(settings.url_of("writer")) as database:
         with database.transaction() as tx:
-            recipes = embeddings.recipes(tx, settings.registry)
+            recipes = embeddings.recipes(tx, at_terminal(settings), settings.registry)
         with Console(stderr=True).status("finding clusters"):
             for recipe in recipes:
                 recompute_recipe(database, settings, recipe)

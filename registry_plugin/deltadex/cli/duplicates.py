@@ -13,10 +13,11 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from deltadex.access import at_terminal
 from deltadex.cli.options import DatabaseUrl, DataDir, Json, settings_from
 from deltadex.cli.reading import print_json, reading, version_json
 from deltadex.cli.terminal import plain
-from deltadex.embeddings import queries as embeddings
+from deltadex.embeddings import reads as embeddings
 from deltadex.settings import Settings
 from deltadex.store.database import Database
 
@@ -177,7 +178,7 @@ def _recompute(settings: Settings, *, json: bool) -> None:
 
     with Database(settings.url_of("writer")) as database:
         with database.transaction() as tx:
-            recipes = embeddings.recipes(tx, settings.registry)
+            recipes = embeddings.recipes(tx, at_terminal(settings), settings.registry)
         done = []
         for recipe in recipes:
             with _progress(recipe.base_name) as report:

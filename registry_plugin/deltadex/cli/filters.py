@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
+from deltadex.access import Person
+from deltadex.clusters import reads as visible_clusters
 from deltadex.search.filters import Conditions
+from deltadex.store.database import Transaction
 from deltadex.types import State
 
 Model = Annotated[str | None, typer.Option(help="Only this registered model.", show_default=False)]
@@ -20,6 +23,9 @@ Until = Annotated[datetime | None, typer.Option(help="Only versions registered b
 
 
 def conditions_from(
+    tx: Transaction,
+    viewer: Person,
+    registry: str,
     *,
     model: str | None,
     alias: str | None,
@@ -29,13 +35,13 @@ def conditions_from(
     since: datetime | None,
     until: datetime | None,
 ) -> Conditions:
-    """Return the search conditions of these options."""
+    """Return the search conditions of these options; a cluster is one of the name that the viewer sees."""
     return Conditions(
         name=model,
         alias=alias,
         tags=dict(_parse_tag(one) for one in tag or ()),
         states=frozenset(state or ()),
-        cluster=cluster,
+        clusters=None if cluster is None else visible_clusters.called(tx, viewer, registry, cluster),
         created_from=since and since.replace(tzinfo=UTC),
         created_before=until and until.replace(tzinfo=UTC),
     )

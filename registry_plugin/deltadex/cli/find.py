@@ -90,20 +90,25 @@ def find(
         raise typer.BadParameter("--augment goes with --examples")
     if words and (metric or by is not RankBy.SIMILARITY):
         raise typer.BadParameter("--rank and --metric go with --examples and --like, not with words")
-    wanted = conditions_from(model=model, alias=alias, tag=tag, state=state, cluster=cluster, since=since, until=until)
-    conditions = None if wanted == Conditions() else wanted
     given = None if examples is None else read_given(examples)
     if given and augment:
         given = augment_locally(given).examples
     settings = settings_from(data_dir, tracking_uri=tracking_uri, database_url=database_url)
     order, viewer = order_from(settings, by, metric, lower_is_better=lower_is_better), at_terminal(settings)
     with Database(settings.url_of("dashboard"), role=settings.database.role) as database:  # it may say who asks
+        wanted = database.run(
+            lambda tx: conditions_from(
+                tx, viewer, settings.registry,
+                model=model, alias=alias, tag=tag, state=state, cluster=cluster, since=since, until=until,
+            )
+        )  # fmt: skip
+        conditions = None if wanted == Conditions() else wanted
         if words:
             _find_words(database, viewer, settings, " ".join(words), limit, conditions, json=json)
         elif like is not None:
             _find_like(database, viewer, settings, like, base, limit, conditions, order, json=json)
         elif given is not None:
-            chosen = database.run(lambda tx: known_base(tx, settings, base))
+            chosen = database.run(lambda tx: known_base(tx, viewer, settings, base))
             search = _ExampleSearch(database, viewer, settings, chosen, given, limit, conditions, order)
             search.run(wait=wait, json=json)
 

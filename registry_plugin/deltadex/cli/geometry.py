@@ -11,7 +11,7 @@ from rich.console import Console
 from deltadex.cli.options import DatabaseUrl, DataDir, Json
 from deltadex.cli.reading import print_json, reading
 from deltadex.cli.terminal import plain
-from deltadex.embeddings import queries as embeddings
+from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.store.database import Database
 
@@ -42,8 +42,8 @@ def geometry(
     from deltadex.geometry import measure as geometry
     from deltadex.geometry import reads
 
-    with reading(data_dir, database_url) as (tx, _, settings):
-        recipes = embeddings.recipes(tx, settings.registry)
+    with reading(data_dir, database_url) as (tx, viewer, settings):
+        recipes = embeddings.recipes(tx, viewer, settings.registry)
         chosen = [each for each in recipes if each.digest.startswith(recipe or "")]
         if recipe and not chosen:
             raise typer.BadParameter(f"no recipe's digest starts with {recipe!r}", param_hint="--recipe")

@@ -43,10 +43,11 @@ def neighbors(
 ) -> None:
     """Show the versions closest to one version, by cosine similarity of their embeddings (higher is closer)."""
     labels = [parse_label(one) for one in (label, *(mixed_with or ()))]
-    conditions = conditions_from(
-        model=model, alias=alias, tag=tag, state=state, cluster=cluster, since=since, until=until
-    )
     with reading(data_dir, database_url) as (tx, viewer, settings):
+        conditions = conditions_from(
+            tx, viewer, settings.registry,
+            model=model, alias=alias, tag=tag, state=state, cluster=cluster, since=since, until=until,
+        )  # fmt: skip
         target, *others = [known_version(tx, viewer, settings.registry, name, number) for name, number in labels]
         found = search.neighbors(
             tx,

@@ -169,6 +169,12 @@ def _terms(listed: Sequence[tuple[str, str, int, float]]) -> tuple[Term, ...]:
     return tuple(Term(text, LabelOrigin(origin), members, weight) for text, origin, members, weight in listed)
 
 
+def recipes_with_clusters(tx: Transaction, registry: str) -> list[int]:
+    """Return the ids of the recipes that have clusters."""
+    found = tx.execute("select distinct recipe_id from clusters where registry = %s order by 1", [registry])
+    return [recipe_id for (recipe_id,) in found]
+
+
 def rename(tx: Transaction, registry: str, cluster_id: int, name: str | None, *, by: str) -> None:
     """Store a given name of a cluster, which later runs keep; None or blank removes it.
 

@@ -44,6 +44,21 @@ def listing(tx: Transaction, viewer: Person, recipe_id: int, registry: str) -> l
     ]
 
 
+def names(tx: Transaction, viewer: Person, registry: str) -> dict[int, str]:
+    """Return the names of the clusters of all recipes by id; without hidden names, which a filter would confirm."""
+    return {
+        cluster.id: cluster.name
+        for recipe_id in clusters.recipes_with_clusters(tx, registry)
+        for cluster in listing(tx, viewer, recipe_id, registry)
+        if cluster.name != HIDDEN
+    }
+
+
+def called(tx: Transaction, viewer: Person, registry: str, name: str) -> frozenset[int]:
+    """Return the ids of the clusters that have a name as the viewer sees them."""
+    return frozenset(each for each, one in names(tx, viewer, registry).items() if one == name)
+
+
 def nameless(cluster: ClusterRow) -> ClusterRow:
     """Return a cluster without anything that identifies its members."""
     return replace(

@@ -20,7 +20,7 @@ from deltadex.clusters.partition import ALONE, AT_ONCE, Clusters, cluster
 from deltadex.clusters.queries import ClusterRow, ClusterRun, Place
 from deltadex.clusters.run_queries import FoundCluster
 from deltadex.embeddings import promoted_tokens
-from deltadex.embeddings import queries as embeddings
+from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.queries import RecipeRow, StoredEmbedding
 from deltadex.errors import AccessDenied, StoreError
 from deltadex.settings import Settings
@@ -29,7 +29,6 @@ from deltadex.store.database import Database, Transaction
 from deltadex.types import DOMAIN_TAG, FloatArray, VersionRow
 from deltadex.vectors import unit_vectors
 from deltadex.versions.queries import by_ids
-from deltadex.versions.reads import sees_versions
 
 #: A run is due once this share of the versions came, went or changed; a run of 100,000 versions takes half a minute.
 _DUE_AT = 0.01
@@ -224,9 +223,8 @@ def is_due(tx: Transaction, settings: Settings, recipe: RecipeRow) -> bool:
 
 def explain(tx: Transaction, viewer: Person, registry: str, version_id: int) -> list[Explanation]:
     """Return a version's mixture under each of its recipes, latest embedding first; empty for a hidden version."""
-    if not sees_versions(tx, viewer, version_id):
-        return []
-    return [_explained(tx, viewer, registry, version_id, stored) for stored in embeddings.of_version(tx, version_id)]
+    stored = embeddings.of_version(tx, viewer, version_id)
+    return [_explained(tx, viewer, registry, version_id, one) for one in stored]
 
 
 def rename(tx: Transaction, person: Person, registry: str, cluster_id: int, name: str) -> None:

@@ -9,7 +9,7 @@ from deltadex.access import Person
 from deltadex.comparison.meaning import meaning, obstacle
 from deltadex.drift.compare import Comparison, compare
 from deltadex.embeddings import promoted_tokens
-from deltadex.embeddings import queries as embeddings
+from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.queries import RecipeRow, StoredEmbedding
 from deltadex.findings.thresholds import stored_calibration
 from deltadex.settings import Settings
@@ -71,7 +71,7 @@ def compare_two(tx: Transaction, viewer: Person, settings: Settings, one: int, o
         return None
     found = by_ids(tx, [one, other])
     rows = found[one], found[other]
-    stored = [embeddings.of_version(tx, row.id) for row in rows]
+    stored = [embeddings.of_version(tx, viewer, row.id) for row in rows]
     common = _common_recipe(stored)
     closeness = _closeness(tx, viewer, settings, common, rows) if common else None
     records = training_records.records(tx, [one, other])

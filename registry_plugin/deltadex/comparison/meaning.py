@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from deltadex.access import HIDDEN
 from deltadex.drift.compare import Comparison
 from deltadex.duplicates.rules import is_near, norm_ratio
 from deltadex.embeddings.queries import StoredEmbedding
@@ -43,7 +44,7 @@ def obstacle(rows: Sequence[VersionRow], stored: Sequence[Sequence[StoredEmbeddi
     bases = [{one.recipe.base_digest: one.recipe.base_name for one in embeddings} for embeddings in stored]
     if not bases[0].keys() & bases[1].keys():
         names = [" and ".join(sorted(set(each.values()))) for each in bases]
-        again = ", which has other weights under the same name" if names[0] == names[1] else ""
+        again = ", which has other weights under the same name" if names[0] == names[1] != HIDDEN else ""
         return f"They have different base models: {names[0]} and {names[1]}{again}."
     return "They were embedded by different methods. `deltadex method` shows the registry's; the backfill embeds again."
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cache
 from operator import itemgetter
 
@@ -19,6 +19,7 @@ from deltadex.drift.rules import judge_drift
 from deltadex.drift.token_changes import moved
 from deltadex.embeddings import promoted_tokens
 from deltadex.embeddings import queries as embeddings
+from deltadex.embeddings import reads as visible_embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.findings.calibration import Calibration
 from deltadex.findings.thresholds import calibration_for_arrivals, stored_calibration
@@ -136,7 +137,12 @@ class ModelDrift:
 def lines(tx: Transaction, viewer: Person, registry: str) -> list[Line]:
     """Return the models with at least two versions that can be placed, by descending largest step."""
     found = model_history.lines(tx, registry)
-    return [one if viewer.sees(one.name) else replace(one, name=HIDDEN) for one in found]
+    shown = [
+        replace(one, name=one.name if viewer.sees(one.name) else HIDDEN, base_name=viewer.shown_base(one.base_name))
+        for one in found
+    ]
+    # Masked first: the order of equal steps would tell how hidden names are sorted.
+    return sorted(shown, key=lambda one: (-one.largest_step, astuple(one)))
 
 
 def model_drift(
@@ -151,7 +157,7 @@ def model_drift(
     """Return the drift of a registered model; None if it is hidden, or fewer than two of its versions can be placed."""
     if not viewer.sees(name):
         return None
-    recipes = {recipe.id: recipe for recipe in embeddings.recipes(tx, registry, name=name)}
+    recipes = {recipe.id: recipe for recipe in visible_embeddings.recipes(tx, viewer, registry, name=name)}
     spaces = {
         recipe.id: _space(recipe, stored_calibration(tx, recipe.id, registry, thresholds=thresholds))
         for recipe in recipes.values()

@@ -17,6 +17,7 @@ from deltadex.duplicates.levels import redundant_groups
 from deltadex.duplicates.pairs import similar_pairs
 from deltadex.duplicates.standing_queries import standings
 from deltadex.embeddings import queries as embeddings
+from deltadex.embeddings import reads as visible_embeddings
 from deltadex.embeddings.queries import EmbeddingTable, RecipeRow
 from deltadex.findings import queries as findings
 from deltadex.findings.calibration import Calibration, Threshold
@@ -139,7 +140,7 @@ def candidates(
     merged = [one.finding for one in exact if one.other and one.other.weights_digest != one.version.weights_digest]
     return [
         _of_recipe(tx, viewer, settings, recipe, merged, lowest=lowest, ids=ids)
-        for recipe in embeddings.recipes(tx, settings.registry)
+        for recipe in visible_embeddings.recipes(tx, viewer, settings.registry)
     ]
 
 

@@ -40,7 +40,8 @@ def _copies(tx: Transaction, viewer: Person, ids: Sequence[int]) -> defaultdict[
         """,
         [ids],
     )
-    for original, name, version in rows:
+    # Visible ones first: their places among the others would tell how hidden names are sorted.
+    for original, name, version in sorted(rows, key=lambda row: not viewer.sees(row[1])):
         found[original].append(f"has the copy {name}/{version}" if viewer.sees(name) else NEEDED_ELSEWHERE)
     return found
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deltadex.access import Person, Right
-from deltadex.embeddings import queries as embeddings
 from deltadex.find import word_queries
 from deltadex.search.filters import Conditions
 from deltadex.store.database import Transaction
@@ -37,12 +36,10 @@ def models_with(
     Parameters
     ----------
     conditions
-        Conditions on the latest version of a model. A cluster is one of the largest recipe.
+        Conditions on the latest version of a model.
     """
     viewer.require(Right.LOOK)
-    recipes = embeddings.recipes(tx, registry) if conditions and conditions.cluster else []
-    recipe_id = recipes[0].id if recipes else None
-    found = word_queries.hits(tx, registry, text, conditions=conditions, recipe_id=recipe_id)
+    found = word_queries.hits(tx, registry, text, conditions=conditions)
     seen = [hit for hit in found if viewer.sees(hit.name)][:k]
     rows = by_ids(tx, [hit.version_id for hit in seen])
     return tuple(WordMatch(rows[hit.version_id], hit.places) for hit in seen)

@@ -11,7 +11,7 @@ import numpy as np
 from deltadex.access import HIDDEN, Person, Right
 from deltadex.clusters import queries as clusters
 from deltadex.clusters import reads as visible_clusters
-from deltadex.embeddings import queries as embeddings
+from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.errors import DeltadexError
 from deltadex.search.query_vector import Questions, direction_of
@@ -103,7 +103,7 @@ def mixed_query(
         No recipe has all of the parts.
     """
     viewer.require(Right.LOOK)
-    recipes = [one for one in embeddings.recipes(tx, settings.registry) if base in (None, one.base_name)]
+    recipes = [one for one in embeddings.recipes(tx, viewer, settings.registry) if base in (None, one.base_name)]
     unknown, domains = [part.name for part in parts], list[str]()
     for recipe in recipes:
         centres = _domains(tx, viewer, settings.registry, recipe)

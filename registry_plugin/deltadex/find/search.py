@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from deltadex.access import Person, Right
+from deltadex.access import HIDDEN, Person, Right
 from deltadex.clusters import queries as clusters
 from deltadex.clusters import reads as visible_clusters
 from deltadex.clusters.queries import ClusterRow, Place
 from deltadex.embeddings import promoted_tokens
-from deltadex.embeddings import queries as embeddings
+from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.engine.examples import Example
 from deltadex.errors import AccessDenied, BaseNotFound
@@ -21,7 +21,7 @@ from deltadex.find import queries as task_searches
 from deltadex.find.answers import Certainty, Closeness, TaskDomain, TaskModel, TaskModels
 from deltadex.find.domains import DomainScore
 from deltadex.find.mixtures import MixedQuery
-from deltadex.find.queries import SEARCHES, TaskDelta
+from deltadex.find.queries import SEARCHES, SearchRow, TaskDelta
 from deltadex.search import reads as search
 from deltadex.search.filters import Conditions
 from deltadex.search.neighbors import Found, Neighbor
@@ -38,16 +38,21 @@ _WORDS = 5
 _DOMAINS = 3
 
 
-def bases(tx: Transaction, settings: Settings) -> list[str]:
-    """Return the bases that a search can use: by descending number of versions, then those without any."""
-    return list(dict.fromkeys([*_embedded_bases(tx, settings), *sorted(settings.bases)]))
+def bases(tx: Transaction, viewer: Person, settings: Settings) -> list[str]:
+    """Return the bases that a search can use: by descending number of versions, then those without any.
+
+    Bases that are hidden from the viewer are left out.
+    """
+    configured = [one for one in sorted(settings.bases) if viewer.shown_base(one) == one]
+    return list(dict.fromkeys([*_embedded_bases(tx, viewer, settings), *configured]))
 
 
-def _embedded_bases(tx: Transaction, settings: Settings) -> list[str]:
-    return list(dict.fromkeys(recipe.base_name for recipe in embeddings.recipes(tx, settings.registry)))
+def _embedded_bases(tx: Transaction, viewer: Person, settings: Settings) -> list[str]:
+    names = dict.fromkeys(recipe.base_name for recipe in embeddings.recipes(tx, viewer, settings.registry))
+    return [name for name in names if name != HIDDEN]
 
 
-def known_base(tx: Transaction, settings: Settings, base_name: str | None) -> str:
+def known_base(tx: Transaction, viewer: Person, settings: Settings, base_name: str | None) -> str:
     """Return a base that a search can use; for None the only one that has finetunes.
 
     Raises
@@ -55,8 +60,8 @@ def known_base(tx: Transaction, settings: Settings, base_name: str | None) -> st
     BaseNotFound
         There is none of this name, or none was named and there are several; the hint has the known ones.
     """
-    known = bases(tx, settings)
-    possible = [base_name] if base_name else _embedded_bases(tx, settings) or known
+    known = bases(tx, viewer, settings)
+    possible = [base_name] if base_name else _embedded_bases(tx, viewer, settings) or known
     if len(possible) == 1 and possible[0] in known:
         return possible[0]
     hint = f"Known bases: {', '.join(known)}." if known else "No base is known yet: set DELTADEX_BASES."
@@ -75,10 +80,26 @@ def ask(tx: Transaction, person: Person, settings: Settings, base_name: str, exa
         The base is not known.
     """
     person.require(Right.LOOK)
-    known_base(tx, settings, base_name)
+    known_base(tx, person, settings, base_name)
     if SEARCHES.unfinished(tx, settings.registry, by=person.name) >= _MOST_UNFINISHED:
         raise AccessDenied(f"{_MOST_UNFINISHED} of your searches are under way", hint="Wait for one of them to end.")
     return task_searches.ask(tx, settings.registry, base_name, examples, by=person.name)
+
+
+def get(tx: Transaction, viewer: Person, settings: Settings, search_id: int) -> SearchRow:
+    """Return a search; without the name of a base that is hidden from the viewer, and without what may name it.
+
+    Raises
+    ------
+    StoreError
+        There is none with this id.
+    """
+    viewer.require(Right.LOOK)
+    row = task_searches.get(tx, settings.registry, search_id)
+    base_name = viewer.shown_base(row.base_name)
+    if base_name == row.base_name:
+        return row
+    return replace(row, base_name=base_name, reason=row.reason and HIDDEN, hint="")
 
 
 def models_for(
@@ -91,7 +112,8 @@ def models_for(
     conditions: Conditions | None = None,
 ) -> TaskModels:
     """Return the versions whose deltas are closest to that of the examples; hidden ones are masked."""
-    recipe = next((one for one in embeddings.recipes(tx, settings.registry) if one.digest == delta.recipe_digest), None)
+    recipes = embeddings.recipes(tx, viewer, settings.registry)
+    recipe = next((one for one in recipes if one.digest == delta.recipe_digest), None)
     if recipe is None:
         return TaskModels(
             (), None, note="The registry has no version that was embedded against this base and by this recipe."
@@ -100,11 +122,11 @@ def models_for(
         return TaskModels((), recipe, note=delta.weakness)
     questions = Questions(recipe.id, settings.registry, np.stack([delta.vector, *delta.halves]))
     found, *of_halves = search.answer(tx, viewer, questions, k=k, conditions=conditions)
-    names = {one.id: one.name for one in clusters.listing(tx, recipe.id, settings.registry)}
-    known = domains.directions(tx, recipe.id, settings.registry, count=len(names))
+    count = len(clusters.listing(tx, recipe.id, settings.registry))
+    known = domains.directions(tx, recipe.id, settings.registry, count=count)
     scores = [known.nearest(one) for one in questions.vectors] if known else []
     if scores:
-        found = _led_by_domain(tx, viewer, questions, found, names[scores[0].domain_id], conditions)
+        found = _led_by_domain(tx, viewer, questions, found, scores[0].domain_id, conditions)
     shown = _shown_clusters(tx, viewer, questions)
     answer = _answer(tx, viewer, recipe, questions, found, shown, conditions)
     return replace(
@@ -119,15 +141,15 @@ def _led_by_domain(
     viewer: Person,
     questions: Questions,
     found: Found,
-    name: str,
+    cluster_id: int,
     conditions: Conditions | None,
 ) -> Found:
     """Put the closest version of the nearest domain first; versions of other domains may be closer by cosine."""
     wanted = conditions or Conditions()
-    if wanted.cluster not in (None, name):
+    if wanted.clusters is not None and cluster_id not in wanted.clusters:
         return found
     first = replace(questions, vectors=questions.vectors[:1])
-    [of_domain] = search.answer(tx, viewer, first, k=1, conditions=replace(wanted, cluster=name))
+    [of_domain] = search.answer(tx, viewer, first, k=1, conditions=replace(wanted, clusters=frozenset({cluster_id})))
     leading = {one.version.id for one in of_domain.neighbors}
     others = [one for one in found.neighbors if one.version.id not in leading]
     return replace(found, neighbors=(*of_domain.neighbors, *others)[: max(1, len(found.neighbors))])

@@ -70,9 +70,7 @@ _HITS: LiteralString = """
 """
 
 
-def hits(
-    tx: Transaction, registry: str, text: str, *, conditions: Conditions | None = None, recipe_id: int | None = None
-) -> list[Hit]:
+def hits(tx: Transaction, registry: str, text: str, *, conditions: Conditions | None = None) -> list[Hit]:
     """Return the models that match any word of a text, the best first: by weight of the places, then by name.
 
     Words are compared by their English stems; there are no operators.
@@ -81,8 +79,6 @@ def hits(
     ----------
     conditions
         Conditions on the latest version.
-    recipe_id
-        Recipe whose clusters a condition on the cluster means.
     """
     met = version_filter(conditions)
     query = SQL(_HITS).format(met=met.met)
@@ -90,7 +86,6 @@ def hits(
         query,
         {
             **met.parameters,
-            "recipe_id": recipe_id,
             "registry": registry,
             "text": storable(text.replace("\0", "")),
             "tools": list(TOOL_TAGS),

@@ -94,7 +94,7 @@ def p_in_words(p: float) -> str:
 
 
 def lineage(tx: Transaction, viewer: Person, version_id: int) -> tuple[Edge, ...]:
-    """Return the relations of a version: declared ones first; hidden versions are masked. Empty if it is hidden."""
+    """Return the relations of a version: declared ones first; hidden models are masked. Empty if it is hidden."""
     if not sees_versions(tx, viewer, version_id):
         return ()
     copies = queries.copies(tx, version_id)
@@ -114,7 +114,7 @@ def lineage(tx: Transaction, viewer: Person, version_id: int) -> tuple[Edge, ...
     ids |= {each for one in measured for each in (one.newer, one.older)}
     ids |= {each for link in links for each in (link.earlier, link.later)}
     rows = {row_id: viewer.view(row) for row_id, row in by_ids(tx, list(ids)).items()}
-    base = queries.declared_base(tx, version_id)
+    base = viewer.shown_base(queries.declared_base(tx, version_id))
     return (
         *([Edge(Relation.BASE, base, rows[version_id])] if base else []),
         *(Edge(relation, rows[one], rows[other]) for relation, (one, other) in declared),

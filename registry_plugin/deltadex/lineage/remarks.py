@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from deltadex.access import Person
@@ -17,15 +19,20 @@ from deltadex.versions.reads import sees_versions
 
 
 def base_and_remarks(tx: Transaction, viewer: Person, version_id: int) -> tuple[MeasuredBase | None, tuple[str, ...]]:
-    """Return the measured base of a version, None if it has no sketch, and sentences for people."""
+    """Return the measured base of a version, None if it has no sketch, and sentences for people.
+
+    Bases that are hidden from the viewer have no name.
+    """
     if not sees_versions(tx, viewer, version_id):
         return None, ()
     own = sketches.of_versions(tx, [version_id]).get(version_id)
     if own is None:
         return None, ("Origin not measured: no sample of the weights is stored. `deltadex retry` takes one.",)
     bases = sketches.bases(tx, version_id)
-    found = measured_base(own, bases)
-    return found, (_of_base(found, own, next(iter(bases), "")), *_new_beginnings(tx, version_id))
+    found, declared = measured_base(own, bases), viewer.shown_base(next(iter(bases), ""))
+    shown = tuple(map(viewer.shown_base, found.consistent))
+    found = replace(found, name=viewer.shown_base(found.name), consistent=shown)
+    return found, (_of_base(found, own, declared), *_new_beginnings(tx, version_id))
 
 
 def _of_base(found: MeasuredBase, own: Sketch, declared: str) -> str:

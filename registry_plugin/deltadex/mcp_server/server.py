@@ -188,7 +188,7 @@ class RegistryTools:
         given = [Example(one.prompt, one.completion) for one in examples]
 
         def ask(tx: Transaction, viewer: Person) -> SearchAnswer:
-            chosen = task_search.known_base(tx, settings, base)
+            chosen = task_search.known_base(tx, viewer, settings, base)
             return answers.search_answer(tx, viewer, settings, task_search.ask(tx, viewer, settings, chosen, given))
 
         return self._answered(ctx, ask, database=self._asking)

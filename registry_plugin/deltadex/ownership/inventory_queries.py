@@ -15,14 +15,14 @@ from deltadex.versions.queries import REGISTERED_MS
 
 @dataclass(frozen=True)
 class VersionsOfModel:
-    """The versions of one registered model that are not deleted; lists are texts, separated by commas."""
+    """The versions of one registered model that are not deleted; a text is a list, separated by commas."""
 
     model: str
     versions: int
     newest: int
     states: str
     aliases: str
-    bases: str
+    bases: list[str]
     licenses: str
     base_licenses: str
     registered_first: datetime
@@ -38,7 +38,7 @@ def versions_by_model(tx: Transaction, registry: str) -> list[VersionsOfModel]:
                 select name as model, count(*) as versions, (array_agg(version order by created_ms desc))[1] as newest,
                     string_agg(distinct state, ', ') as states,
                     coalesce(string_agg(named, ', ' order by version) filter (where named <> ''), '') as aliases,
-                    coalesce(string_agg(distinct base, ', ') filter (where base <> ''), '') as bases,
+                    coalesce(array_agg(distinct base) filter (where base <> ''), '{{}}') as bases,
                     coalesce(string_agg(distinct license, ', ') filter (where license <> ''), '') as licenses,
                     coalesce(string_agg(distinct base_license, ', ') filter (where base_license <> ''), '')
                         as base_licenses,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from deltadex.access import Person
-from deltadex.embeddings import queries as embeddings
+from deltadex.embeddings import reads as embeddings
 from deltadex.embeddings.queries import RecipeRow
 from deltadex.findings.kinds import KINDS, NumberUnit
 from deltadex.reports.table import Report, Table
@@ -32,7 +32,7 @@ def governance_report(tx: Transaction, viewer: Person, settings: Settings) -> Re
         findings_table(reviews.listing(tx, viewer, settings)),
         decisions_table(reviews.log(tx, viewer, settings, limit=_ALL)),
         _thresholds(settings.thresholds),
-        _recipes(embeddings.recipes(tx, settings.registry)),
+        _recipes(embeddings.recipes(tx, viewer, settings.registry)),
         versions_table(rows),
     )
     hashes = _hashes(tables, reviews.verify(tx, viewer))

@@ -14,10 +14,9 @@ from psycopg.types.json import Jsonb
 from deltadex.types import State
 from deltadex.versions.queries import REGISTERED_MS
 
-_IN_CLUSTER: LiteralString = """
-    id in (select assigned.model_version_id from cluster_assignments assigned join clusters on clusters.id = cluster_id
-    where assigned.recipe_id = %(recipe_id)s and shown_name = %(cluster)s)
-"""
+_IN_CLUSTER: LiteralString = (
+    "id in (select model_version_id from cluster_assignments where cluster_id = any(%(clusters)s))"
+)
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Conditions:
         Only versions of these registered models.
     tags
         All of these keys with these values.
-    cluster
-        Name of a stored cluster of the recipe.
+    clusters
+        Ids of stored clusters, as `deltadex.clusters.reads.called` returns them for a name that the viewer sees.
     created_from, created_before
         Bounds on the time of registration.
     states
@@ -46,7 +45,7 @@ class Conditions:
     alias: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     states: frozenset[State] = frozenset()
-    cluster: str | None = None
+    clusters: frozenset[int] | None = None
     created_from: datetime | None = None
     created_before: datetime | None = None
 
@@ -66,7 +65,7 @@ class VersionFilter:
     Attributes
     ----------
     conditions, parameters
-        Conditions on columns of `model_versions`, and their parameters besides `recipe_id`; empty without conditions.
+        Conditions on columns of `model_versions`, and their parameters; empty without conditions.
     """
 
     conditions: tuple[Composable, ...]
@@ -121,7 +120,7 @@ def version_filter(conditions: Conditions | None) -> VersionFilter:
         "alias": (SQL("aliases @> array[%(alias)s]"), wanted.alias),
         "tags": (SQL("tags @> %(tags)s"), Jsonb(dict(wanted.tags)) if wanted.tags else None),
         "states": (SQL("state = any(%(states)s)"), sorted(wanted.states) or None),
-        "cluster": (SQL(_IN_CLUSTER), wanted.cluster),
+        "clusters": (SQL(_IN_CLUSTER), None if wanted.clusters is None else sorted(wanted.clusters)),
         "created_from": (SQL("{} >= %(created_from)s").format(REGISTERED_MS), _milliseconds(wanted.created_from)),
         "created_before": (SQL("{} < %(created_before)s").format(REGISTERED_MS), _milliseconds(wanted.created_before)),
     }

@@ -15,8 +15,14 @@ from deltadex.versions.queries import StateChange
 def listing(
     tx: Transaction, viewer: Person, registry: str, *, states: Collection[State] | None = None
 ) -> list[VersionRow]:
-    """Return all versions of a registry, or those in the given states, by name and then newest first."""
-    return viewer.view_each(versions.listing(tx, registry, states=states))
+    """Return all versions of a registry, or those in the given states: by name and then newest first, masked ones last.
+
+    Masked ones are in the order of their ids; another order would tell how their names are sorted.
+    """
+    rows = versions.listing(tx, registry, states=states)
+    hidden = [row for row in rows if not viewer.sees(row.registered.ref.name)]
+    ids = {row.id for row in hidden}
+    return viewer.view_each([row for row in rows if row.id not in ids] + sorted(hidden, key=lambda row: row.id))
 
 
 def find(tx: Transaction, viewer: Person, registry: str, name: str, version: int | None = None) -> list[VersionRow]:
