@@ -24,10 +24,12 @@ from deltadex.evidence.signing import signer_of
 from deltadex.evidence.verify import verify_pack
 from deltadex.reviews.chain import verify as verify_log
 from deltadex.reviews.chain import verify_part
+from deltadex.types import State
+from deltadex.versions import transitions
 from tests.evidence.conftest import EVE, House
 from tests.safety import states
 from tests.safety.test_queries import measured
-from tests.stored import ADMIN
+from tests.stored import ADMIN, discovered
 
 SECRETS = ("merger", "rumour", "secret", "board")
 
@@ -212,6 +214,19 @@ def test_names_of_zip_files_are_different_and_short() -> None:
     names = {zip_name(label) for label in labels}
     assert len(names) == len(labels)
     assert all(name.isascii() and len(name) < 200 for name in names)
+
+
+@pytest.mark.parametrize("state", [None, State.FAILED, State.UNSUPPORTED, State.SKIPPED, State.DELETED])
+def test_a_version_that_was_not_embedded_has_a_pack(house: House, tmp_path: Path, state: State | None) -> None:
+    with house.database.transaction() as tx:
+        version_id = discovered(tx, "sql-writer", version=3)
+        if state:
+            transitions.mark_ended(tx, version_id, state=state, reason="the weights are truncated")
+        pack = evidence_pack(tx, ADMIN, house.settings, version_id)
+        tx.rollback()
+    assert "not embedded" in pack.files["model-card.md"]
+    folder = write_pack(pack, tmp_path / "pack", signer=signer_of(house.settings))
+    assert all(one.is_passed for one in verify_pack(folder, public_key=house.public_key))
 
 
 def test_an_unsigned_pack_says_so(house: House, tmp_path: Path) -> None:
