@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import spdx_python_model
 
+from deltadex.access import HIDDEN
 from deltadex.engine.probes import PUBLISHED
 from deltadex.errors import DeltadexError, EvidenceError, GovernanceError, SettingsError
 from deltadex.evidence import ml_bom
@@ -176,6 +177,27 @@ def test_whom_a_model_is_hidden_from_gets_pseudonyms(house: House) -> None:
     assert "merger-rumour/1" in replace(house, settings=settings).pack().files["neighbors.svg"]
     with house.database.transaction() as tx, pytest.raises(DeltadexError, match="not known"):
         evidence_pack(tx, EVE, house.settings, house.ids[2])
+
+
+@pytest.mark.parametrize("source", ["models:/merger-rumour/1", "models:/merger-rumour@champion"])
+def test_a_copy_of_a_hidden_version_does_not_name_it(house: House, source: str) -> None:
+    with house.database.transaction() as tx:
+        copy = discovered(tx, "sql-writer", version=3, source=source)
+        pack = evidence_pack(tx, EVE, house.settings, copy)
+        seen = evidence_pack(tx, ADMIN, house.settings, copy)
+        tx.rollback()
+    assert not [word for word in SECRETS if word in "".join(pack.files.values()).casefold()]
+    shown = json.loads(pack.files["embedding.json"])["source"]
+    assert shown.startswith("hidden-") if source.endswith("/1") else shown == HIDDEN
+    assert json.loads(seen.files["embedding.json"])["source"] == source
+
+
+@pytest.mark.parametrize("source", ["models:/m-0f3c", "models:/sql-writer/1", "runs:/abc/model@1", "s3://models/x/1"])
+def test_a_source_that_names_no_hidden_model_is_shown(house: House, source: str) -> None:
+    with house.database.transaction() as tx:
+        pack = evidence_pack(tx, EVE, house.settings, discovered(tx, "sql-writer", version=3, source=source))
+        tx.rollback()
+    assert json.loads(pack.files["embedding.json"])["source"] == source
 
 
 def test_another_key_gives_other_pseudonyms(house: House) -> None:

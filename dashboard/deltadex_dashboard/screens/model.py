@@ -250,7 +250,7 @@ def _lineage(now: Snapshot, row: VersionRow, facts: reads.VersionFacts) -> None:
         _facts(
             {
                 "closest older version": closest,
-                "source": row.registered.source,
+                "source": now.person.source_of(row),
                 "run": row.registered.run_id or "none",
                 "artifact": row.artifact_uri or "none",
                 "weights": row.weights_digest or "none",

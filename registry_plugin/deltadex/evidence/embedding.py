@@ -26,7 +26,7 @@ def text(source: PackSource) -> str:
             "version": row.registered.ref.version,
             "created_ms": row.registered.ref.created_ms,
             "registry": facts.registry,
-            "source": row.registered.source,
+            "source": facts.source,
             "run": row.registered.run_id,
             "state": row.state,
             "artifact": row.artifact_uri,

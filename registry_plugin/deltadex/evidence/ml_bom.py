@@ -130,7 +130,7 @@ def _properties(facts: EvidenceFacts) -> dict[str, str]:
     row = facts.version
     found = {
         "registry": facts.registry,
-        "source": row.registered.source,
+        "source": facts.source,
         "run": row.registered.run_id or "",
         "created-ms": str(row.registered.ref.created_ms),
         "weights-digest": row.weights_digest or "",

@@ -108,7 +108,7 @@ class _Document:
         model.ai_metric = [
             entry(key=name, value=repr(value)) for name, value in sorted(facts.version.provenance.metrics.items())
         ]
-        model.software_sourceInfo = facts.version.registered.source
+        model.software_sourceInfo = facts.source
         if facts.intended_use:
             model.ai_informationAboutApplication = facts.intended_use
         if facts.record:
