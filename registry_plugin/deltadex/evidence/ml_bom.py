@@ -14,6 +14,7 @@ from urllib.parse import quote
 from deltadex.errors import EvidenceError
 from deltadex.evidence.extra import evidence_extra
 from deltadex.evidence.facts import EvidenceFacts
+from deltadex.evidence.findings import status_words
 from deltadex.evidence.lineage import name_of
 from deltadex.evidence.source import PackSource, as_json
 from deltadex.lineage.graph import Edge, Relation
@@ -198,7 +199,7 @@ def _model_card(facts: EvidenceFacts) -> dict[str, Any]:
         {"type": name, "value": f"{value!r}"} for name, value in sorted(facts.version.provenance.metrics.items())
     ]
     limits = [
-        f"Finding {row.id}: {row.finding.kind.replace('_', ' ')}, {row.review.status.replace('_', ' ')}"
+        f"Finding {row.id}: {row.finding.kind.replace('_', ' ')}, {status_words(row)}"
         for row in facts.findings
         if row.is_found
     ]
