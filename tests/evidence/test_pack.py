@@ -268,6 +268,7 @@ def test_what_was_measured_on_request_is_in_a_file_of_its_own(house: House) -> N
         told = json.loads(evidence_pack(tx, ADMIN, house.settings, house.ids[1]).files["safety.json"])
         tx.rollback()
     assert told["has_collapsed"] is False
+    assert "base_digest" not in told, "the recipe's is over the prompts' tokens too"
     assert told["threshold"]["value"] == house.settings.safety.least_kept
     assert 0 < told["kept"]["value"] < 2
 

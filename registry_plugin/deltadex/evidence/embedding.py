@@ -26,6 +26,8 @@ def text(source: PackSource) -> str:
             "version": row.registered.ref.version,
             "created_ms": row.registered.ref.created_ms,
             "registry": facts.registry,
+            "note": "`base_and_prompts_digest` is over the digest of the base's weights and the tokens of the prompts, so "
+            "it differs from `base_weights_digest` of safety.json for the same base.",
             "source": facts.source,
             "run": row.registered.run_id,
             "state": row.state,
@@ -45,7 +47,7 @@ def _described(facts: EvidenceFacts, stored: StoredEmbedding) -> dict[str, Any]:
             "digest": recipe.digest,
             "method": dict(facts.methods.get(recipe.digest, {})),
             "base": recipe.base_name,
-            "base_digest": recipe.base_digest,
+            "base_and_prompts_digest": recipe.base_digest,
             "dimension": recipe.dimension,
         },
         "noise_floor": recipe.noise_floor,

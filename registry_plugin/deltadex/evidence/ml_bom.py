@@ -179,7 +179,7 @@ def _relative(facts: EvidenceFacts, edge: Edge, other: VersionRow | str, number:
             measured["measured-verdict"] = facts.base.verdict.value
             measured |= {"measured-p": f"{facts.base.p:.6g}"} if facts.base.p is not None else {}
         if facts.embeddings:
-            measured["weights-digest"] = facts.embeddings[0].recipe.base_digest
+            measured["base-and-prompts-digest"] = facts.embeddings[0].recipe.base_digest
     return _component(
         name_of(facts, other),
         licensed=licensed,
