@@ -26,8 +26,8 @@ def text(source: PackSource) -> str:
             "version": row.registered.ref.version,
             "created_ms": row.registered.ref.created_ms,
             "registry": facts.registry,
-            "note": "`base_and_prompts_digest` is over the digest of the base's weights and the tokens of the prompts, so "
-            "it differs from `base_weights_digest` of safety.json for the same base.",
+            "note": "`base_and_prompts_digest` is over the digest of the base's weights and the tokens of the prompts, "
+            "so it differs from `base_weights_digest` of safety.json for the same base.",
             "source": facts.source,
             "run": row.registered.run_id,
             "state": row.state,
