@@ -23,7 +23,7 @@ from deltadex.types import ModelVersionRef, Provenance, RegisteredVersion, Versi
 #: Shown instead of the name of a model that the viewer may not see.
 HIDDEN = "•••"
 #: Source of a version that was copied within the registry. `models:/m-…` names no registered model.
-_COPY = re.compile(r"models:/(?P<name>.+)[/@][^/@]+")
+_COPY = re.compile(r"models:/+(?P<name>.+)[/@][^/@]*", re.DOTALL | re.IGNORECASE)
 
 
 class Role(StrEnum):
