@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from psycopg.types.json import Jsonb
 
-from deltadex.escaping import figure_text, markdown, markdown_code, markdown_hint, message_text
+from deltadex.escaping import figure_text, markdown, markdown_code, markdown_file, markdown_hint, message_text
 from deltadex.findings.kinds import Severity
 from deltadex.notifications.message import Notice, message
 from deltadex.store.database import Database
@@ -81,6 +81,32 @@ def test_markdown_leaves_nothing_to_what_acts_after_the_parser(text: str) -> Non
     """Streamlit and Prefect link addresses, and Streamlit replaces emoji and icons, in text that was parsed."""
     rendered = html.unescape(PARSER.render(f"x{markdown(text)}x"))
     assert not re.search(r"https?://|www\.|:(material/)?[\w+-]+:", rendered)
+
+
+@pytest.mark.parametrize(
+    "text", [*HOSTILE, "- item", " 1. item", "2) item", "# h", "> q", "===", "a__b__ __c__", "_a_b_ &amp;"]
+)
+def test_files_show_text(text: str) -> None:
+    assert seen(shown(f"x {markdown_file(text)} x")) == f"x {one_line(text)} x"
+    assert seen(shown(markdown_file(text) or "x")) == (one_line(text).strip() or "x")
+    row = PARSER.render(f"| fact | value |\n|---|---|\n| x | x{markdown_file(text)}x |")
+    assert row.count("<td>") == 2
+    assert not re.search(r"https?://|www\.|:[\w+-]*[a-z][\w+-]*:", html.unescape(row))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["apache-2.0", "2026-11-30 08:36:01 UTC", "s3://models/sql_writer/v1.2", "ada (https#8231)", "812:5fe1", "R&D!"],
+)
+def test_files_show_plain_text_without_escapes(text: str) -> None:
+    assert markdown_file(text) == text
+
+
+@given(st.text())
+def test_files_show_any_text(text: str) -> None:
+    for around in ("x", ""):
+        rendered = PARSER.render(f"{around}{markdown_file(text)}{around}")
+        assert "<" not in re.sub("&lt;", "", rendered.removeprefix("<p>").removesuffix("</p>\n"))
 
 
 @given(st.text())

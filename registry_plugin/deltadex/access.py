@@ -22,6 +22,8 @@ from deltadex.types import ModelVersionRef, Provenance, RegisteredVersion, Versi
 
 #: Shown instead of the name of a model that the viewer may not see.
 HIDDEN = "•••"
+#: Source of a version that was copied within the registry. `models:/m-…` names no registered model.
+_COPY = re.compile(r"models:/+(?P<name>.+)[/@][^/@]*", re.DOTALL | re.IGNORECASE)
 
 #: A base that is a registered model: `models:/NAME/VERSION`, or with an alias `models:/NAME@ALIAS`.
 _REGISTERED_BASE = re.compile(r"models:/+(?P<name>.*?)([/@][^/@]*)?", re.DOTALL | re.IGNORECASE)
@@ -98,6 +100,12 @@ class Person:
     def view(self, version: VersionRow) -> VersionRow:
         """Return the version itself if the person may see it, else a masked row."""
         return version if self.sees(version.registered.ref.name) else masked(version)
+
+    def source_of(self, version: VersionRow) -> str:
+        """Return the source of a version that the person may see; HIDDEN if it is a copy of one that they may not."""
+        source = version.registered.source
+        copied = _COPY.fullmatch(source)
+        return source if copied is None or self.sees(copied["name"]) else HIDDEN
 
     def view_each(self, versions: Iterable[VersionRow]) -> list[VersionRow]:
         """Return versions, with those masked that the person may not see; none is left out."""

@@ -26,6 +26,9 @@ _BREAK = "\N{WORD JOINER}"
 _ADDRESS = r":(?=//)|\bwww(?=\.)"
 _AFTER_PARSING = re.compile(rf"{_ADDRESS}|:(?=(material/)?[\w+-]+:)")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-!|~<>$:.&])")
+#: For files that people also read as text: only what acts where it stands, so that names, times and places stay plain.
+_ACTING = re.compile(r"[\\`*\[\]|~<$^{}]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)|^\s?(?:[-+#>=]|\d+(?=[.)](?:\s|$)))")
+_LINKED_OR_EMOJI = re.compile(r"(?i:\b(?:https?|ftp):)(?=//)|(?i:\bwww)(?=\.)|:(?=[\w+-]*[^\W\d][\w+-]*:)")
 _IN_MESSAGES = re.compile(rf"[<>\[\]@&#]|{_ADDRESS}")
 #: Characters that act in pairs whatever is between them, and characters that look like them.
 _PAIRED = {"*": "\N{ASTERISK OPERATOR}", "`": "\N{MODIFIER LETTER GRAVE ACCENT}", "~": "\N{TILDE OPERATOR}"}
@@ -42,6 +45,19 @@ def printable(text: str, *, multiline: bool = False) -> str:
 def markdown(text: str) -> str:
     """Return Markdown that shows text, in one line: for Streamlit and for Prefect's artifacts."""
     return _MARKDOWN.sub(r"\\\1", _AFTER_PARSING.sub(rf"\g<0>{_BREAK}", _one_line(text)))
+
+
+def markdown_file(text: str) -> str:
+    """Return Markdown that shows text, in one line: for files, which are also read without a renderer."""
+    return _LINKED_OR_EMOJI.sub(rf"\g<0>{_BREAK}", _ACTING.sub(_escaped, _one_line(text)))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Return a character after a backslash, but the number of a list's item before one, which acts by what follows."""
+    acts = found[0]
+    if acts == "<":
+        return "&lt;"  # Not every renderer takes a backslash here.
+    return f"{acts}\\" if acts[-1].isdigit() else f"{acts[:-1]}\\{acts[-1]}"
 
 
 def markdown_code(text: str) -> str:

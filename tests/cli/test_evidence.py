@@ -63,12 +63,27 @@ def test_a_pack_is_made_verified_and_refused_when_it_was_changed(made: Made, tmp
     done = made("sql-writer/1", "--output", str(pack))
     assert (done.exit_code, "signed by the key from file" in done.output) == (0, True)
     done = made("verify", str(pack), "--key", key)
-    assert (done.exit_code, done.output.count("✓")) == (0, 5)
+    assert (done.exit_code, done.output.count("✓"), done.output.count("–")) == (0, 4, 1)
+    first, *_, last = done.output.splitlines()
+    assert first.startswith("A pack that says it is about sql-writer/1 of acme, made by ")
+    assert last.startswith("Verified: ")
     assert max(map(len, done.output.splitlines())) <= 80
+    done = made("verify", str(pack), "--unsigned")
+    assert (done.exit_code, done.output.count("–")) == (0, 2)
+    assert "Verified" not in done.output
+    assert "nothing says who made them" in done.output
+    [signature, *_] = json.loads(made("verify", str(pack), "--unsigned", "--json").output)
+    assert signature["is_passed"] is None
+    for nonsense in ("nonsense", "3", "3:5fe1", f"x:{'0' * 64}"):
+        assert made("verify", str(pack), "--key", key, "--head", nonsense).exit_code == 2
+    assert isinstance(made("verify", str(pack), "--key", str(pack / "pack.json")).exception, SettingsError)
     (pack / "training.json").write_text("{}")
+    done = made("verify", str(pack), "--key", key)
+    assert done.output.splitlines()[-1] == "Not verified: signature, digests"
     done = made("verify", str(pack), "--key", key, "--json")
     assert done.exit_code == 4
-    assert {one["check"] for one in json.loads(done.output) if not one["is_passed"]} == {"signature", "digests"}
+    assert "Digest(" not in done.output
+    assert {one["check"] for one in json.loads(done.output) if one["is_passed"] is False} == {"signature", "digests"}
     assert made("verify", str(pack)).exit_code == 2, "no key is no verification, unless it is said"
     assert made("verify", str(tmp_path / "none"), "--unsigned").exit_code == 2
     assert isinstance(made("verify", str(tmp_path), "--unsigned").exception, EvidenceError)
@@ -83,7 +98,7 @@ def test_a_version_is_named_by_its_alias_and_all_with_one_are_packed(made: Made,
     names = {one.name for one in (tmp_path / "all").iterdir()}
     assert names == {"evidence-sql-writer-1.zip", "evidence-legal-1.zip"}
     with zipfile.ZipFile(tmp_path / "all" / "evidence-legal-1.zip") as archive:
-        assert json.loads(archive.read("pack.json"))["model"] == "legal"
+        assert json.loads(archive.read("evidence-legal-1/pack.json"))["model"] == "legal"
     for wrong in (["sql-writer@none"], ["sql-writer/9"], ["none@champion"], ["--alias", "none"]):
         assert isinstance(made(*wrong, "-o", str(tmp_path / "no"), "--unsigned").exception, DeltadexError)
     for wrong in ([], ["sql-writer/1", "--alias", "champion"], ["sql-writer"]):

@@ -183,6 +183,7 @@ def test_a_form_does_not_overwrite_what_another_person_has_stated(store: Databas
 def test_a_version_offers_its_evidence_pack(company: None, open_page: Open, tmp_path: Path) -> None:
     public = write_new_key(tmp_path / "evidence.key")
     page = open_page("model", model="storefront-localizer", version="3")
+    page.button(key="evidence").click().run()
     [button] = page.get("download_button")
     assert button.proto.label == "Save the evidence pack"
     settings = load_settings()
@@ -191,4 +192,14 @@ def test_a_version_offers_its_evidence_pack(company: None, open_page: Open, tmp_
         [row] = versions.find(tx, REGISTRY, "storefront-localizer", 3)
     packed = tmp_path / "pack.zip"
     packed.write_bytes(pages.evidence(Snapshot(settings, "", Person("ada", Role.ADMIN)), row.id))
-    assert all(one.is_passed for one in verify_pack(packed, public_key=public))
+    assert all(not one.is_failed for one in verify_pack(packed, public_key=public))
+
+
+def test_a_pack_that_can_not_be_made_is_an_error_on_the_page(
+    company: None, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DELTADEX_EVIDENCE__KEY_FILE", "/nowhere/evidence.key")
+    page = open_page("model", model="storefront-localizer", version="3")
+    page.button(key="evidence").click().run()
+    assert "evidence.key is not a file" in text(page)
+    assert not page.get("download_button")

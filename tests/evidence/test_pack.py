@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
 import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import spdx_python_model
 
+from deltadex.access import HIDDEN
 from deltadex.engine.probes import PUBLISHED
 from deltadex.errors import DeltadexError, EvidenceError, GovernanceError, SettingsError
 from deltadex.evidence import ml_bom
@@ -24,10 +27,12 @@ from deltadex.evidence.signing import signer_of
 from deltadex.evidence.verify import verify_pack
 from deltadex.reviews.chain import verify as verify_log
 from deltadex.reviews.chain import verify_part
+from deltadex.types import State
+from deltadex.versions import transitions
 from tests.evidence.conftest import EVE, House
 from tests.safety import states
 from tests.safety.test_queries import measured
-from tests.stored import ADMIN
+from tests.stored import ADMIN, discovered
 
 SECRETS = ("merger", "rumour", "secret", "board")
 
@@ -36,7 +41,10 @@ def read(folder: Path, name: str) -> dict[str, object]:
     return json.loads((folder / name).read_text())
 
 
-def test_the_stock_tool_verifies_a_pack_and_refuses_a_changed_one(house: House, copied: Path) -> None:
+def test_the_stock_tool_verifies_a_pack_and_refuses_a_changed_one(house: House, tmp_path: Path) -> None:
+    with zipfile.ZipFile(write_pack(house.pack(), tmp_path / "x.zip", signer=signer_of(house.settings))) as archive:
+        archive.extractall(tmp_path)
+    copied = tmp_path / "evidence-sql-writer-2"
     command = [
         sys.executable, "-m", "model_signing", "verify", "key", str(copied), "--signature", str(copied / "pack.sig"),
         "--public_key", str(house.public_key),
@@ -49,7 +57,7 @@ def test_the_stock_tool_verifies_a_pack_and_refuses_a_changed_one(house: House, 
     assert "findings.json" in done.stderr
 
 
-def test_a_pack_has_every_section_and_a_list_of_their_digests(signed: Path) -> None:
+def test_a_pack_has_every_section_and_a_list_of_their_digests(house: House, signed: Path) -> None:
     there = {one.name for one in signed.iterdir()}
     # Nobody measured safety: what was not done has no file.
     assert there == {section.path for section in SECTIONS} - {"safety.json"} | {"README.txt", "pack.json", "pack.sig"}
@@ -57,7 +65,9 @@ def test_a_pack_has_every_section_and_a_list_of_their_digests(signed: Path) -> N
     assert set(index["files"]) == there - {"pack.json", "pack.sig"}
     assert (index["model"], index["version"], index["asked_by"]) == ("sql-writer", 2, "ada")
     assert index["time"]["vouched_for_by"] == "nobody"
-    assert "vouched for by nobody" in (signed / "README.txt").read_text()
+    note = (signed / "README.txt").read_text()
+    assert "vouched for by nobody" in note
+    assert hashlib.sha256(house.public_key.read_bytes()).hexdigest() in note
 
 
 def test_the_ml_bom_is_valid_and_names_ancestors_with_measured_confidence(signed: Path) -> None:
@@ -135,10 +145,12 @@ def test_pictures_are_svg_and_their_texts_are_no_markup(house: House, signed: Pa
 def test_the_card_shows_names_and_tags_as_they_are(signed: Path) -> None:
     card = (signed / "model-card.md").read_text()
     assert r"data \| \*team\*" in card
-    assert r"\<b\>sql\</b\>" in card
+    assert "&lt;b>sql&lt;/b>" in card
     assert "We meant it" in card
-    assert r"Reports\." in card
-    assert r"apache\-2\.0" in card
+    assert "| Reports. |" in card
+    assert "| 0.0002 |" in card
+    assert "| apache-2.0 |" in card
+    assert "\N{WORD JOINER}" not in card
 
 
 def test_decisions_are_proven_without_anybody_elses_text(house: House) -> None:
@@ -176,6 +188,29 @@ def test_whom_a_model_is_hidden_from_gets_pseudonyms(house: House) -> None:
         evidence_pack(tx, EVE, house.settings, house.ids[2])
 
 
+@pytest.mark.parametrize(
+    "source", ["models:/merger-rumour/1", "models:/merger-rumour@champion", "Models://merger-rumour/2"]
+)
+def test_a_copy_of_a_hidden_version_does_not_name_it(house: House, source: str) -> None:
+    with house.database.transaction() as tx:
+        copy = discovered(tx, "sql-writer", version=3, source=source)
+        pack = evidence_pack(tx, EVE, house.settings, copy)
+        seen = evidence_pack(tx, ADMIN, house.settings, copy)
+        tx.rollback()
+    assert not [word for word in SECRETS if word in "".join(pack.files.values()).casefold()]
+    shown = json.loads(pack.files["embedding.json"])["source"]
+    assert shown.startswith("hidden-") if source == "models:/merger-rumour/1" else shown == HIDDEN
+    assert json.loads(seen.files["embedding.json"])["source"] == source
+
+
+@pytest.mark.parametrize("source", ["models:/m-0f3c", "models:/sql-writer/1", "runs:/abc/model@1", "s3://models/x/1"])
+def test_a_source_that_names_no_hidden_model_is_shown(house: House, source: str) -> None:
+    with house.database.transaction() as tx:
+        pack = evidence_pack(tx, EVE, house.settings, discovered(tx, "sql-writer", version=3, source=source))
+        tx.rollback()
+    assert json.loads(pack.files["embedding.json"])["source"] == source
+
+
 def test_another_key_gives_other_pseudonyms(house: House) -> None:
     sealed = house.settings.model_copy(
         update={
@@ -199,9 +234,9 @@ def test_a_pack_is_made_in_five_seconds(house: House, tmp_path: Path) -> None:
 def test_a_zip_file_has_the_same_files_and_nothing_is_overwritten(house: House, signed: Path, tmp_path: Path) -> None:
     packed = tmp_path / "pack.zip"
     packed.write_bytes(zipped(house.pack(), signer=signer_of(house.settings)))
-    assert all(one.is_passed for one in verify_pack(packed, public_key=house.public_key))
+    assert all(not one.is_failed for one in verify_pack(packed, public_key=house.public_key))
     with zipfile.ZipFile(packed) as archive:
-        assert set(archive.namelist()) == {one.name for one in signed.iterdir()}
+        assert set(archive.namelist()) == {f"evidence-sql-writer-2/{one.name}" for one in signed.iterdir()}
     with pytest.raises(EvidenceError, match="there already"):
         write_pack(house.pack(), packed, signer=None)
 
@@ -214,13 +249,26 @@ def test_names_of_zip_files_are_different_and_short() -> None:
     assert all(name.isascii() and len(name) < 200 for name in names)
 
 
+@pytest.mark.parametrize("state", [None, State.FAILED, State.UNSUPPORTED, State.SKIPPED, State.DELETED])
+def test_a_version_that_was_not_embedded_has_a_pack(house: House, tmp_path: Path, state: State | None) -> None:
+    with house.database.transaction() as tx:
+        version_id = discovered(tx, "sql-writer", version=3)
+        if state:
+            transitions.mark_ended(tx, version_id, state=state, reason="the weights are truncated")
+        pack = evidence_pack(tx, ADMIN, house.settings, version_id)
+        tx.rollback()
+    assert "not embedded" in pack.files["model-card.md"]
+    folder = write_pack(pack, tmp_path / "pack", signer=signer_of(house.settings))
+    assert all(not one.is_failed for one in verify_pack(folder, public_key=house.public_key))
+
+
 def test_an_unsigned_pack_says_so(house: House, tmp_path: Path) -> None:
     folder = write_pack(house.pack(), tmp_path / "pack", signer=None)
     assert "NOT SIGNED" in (folder / "README.txt").read_text()
     assert read(folder, "pack.json")["signed_with"] is None
     signature, *others = verify_pack(folder, public_key=house.public_key)
     assert (signature.is_passed, "not signed" in signature.says) == (False, True)
-    assert all(one.is_passed for one in others)
+    assert all(not one.is_failed for one in others)
 
 
 def test_what_was_measured_on_request_is_in_a_file_of_its_own(house: House) -> None:
@@ -230,6 +278,7 @@ def test_what_was_measured_on_request_is_in_a_file_of_its_own(house: House) -> N
         told = json.loads(evidence_pack(tx, ADMIN, house.settings, house.ids[1]).files["safety.json"])
         tx.rollback()
     assert told["has_collapsed"] is False
+    assert "base_digest" not in told, "the recipe's is over the prompts' tokens too"
     assert told["threshold"]["value"] == house.settings.safety.least_kept
     assert 0 < told["kept"]["value"] < 2
 
@@ -239,6 +288,27 @@ def test_each_clause_names_files_that_exist_and_claims_nothing_without_them(sign
     for framework in frameworks():
         for row in framework.clauses:
             assert set(filter(None, row.files.split(", "))) <= known, row
-            assert row.files or row.has == "never", row
+            assert row.has if row.files else not row.has, row
             assert row.missing, row
     assert "no claim that a clause is fulfilled" in (signed / "clauses.md").read_text()
+
+
+def answers(files: Mapping[str, str]) -> dict[str, str]:
+    """Return what the table of clauses says is in a pack, by clause."""
+    rows = [line.split(" | ") for line in files["clauses.md"].splitlines() if line.startswith("| ")]
+    return {row[0].removeprefix("| "): row[4] for row in rows}
+
+
+def test_clauses_say_what_this_pack_lacks(house: House) -> None:
+    said = answers(house.pack().files)
+    assert said["2(h)"] == said["1, 1(c)"] == said["A.6.2.8"] == "yes"
+    assert said["Governance and controls"] == "partly: no risk tier, no current attestation"
+    assert said["1(b)–(h)"] == said["MEASURE 2.6"] == "no"
+    with house.database.transaction() as tx:
+        measured(tx, states.base(), house.ids[1])
+        assert answers(evidence_pack(tx, ADMIN, house.settings, house.ids[1]).files)["MEASURE 2.6"] == "yes"
+        bare = answers(evidence_pack(tx, ADMIN, house.settings, discovered(tx, "bare")).files)
+        tx.rollback()
+    assert bare["Governance and controls"] == bare["GOVERN 1.4, 1.6"] == bare["A.6.2.8"] == "no"
+    assert bare["Third-party models"] == bare["1, 1(f)"] == bare["6"] == "no"
+    assert bare["1, 1(c)"] == "partly: no aliases"

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from deltadex.errors import EvidenceError
+from deltadex.errors import EvidenceError, SettingsError
 from deltadex.evidence import opened
 from deltadex.evidence.decisions import summary
 from deltadex.evidence.sections import SECTIONS
 from deltadex.evidence.signing import signer_of, write_new_key
-from deltadex.evidence.verify import CheckOf, PackCheck, verify_pack
+from deltadex.evidence.verify import CheckOf, PackCheck, heading_of, verify_pack
 from deltadex.reviews.chain import texts_digest, verify_part
 from tests.evidence.conftest import House
 
@@ -25,7 +25,7 @@ FILES = [*(one.path for one in SECTIONS if one.path != "safety.json"), "README.t
 
 
 def failed(pack: Path, key: Path | None, head: str = "") -> dict[CheckOf, str]:
-    return {one.of: one.says for one in verify_pack(pack, public_key=key, head=head) if not one.is_passed}
+    return {one.of: one.says for one in verify_pack(pack, public_key=key, head=head) if one.is_failed}
 
 
 def changed_json(path: Path, change: Callable[[dict], None]) -> None:
@@ -51,7 +51,7 @@ def signed_again(house: House, folder: Path) -> None:
 def test_a_pack_as_it_was_made_passes_every_check(house: House, signed: Path) -> None:
     checks = verify_pack(signed, public_key=house.public_key)
     assert [one.of for one in checks] == list(CheckOf)
-    assert all(isinstance(one, PackCheck) and one.is_passed for one in checks), checks
+    assert all(isinstance(one, PackCheck) and not one.is_failed for one in checks), checks
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -92,12 +92,33 @@ def test_a_pack_without_index_or_signature_is_refused(house: House, copied: Path
 
 def test_the_signature_of_another_key_is_refused(house: House, copied: Path, tmp_path: Path) -> None:
     other = write_new_key(tmp_path / "other.key")
-    assert "Key mismatch" in failed(copied, other)[CheckOf.SIGNATURE]
+    assert "signed by another key" in failed(copied, other)[CheckOf.SIGNATURE]
     # The key is another one, and the hint in the bundle says that it is the house's.
     bundle = json.loads((copied / "pack.sig").read_text())
     bundle["verificationMaterial"]["publicKey"]["hint"] = hashlib.sha256(other.read_bytes()).hexdigest()
     (copied / "pack.sig").write_text(json.dumps(bundle))
     assert "not by this key" in failed(copied, other)[CheckOf.SIGNATURE]
+
+
+def test_a_file_that_is_no_public_key_says_nothing_of_the_pack(house: House, signed: Path, tmp_path: Path) -> None:
+    (tmp_path / "nonsense.pub").write_text("nonsense")
+    for key in (tmp_path / "nonsense.pub", house.public_key.with_suffix(".key")):
+        with pytest.raises(SettingsError, match="is no public key"):
+            verify_pack(signed, public_key=key)
+
+
+def test_what_was_not_checked_has_neither_passed_nor_failed(signed: Path) -> None:
+    checks = {one.of: one for one in verify_pack(signed, public_key=None)}
+    assert [of for of, one in checks.items() if one.is_passed is None] == [CheckOf.SIGNATURE, CheckOf.TIME]
+    assert not any(one.is_failed for one in checks.values())
+
+
+def test_a_pack_says_what_it_is_about_and_its_whole_head(house: House, signed: Path) -> None:
+    heading, head = heading_of(signed), house.pack().index["log_head"]
+    assert (heading.label, heading.registry, heading.asked_by) == ("sql-writer/2", "acme", "ada")
+    assert heading.head == head
+    said = {one.of: one.says for one in verify_pack(signed, public_key=house.public_key, head=str(head))}
+    assert str(head) in said[CheckOf.CHAIN]
 
 
 def test_a_signature_of_another_pack_or_of_nonsense_is_refused(house: House, copied: Path) -> None:
@@ -206,7 +227,7 @@ def test_decisions_after_a_published_head_are_not_proven_by_it(house: House, cop
     signed_again(house, copied)
     assert not failed(copied, house.public_key, head)
     says = failed(copied, house.public_key, published)[CheckOf.CHAIN]
-    assert f"decisions, 1 of them after the head {published[:18]}…, which does not prove" in says
+    assert f"decisions, 1 of them after the head {published}, which does not prove" in says
     assert "a head that the house published later" in says
 
 
@@ -220,7 +241,7 @@ def test_a_link_or_a_folder_in_a_pack_is_refused(house: House, copied: Path) -> 
         verify_pack(copied, public_key=house.public_key)
 
 
-@pytest.mark.parametrize("name", ["../out", "/etc/x", "a/b", "a\\b", ".."])
+@pytest.mark.parametrize("name", ["../out", "/etc/x", "a/../b", "a/b/c", "a/..", "a\\b", ".."])
 def test_a_zip_file_writes_nothing_outside(house: House, tmp_path: Path, name: str) -> None:
     packed = tmp_path / "pack.zip"
     with zipfile.ZipFile(packed, "w") as archive:
@@ -254,7 +275,8 @@ def test_a_damaged_zip_file_is_refused(house: House, tmp_path: Path) -> None:
         archive.writestr("pack.json", "x" * 1000)
     start = 30 + len("pack.json")  # the local header and the name come first
     content = bytearray(packed.read_bytes())
-    content[start] = 0xFF
-    packed.write_bytes(content)
-    with pytest.raises(EvidenceError, match="neither a folder nor a ZIP"):
-        verify_pack(packed, public_key=house.public_key)
+    for damaged in (start, 30):  # the content, or a name that differs from the one in the directory
+        content[damaged] ^= 0xFF
+        packed.write_bytes(content)
+        with pytest.raises(EvidenceError, match=r"neither a folder nor a ZIP file$"):
+            verify_pack(packed, public_key=house.public_key)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
+from deltadex.errors import DeltadexError
 from deltadex.escaping import markdown_hint
 from deltadex.evidence.pack import zip_name
 from deltadex.lineage.dot import lineage_dot, lineage_words
@@ -114,14 +115,26 @@ def _compare_link(row: VersionRow, label: str, **others: str) -> None:
     st.page_link("screens/compare.py", label=f":blue[{view.plain(label)}]", query_params=params)
 
 
+@st.fragment
 def _evidence(now: Snapshot, row: VersionRow) -> None:
     """Offer the evidence pack, made when it is asked for."""
-    st.download_button(
-        "Save the evidence pack", lambda: reads.evidence(now, row.id), zip_name(row.label), "application/zip",
-        key="evidence", on_click="ignore",
+    is_asked = st.button(
+        "Make the evidence pack",
+        key="evidence",
         help="Model card, findings, decisions with their proof, lineage, licences, training, ML-BOM: in one file, for "
         "people who don't open this page. It is signed if this house has a key, and made as you may see it.",
-    )  # fmt: skip
+    )
+    if not is_asked:
+        return
+    # Made before it is saved: of an error in the saving itself, Streamlit tells the browser nothing.
+    try:
+        pack = reads.evidence(now, row.id)
+    except DeltadexError as error:
+        st.error(f"**{view.plain(error.message)}.** {markdown_hint(error.hint)}")
+        return
+    st.download_button(
+        "Save the evidence pack", pack, zip_name(row.label), "application/zip", key="evidence-file", on_click="ignore"
+    )
 
 
 def _findings(row: VersionRow, found: Sequence[ReviewRow]) -> None:
@@ -237,7 +250,7 @@ def _lineage(now: Snapshot, row: VersionRow, facts: reads.VersionFacts) -> None:
         _facts(
             {
                 "closest older version": closest,
-                "source": row.registered.source,
+                "source": now.person.source_of(row),
                 "run": row.registered.run_id or "none",
                 "artifact": row.artifact_uri or "none",
                 "weights": row.weights_digest or "none",

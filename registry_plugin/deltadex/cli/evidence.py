@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +22,7 @@ from deltadex.versions.labels import known_version, unknown
 if TYPE_CHECKING:
     from deltadex.access import Person
     from deltadex.evidence.reproduce import Reproduction
+    from deltadex.evidence.verify import PackCheck, PackHeading
     from deltadex.settings import Settings
     from deltadex.store.database import Transaction
     from deltadex.types import VersionRow
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 console = Console(highlight=False)
 
 _FOUND_SOMETHING = 4
+_HEAD = re.compile(r"[0-9]+:[0-9a-f]{64}")
+_MARKS = {True: "[green]✓[/]", False: "[bold red]✗[/]", None: "–"}
 
 
 class _WithoutCommand(TyperGroup):
@@ -121,20 +126,22 @@ def verify(
     unsigned: Annotated[bool, typer.Option("--unsigned", help="Check everything but the signature.")] = False,
     json: Json = False,
 ) -> None:
-    """Check the signature, the digests and the decision log of a pack. Needs no service. Exits with 4 if one fails."""
-    from deltadex.evidence.verify import verify_pack
+    """Check the signature, the digests and the decision log of a pack. Needs no service. Exits with 4 if one fails.
+
+    A file that is no pack, or a damaged one, is an error, and exits with 1.
+    """
+    from deltadex.evidence.verify import heading_of, verify_pack
 
     if (key is None) != unsigned:
         raise typer.BadParameter("give either --key or --unsigned", param_hint="--key")
-    checks = verify_pack(path, public_key=key, head=head, time_roots=tsa_ca)
+    if head and not _HEAD.fullmatch(head):
+        raise typer.BadParameter("a head is a number, a colon and 64 hexadecimal digits", param_hint="--head")
+    heading, checks = heading_of(path), verify_pack(path, public_key=key, head=head, time_roots=tsa_ca)
     if json:
         print_json([{"check": one.of, "is_passed": one.is_passed, "says": one.says} for one in checks])
     else:
-        table = Table("check", "", "found")
-        for one in checks:
-            table.add_row(one.of, "[green]✓[/]" if one.is_passed else "[bold red]✗[/]", plain(one.says))
-        console.print(table)
-    if not all(one.is_passed for one in checks):
+        _show_checks(heading, checks)
+    if any(one.is_failed for one in checks):
         raise typer.Exit(_FOUND_SOMETHING)
 
 
@@ -194,6 +201,26 @@ def _version(tx: Transaction, viewer: Person, settings: Settings, label: str) ->
         if alias in row.registered.aliases:
             return row
     raise unknown(label)
+
+
+def _show_checks(heading: PackHeading, checks: Sequence[PackCheck]) -> None:
+    console.print(
+        f"A pack that says it is about {plain(heading.label)} of {plain(heading.registry)}, made by "
+        f"{plain(heading.asked_by)} at {plain(heading.made_at)}"
+    )
+    table = Table("check", "", "found")
+    for one in checks:
+        table.add_row(one.of, _MARKS[one.is_passed], plain(one.says))
+    console.print(table)
+    console.print("The head of the log in the pack, to compare:")
+    console.print(plain(heading.head) or "none: the log is empty", soft_wrap=True)
+    failed = [one.of for one in checks if one.is_failed]
+    if failed:
+        console.print(f"[bold red]Not verified:[/] {', '.join(failed)}")
+    elif checks[0].is_passed is None:
+        console.print("[bold]Its parts belong together. Without a key nothing says who made them.[/]")
+    else:
+        console.print("[green]Verified:[/] the pack is as the holder of the key signed it.")
 
 
 def _as_json(found: Reproduction) -> dict[str, Any]:

@@ -7,27 +7,35 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from deltadex.access import Person, at_terminal
-from deltadex.errors import DeltadexError
+from deltadex.errors import DeltadexError, EvidenceError
 from deltadex.evidence.pack import EvidencePack, evidence_pack, write_pack, zip_name
 from deltadex.evidence.signing import PackSigner, TimeStamper, required_signer
 from deltadex.evidence.time_stamp import time_stamper_of
 from deltadex.settings import Settings
 from deltadex.store.database import Database, Transaction
+from deltadex.types import VersionRow
 from deltadex.versions import reads as versions
 
 
 def packs_with_alias(
     tx: Transaction, viewer: Person, settings: Settings, alias: str, *, after: str = ""
 ) -> list[EvidencePack]:
-    """Return the packs of all versions with an alias that the viewer may see; raises DeltadexError if there is none.
+    """Return the packs of all versions with an alias that the viewer may see.
 
     Parameters
     ----------
     after
         As in `deltadex.evidence.pack.evidence_pack`.
+
+    Raises
+    ------
+    EvidenceError
+        One of the versions, which the message names, can't be packed.
+    DeltadexError
+        There is no version with this alias.
     """
     found = [
-        evidence_pack(tx, viewer, settings, row.id, after=after)
+        _named_pack(tx, viewer, settings, row, after=after)
         for name in versions.names(tx, viewer, settings.registry)
         for row in versions.find(tx, viewer, settings.registry, name)
         if alias in row.registered.aliases
@@ -35,6 +43,16 @@ def packs_with_alias(
     if not found:
         raise DeltadexError(f"No version that you may see has the alias {alias}", hint="`deltadex models` lists them.")
     return found
+
+
+def _named_pack(tx: Transaction, viewer: Person, settings: Settings, row: VersionRow, *, after: str) -> EvidencePack:
+    try:
+        return evidence_pack(tx, viewer, settings, row.id, after=after)
+    except DeltadexError as error:
+        raise EvidenceError(f"{row.label} can't be packed: {error.message}", hint=error.hint) from error
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        hint = "This is a bug in Deltadex: please report it."
+        raise EvidenceError(f"{row.label} can't be packed: {error}", hint=hint) from error
 
 
 def write_packs(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from deltadex.access import Person
+from deltadex.access import HIDDEN, Person
 from deltadex.drift.model_drift import ModelDrift, model_drift
 from deltadex.embeddings import promoted_tokens
 from deltadex.embeddings import queries as stored_embeddings
@@ -17,7 +17,7 @@ from deltadex.embeddings.queries import StoredEmbedding
 from deltadex.errors import DeltadexError
 from deltadex.evidence.pseudonyms import Pseudonyms, pseudonyms_of
 from deltadex.lineage.base import MeasuredBase
-from deltadex.lineage.graph import Edge, lineage
+from deltadex.lineage.graph import Edge, Relation, lineage
 from deltadex.lineage.remarks import base_and_remarks
 from deltadex.ownership import reads as ownership
 from deltadex.ownership.attestation import Ownership
@@ -48,6 +48,8 @@ class EvidenceFacts:
         Name of the person whom the pack is made for: what they may not see is masked.
     made_at
         By the clock of the machine that makes the pack.
+    source
+        The version's source; a pseudonym if it is a copy of a version that the person may not see.
     record
         Training as the version's run had logged it when the version was embedded.
     methods
@@ -64,6 +66,7 @@ class EvidenceFacts:
     registry: str
     asked_by: str
     made_at: datetime
+    source: str
     names: Pseudonyms
     licenses: DeclaredLicenses
     record: Record
@@ -117,12 +120,14 @@ def facts(tx: Transaction, viewer: Person, settings: Settings, version_id: int, 
     row = versions.get(tx, version_id)
     ref, stored = row.registered.ref, embeddings.of_version(tx, viewer, version_id)
     base, remarks = base_and_remarks(tx, viewer, version_id)
+    names, edges = pseudonyms_of(settings), lineage(tx, viewer, version_id)
     return EvidenceFacts(
         version=row,
         registry=ref.registry,
         asked_by=viewer.name,
         made_at=datetime.now(UTC),
-        names=pseudonyms_of(settings),
+        source=_source(viewer, row, names, edges),
+        names=names,
         licenses=licenses.of_version(tx, version_id),
         record=training_records.records(tx, [version_id]).get(version_id, {}),
         embeddings=tuple(stored),
@@ -130,10 +135,18 @@ def facts(tx: Transaction, viewer: Person, settings: Settings, version_id: int, 
         words=tuple(promoted_tokens.of_version(tx, viewer, version_id)),
         findings=tuple(reviews.listing(tx, viewer, settings, version_id=version_id)),
         log=reviews.prove_about(tx, viewer, settings, version_id, after=after),
-        edges=lineage(tx, viewer, version_id),
+        edges=edges,
         base=base,
         remarks=remarks,
         neighbors=search.neighbors(tx, viewer, version_id, k=_NEIGHBORS),
         drift=model_drift(tx, viewer, ref.registry, ref.name, thresholds=settings.thresholds),
         ownership=ownership.of_model(tx, viewer, settings, ref.name),
     )
+
+
+def _source(viewer: Person, row: VersionRow, names: Pseudonyms, edges: Sequence[Edge]) -> str:
+    shown = viewer.source_of(row)
+    if shown != HIDDEN:
+        return shown
+    originals = (edge.source for edge in edges if edge.relation is Relation.COPY and edge.target.id == row.id)
+    return next((names.name(each) for each in originals if isinstance(each, VersionRow)), HIDDEN)

@@ -32,6 +32,11 @@ def is_masked(row: ReviewRow) -> bool:
     return any(version.registered.ref.is_hidden for version in row.versions)
 
 
+def status_words(row: ReviewRow) -> str:
+    """Return the status of a finding in words; a request is no decision."""
+    return "waits for approval" if row.review.requested_by else row.review.status.replace("_", " ")
+
+
 def _described(facts: EvidenceFacts, row: ReviewRow) -> dict[str, Any]:
     found = row.finding
     return {
@@ -40,6 +45,7 @@ def _described(facts: EvidenceFacts, row: ReviewRow) -> dict[str, Any]:
         "title": None if is_masked(row) else title(row),
         "severity": row.severity,
         "status": row.review.status,
+        "waits_for_approval": bool(row.review.requested_by),
         "is_found": row.is_found,
         "versions": [facts.names.name(version) for version in row.versions],
         "measure": found.measure,

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from deltadex.errors import EvidenceError
 from deltadex.evidence.extra import evidence_extra
 from deltadex.evidence.facts import EvidenceFacts
+from deltadex.evidence.findings import status_words
 from deltadex.evidence.lineage import name_of
 from deltadex.evidence.source import PackSource, as_json
 from deltadex.lineage.graph import Edge, Relation
@@ -130,7 +131,7 @@ def _properties(facts: EvidenceFacts) -> dict[str, str]:
     row = facts.version
     found = {
         "registry": facts.registry,
-        "source": row.registered.source,
+        "source": facts.source,
         "run": row.registered.run_id or "",
         "created-ms": str(row.registered.ref.created_ms),
         "weights-digest": row.weights_digest or "",
@@ -178,7 +179,7 @@ def _relative(facts: EvidenceFacts, edge: Edge, other: VersionRow | str, number:
             measured["measured-verdict"] = facts.base.verdict.value
             measured |= {"measured-p": f"{facts.base.p:.6g}"} if facts.base.p is not None else {}
         if facts.embeddings:
-            measured["weights-digest"] = facts.embeddings[0].recipe.base_digest
+            measured["base-and-prompts-digest"] = facts.embeddings[0].recipe.base_digest
     return _component(
         name_of(facts, other),
         licensed=licensed,
@@ -198,7 +199,7 @@ def _model_card(facts: EvidenceFacts) -> dict[str, Any]:
         {"type": name, "value": f"{value!r}"} for name, value in sorted(facts.version.provenance.metrics.items())
     ]
     limits = [
-        f"Finding {row.id}: {row.finding.kind.replace('_', ' ')}, {row.review.status.replace('_', ' ')}"
+        f"Finding {row.id}: {row.finding.kind.replace('_', ' ')}, {status_words(row)}"
         for row in facts.findings
         if row.is_found
     ]

@@ -6,7 +6,7 @@ import json
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,10 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     """
     try:
         content = json.loads((folder / name).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise EvidenceError(f"{name} can't be read: {error}", hint=_HINT) from error
+    except OSError as error:
+        raise EvidenceError(f"{name} can't be read: {error.strerror}", hint=_HINT) from error
+    except (ValueError, RecursionError) as error:
+        raise EvidenceError(f"{name} can't be read: it is no JSON", hint=_HINT) from error
     if not isinstance(content, dict):
         raise EvidenceError(f"{name} is not an object", hint=_HINT)
     return content
@@ -82,21 +84,32 @@ def _unzip(path: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            names = [one.filename for one in entries]
+            names = _plain_names(entries)
             if len(set(names)) < len(names) or len(names) > MOST_FILES:
                 raise EvidenceError("The ZIP file has a name twice, or too many files", hint=_HINT)
             if odd := [name for name in names if not name or name in (".", "..") or set(name) & set("/\\:\0")]:
                 raise EvidenceError(f"The ZIP file holds {odd[0]!r}, which is no plain file name", hint=_HINT)
             left = MOST_BYTES
-            for one in entries:
-                left = _extract(archive, one, folder, left)
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
-        raise EvidenceError(f"{path} is neither a folder nor a ZIP file: {error}", hint=_HINT) from error
+            for one, name in zip(entries, names, strict=True):
+                left = _extract(archive, one, folder / name, left)
+    except OSError as error:
+        raise EvidenceError(f"{path} can't be read: {error.strerror}", hint=_HINT) from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
+        raise EvidenceError(f"{path} is damaged, or neither a folder nor a ZIP file", hint=_HINT) from error
 
 
-def _extract(archive: zipfile.ZipFile, one: zipfile.ZipInfo, folder: Path, left: int) -> int:
+def _plain_names(entries: Sequence[zipfile.ZipInfo]) -> list[str]:
+    """Return the names of files, without the one folder that holds them all if there is one."""
+    names = [one.filename for one in entries]
+    tops = {name.partition("/")[0] for name in names if "/" in name}
+    if len(tops) == 1 and all("/" in name for name in names) and tops.isdisjoint(("", ".", "..")):
+        return [name.partition("/")[2] for name in names]
+    return names
+
+
+def _extract(archive: zipfile.ZipFile, one: zipfile.ZipInfo, file: Path, left: int) -> int:
     """Write one file and return how many bytes are left; a header may lie about its size."""
-    with archive.open(one) as source, (folder / one.filename).open("xb") as target:
+    with archive.open(one) as source, file.open("xb") as target:
         while block := source.read(1 << 20):
             left -= len(block)
             if left < 0:

@@ -32,6 +32,11 @@ def text(source: PackSource) -> str:
     )
 
 
+def is_by_owner(latest: Attestation) -> bool:
+    """Return True if the owner at that time attested, by their name or identity."""
+    return latest.owner in (latest.by, latest.identity)
+
+
 def _fact(fact: Fact) -> dict[str, str | None]:
     return {"value": fact.value or None, "origin": fact.origin, "tag": fact.tag or None, "remark": fact.remark or None}
 
@@ -40,6 +45,8 @@ def _attested(latest: Attestation) -> dict[str, Any]:
     return {
         "statement": STATEMENT,
         "by": latest.by,
+        "identity": latest.identity,
+        "is_owner": is_by_owner(latest),
         "at": latest.at.isoformat(),
         "owner": latest.owner,
         "tier": latest.tier,

@@ -91,7 +91,7 @@ def write_pack(
                 (folder / TIME_STAMP).write_bytes(time_stamper((folder / SIGNATURE).read_bytes()))
         if output.suffix == ZIP:
             packed = Path(place) / "packed"
-            _zip(folder, packed)
+            _zip(folder, packed, top=zip_name(pack.label).removesuffix(ZIP))
             packed.replace(output)
         else:
             shutil.move(folder, output)
@@ -135,6 +135,7 @@ def _fill(folder: Path, pack: EvidencePack, signer: PackSigner | None, *, is_sta
     says = [(section.path, section.says) for section in SECTIONS if section.path in pack.files]
     note = templates(is_markup=False).get_template("readme.txt.jinja").render(
         label=pack.label, says=says, signed_with=signer.place.value if signer else "", index=pack.index,
+        fingerprint=signer.fingerprint() if signer else "",
         is_stamped=is_stamped,
     )  # fmt: skip
     texts = {**pack.files, READ_ME: note}
@@ -155,7 +156,7 @@ def _fill(folder: Path, pack: EvidencePack, signer: PackSigner | None, *, is_sta
     (folder / INDEX).write_bytes(as_json(index).encode())
 
 
-def _zip(folder: Path, file: Path) -> None:
+def _zip(folder: Path, file: Path, *, top: str) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for each in sorted(folder.iterdir()):
-            archive.write(each, each.name)
+            archive.write(each, f"{top}/{each.name}")

@@ -20,7 +20,7 @@ def text(source: PackSource) -> str:
             "note": "Separation of harmful from harmless prompts along the base's own refusal direction. Nothing was "
             "answered; it is no test of what the model says.",
             "weights_digest": found.row.weights_digest,
-            "base_digest": found.row.base_digest,
+            "base_weights_digest": found.row.base_digest,
             "probes_digest": found.row.probes_digest,
             "verdict": verdict.words,
             "has_collapsed": verdict.has_collapsed,

@@ -5,6 +5,9 @@ The stock tool verifies them: `python -m model_signing verify key PACK --signatu
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,11 +22,13 @@ from deltadex.evidence.extra import evidence_extra
 from deltadex.settings import EVIDENCE_KEY_FILE, Settings
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
     from model_signing.signing import Config
 
 SIGNATURE = "pack.sig"
 #: A time stamp of the signature, which can only be made after it: neither file is in the signed list.
 TIME_STAMP = "pack.sig.tsr"
+_ASK_FOR_KEY = "Ask the house for its public key."
 _UNSIGNED_FILES = (SIGNATURE, TIME_STAMP)
 
 #: Function that lets an authority stamp bytes: it returns the DER of an RFC 3161 response.
@@ -66,6 +71,20 @@ class PackSigner:
                 f"The pack can't be signed with the key of {self.place}: {error}",
                 hint="Packs are signed by EC keys (P-256, P-384, P-521) in PEM: see docs/evidence.md.",
             ) from error
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the public key, as `fingerprint_of`; empty for a key that does not leave its place."""
+        if self.place not in (KeyPlace.VARIABLE, KeyPlace.FILE):
+            return ""
+        with evidence_extra():
+            from cryptography.hazmat.primitives.serialization import load_pem_private_key
+        chosen = self.settings.evidence
+        password = chosen.key_password.get_secret_value().encode() if chosen.key_password else None
+        try:
+            pem = chosen.key.get_secret_value().encode() if chosen.key else key_file(self.settings).read_bytes()
+            return _fingerprint(load_pem_private_key(pem, password).public_key())
+        except (ValueError, TypeError, OSError):
+            return ""  # `sign` says what is wrong with the key.
 
     @contextmanager
     def _keyed(self, config: Config) -> Iterator[Config]:
@@ -156,6 +175,25 @@ def write_new_key(path: Path) -> Path:
     return public
 
 
+def fingerprint_of(public_key: Path) -> str:
+    """Return the hex SHA-256 of a public key in PEM, by which a signature names its key.
+
+    Raises
+    ------
+    SettingsError
+        The file holds no public key.
+    """
+    with evidence_extra():
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    try:
+        return _fingerprint(load_pem_public_key(public_key.read_bytes()))
+    except (ValueError, UnsupportedAlgorithm, OSError) as error:
+        raise SettingsError(
+            f"{public_key} is no public key in PEM", hint="The house publishes it, such as evidence.pub."
+        ) from error
+
+
 def check_signature(folder: Path, public_key: Path) -> None:
     """Check the signature of a folder, and that it has exactly the files that were signed.
 
@@ -175,9 +213,36 @@ def check_signature(folder: Path, public_key: Path) -> None:
         config = verifying.Config().use_elliptic_key_verifier(public_key=public_key).set_hashing_config(files)
         config.verify(folder, folder / SIGNATURE)
     except InvalidSignature as error:
-        raise EvidenceError("The signature is not by this key", hint="Ask the house for its public key.") from error
+        raise EvidenceError("The signature is not by this key, or was changed", hint=_ASK_FOR_KEY) from error
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise EvidenceError(f"The pack is not what was signed: {error}", hint="Ask for another copy.") from error
+        if str(error).startswith("Key mismatch"):
+            raise EvidenceError("The pack was signed by another key than this one", hint=_ASK_FOR_KEY) from error
+        odd = _differing(folder)
+        what = f"The pack is not what was signed: {', '.join(odd)}" if odd else f"{SIGNATURE} is no signature of packs"
+        raise EvidenceError(what, hint="Ask for another copy.") from error
+
+
+def _differing(folder: Path) -> list[str]:
+    """Return the files that were added, removed or changed after the signature; empty if it lists none."""
+    try:
+        bundle = json.loads((folder / SIGNATURE).read_bytes())
+        statement = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
+        signed = {one["name"]: one["digest"] for one in statement["predicate"]["resources"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    there = {
+        one.name: hashlib.sha256(one.read_bytes()).hexdigest()
+        for one in folder.iterdir()
+        if one.name not in _UNSIGNED_FILES
+    }
+    return sorted(str(name) for name in signed.keys() | there if signed.get(name) != there.get(name))
+
+
+def _fingerprint(public_key: PublicKeyTypes) -> str:
+    with evidence_extra():
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    pem = public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(pem).hexdigest()
 
 
 @contextmanager

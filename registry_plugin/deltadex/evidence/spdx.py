@@ -108,13 +108,13 @@ class _Document:
         model.ai_metric = [
             entry(key=name, value=repr(value)) for name, value in sorted(facts.version.provenance.metrics.items())
         ]
-        model.software_sourceInfo = facts.version.registered.source
+        model.software_sourceInfo = facts.source
         if facts.intended_use:
             model.ai_informationAboutApplication = facts.intended_use
         if facts.record:
             model.ai_informationAboutTraining = "Parameters, data sets and metrics as the run logged them."
-        digest = facts.version.weights_digest
-        model.comment = f"SHA-256 over the tensors, whatever the layout of files: {digest}" if digest else None
+        if digest := facts.version.weights_digest:
+            model.comment = f"SHA-256 over the tensors, whatever the layout of files: {digest}"
         if facts.version.registered.description:
             model.description = facts.version.registered.description
         return model

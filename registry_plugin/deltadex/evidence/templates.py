@@ -6,7 +6,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from deltadex.escaping import markdown, printable, xml_text
+from deltadex.escaping import markdown_file, printable, xml_text
 
 
 @cache
@@ -20,7 +20,7 @@ def templates(*, is_markup: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["md"] = lambda value: markdown(str(value))
+    environment.filters["md"] = lambda value: markdown_file(str(value))
     environment.filters["plain"] = printable
     environment.filters["xml"] = xml_text
     return environment

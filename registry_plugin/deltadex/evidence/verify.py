@@ -13,11 +13,12 @@ from deltadex.errors import DeltadexError, EvidenceError
 from deltadex.evidence import decisions, ml_bom
 from deltadex.evidence.opened import opened, read_index, read_json
 from deltadex.evidence.pack import INDEX
-from deltadex.evidence.signing import SIGNATURE, TIME_STAMP, check_signature
+from deltadex.evidence.signing import SIGNATURE, TIME_STAMP, check_signature, fingerprint_of
 from deltadex.evidence.time_stamp import stamped_at
 from deltadex.reviews.chain import heads_of_part, verify_part
 
 _HINT = "Ask for another copy."
+_EMPTY = "of an empty log"
 
 
 class CheckOf(StrEnum):
@@ -32,11 +33,39 @@ class CheckOf(StrEnum):
 
 @dataclass(frozen=True)
 class PackCheck:
-    """The result of one check: what was found, or what is wrong."""
+    """The result of one check: what was found, or what is wrong.
+
+    Attributes
+    ----------
+    is_passed
+        None if it was not checked, for want of a key or of root certificates.
+    """
 
     of: CheckOf
-    is_passed: bool
+    is_passed: bool | None
     says: str
+
+    @property
+    def is_failed(self) -> bool:
+        """True if something is wrong."""
+        return self.is_passed is False
+
+
+@dataclass(frozen=True)
+class PackHeading:
+    """The subject of a pack, as the pack itself states it: untrusted until it is verified.
+
+    Attributes
+    ----------
+    head
+        The head of the log that the pack says it leads to; empty for an empty log.
+    """
+
+    label: str
+    registry: str
+    asked_by: str
+    made_at: str
+    head: str
 
 
 def verify_pack(
@@ -58,31 +87,43 @@ def verify_pack(
     ------
     EvidenceError
         This is no pack, or a package is missing.
+    SettingsError
+        `public_key` is no public key.
     """
+    fingerprint = fingerprint_of(public_key) if public_key else ""
+    unchecked = {CheckOf.SIGNATURE: public_key is None, CheckOf.TIME: time_roots is None}
     with opened(path) as folder:
         index = read_index(folder)
         checks: dict[CheckOf, Callable[[], str]] = {
-            CheckOf.SIGNATURE: lambda: _signature(folder, public_key),
+            CheckOf.SIGNATURE: lambda: _signature(folder, public_key, fingerprint),
             CheckOf.TIME: lambda: _time(folder, index, time_roots, is_signature_checked=public_key is not None),
             CheckOf.DIGESTS: lambda: _digests(folder, index),
             CheckOf.CHAIN: lambda: _chain(folder, index, head),
             CheckOf.BOM: lambda: _bom(folder),
         }
-        return tuple(_result(of, check) for of, check in checks.items())
+        return tuple(_result(of, check, is_passed=None if unchecked.get(of) else True) for of, check in checks.items())
 
 
-def _result(of: CheckOf, check: Callable[[], str]) -> PackCheck:
+def heading_of(path: Path) -> PackHeading:
+    """Return the subject of a pack; raises EvidenceError if this is no pack."""
+    with opened(path) as folder:
+        index = read_index(folder)
+    told = {name: str(index.get(name, "")) for name in ("registry", "asked_by", "made_at")}
+    return PackHeading(f"{index.get('model')}/{index.get('version')}", **told, head=str(index.get("log_head", "")))
+
+
+def _result(of: CheckOf, check: Callable[[], str], *, is_passed: bool | None) -> PackCheck:
     try:
-        return PackCheck(of, is_passed=True, says=check())
+        return PackCheck(of, is_passed=is_passed, says=check())
     except DeltadexError as error:
         return PackCheck(of, is_passed=False, says=error.message)
 
 
-def _signature(folder: Path, public_key: Path | None) -> str:
+def _signature(folder: Path, public_key: Path | None, fingerprint: str) -> str:
     if public_key is None:
         return "not checked: no key was given, so anyone may have made this pack"
     check_signature(folder, public_key)
-    return f"by the key {hashlib.sha256(public_key.read_bytes()).hexdigest()[:16]}… of {public_key.name}"
+    return f"by the key {public_key.name}, SHA-256 {fingerprint}"
 
 
 def _time(folder: Path, index: Mapping[str, Any], roots: Path | None, *, is_signature_checked: bool) -> str:
@@ -122,7 +163,7 @@ def _chain(folder: Path, index: Mapping[str, Any], head: str) -> str:
     reached = verify_part(part)
     if reached != part.get("head") or reached != index.get("log_head"):
         raise EvidenceError(
-            f"The log leads to the head {_short(reached)}, and the pack says {_short(str(index.get('log_head')))}: an "
+            f"The log leads to the head {reached or _EMPTY}, and the pack says {index.get('log_head') or _EMPTY}: an "
             "entry was changed, added, removed or exchanged",
             hint=_HINT,
         )
@@ -131,23 +172,23 @@ def _chain(folder: Path, index: Mapping[str, Any], head: str) -> str:
         raise EvidenceError("The decisions that are shown are not those of the log", hint=_HINT)
     if not head:
         return (
-            f"{len(shown)} decisions, in a log that leads to the head {_short(reached)}; compare it with a head that "
-            "the house published (--head)"
+            f"{len(shown)} decisions, in a log that leads to the head {reached or _EMPTY}; compare it with a head that "
+            "you noted or that the house published (--head)"
         )
     if head not in heads_of_part(part):
         raise EvidenceError(
-            f"The log in the pack does not pass through the head {_short(head)}: it was rewritten, or the pack ends "
-            f"before it, at {_short(reached)}",
+            f"The log in the pack does not pass through the head {head}: it was rewritten, or the pack ends "
+            f"before it, at {reached or _EMPTY}",
             hint=_HINT,
         )
     entries_before = int(head.partition(":")[0]) - int(part["start"]["number"])
     if after := sum(not isinstance(one, str) for one in part["entries"][entries_before:]):
         raise EvidenceError(
-            f"{len(shown)} decisions, {after} of them after the head {_short(head)}, which does not prove these: give "
+            f"{len(shown)} decisions, {after} of them after the head {head}, which does not prove these: give "
             "a head that the house published later (--head)",
             hint=_HINT,
         )
-    return f"{len(shown)} decisions, proven by the published head {_short(head)}"
+    return f"{len(shown)} decisions, proven by the head {head}"
 
 
 def _bom(folder: Path) -> str:
@@ -156,8 +197,3 @@ def _bom(folder: Path) -> str:
     except (OSError, ValueError) as error:
         raise EvidenceError(f"{ml_bom.PATH} can't be read: {error}", hint=_HINT) from error
     return "valid CycloneDX 1.7"
-
-
-def _short(head: str) -> str:
-    number, _, known = head.rpartition(":")
-    return f"{number}:{known[:16]}…" if known else "(an empty log)"
