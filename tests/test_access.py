@@ -232,6 +232,6 @@ def test_a_role_in_one_workspace_is_none_in_another(tmp_path: Path) -> None:
 @pytest.mark.parametrize("after", ["/3", "/Production", "@champion", ""])
 def test_a_base_is_named_to_people_who_may_see_its_model(scheme: str, after: str) -> None:
     viewer = Person("eve", Role.VIEWER, ("sql-base",))
-    assert viewer.shown_base(f"{scheme}merger-base{after}") == HIDDEN
-    assert viewer.shown_base(f"{scheme}sql-base{after}") == f"{scheme}sql-base{after}"
-    assert viewer.shown_base("org/llama-3@main") == "org/llama-3@main"
+    assert viewer.shown_address(f"{scheme}merger-base{after}") == HIDDEN
+    assert viewer.shown_address(f"{scheme}sql-base{after}") == f"{scheme}sql-base{after}"
+    assert viewer.shown_address("org/llama-3@main") == "org/llama-3@main"

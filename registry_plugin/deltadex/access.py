@@ -22,11 +22,8 @@ from deltadex.types import ModelVersionRef, Provenance, RegisteredVersion, Versi
 
 #: Shown instead of the name of a model that the viewer may not see.
 HIDDEN = "•••"
-#: Source of a version that was copied within the registry. `models:/m-…` names no registered model.
-_COPY = re.compile(r"models:/+(?P<name>.+)[/@][^/@]*", re.DOTALL | re.IGNORECASE)
-
-#: A base that is a registered model: `models:/NAME/VERSION`, or with an alias `models:/NAME@ALIAS`.
-_REGISTERED_BASE = re.compile(r"models:/+(?P<name>.*?)([/@][^/@]*)?", re.DOTALL | re.IGNORECASE)
+#: `models:/NAME/VERSION`, `models:/NAME@ALIAS` or `models:/NAME`. `models:/m-…` names no registered model.
+_OF_MODEL = re.compile(r"models:/+(?!m-[^/@]*$)(?P<name>.*?)([/@][^/@]*)?", re.DOTALL | re.IGNORECASE)
 
 
 class Role(StrEnum):
@@ -92,24 +89,24 @@ class Person:
         """Return True if the person may see a registered model."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
-    def shown_base(self, base_name: str) -> str:
-        """Return the name of a base; `HIDDEN` if it is a registered model that the person may not see."""
-        registered = _REGISTERED_BASE.fullmatch(base_name)
-        return HIDDEN if registered and not self.sees(registered["name"]) else base_name
+    def shown_address(self, base_name: str) -> str:
+        """Return the name of a base, or a version's source; HIDDEN if it is of a model that the person may not see."""
+        name = registered_model_of(base_name)
+        return base_name if name is None or self.sees(name) else HIDDEN
 
     def view(self, version: VersionRow) -> VersionRow:
         """Return the version itself if the person may see it, else a masked row."""
         return version if self.sees(version.registered.ref.name) else masked(version)
 
-    def source_of(self, version: VersionRow) -> str:
-        """Return the source of a version that the person may see; HIDDEN if it is a copy of one that they may not."""
-        source = version.registered.source
-        copied = _COPY.fullmatch(source)
-        return source if copied is None or self.sees(copied["name"]) else HIDDEN
-
     def view_each(self, versions: Iterable[VersionRow]) -> list[VersionRow]:
         """Return versions, with those masked that the person may not see; none is left out."""
         return [self.view(version) for version in versions]
+
+
+def registered_model_of(address: str) -> str | None:
+    """Return the registered model that an address such as `models:/NAME/VERSION` names; None if it names none."""
+    found = _OF_MODEL.fullmatch(address)
+    return found["name"] if found else None
 
 
 class Membership(BaseModel):

@@ -250,7 +250,7 @@ def _lineage(now: Snapshot, row: VersionRow, facts: reads.VersionFacts) -> None:
         _facts(
             {
                 "closest older version": closest,
-                "source": now.person.source_of(row),
+                "source": now.person.shown_address(row.registered.source),
                 "run": row.registered.run_id or "none",
                 "artifact": row.artifact_uri or "none",
                 "weights": row.weights_digest or "none",

@@ -82,7 +82,7 @@ def coverage(tx: Transaction, viewer: Person, registry: str) -> list[Coverage]:
     Bases that are hidden from the viewer have no name.
     """
     found = queries.coverage(tx, registry, texts_digest=MEANING_TEXTS.digest)
-    shown = [replace(one, base_name=viewer.shown_base(one.base_name)) for one in found]
+    shown = [replace(one, base_name=viewer.shown_address(one.base_name)) for one in found]
     return sorted(shown, key=astuple)
 
 
@@ -137,7 +137,7 @@ def across_map(tx: Transaction, viewer: Person, registry: str) -> AcrossMap:
 def _table(tx: Transaction, viewer: Person, registry: str) -> MeaningTable:
     """Return the Delta Meanings with the rows of all versions, and without the names of hidden bases."""
     table = queries.table(tx, registry, texts_digest=MEANING_TEXTS.digest)
-    return replace(table, base_names=tuple(map(viewer.shown_base, table.base_names)))
+    return replace(table, base_names=tuple(map(viewer.shown_address, table.base_names)))
 
 
 def _vectors(table: MeaningTable) -> tuple[NDArray[np.float64], frozenset[str]]:

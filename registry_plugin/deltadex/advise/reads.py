@@ -25,7 +25,7 @@ def get(tx: Transaction, viewer: Person, settings: Settings, request_id: int) ->
     viewer.require(Right.LOOK)
     # The patterns may be names.
     row = advice.get(tx, settings.registry, request_id)
-    row = replace(row, sees=(), base_name=viewer.shown_base(row.base_name))
+    row = replace(row, sees=(), base_name=viewer.shown_address(row.base_name))
     if row.advice is None:
         # A reason may name what was to be read.
         is_own = row.asked_by == viewer.name or viewer.sees_all
@@ -50,7 +50,7 @@ def _masked(tx: Transaction, viewer: Person, found: Advice) -> Advice:
         one if sees(one) else replace(one, candidate=replace(one.candidate, version_id=0, label=HIDDEN))
         for one in found.candidates
     )
-    base_name = viewer.shown_base(found.base_name)
+    base_name = viewer.shown_address(found.base_name)
     return replace(
         found, base_name=base_name, candidates=shown, unscored=tuple(one for one in found.unscored if sees(one))
     )

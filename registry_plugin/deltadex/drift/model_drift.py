@@ -138,7 +138,7 @@ def lines(tx: Transaction, viewer: Person, registry: str) -> list[Line]:
     """Return the models with at least two versions that can be placed, by descending largest step."""
     found = model_history.lines(tx, registry)
     shown = [
-        replace(one, name=one.name if viewer.sees(one.name) else HIDDEN, base_name=viewer.shown_base(one.base_name))
+        replace(one, name=one.name if viewer.sees(one.name) else HIDDEN, base_name=viewer.shown_address(one.base_name))
         for one in found
     ]
     # Masked first: the order of equal steps would tell how hidden names are sorted.

@@ -29,4 +29,4 @@ def same_weights(tx: Transaction, viewer: Person, version_id: int) -> list[Versi
 
 
 def _shown(viewer: Person, recipe: RecipeRow) -> RecipeRow:
-    return replace(recipe, base_name=viewer.shown_base(recipe.base_name))
+    return replace(recipe, base_name=viewer.shown_address(recipe.base_name))

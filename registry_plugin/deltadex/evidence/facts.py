@@ -145,7 +145,7 @@ def facts(tx: Transaction, viewer: Person, settings: Settings, version_id: int, 
 
 
 def _source(viewer: Person, row: VersionRow, names: Pseudonyms, edges: Sequence[Edge]) -> str:
-    shown = viewer.source_of(row)
+    shown = viewer.shown_address(row.registered.source)
     if shown != HIDDEN:
         return shown
     originals = (edge.source for edge in edges if edge.relation is Relation.COPY and edge.target.id == row.id)

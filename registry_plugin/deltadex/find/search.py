@@ -43,7 +43,7 @@ def bases(tx: Transaction, viewer: Person, settings: Settings) -> list[str]:
 
     Bases that are hidden from the viewer are left out.
     """
-    configured = [one for one in sorted(settings.bases) if viewer.shown_base(one) == one]
+    configured = [one for one in sorted(settings.bases) if viewer.shown_address(one) == one]
     return list(dict.fromkeys([*_embedded_bases(tx, viewer, settings), *configured]))
 
 
@@ -96,7 +96,7 @@ def get(tx: Transaction, viewer: Person, settings: Settings, search_id: int) -> 
     """
     viewer.require(Right.LOOK)
     row = task_searches.get(tx, settings.registry, search_id)
-    base_name = viewer.shown_base(row.base_name)
+    base_name = viewer.shown_address(row.base_name)
     if base_name == row.base_name:
         return row
     return replace(row, base_name=base_name, reason=row.reason and HIDDEN, hint="")

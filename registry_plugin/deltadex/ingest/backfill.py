@@ -58,7 +58,7 @@ def overview(tx: Transaction, viewer: Person, registry: str) -> Backfill:
     """Return how far the backfill is; models that the viewer may not see count without their names and bases."""
     by_base, reasons = Counter[str](), Counter[str]()
     for name, base, count in shards.under_way_by_base(tx, registry):
-        by_base[viewer.shown_base(base) if viewer.sees(name) else HIDDEN] += count
+        by_base[viewer.shown_address(base) if viewer.sees(name) else HIDDEN] += count
     for row in viewer.view_each(versions.listing(tx, registry, states=_STOPPED)):
         reasons[f"{row.state}: {row.reason}".replace(row.label, "…")] += 1
     return Backfill(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from deltadex.access import registered_model_of
 from deltadex.checkpoints.sketch import Sketch
 from deltadex.lineage.base import BaseVerdict, MeasuredBase
 from deltadex.lineage.kinship import First, Origin, aligned, cosine, independence, kinship
@@ -19,8 +20,6 @@ _MOST_PARENTS, _LONGEST_TAG = 32, 20_000
 #: Cosine with the update of a parent below which there is no trace of it.
 _TRACELESS = 0.1
 _LABEL = re.compile(r"(?P<name>.+)/(?P<version>\d{1,9})", re.DOTALL)
-#: A base that is itself a registered model.
-_REGISTERED = re.compile(r"models:/+(?P<name>[^/@]+)", re.DOTALL)
 
 
 def declared_parents(tags: Mapping[str, str]) -> list[tuple[str, int]]:
@@ -48,8 +47,7 @@ def judge_lineage(
     if not reasons:
         return []
     named = [label.rpartition("/")[0] for label, _ in of_parents]
-    bases = [_REGISTERED.match(one) for one in (declared_base, base.name)] if of_base else []
-    named += [one["name"] for one in bases if one is not None]
+    named += filter(None, map(registered_model_of, (declared_base, base.name) if of_base else ()))
     evidence = {"reason": "; ".join(reasons), NAMED: sorted(set(named))}
     return [Finding(FindingKind.LINEAGE_CONTRADICTED, version_id, evidence=evidence)]
 

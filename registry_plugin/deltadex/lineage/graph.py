@@ -114,7 +114,7 @@ def lineage(tx: Transaction, viewer: Person, version_id: int) -> tuple[Edge, ...
     ids |= {each for one in measured for each in (one.newer, one.older)}
     ids |= {each for link in links for each in (link.earlier, link.later)}
     rows = {row_id: viewer.view(row) for row_id, row in by_ids(tx, list(ids)).items()}
-    base = viewer.shown_base(queries.declared_base(tx, version_id))
+    base = viewer.shown_address(queries.declared_base(tx, version_id))
     return (
         *([Edge(Relation.BASE, base, rows[version_id])] if base else []),
         *(Edge(relation, rows[one], rows[other]) for relation, (one, other) in declared),

@@ -29,9 +29,9 @@ def base_and_remarks(tx: Transaction, viewer: Person, version_id: int) -> tuple[
     if own is None:
         return None, ("Origin not measured: no sample of the weights is stored. `deltadex retry` takes one.",)
     bases = sketches.bases(tx, version_id)
-    found, declared = measured_base(own, bases), viewer.shown_base(next(iter(bases), ""))
-    shown = tuple(map(viewer.shown_base, found.consistent))
-    found = replace(found, name=viewer.shown_base(found.name), consistent=shown)
+    found, declared = measured_base(own, bases), viewer.shown_address(next(iter(bases), ""))
+    shown = tuple(map(viewer.shown_address, found.consistent))
+    found = replace(found, name=viewer.shown_address(found.name), consistent=shown)
     return found, (_of_base(found, own, declared), *_new_beginnings(tx, version_id))
 
 

@@ -76,7 +76,9 @@ def plan(
         None if a parent is hidden from the viewer, is too weak to place, or has no embedding under a recipe that all
         share, as finetunes of different bases; or if the weighted sum is zero.
     """
-    stored = stored_vectors(tx, ids, base=base and viewer.shown_base(base)) if sees_versions(tx, viewer, *ids) else None
+    stored = (
+        stored_vectors(tx, ids, base=base and viewer.shown_address(base)) if sees_versions(tx, viewer, *ids) else None
+    )
     if stored is None:
         return None
     prediction = predict([stored.vectors[each] for each in ids], method.as_of_a_sum(weights))
@@ -91,7 +93,7 @@ def plan(
     return MergePlan(
         stored.recipe_id,
         stored.recipe_digest,
-        viewer.shown_base(stored.base_name),
+        viewer.shown_address(stored.base_name),
         prediction,
         conflict,
         tuple(found.neighbors),

@@ -111,7 +111,7 @@ def inventory(tx: Transaction, viewer: Person, settings: Settings) -> list[Inven
             open_findings=opened[model],
             overdue_findings=overdue[model],
             next_due=due.get(model),
-            bases=", ".join(sorted({*map(viewer.shown_base, one.bases)})),
+            bases=", ".join(sorted({*map(viewer.shown_address, one.bases)})),
             licenses=one.licenses,
             base_licenses=one.base_licenses,
             registered_first=one.registered_first,

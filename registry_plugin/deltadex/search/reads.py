@@ -39,7 +39,7 @@ def neighbors(
         As in `answer`.
     """
     ids = (version_id, *mixed_with)
-    base = base and viewer.shown_base(base)
+    base = base and viewer.shown_address(base)
     questions = mixture(tx, dict.fromkeys(ids, 1.0), base=base) if versions.sees_versions(tx, viewer, *ids) else None
     if questions is None:
         return NOTHING
