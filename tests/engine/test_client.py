@@ -294,7 +294,9 @@ def test_the_process_gets_no_credentials_and_stays_offline(monkeypatch: pytest.M
     monkeypatch.setenv("DELTADEX_DATABASE__URL", "postgresql://user:secret@host/db")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     with EmbeddingProcess(threads=1) as process:
-        environment = psutil.Process(process.pid).environ()
+        child, until = psutil.Process(process.pid), time.monotonic() + 30
+        while not (environment := child.environ()) and time.monotonic() < until:
+            time.sleep(0.1)  # Linux shows none while the program begins.
     assert not [name for name, value in environment.items() if "secret" in value]
     assert environment["HF_HUB_OFFLINE"] == environment["OMP_NUM_THREADS"] == "1"
     assert environment["OMP_WAIT_POLICY"] == "ACTIVE"
