@@ -174,7 +174,8 @@ def _own(tx: Transaction, made: Strangers, settings: Settings) -> None:
 
 def _mean(tx: Transaction, made: Strangers) -> None:
     """Store a Delta Meaning of every version, as if half of them were finetunes of another base."""
-    for version_id, weights in tx.execute("select model_version_id, weights_digest from meaning_candidates").fetchall():
+    query = "select model_version_id, weights_digest from meaning_candidates where registry = %s"
+    for version_id, weights in tx.execute(query, [REGISTRY]).fetchall():
         values = made.random.normal(size=8).astype(np.float32)
         base = "one" if version_id % 2 else made.registered_base
         meanings.save(
