@@ -99,9 +99,12 @@ def check(
     failing = tuple(one for one in standing if one.finding.kind in fail_on.kinds)
     awaited = set(unjudged) & fail_on.named
     outcome, reason = _outcome(row, failing, awaited)
-    # Measuring safety reads the private probes as well.
-    is_measured = not _is_unjudged(tx, settings, row, FindingKind.SAFETY_COLLAPSED)
-    if outcome is Outcome.NOT_READY and FindingKind.PROBES_DISAGREE in awaited and is_measured:
+    if (
+        outcome is Outcome.NOT_READY
+        and FindingKind.PROBES_DISAGREE in awaited
+        # Measuring safety reads the private probes as well. Asked last: it is a query, and most checks don't need it.
+        and not _is_unjudged(tx, settings, row, FindingKind.SAFETY_COLLAPSED)
+    ):
         outcome, reason = Outcome.NOT_MEASURED, _NO_PRIVATE_PROBES
     return VersionCheck(
         label,
